@@ -1,0 +1,105 @@
+# `make` alone lists what there is. Works with GNU make 3.81 and POSIX sh, so that a Mac needs nothing more.
+
+.DEFAULT_GOAL := help
+# The targets share .venv; pytest runs its tests in parallel by itself.
+.NOTPARALLEL:
+
+# Empty PYTHON means the first one on the PATH that is new enough; `make UV= ...` does without uv.
+PYTHON ?=
+UV ?= $(shell command -v uv 2>/dev/null)
+# pytest's own arguments: make test ARGS="-k money -x"
+ARGS ?=
+# `logical`, since xdist's `auto` counts no hyper-threads.
+WORKERS ?= logical
+
+# The modules rather than the scripts in .venv/bin, whose first line breaks when the folder is moved.
+PY := .venv/bin/python
+INSTALL := PYTHON='$(PYTHON)' UV='$(UV)' sh requirements/install.sh
+SOURCES := app config.py wsgi.py gunicorn.conf.py
+
+# A PostgreSQL or Redis to run on needs its driver.
+RUN_SET := $(if $(DATABASE_URL)$(REDIS_URL),production,run)
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: run
+run: install-run ## Serve a demo catalogue on http://127.0.0.1:8000 (PORT=9000 moves it)
+	@$(PY) -m flask db upgrade
+	@$(PY) -m flask catalog demo --announce
+	@exec $(PY) -m gunicorn wsgi:app
+
+.PHONY: dev
+dev: install-run ## The same, reloading when a source file changes
+	@$(PY) -m flask db upgrade
+	@$(PY) -m flask catalog demo --announce
+	@exec $(PY) -m gunicorn --reload wsgi:app
+
+.PHONY: test
+test: install-test ## Run the tests (ARGS="-k money" chooses some)
+	@$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 $(ARGS)
+
+.PHONY: browser
+browser: install-test ## Run the tests that drive a headless Chromium
+	@$(PY) -m pytest -m browser $(ARGS)
+
+.PHONY: coverage
+coverage: install-test ## Run the tests and list the lines they miss
+	@$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --cov $(ARGS)
+
+.PHONY: lint
+lint: install-test ## Check style, security patterns, dependencies and the Dockerfile
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m bandit --quiet --severity-level medium --configfile pyproject.toml --recursive $(SOURCES)
+	@$(PY) -m deptry .
+	@.venv/bin/hadolint Dockerfile
+
+.PHONY: format
+format: install-test ## Rewrite the sources in the project's style
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+.PHONY: types
+types: install-test ## Check the types
+	@$(PY) -m mypy
+
+.PHONY: layers
+layers: install-test ## Check who imports whom
+	@.venv/bin/lint-imports
+
+.PHONY: openapi
+openapi: install-run ## Write openapi.json anew from the routes and schemas
+	@$(PY) -m flask openapi > openapi.json.new
+	@mv openapi.json.new openapi.json
+
+.PHONY: sure
+sure: lint types layers browser test ## Everything CI checks
+
+.PHONY: audit
+audit: install-test ## Ask the vulnerability database about the locked packages
+	@$(PY) -m pip_audit --strict --disable-pip --require-hashes --requirement requirements/production.txt
+
+# --no-annotate: the graph is pyproject.toml's business; the smaller sets take their versions from the largest.
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" pyproject.toml
+
+.PHONY: lock
+lock: ## Pin the dependencies anew (ARGS=--upgrade takes newer versions); needs uv
+	$(COMPILE) --extra production --extra test --output-file requirements/test.txt $(ARGS)
+	$(COMPILE) --extra production --constraint requirements/test.txt --output-file requirements/production.txt $(ARGS)
+	$(COMPILE) --constraint requirements/test.txt --output-file requirements/run.txt $(ARGS)
+
+.PHONY: clean
+clean: ## Remove what the other targets made, except the data in instance/
+	@rm -rf .venv .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find app benchmarks migrations tests -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	@rm -rf __pycache__
+
+.PHONY: install-run install-test
+install-run:
+	@$(INSTALL) $(RUN_SET)
+
+install-test:
+	@$(INSTALL) test

@@ -1,0 +1,1 @@
+"""The mount tables, one for each version of the API."""

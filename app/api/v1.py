@@ -1,0 +1,14 @@
+"""The mount table of version 1: one line per feature."""
+
+from flask import Blueprint
+
+from app.features.auth.routes import blueprint as auth
+from app.features.categories.routes import blueprint as categories
+from app.features.products.routes import blueprint as products
+from app.features.users.routes import blueprint as users
+
+blueprint = Blueprint("v1", __name__, url_prefix="/api/v1")
+blueprint.register_blueprint(auth)
+blueprint.register_blueprint(users)
+blueprint.register_blueprint(categories)
+blueprint.register_blueprint(products)

@@ -1,0 +1,153 @@
+"""Transactions: how they begin on each database, where they end, and which constraint refused one."""
+
+import contextlib
+import hashlib
+import re
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event, func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm.exc import StaleDataError
+
+from app.core.errors import PreconditionFailed, Refusal
+from app.extensions import db
+
+_reading: ContextVar[bool] = ContextVar("reading", default=False)
+
+
+@dataclass
+class Tally:
+    """How many statements were executed since it was opened, and the seconds that they took."""
+
+    statements: int = 0
+    seconds: float = 0.0
+
+
+tally: ContextVar[Tally | None] = ContextVar("tally", default=None)
+
+
+def set_up_engine(engine: Engine) -> None:
+    """Make both databases begin a transaction as this application needs it, and count statements."""
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    else:
+        event.listen(engine, "begin", _begin_postgresql)
+    event.listen(engine, "before_cursor_execute", _start_statement)
+    event.listen(engine, "after_cursor_execute", _count_statement)
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # The driver's own BEGIN is deferred, and a deferred transaction that turns into a writer fails with "database is
+    # locked" whatever the busy timeout; so the driver is told to begin nothing and _begin_sqlite does.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=10000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A reader begins nothing: each statement sees the last commit, and nobody waits for it.
+    if not _reading.get():
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    # A reader commits nothing, so it is spared the BEGIN and ROLLBACK round trips.
+    driver: Any = connection.connection.dbapi_connection
+    driver.autocommit = _reading.get()
+
+
+def _start_statement(connection: Connection, *_: object) -> None:
+    connection.info["started"] = time.perf_counter()
+
+
+def _count_statement(connection: Connection, *_: object) -> None:
+    if (current := tally.get()) is not None:
+        current.statements += 1
+        current.seconds += time.perf_counter() - connection.info["started"]
+
+
+@contextlib.contextmanager
+def unit_of_work(*, reading: bool = False) -> Iterator[None]:
+    """Run a block as one transaction: committed at its end, rolled back when it raises.
+
+    A refusal that says ``commits`` is committed and raised. ``reading`` promises that nothing is written, and spares
+    the transaction. An UPDATE or DELETE that finds its row's version changed is ``PreconditionFailed``.
+    """
+    token = _reading.set(reading)
+    try:
+        yield
+        if reading:
+            db.session.rollback()
+        else:
+            db.session.commit()
+    except Refusal as refusal:
+        if refusal.commits and not reading:
+            db.session.commit()
+        else:
+            db.session.rollback()
+        raise
+    except StaleDataError as stale:
+        db.session.rollback()
+        raise PreconditionFailed from stale
+    except BaseException:
+        db.session.rollback()
+        raise
+    finally:
+        _reading.reset(token)
+
+
+def release_connection() -> None:
+    """End the transaction before slow work that needs neither a connection nor a lock.
+
+    Nothing may have been written yet; what was read may have changed when the next statement begins a new one.
+    """
+    db.session.rollback()
+
+
+def take_turns(subject: str) -> None:
+    """Let one transaction at a time go on from here with ``subject``, until it ends.
+
+    PostgreSQL takes a transaction-scoped advisory lock; on SQLite whoever writes is alone already.
+    """
+    if db.engine.dialect.name == "postgresql":
+        number = int.from_bytes(hashlib.sha256(subject.encode()).digest()[:8], signed=True)
+        db.session.execute(select(func.pg_advisory_xact_lock(number)))
+
+
+@contextlib.contextmanager
+def refusing(refusals: Mapping[str, type[Refusal]]) -> Iterator[None]:
+    """Flush at the end of the block, and answer the constraints named in ``refusals`` with those refusals."""
+    try:
+        yield
+        db.session.flush()
+    except IntegrityError as error:
+        refusal = refusals.get(violated_constraint(error) or "")
+        if refusal is None:
+            raise
+        raise refusal from error
+
+
+def violated_constraint(error: IntegrityError) -> str | None:
+    """The name of the constraint or unique index that was violated, where the database tells it."""
+    diagnosis: Any = getattr(error.orig, "diag", None)
+    if diagnosis is not None:
+        return str(diagnosis.constraint_name)
+    # SQLite names CHECK constraints, but of a UNIQUE one only its columns: "UNIQUE constraint failed: users.email".
+    text = str(error.orig)
+    if index := re.fullmatch(r"UNIQUE constraint failed: index '(\w+)'", text):
+        return index[1]
+    if columns := re.fullmatch(r"UNIQUE constraint failed: (.+)", text):
+        table, names = "", []
+        for column in columns[1].split(", "):
+            table, name = column.split(".")
+            names.append(name)
+        return f"uq_{table}_{'_'.join(names)}"
+    if check := re.fullmatch(r"CHECK constraint failed: (\w+)", text):
+        return check[1]
+    return None

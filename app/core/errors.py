@@ -1,0 +1,108 @@
+"""The tree of refusals: what the application says when it will not do what was asked.
+
+Refusal
+├── Malformed               400  the bytes cannot be read as a request
+├── Unauthenticated         401  nobody, or not who they say
+├── Forbidden               403  known, but not allowed
+├── NotFound                404  absent, or not yours to see
+├── Conflict                409  the catalogue's state does not permit it now
+├── PreconditionFailed      412  the resource has changed since it was read
+├── ContentTooLarge         413  more bytes than are accepted
+├── UnsupportedMediaType    415  not a media type that is understood here
+├── Invalid                 422  understood, but a value is wrong
+├── PreconditionRequired    428  If-Match is missing
+└── Unavailable             503  something that is needed does not answer
+
+A refusal is a class where its rule lives. It inherits a category from this tree; its name becomes the machine-readable
+code, its docstring the sentence that the client reads, its keyword arguments the data. `web.errors` holds the one table
+that turns a category into a status.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One wrong value: where it is (a JSON pointer, a parameter or a header), a sentence, and a stable code."""
+
+    detail: str
+    code: str = "invalid"
+    pointer: str | None = None
+    parameter: str | None = None
+    header: str | None = None
+
+
+class Refusal(Exception):
+    """The request was understood and is refused."""
+
+    #: Whether what was written before the refusal must stay (a failed login counted, a token family ended).
+    commits: ClassVar[bool] = False
+
+    def __init__(self, **data: object) -> None:
+        super().__init__(self.code())
+        self.data = data
+
+    @classmethod
+    def code(cls) -> str:
+        """The machine-readable code: the class's name in snake case."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+    @classmethod
+    def sentence(cls) -> str:
+        """What the client reads: the docstring, on one line."""
+        return " ".join((cls.__doc__ or "").split())
+
+
+class Malformed(Refusal):
+    """The request cannot be read."""
+
+
+class Unauthenticated(Refusal):
+    """Credentials are required."""
+
+
+class Forbidden(Refusal):
+    """These credentials do not allow this operation."""
+
+
+class NotFound(Refusal):
+    """There is nothing here, or it is not yours to see."""
+
+
+class Conflict(Refusal):
+    """The current state of the resource does not allow this."""
+
+
+class PreconditionFailed(Refusal):
+    """The resource has changed since it was read; read it again and retry with its new ETag."""
+
+
+class ContentTooLarge(Refusal):
+    """The request body is larger than is accepted."""
+
+
+class UnsupportedMediaType(Refusal):
+    """The request body's media type is not supported here."""
+
+
+class Invalid(Refusal):
+    """Some of the values are not acceptable."""
+
+    #: Where the fault lies when the rule is about one known member of the body.
+    pointer: ClassVar[str | None] = None
+
+    def __init__(self, *faults: Fault, **data: object) -> None:
+        super().__init__(**data)
+        self.faults = faults or (Fault(self.sentence(), self.code(), pointer=self.pointer or ""),)
+
+
+class PreconditionRequired(Refusal):
+    """Send If-Match with the ETag that you read, or with * to accept whatever is there."""
+
+
+class Unavailable(Refusal):
+    """A service that is needed to answer is not available; try again shortly."""
+
+    retry_after: ClassVar[int] = 1

@@ -1,0 +1,146 @@
+"""The one way to filter, sort and paginate a collection.
+
+A collection declares a `Listing` next to its use case; what the client asked for arrives as `Criteria`. Numbered pages
+count and use OFFSET; cursor pages compare rows and count nothing, so that page 4,000 costs what page 1 does.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import orjson
+from itsdangerous import BadData, URLSafeSerializer
+from sqlalchemy import ColumnElement, Select, func, literal, select, tuple_
+from sqlalchemy.orm import InstrumentedAttribute
+
+from app.core.errors import Fault, Invalid
+from app.core.model import Money, UtcDateTime
+from app.extensions import db
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What a collection can be filtered and sorted by. The tie breaker ends every ordering, in the same direction."""
+
+    sorts: Mapping[str, InstrumentedAttribute[Any]]
+    tie_breaker: InstrumentedAttribute[int]
+    filters: Mapping[str, Callable[[Any], ColumnElement[bool]]] = field(default_factory=dict)
+    search: Callable[[str], ColumnElement[bool]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Criteria:
+    """What a client asked of a collection, validated. ``cursor`` is None for numbered pages and "" for the first."""
+
+    sort_by: str
+    descending: bool
+    per_page: int
+    page: int = 1
+    cursor: str | None = None
+    search: str | None = None
+    filters: Mapping[str, Any] = field(default_factory=dict)
+
+    def fingerprint(self) -> str:
+        """What a cursor is bound to: everything that decides which rows come in which order."""
+        asked = [self.sort_by, self.descending, self.search, sorted(self.filters.items())]
+        return hashlib.sha256(orjson.dumps(asked, default=str)).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class NumberedPage:
+    """One numbered page and the number of rows of the whole collection."""
+
+    items: Sequence[Any]
+    total: int
+
+
+@dataclass(frozen=True)
+class CursorPage:
+    """One page of a walk, and the cursor of the next unless this is the last."""
+
+    items: Sequence[Any]
+    next_cursor: str | None
+
+
+class CursorInvalid(Invalid):
+    """The cursor was not issued for this query; start again with an empty one."""
+
+    def __init__(self) -> None:
+        super().__init__(Fault(self.sentence(), self.code(), parameter="cursor"))
+
+
+def read_page(rows: Select[Any], listing: Listing, criteria: Criteria) -> NumberedPage:
+    """One numbered page of ``rows``; a page beyond the end is empty."""
+    matching = _narrow(rows, listing, criteria)
+    total = db.session.scalar(select(func.count()).select_from(matching.order_by(None).subquery())) or 0
+    offset = (criteria.page - 1) * criteria.per_page
+    if offset >= total:
+        return NumberedPage([], total)
+    page = _order(matching, listing, criteria).limit(criteria.per_page).offset(offset)
+    return NumberedPage(db.session.scalars(page).all(), total)
+
+
+def read_cursor(rows: Select[Any], listing: Listing, criteria: Criteria, *, secret: str, scope: str) -> CursorPage:
+    """One page of a walk through ``rows``. ``scope`` names the collection: a cursor of another is refused."""
+    seal = URLSafeSerializer(secret, salt=f"cursor:{scope}", signer_kwargs={"digest_method": hashlib.sha256})
+    matching = _narrow(rows, listing, criteria)
+    if criteria.cursor:
+        matching = matching.where(_after(_unseal(seal, criteria), listing, criteria))
+    # One row more than asked tells whether there is another page.
+    page = _order(matching, listing, criteria).limit(criteria.per_page + 1)
+    items = db.session.scalars(page).all()
+    if len(items) <= criteria.per_page:
+        return CursorPage(items, None)
+    last = items[criteria.per_page - 1]
+    position = [_to_wire(getattr(last, column.key)) for column in (_column(listing, criteria), listing.tie_breaker)]
+    return CursorPage(items[: criteria.per_page], str(seal.dumps([criteria.fingerprint(), *position])))
+
+
+def _narrow(rows: Select[Any], listing: Listing, criteria: Criteria) -> Select[Any]:
+    conditions = [listing.filters[name](value) for name, value in criteria.filters.items()]
+    if criteria.search is not None and listing.search is not None:
+        conditions.append(listing.search(criteria.search))
+    return rows.where(*conditions)
+
+
+def _column(listing: Listing, criteria: Criteria) -> InstrumentedAttribute[Any]:
+    return listing.sorts[criteria.sort_by]
+
+
+def _order(rows: Select[Any], listing: Listing, criteria: Criteria) -> Select[Any]:
+    columns = dict.fromkeys((_column(listing, criteria), listing.tie_breaker))
+    return rows.order_by(*(column.desc() if criteria.descending else column.asc() for column in columns))
+
+
+def _after(position: list[Any], listing: Listing, criteria: Criteria) -> ColumnElement[bool]:
+    # A row comparison is one range of the index; the spelled-out OR reads every row before the position.
+    columns = (_column(listing, criteria), listing.tie_breaker)
+    values = (literal(_from_wire(value, column), column.type) for value, column in zip(position, columns, strict=True))
+    here, there = tuple_(*columns), tuple_(*values)
+    return here < there if criteria.descending else here > there
+
+
+def _unseal(seal: URLSafeSerializer, criteria: Criteria) -> list[Any]:
+    position: list[Any]
+    try:
+        fingerprint, *position = seal.loads(criteria.cursor or "")
+    except (BadData, ValueError):
+        raise CursorInvalid from None
+    if fingerprint != criteria.fingerprint():
+        raise CursorInvalid
+    return position
+
+
+def _to_wire(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal) else value
+
+
+def _from_wire(value: Any, column: InstrumentedAttribute[Any]) -> Any:
+    if isinstance(column.type, UtcDateTime):
+        return datetime.fromisoformat(value)
+    return Decimal(value) if isinstance(column.type, Money) else value

@@ -1,0 +1,113 @@
+"""Column types and mixins: what every table says the same way."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any
+
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer, Numeric, String
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, declared_attr, mapped_column
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from app.core import clock
+
+#: The largest id: a signed 64-bit integer, on both databases and on the wire.
+MAX_ID = 2**63 - 1
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment: aware in Python, UTC in the database. SQLite has no time zones and hands back naive values."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a naive value rather than guess its zone."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a moment needs a time zone")
+        moment = value.astimezone(UTC)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        """Give the value its zone."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Money(TypeDecorator[Decimal]):
+    """An exact amount with two decimals: NUMERIC(12, 2), and integer hundredths where there is no true decimal."""
+
+    impl = Numeric(12, 2)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """SQLite would store NUMERIC as a float."""
+        return dialect.type_descriptor(BigInteger() if dialect.name == "sqlite" else Numeric(12, 2))
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Decimal | int | None:
+        """Refuse what would have to be rounded."""
+        if value is None:
+            return None
+        hundredths = value.scaleb(2)
+        if hundredths != hundredths.to_integral_value():
+            raise ValueError("an amount has at most two decimals")
+        return int(hundredths) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Decimal | int | None, _dialect: Dialect) -> Decimal | None:
+        """Always two decimals."""
+        if value is None:
+            return None
+        return Decimal(value).scaleb(-2) if isinstance(value, int) else value
+
+
+#: A text that sorts by code point on both databases, so that a sorted list and its cursors mean the same on each and
+#: no upgrade of the system's collations can corrupt an index.
+def ordered_text(length: int) -> String:
+    """A string column of at most ``length`` characters that is sorted by code point."""
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
+#: JSON that PostgreSQL can index.
+json_type: TypeEngine[Any] = JSON().with_variant(JSONB(), "postgresql")
+
+#: A 64-bit key; SQLite makes only INTEGER PRIMARY KEY a row id.
+big_integer = BigInteger().with_variant(Integer(), "sqlite")
+
+Moment = Annotated[datetime, mapped_column(UtcDateTime())]
+
+
+class Keyed:
+    """A positive 64-bit primary key that is never used twice."""
+
+    id: Mapped[int] = mapped_column(big_integer, primary_key=True, sort_order=-10)
+
+    @declared_attr.directive
+    def __table_args__(cls) -> Any:
+        """SQLite reuses the ids of deleted rows unless told otherwise; an ETag of the old row must not fit the new."""
+        return {"sqlite_autoincrement": True}
+
+
+def _born_at(context: Any) -> datetime:
+    moment: datetime = context.get_current_parameters()["created_at"]
+    return moment
+
+
+class Stamped:
+    """When the row was made and last changed; a row that never changed says the same twice."""
+
+    created_at: Mapped[Moment] = mapped_column(default=clock.now, sort_order=10)
+    updated_at: Mapped[Moment] = mapped_column(default=_born_at, onupdate=clock.now, sort_order=11)
+
+
+class Versioned:
+    """A row version, counted up by each UPDATE and compared inside it: a lost update is impossible."""
+
+    version: Mapped[int] = mapped_column(Integer, sort_order=12)
+
+    @declared_attr.directive
+    def __mapper_args__(cls) -> dict[str, Any]:
+        """Let the mapper count, and compare, the version."""
+        return {"version_id_col": cls.version}

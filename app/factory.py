@@ -1,0 +1,59 @@
+"""create_app: the one place where the application is put together."""
+
+from flask import Flask
+
+from app import cli
+from app.api import v1
+from app.core.database import set_up_engine
+from app.extensions import cache, cors, db, jwt, migrate
+from app.features.auth.service import load_identity
+from app.web import access, errors, health, hooks, limits, openapi, proxies, routing
+from app.web.body import OrjsonProvider
+from app.web.logs import set_up_logs
+from config import Config, Environment
+
+EXPOSED_HEADERS = [
+    "API-Version",
+    "Deprecation",
+    "ETag",
+    "Idempotency-Replayed",
+    "Link",
+    "Location",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "Sunset",
+    "X-Process-Time",
+    "X-Request-ID",
+]
+
+
+def create_app(config: Config | str | None = None) -> Flask:
+    """An application with these settings: a ``Config``, the name of an environment, or those of the environment."""
+    if not isinstance(config, Config):
+        config = Config.named(config) if config else Config.from_environment()
+    set_up_logs(level=config.log_level, as_json=config.app_env is Environment.PRODUCTION)
+
+    app = Flask(__name__.partition(".")[0], static_folder=None)
+    app.config.from_mapping(config.for_flask())
+    app.json = OrjsonProvider(app)
+
+    routing.init_app(app)
+    proxies.init_app(app)
+    hooks.init_app(app)
+    errors.init_app(app)
+    limits.init_app(app)
+    cors.init_app(app, origins=list(config.cors_origins), expose_headers=EXPOSED_HEADERS, max_age=600)
+    access.init_app(app, load_identity=load_identity)
+    jwt.init_app(app)
+    cache.init_app(app)
+    db.init_app(app)
+    migrate.init_app(app, db)
+    with app.app_context():
+        set_up_engine(db.engine)
+
+    app.register_blueprint(v1.blueprint)
+    app.register_blueprint(health.blueprint)
+    app.register_blueprint(openapi.blueprint)
+    cli.init_app(app)
+    return app

@@ -1,0 +1,1 @@
+"""One folder per resource, the same file names in each."""

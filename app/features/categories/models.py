@@ -1,0 +1,65 @@
+"""The categories table and its refusals."""
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.core.errors import Conflict, Invalid
+from app.core.model import Keyed, Stamped, Versioned, big_integer, ordered_text
+from app.extensions import Model
+
+
+class CategoryInUse(Conflict):
+    """Products, deleted ones included, or other categories are filed under this category."""
+
+
+class CategoryUnknown(Invalid):
+    """There is no such category."""
+
+    pointer = "/category_id"
+
+
+class CategoryCycle(Conflict):
+    """A category cannot be moved below itself."""
+
+
+class ParentUnknown(Invalid):
+    """There is no such category to be the parent."""
+
+    pointer = "/parent_id"
+
+
+class SlugTaken(Conflict):
+    """Another category has this slug."""
+
+
+class Category(Keyed, Stamped, Versioned, Model):
+    """A node of the tree; without a parent it is a root. The slug is unique in the whole tree."""
+
+    __tablename__ = "categories"
+    __table_args__ = (
+        CheckConstraint("parent_id <> id", name="not_its_own_parent"),
+        {"sqlite_autoincrement": True},
+    )
+
+    name: Mapped[str] = mapped_column(ordered_text(120))
+    slug: Mapped[str] = mapped_column(ordered_text(140), unique=True)
+    parent_id: Mapped[int | None] = mapped_column(big_integer, ForeignKey("categories.id", ondelete="RESTRICT"))
+
+
+Index("ix_categories_name_id", Category.name, Category.id)
+Index("ix_categories_created_at_id", Category.created_at, Category.id)
+Index("ix_categories_updated_at_id", Category.updated_at, Category.id)
+Index("ix_categories_parent_id_name_id", Category.parent_id, Category.name, Category.id)
+
+#: What a violated constraint of this table means to whoever writes a category.
+REFUSALS = {
+    "uq_categories_slug": SlugTaken,
+    "fk_categories_parent_id_categories": ParentUnknown,
+    "ck_categories_not_its_own_parent": CategoryCycle,
+}
+
+#: What a violated reference to this table means to whoever deletes a category.
+DELETION_REFUSALS = {
+    "fk_categories_parent_id_categories": CategoryInUse,
+    "fk_products_category_id_categories": CategoryInUse,
+}

@@ -1,0 +1,85 @@
+"""Routes of categories."""
+
+from typing import Any
+
+from sqlalchemy import Select
+
+from app.features.categories import service
+from app.features.categories.models import Category, CategoryCycle, CategoryInUse, ParentUnknown, SlugTaken
+from app.features.categories.schemas import (
+    CategoryCreateSchema,
+    CategoryQuerySchema,
+    CategorySchema,
+    CategoryUpdateSchema,
+)
+from app.security.permissions import Permission
+from app.web.access import current_identity
+from app.web.contract import (
+    Blueprint,
+    accepts,
+    changes,
+    lists,
+    refuses,
+    requires,
+    returns,
+)
+
+blueprint = Blueprint("categories", __name__, url_prefix="/categories")
+
+
+@blueprint.get("")
+@requires(Permission.CATEGORIES_READ)
+@lists(CategorySchema, CategoryQuerySchema, service.LISTING)
+def list_categories() -> Select[Category]:
+    """List categories."""
+    return service.visible_to(current_identity())
+
+
+@blueprint.post("")
+@requires(Permission.CATEGORIES_WRITE)
+@accepts(CategoryCreateSchema)
+@returns(CategorySchema, status=201, location=lambda category: f"/api/v1/categories/{category.id}")
+@refuses(SlugTaken, ParentUnknown)
+def create_category(data: dict[str, Any]) -> Category:
+    """Create a category."""
+    return service.create_category(**data)
+
+
+@blueprint.get("/<id:category_id>")
+@requires(Permission.CATEGORIES_READ)
+@returns(CategorySchema)
+def read_category(category_id: int) -> Category:
+    """Read a category."""
+    return service.get_category(category_id, identity=current_identity())
+
+
+@blueprint.put("/<id:category_id>")
+@requires(Permission.CATEGORIES_WRITE)
+@changes(service.get_category)
+@accepts(CategoryCreateSchema)
+@returns(CategorySchema)
+@refuses(SlugTaken, ParentUnknown, CategoryCycle)
+def replace_category(category: Category, data: dict[str, Any]) -> Category:
+    """Replace a category; its slug stays unless given."""
+    return service.update_category(category, **data)
+
+
+@blueprint.patch("/<id:category_id>")
+@requires(Permission.CATEGORIES_WRITE)
+@changes(service.get_category)
+@accepts(CategoryUpdateSchema)
+@returns(CategorySchema)
+@refuses(SlugTaken, ParentUnknown, CategoryCycle)
+def update_category(category: Category, data: dict[str, Any]) -> Category:
+    """Change some members of a category, or move it in the tree."""
+    return service.update_category(category, **data)
+
+
+@blueprint.delete("/<id:category_id>")
+@requires(Permission.CATEGORIES_DELETE)
+@changes(service.get_category)
+@returns(status=204)
+@refuses(CategoryInUse)
+def delete_category(category: Category) -> None:
+    """Delete a category that nothing is filed under."""
+    service.delete_category(category)

@@ -1,0 +1,47 @@
+"""Wire shapes of categories."""
+
+from typing import Any
+
+from app.features.categories.service import LISTING
+from app.web import fields
+from app.web.schemas import BodySchema, ListQuerySchema, Schema
+
+NAME: dict[str, Any] = {"most": 120, "example": "Outdoor furniture"}
+SLUG: dict[str, Any] = {"most": 140, "pattern": r"^[a-z0-9]+(-[a-z0-9]+)*$", "example": "outdoor-furniture"}
+
+
+class CategorySchema(Schema):
+    """A category."""
+
+    id = fields.Integer(dump_only=True, example=7)
+    name = fields.Text(**NAME)
+    slug = fields.Text(**SLUG)
+    parent_id = fields.Integer(allow_none=True, example=3)
+    created_at = fields.Moment(dump_only=True)
+    updated_at = fields.Moment(dump_only=True)
+    version = fields.Integer(dump_only=True, example=1)
+
+
+class CategoryCreateSchema(BodySchema):
+    """A new category, or the whole of one: without a slug, a new one is made from the name and an old one stays."""
+
+    name = fields.Text(required=True, **NAME)
+    slug = fields.Text(**SLUG)
+    parent_id = fields.Integer(allow_none=True, load_default=None, example=None)
+
+
+class CategoryUpdateSchema(BodySchema):
+    """What changes of a category; a null parent makes it a root."""
+
+    name = fields.Text(**NAME)
+    slug = fields.Text(**SLUG)
+    parent_id = fields.Integer(allow_none=True)
+
+
+class CategoryQuerySchema(ListQuerySchema):
+    """Filters and sorting of categories."""
+
+    sort_by = fields.Choice(list(LISTING.sorts), load_default="name")
+    order = fields.Choice(["asc", "desc"], load_default="asc")
+    parent_id = fields.QueryInteger(note="Only the direct children of this category.")
+    slug = fields.Text(**SLUG)

@@ -1,0 +1,128 @@
+"""Use cases of categories."""
+
+from itertools import count
+from typing import Any
+
+from sqlalchemy import Select, or_, select, true
+from sqlalchemy.orm import aliased
+
+from app.core.database import refusing, take_turns
+from app.core.errors import NotFound
+from app.core.listing import Listing
+from app.core.text import slugify
+from app.extensions import db
+from app.features.categories.models import (
+    DELETION_REFUSALS,
+    REFUSALS,
+    Category,
+    CategoryCycle,
+    CategoryInUse,
+    ParentUnknown,
+)
+from app.security.identity import Identity
+
+LISTING = Listing(
+    filters={
+        "parent_id": lambda parent_id: Category.parent_id == parent_id,
+        "slug": lambda slug: Category.slug == slug,
+    },
+    sorts={
+        "name": Category.name,
+        "slug": Category.slug,
+        "created_at": Category.created_at,
+        "updated_at": Category.updated_at,
+        "id": Category.id,
+    },
+    tie_breaker=Category.id,
+    search=lambda words: or_(
+        Category.name.icontains(words, autoescape=True),
+        Category.slug.contains(slugify(words) or words, autoescape=True),
+    ),
+)
+
+
+def visible_to(_identity: Identity) -> Select[Category]:
+    """Every category: whoever may read categories sees them all."""
+    return select(Category)
+
+
+def get_category(category_id: int, *, identity: Identity, lock: bool = False) -> Category:
+    """One category that ``identity`` may see."""
+    rows = visible_to(identity).where(Category.id == category_id)
+    category = db.session.scalar(rows.with_for_update() if lock else rows)
+    if category is None:
+        raise NotFound
+    return category
+
+
+def create_category(*, name: str, slug: str | None = None, parent_id: int | None = None) -> Category:
+    """Add a category; its slug is made from its name unless given. Refuses a taken slug and an unknown parent."""
+    category = Category(name=name, parent_id=parent_id)
+    _require_parent(category, parent_id)
+    category.slug = slug or _free_slug(name)
+    with refusing(REFUSALS):
+        db.session.add(category)
+    return category
+
+
+def update_category(category: Category, **changed: Any) -> Category:
+    """Change a category's name, slug or parent; refuses a move below itself."""
+    parent_id = changed.get("parent_id", category.parent_id)
+    if parent_id != category.parent_id:
+        _require_parent(category, parent_id)
+    with refusing(REFUSALS):
+        for name, value in changed.items():
+            setattr(category, name, value)
+    return category
+
+
+def delete_category(category: Category) -> None:
+    """Remove a category that nothing is filed under."""
+    # SQLite does not tell which reference it refused for; the database still decides, for whoever comes between.
+    if is_in_use(category.id):
+        raise CategoryInUse
+    with refusing(DELETION_REFUSALS):
+        db.session.delete(category)
+
+
+def is_in_use(category_id: int) -> bool:
+    """Whether a product or another category refers to the category."""
+    products = Category.metadata.tables["products"]
+    children = select(true()).where(Category.parent_id == category_id).exists()
+    members = select(true()).select_from(products).where(products.c.category_id == category_id).exists()
+    return bool(db.session.scalar(select(or_(children, members))))
+
+
+def category_exists(category_id: int) -> bool:
+    """Whether there is such a category."""
+    return db.session.scalar(select(Category.id).where(Category.id == category_id)) is not None
+
+
+def _require_parent(category: Category, parent_id: int | None) -> None:
+    if parent_id is None:
+        return
+    # Two moves at once could each be right and together make a ring.
+    take_turns("category-tree")
+    ancestors = _ancestor_ids(parent_id)
+    if not ancestors:
+        raise ParentUnknown
+    if category.id in ancestors:
+        raise CategoryCycle
+
+
+def _ancestor_ids(category_id: int) -> set[int]:
+    """The ids of a category and everything above it; empty when there is no such category."""
+    above = select(Category.id, Category.parent_id).where(Category.id == category_id).cte("above", recursive=True)
+    parent = aliased(Category)
+    above = above.union(select(parent.id, parent.parent_id).join(above, parent.id == above.c.parent_id))
+    return set(db.session.scalars(select(above.c.id)))
+
+
+def _free_slug(name: str) -> str:
+    """The first of name, name-2, name-3 ... that no category has. Whoever takes it first at this moment wins (409)."""
+    base = slugify(name)[:120].strip("-") or "category"
+    similar = or_(Category.slug == base, Category.slug.startswith(f"{base}-", autoescape=True))
+    taken = set(db.session.scalars(select(Category.slug).where(similar)))
+    if base not in taken:
+        return base
+    return next(slug for number in count(2) if (slug := f"{base}-{number}") not in taken)

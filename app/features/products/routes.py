@@ -1,0 +1,91 @@
+"""Routes of products."""
+
+from typing import Any
+
+from flask import current_app
+from sqlalchemy import Select
+
+from app.features.categories.models import CategoryUnknown
+from app.features.products import service
+from app.features.products.models import Product, SkuTaken
+from app.features.products.schemas import (
+    ProductCreateSchema,
+    ProductQuerySchema,
+    ProductReplaceSchema,
+    ProductSchema,
+    ProductUpdateSchema,
+)
+from app.security.permissions import Permission
+from app.web.access import current_identity
+from app.web.contract import (
+    Blueprint,
+    accepts,
+    changes,
+    lists,
+    refuses,
+    requires,
+    returns,
+)
+
+blueprint = Blueprint("products", __name__, url_prefix="/products")
+
+
+@blueprint.get("")
+@requires(Permission.PRODUCTS_READ)
+@lists(ProductSchema, ProductQuerySchema, service.LISTING)
+def list_products() -> Select[Product]:
+    """List products; people who do not write them see the active ones."""
+    return service.visible_to(current_identity())
+
+
+@blueprint.post("")
+@requires(Permission.PRODUCTS_WRITE)
+@accepts(ProductCreateSchema)
+@returns(ProductSchema, status=201, location=lambda product: f"/api/v1/products/{product.id}")
+@refuses(SkuTaken, CategoryUnknown)
+def create_product(data: dict[str, Any]) -> Product:
+    """Create a product."""
+    return service.create_product(**_with_currency(data))
+
+
+@blueprint.get("/<id:product_id>")
+@requires(Permission.PRODUCTS_READ)
+@returns(ProductSchema)
+def read_product(product_id: int) -> Product:
+    """Read a product."""
+    return service.get_product(product_id, identity=current_identity())
+
+
+@blueprint.put("/<id:product_id>")
+@requires(Permission.PRODUCTS_WRITE)
+@changes(service.get_product)
+@accepts(ProductReplaceSchema)
+@returns(ProductSchema)
+@refuses(SkuTaken, CategoryUnknown)
+def replace_product(product: Product, data: dict[str, Any]) -> Product:
+    """Replace a product, all but its stock."""
+    return service.replace_product(product, **_with_currency(data))
+
+
+@blueprint.patch("/<id:product_id>")
+@requires(Permission.PRODUCTS_WRITE)
+@changes(service.get_product)
+@accepts(ProductUpdateSchema)
+@returns(ProductSchema)
+@refuses(SkuTaken, CategoryUnknown)
+def update_product(product: Product, data: dict[str, Any]) -> Product:
+    """Change some members of a product; attributes are merged one by one."""
+    return service.update_product(product, **data)
+
+
+@blueprint.delete("/<id:product_id>")
+@requires(Permission.PRODUCTS_DELETE)
+@changes(service.get_product)
+@returns(status=204)
+def delete_product(product: Product) -> None:
+    """Delete a product; its sku is free again."""
+    service.delete_product(product)
+
+
+def _with_currency(data: dict[str, Any]) -> dict[str, Any]:
+    return {"currency": current_app.config["DEFAULT_CURRENCY"], **data}

@@ -1,0 +1,131 @@
+"""Use cases of products."""
+
+import secrets
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, select, true, update
+from sqlalchemy.exc import IntegrityError
+
+from app.core.database import refusing
+from app.core.errors import NotFound
+from app.core.listing import Listing
+from app.core.text import fold
+from app.extensions import db
+from app.features.categories import service as categories
+from app.features.categories.models import CategoryUnknown
+from app.features.products.models import REFUSALS, Product, ProductStatus, has_tag, search_text
+from app.security.identity import Identity
+from app.security.permissions import Permission
+
+
+def _search(words: str) -> ColumnElement[bool]:
+    """Every word somewhere; ``%`` and ``_`` are characters like any other."""
+    return and_(true(), *(Product.search_text.contains(word, autoescape=True) for word in fold(words).split()))
+
+
+LISTING = Listing(
+    filters={
+        "category_id": lambda category_id: Product.category_id == category_id,
+        "min_price": lambda price: Product.price >= price,
+        "max_price": lambda price: Product.price <= price,
+        "in_stock": lambda wanted: Product.stock > 0 if wanted else Product.stock == 0,
+        "status": lambda status: Product.status == status,
+        "currency": lambda currency: Product.currency == currency,
+        "sku": lambda sku: Product.sku == sku,
+        "tag": lambda tag: has_tag(Product.tags, tag),
+    },
+    sorts={
+        "created_at": Product.created_at,
+        "updated_at": Product.updated_at,
+        "name": Product.name,
+        "price": Product.price,
+        "stock": Product.stock,
+        "sku": Product.sku,
+        "id": Product.id,
+    },
+    tie_breaker=Product.id,
+    search=_search,
+)
+
+
+def visible_to(identity: Identity) -> Select[Product]:
+    """The living products; only those who may write products see drafts and archived ones."""
+    rows = select(Product).where(Product.deleted_at.is_(None))
+    if identity.can(Permission.PRODUCTS_WRITE):
+        return rows
+    return rows.where(Product.status == ProductStatus.ACTIVE)
+
+
+def get_product(product_id: int, *, identity: Identity, lock: bool = False) -> Product:
+    """One product that ``identity`` may see."""
+    rows = visible_to(identity).where(Product.id == product_id)
+    product = db.session.scalar(rows.with_for_update() if lock else rows)
+    if product is None:
+        raise NotFound
+    return product
+
+
+def create_product(*, sku: str | None = None, **members: Any) -> Product:
+    """Add a product; without a sku it gets one made from its id.
+
+    Refuses a sku that a living product has, and an unknown category.
+    """
+    _require_category(members["category_id"])
+    # A sku of our making needs the id, which the database makes: the row is born under a name that nobody can have.
+    product = Product(**members, sku=sku or f"\x7f{secrets.token_hex(16)}")
+    with refusing(REFUSALS):
+        db.session.add(product)
+    if sku is None:
+        _name_after_id(product)
+    return product
+
+
+def replace_product(product: Product, *, sku: str | None = None, attributes: dict[str, Any], **members: Any) -> Product:
+    """Replace everything that clients may write; the sku stays unless given, and the stock is left to movements."""
+    _require_category(members["category_id"])
+    with refusing(REFUSALS):
+        _assign(product, members | ({} if sku is None else {"sku": sku}))
+        product.replace_attributes(attributes)
+    return product
+
+
+def update_product(product: Product, *, attributes: dict[str, Any] | None = None, **members: Any) -> Product:
+    """Change what is given; attributes are merged as RFC 7396 does."""
+    if "category_id" in members:
+        _require_category(members["category_id"])
+    with refusing(REFUSALS):
+        _assign(product, members)
+        if attributes is not None:
+            product.merge_attributes(attributes)
+    return product
+
+
+def delete_product(product: Product) -> None:
+    """Take a product out of the catalogue; its sku can be used again."""
+    product.delete()
+
+
+def _assign(product: Product, members: dict[str, Any]) -> None:
+    for name, value in members.items():
+        setattr(product, name, value)
+
+
+def _require_category(category_id: int) -> None:
+    # SQLite does not name the reference it refuses; the database still decides, for whoever deletes in between.
+    if not categories.category_exists(category_id):
+        raise CategoryUnknown
+
+
+def _name_after_id(product: Product) -> None:
+    """Give the product the sku P-<id>, or P-<id>-<random> where somebody chose that name before."""
+    for sku in (f"P-{product.id}", f"P-{product.id}-{secrets.token_hex(4)}"):
+        text = search_text(name=product.name, sku=sku, description=product.description, tags=product.tags)
+        try:
+            # By statement and not by attribute: naming is part of the birth and must not count as a second version.
+            with db.session.begin_nested():
+                named = {"sku": sku, "search_text": text, "updated_at": product.updated_at}
+                db.session.execute(update(Product).where(Product.id == product.id).values(named))
+            return
+        except IntegrityError:
+            continue
+    raise RuntimeError("a random sku was taken")

@@ -1,0 +1,1 @@
+"""Policy and secrets: who may do what, who is asking, passwords and tokens; no Flask."""

@@ -1,0 +1,41 @@
+"""The whole access policy: what can be permitted, the roles, and which role may do what."""
+
+from enum import StrEnum
+
+
+class Permission(StrEnum):
+    """A kind of thing that may be done."""
+
+    ACCOUNT_MANAGE = "account:manage"
+    CATEGORIES_READ = "categories:read"
+    CATEGORIES_WRITE = "categories:write"
+    CATEGORIES_DELETE = "categories:delete"
+    PRODUCTS_READ = "products:read"
+    PRODUCTS_WRITE = "products:write"
+    PRODUCTS_DELETE = "products:delete"
+
+
+class Role(StrEnum):
+    """What a person is here to do."""
+
+    USER = "user"
+    EDITOR = "editor"
+    ADMIN = "admin"
+
+
+#: Reading the catalogue; anybody may when CATALOG_PUBLIC_READ is on.
+CATALOG_READS = frozenset({Permission.CATEGORIES_READ, Permission.PRODUCTS_READ})
+
+_USER = CATALOG_READS | {Permission.ACCOUNT_MANAGE}
+_EDITOR = _USER | {Permission.CATEGORIES_WRITE, Permission.PRODUCTS_WRITE}
+
+GRANTS: dict[Role, frozenset[Permission]] = {
+    Role.USER: _USER,
+    Role.EDITOR: _EDITOR,
+    Role.ADMIN: frozenset(Permission),
+}
+
+
+def roles_with(permission: Permission) -> list[Role]:
+    """The roles that hold ``permission``, the least of them first."""
+    return [role for role in Role if permission in GRANTS[role]]

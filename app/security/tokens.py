@@ -1,0 +1,105 @@
+"""Tokens: issue and read the JSON Web Tokens of a session."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import jwt
+from flask_jwt_extended import create_access_token, create_refresh_token
+
+from app.core.errors import Unauthenticated
+from app.security.permissions import Role
+
+ALGORITHM = "HS256"
+ISSUER = AUDIENCE = "catalog-api"
+#: Clocks of two machines may differ by this many seconds.
+LEEWAY = 30
+
+
+class TokenKind(StrEnum):
+    """What a token is good for."""
+
+    ACCESS = "access"
+    REFRESH = "refresh"
+
+
+class TokenInvalid(Unauthenticated):
+    """The token is not one of ours, is damaged, or is of another kind."""
+
+
+class TokenExpired(Unauthenticated):
+    """The token has expired."""
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What a token of ours says, its signature verified. Authority is the database's: the token only names."""
+
+    user_id: int
+    session_id: int
+    token_id: str
+    issued_at: datetime
+    expires_at: datetime
+
+
+def issue_access_token(*, user_id: int, session_id: int, role: Role) -> str:
+    """A short-lived token that names the user and the session; ``role`` is for clients to read."""
+    token: str = create_access_token(
+        identity=str(user_id), additional_claims={"sid": str(session_id), "role": role.value}
+    )
+    return token
+
+
+def issue_refresh_token(
+    *, user_id: int, session_id: int, token_id: str, issued_at: datetime, expires_at: datetime
+) -> str:
+    """A long-lived token, good for one exchange. The same arguments make the same token."""
+    claims = {"sid": str(session_id), "jti": token_id, "iat": issued_at, "exp": expires_at}
+    token: str = create_refresh_token(identity=str(user_id), additional_claims=claims)
+    return token
+
+
+def read_token(token: str, kind: TokenKind, keys: Sequence[str]) -> Claims:
+    """What ``token`` says, when one of ``keys`` signed it and every claim is there and right (RFC 8725).
+
+    PyJWT is called directly: flask-jwt-extended takes a token without ``type`` for an access token.
+    """
+    for key in keys:
+        try:
+            payload = jwt.decode(
+                token,
+                key,
+                algorithms=[ALGORITHM],
+                issuer=ISSUER,
+                audience=AUDIENCE,
+                leeway=LEEWAY,
+                options={"require": ["sub", "iat", "exp", "jti", "type", "sid", "iss", "aud"]},
+            )
+        except jwt.InvalidSignatureError:
+            continue
+        except jwt.ExpiredSignatureError:
+            raise TokenExpired from None
+        except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError):
+            # The last three are what a payload of wrong types gets out of the library.
+            raise TokenInvalid from None
+        return _claims(payload, kind)
+    raise TokenInvalid
+
+
+def _claims(payload: dict[str, Any], kind: TokenKind) -> Claims:
+    subject, session, token_id = payload["sub"], payload["sid"], payload["jti"]
+    if payload["type"] != kind or not (_is_id(subject) and _is_id(session) and isinstance(token_id, str)):
+        raise TokenInvalid
+    return Claims(
+        user_id=int(subject),
+        session_id=int(session),
+        token_id=token_id,
+        issued_at=datetime.fromtimestamp(payload["iat"], UTC),
+        expires_at=datetime.fromtimestamp(payload["exp"], UTC),
+    )
+
+
+def _is_id(name: object) -> bool:
+    return isinstance(name, str) and name.isascii() and name.isdigit() and len(name) < 19

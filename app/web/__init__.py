@@ -1,0 +1,1 @@
+"""Everything that knows Flask, and nothing that knows products."""

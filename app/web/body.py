@@ -1,0 +1,114 @@
+"""The strict door: a request body is read whole, within its limit, as exactly one JSON text, or refused."""
+
+import json
+from typing import Any, NoReturn
+
+import orjson
+from flask import Response, request
+from flask.json.provider import JSONProvider
+
+from app.core.errors import ContentTooLarge, Malformed, UnsupportedMediaType
+from app.core.model import MAX_ID
+
+JSON = "application/json"
+MERGE_PATCH = "application/merge-patch+json"
+
+
+class BodyUnreadable(Malformed):
+    """The request body could not be read to its end."""
+
+
+class JsonMalformed(Malformed):
+    """The request body is not one JSON text in UTF-8 (RFC 8259)."""
+
+
+class DuplicateKey(Malformed):
+    """An object in the request body has the same key twice."""
+
+
+class NumberOutOfRange(Malformed):
+    """A number in the request body does not fit 64 bits."""
+
+
+class OrjsonProvider(JSONProvider):
+    """Flask's JSON by orjson."""
+
+    def dumps(self, obj: Any, **_: Any) -> str:
+        """Compact JSON text."""
+        return orjson.dumps(obj).decode()
+
+    def loads(self, s: str | bytes, **_: Any) -> Any:
+        """Strict JSON."""
+        return parse_json(s.encode() if isinstance(s, str) else s)
+
+    def response(self, *args: Any, **kwargs: Any) -> Response:
+        """A JSON response of the arguments."""
+        content = self._prepare_response_obj(args, kwargs)
+        return Response(orjson.dumps(content), mimetype=JSON)
+
+
+def read_json(*, limit: int, accepted: tuple[str, ...]) -> Any:
+    """The JSON value of the request's body.
+
+    Refuses another media type, charset or content coding (415), more than ``limit`` bytes, announced or chunked (413),
+    and what is not strict JSON (400).
+    """
+    charset = request.mimetype_params.get("charset", "utf-8").lower()
+    if request.mimetype not in accepted or charset not in {"utf-8", "utf8"} or request.content_encoding:
+        raise UnsupportedMediaType(accepted=list(accepted))
+    return parse_json(_read_bytes(limit))
+
+
+def _read_bytes(limit: int) -> bytes:
+    if (request.content_length or 0) > limit:
+        raise ContentTooLarge(limit=limit)
+    # A chunked body announces no length: Flask would cut it at the limit, and half a body is another request. A server
+    # that ends the stream itself says so, and one byte past the limit tells.
+    chunked = request.environ.get("wsgi.input_terminated")
+    stream = request.environ["wsgi.input"] if chunked else request.stream
+    try:
+        content: bytes = stream.read(limit + 1)
+    except OSError:
+        raise BodyUnreadable from None
+    if len(content) > limit:
+        raise ContentTooLarge(limit=limit)
+    if request.content_length is not None and len(content) < request.content_length:
+        raise BodyUnreadable
+    return content
+
+
+def parse_json(content: bytes) -> Any:
+    """Parse one JSON text strictly: UTF-8, no NaN, no lone surrogate, no duplicate key, no number past 64 bits."""
+    try:
+        # orjson proves the syntax, the encoding and a nesting below 1024. The standard library then builds the value,
+        # because orjson turns integers past 64 bits into floats and keeps the last of two equal keys in silence.
+        orjson.loads(content)
+        return json.loads(
+            content, object_pairs_hook=_unique, parse_int=_integer, parse_float=_finite, parse_constant=_refuse
+        )
+    except (ValueError, RecursionError):
+        raise JsonMalformed from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise DuplicateKey
+    return members
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > len(str(-MAX_ID)) or abs(int(digits)) > MAX_ID:
+        raise NumberOutOfRange
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if number in (float("inf"), float("-inf")):
+        raise NumberOutOfRange
+    return number
+
+
+def _refuse(_: str) -> NoReturn:
+    raise JsonMalformed

@@ -1,0 +1,291 @@
+"""The contract of a route: who may call it, what comes in, what goes out; and the one pipeline that keeps it.
+
+A view is decorated with what it declares and registered on a `Blueprint`, which refuses a view that does not say who
+may call it and what it returns. Each request then runs in one order: who (401, 403), the bytes of the body (400, 413,
+415), the query (422), the row (404, 428, 412), the body's values (422), the view (409); and ends in one place:
+serialise, commit, set headers. An exception raised in ``after_request`` would bypass the error handlers, which is why
+the commit is here.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import flask
+import marshmallow as ma
+import orjson
+from flask import Response, current_app, request
+from sqlalchemy import Select
+
+from app.core.database import unit_of_work
+from app.core.errors import Fault, Invalid, Refusal
+from app.core.listing import Criteria, CursorPage, Listing, NumberedPage, read_cursor, read_page
+from app.extensions import db
+from app.security.identity import Identity
+from app.security.permissions import CATALOG_READS, Permission
+from app.security.tokens import TokenKind
+from app.web import body, conditional
+from app.web.access import Access, admit
+from app.web.limits import limit_calls
+from app.web.links import describe_page, link_header
+from app.web.schemas import BodySchema, ListQuerySchema, QuerySchema, Schema
+from app.web.validation import faults_of
+
+#: A view returns rows or values; the pipeline makes the response.
+View = Callable[..., Any]
+SAFE_METHODS = frozenset({"GET", "HEAD"})
+
+
+class ContractMissing(Exception):
+    """A view was registered that does not declare who may call it and what it returns."""
+
+
+@dataclass
+class Operation:
+    """What a view declares. Filled by the decorators below; read by the pipeline and by the OpenAPI document."""
+
+    view: View
+    access: Access | None = None
+    limit: str | None = None
+    load: Callable[..., Any] | None = None
+    accepts: type[BodySchema] | None = None
+    query: type[QuerySchema] | None = None
+    listing: Listing | None = None
+    returns: type[ma.Schema] | None = None
+    status: int | None = None
+    location: Callable[[Any], str] | None = None
+    media_type: str = body.JSON
+    refuses: tuple[type[Refusal], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The view's name, which is the use case's and the operationId."""
+        return self.view.__name__
+
+    @property
+    def is_versioned(self) -> bool:
+        """Whether the answer is one row that counts its versions, and so has an ETag."""
+        return self.returns is not None and self.listing is None and "version" in self.returns().fields
+
+    def check(self) -> None:
+        """Refuse a declaration with a hole in it."""
+        if self.access is None:
+            raise ContractMissing(f"{self.name} does not say who may call it: @requires, @public")
+        if self.status is None:
+            raise ContractMissing(f"{self.name} does not say what it returns: @returns, @lists")
+        if self.listing is not None and self.query is not None:
+            reserved = {"page", "cursor", "per_page", "order", "search", "fields", "sort_by"}
+            wire = self.query().fields
+            filters = {declared.data_key or name for name, declared in wire.items()} - reserved
+            if filters != set(self.listing.filters):
+                raise ContractMissing(f"{self.name}: filters differ from its Listing: {filters}")
+            if wire["sort_by"].metadata["enum"] != list(self.listing.sorts):
+                raise ContractMissing(f"{self.name}: sort_by differs from its Listing")
+
+    def __call__(self, **path: Any) -> Response:
+        """Answer one request."""
+        reading = request.method in SAFE_METHODS
+        with unit_of_work(reading=reading):
+            identity = admit(self.access or Access())
+            content = self._read_body()
+            if_match = conditional.read_if_match() if self.load else None
+            query = self._read_query()
+            row, path = self._load_row(path, identity, if_match)
+            values = {"data": validate(self.accepts(), content)} if self.accepts else {}
+            result = self.view(*row, **path, **values)
+            if not reading:
+                db.session.flush()
+            response = result if isinstance(result, Response) else self._render(result, query)
+        self._say_who_may_keep_it(response, identity)
+        return response
+
+    def _read_body(self) -> Any:
+        if self.accepts is None:
+            return None
+        return body.read_json(limit=current_app.config["MAX_BODY_BYTES"], accepted=self.media_types(request.method))
+
+    @staticmethod
+    def media_types(method: str) -> tuple[str, ...]:
+        """What a body may be sent as."""
+        return (body.JSON, body.MERGE_PATCH) if method == "PATCH" else (body.JSON,)
+
+    def _read_query(self) -> dict[str, Any]:
+        repeated = {name: ["Given more than once."] for name, values in request.args.lists() if len(values) > 1}
+        if repeated:
+            raise Invalid(*faults_of(repeated, in_query=True))
+        return validate((self.query or QuerySchema)(), request.args.to_dict(), in_query=True)
+
+    def _load_row(
+        self, path: dict[str, Any], identity: Identity, if_match: frozenset[str] | None
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if self.load is None:
+            return (), path
+        # Whoever writes over whatever is there must not lose to somebody who writes at the same moment.
+        row = self.load(**path, identity=identity, lock=if_match is not None and "*" in if_match)
+        conditional.check_if_match(if_match, row)
+        return (row,), {}
+
+    def _render(self, result: Any, query: dict[str, Any]) -> Response:
+        if self.listing is not None:
+            return self._render_list(result, self.listing, query)
+        response = Response(status=self.status, mimetype=body.JSON)
+        if self.returns is None:
+            del response.headers["Content-Type"]
+            return response
+        if self.location is not None:
+            response.headers["Location"] = self.location(result)
+        if self.is_versioned:
+            tag = conditional.entity_tag(result)
+            response.headers["ETag"] = tag
+            if request.method in SAFE_METHODS and conditional.is_not_modified(tag):
+                response.status_code = 304
+                return response
+        response.data = orjson.dumps(self.returns().dump(result))
+        return response
+
+    def _render_list(self, rows: Select[Any], listing: Listing, query: dict[str, Any]) -> Response:
+        item = self.returns or Schema
+        only = _chosen_members(item, query.get("fields"))
+        criteria = _criteria(query, listing)
+        page: NumberedPage | CursorPage
+        if criteria.cursor is None:
+            page = read_page(rows, listing, criteria)
+        else:
+            page = read_cursor(rows, listing, criteria, secret=current_app.config["SECRET_KEY"], scope=request.path)
+        meta, links = describe_page(page, criteria, request.path, request.args.to_dict())
+        items = item(many=True, only=only).dump(page.items)
+        response = Response(orjson.dumps({"items": items, "meta": meta, "links": links}), mimetype=body.JSON)
+        if header := link_header(links):
+            response.headers["Link"] = header
+        return response
+
+    def _say_who_may_keep_it(self, response: Response, identity: Identity) -> None:
+        if "Cache-Control" in response.headers:
+            return
+        keep = "no-store"
+        if self.access is not None and self.access.permission in CATALOG_READS:
+            anonymous = f"public, max-age={current_app.config['PUBLIC_CACHE_MAX_AGE']}"
+            keep = "private, no-cache" if identity.user_id else anonymous
+            response.headers["Vary"] = "Authorization, X-API-Key"
+        response.headers["Cache-Control"] = keep
+
+
+class Blueprint(flask.Blueprint):
+    """A Flask blueprint on which a route without access or contract cannot exist."""
+
+    def add_url_rule(
+        self, rule: str, endpoint: str | None = None, view_func: View | None = None, *args: Any, **options: Any
+    ) -> None:
+        """Register the view's operation in its place."""
+        operation = operation_of(view_func)
+        operation.check()
+        super().add_url_rule(rule, endpoint or operation.name, _as_view(operation), *args, **options)
+
+
+def operation_of(view: Any) -> Operation:
+    """What a view declares; an empty declaration to start with."""
+    operation = getattr(view, "operation", None)
+    if not isinstance(operation, Operation):
+        operation = view.operation = Operation(view)
+    return operation
+
+
+def requires(permission: Permission) -> Callable[[View], View]:
+    """Only who holds ``permission`` may call this."""
+    return _declare(access=Access(permission, TokenKind.ACCESS))
+
+
+def requires_refresh_token(view: View) -> View:
+    """Only who holds a refresh token may call this; the view reads its claims."""
+    return _declare(access=Access(token=TokenKind.REFRESH))(view)
+
+
+def public(view: View) -> View:
+    """Anyone may call this."""
+    return _declare(access=Access())(view)
+
+
+def limited(setting: str) -> Callable[[View], View]:
+    """Count calls of this by client address against the rate in ``setting``, beside the limit on everything."""
+    return _declare(limit=setting)
+
+
+def changes(load: Callable[..., Any]) -> Callable[[View], View]:
+    """Load the row that the path names and hand it to the view, if it is there (404) and If-Match fits (428, 412)."""
+    return _declare(load=load)
+
+
+def accepts(schema: type[BodySchema]) -> Callable[[View], View]:
+    """Take a JSON body of this schema as ``data``."""
+    return _declare(accepts=schema)
+
+
+def returns(
+    schema: type[ma.Schema] | None = None,
+    *,
+    status: int = 200,
+    location: Callable[[Any], str] | None = None,
+    media_type: str = body.JSON,
+) -> Callable[[View], View]:
+    """Answer with this schema, or without a body; ``location`` tells where what was created is."""
+    return _declare(returns=schema, status=status, location=location, media_type=media_type)
+
+
+def refuses(*refusals: type[Refusal]) -> Callable[[View], View]:
+    """Name the refusals of this use case for the documentation."""
+    return _declare(refuses=refusals)
+
+
+def lists(schema: type[ma.Schema], query: type[ListQuerySchema], listing: Listing) -> Callable[[View], View]:
+    """Answer with pages of the rows that the view selects."""
+    return _declare(returns=schema, status=200, query=query, listing=listing)
+
+
+def validate(schema: ma.Schema, values: Any, *, in_query: bool = False) -> dict[str, Any]:
+    """``values`` loaded by ``schema``; every fault at once otherwise (422)."""
+    try:
+        loaded: dict[str, Any] = schema.load(values)
+    except ma.ValidationError as error:
+        raise Invalid(*faults_of(error.messages, in_query=in_query)) from None
+    return loaded
+
+
+def _declare(**declared: Any) -> Callable[[View], View]:
+    def decorate(view: View) -> View:
+        operation = operation_of(view)
+        for name, value in declared.items():
+            setattr(operation, name, value)
+        return view
+
+    return decorate
+
+
+def _as_view(operation: Operation) -> Callable[..., Response]:
+    @functools.wraps(operation.view)
+    def view(**path: Any) -> Response:
+        return operation(**path)
+
+    return limit_calls(view, operation.limit) if operation.limit else view
+
+
+def _criteria(query: dict[str, Any], listing: Listing) -> Criteria:
+    return Criteria(
+        sort_by=query["sort_by"],
+        descending=query["order"] == "desc",
+        per_page=query["per_page"],
+        page=query.get("page", 1),
+        cursor=query.get("cursor"),
+        search=query.get("search"),
+        filters={name: query[name] for name in listing.filters if name in query},
+    )
+
+
+def _chosen_members(schema: type[ma.Schema], names: str | None) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    chosen = tuple(dict.fromkeys(names.split(",")))
+    unknown = [name for name in chosen if name not in schema().fields]
+    if unknown:
+        raise Invalid(Fault(f"There is no member {unknown[0]}.", "unknown_member", parameter="fields"))
+    return chosen

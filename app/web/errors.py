@@ -1,0 +1,149 @@
+"""Every error, of any origin, as application/problem+json (RFC 9457)."""
+
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+import structlog
+from flask import Flask, Response, g, request
+from jwt import PyJWTError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from werkzeug.exceptions import HTTPException, InternalServerError
+
+from app.core import errors
+from app.core.errors import Fault, Invalid, Refusal, Unavailable
+
+PROBLEM = "application/problem+json"
+
+#: The one table that turns a category of refusals into a status.
+STATUSES: dict[type[Refusal], int] = {
+    errors.Malformed: 400,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.PreconditionFailed: 412,
+    errors.ContentTooLarge: 413,
+    errors.UnsupportedMediaType: 415,
+    errors.Invalid: 422,
+    errors.PreconditionRequired: 428,
+    errors.Unavailable: 503,
+}
+
+#: Werkzeug's and Flask's own errors have no class of ours; these are their codes.
+CODES = {400: "malformed", 404: "not_found", 405: "method_not_allowed", 413: "content_too_large", 429: "rate_limited"}
+
+log = structlog.get_logger(__name__)
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database does not answer; try again shortly."""
+
+
+class DatabaseBusy(Unavailable):
+    """The database is too busy to finish this; nothing was changed, try again shortly."""
+
+
+class StateChanged(errors.Conflict):
+    """Something that this depends on has changed at the same moment; read it again."""
+
+
+class ValueOutOfRange(Invalid):
+    """A value is outside what can be stored."""
+
+
+def init_app(app: Flask) -> None:
+    """Register one handler for each family of errors."""
+    app.register_error_handler(Refusal, _answer_refusal)
+    app.register_error_handler(HTTPException, _answer_http_exception)
+    app.register_error_handler(DBAPIError, _answer_database_error)
+    app.register_error_handler(PoolTimeoutError, lambda _: _answer_refusal(DatabaseBusy()))
+    app.register_error_handler(PyJWTError, lambda _: _answer_refusal(errors.Unauthenticated()))
+
+
+def status_of(refusal: type[Refusal]) -> int:
+    """The status of a refusal: its category's."""
+    return next(STATUSES[category] for category in refusal.__mro__ if category in STATUSES)
+
+
+def problem(
+    status: int, code: str, detail: str, faults: tuple[Fault, ...] = (), data: dict[str, Any] | None = None
+) -> Response:
+    """A problem document.
+
+    Its ``type`` is about:blank, so that ``title`` is the status's phrase; ``code`` tells problems apart.
+    """
+    members: dict[str, Any] = dict(data or {})
+    members |= {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": quote(request.path),
+        "code": code,
+        "request_id": g.get("request_id", ""),
+    }
+    if faults:
+        members["errors"] = [_describe(fault) for fault in faults]
+    response = Response(orjson.dumps(members), status=status, mimetype=PROBLEM)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _describe(fault: Fault) -> dict[str, str]:
+    places = {"pointer": fault.pointer, "parameter": fault.parameter, "header": fault.header}
+    place = {name: value for name, value in places.items() if value is not None}
+    return {**place, "detail": fault.detail, "code": fault.code}
+
+
+def _answer_refusal(refusal: Refusal) -> Response:
+    status = status_of(type(refusal))
+    faults = refusal.faults if isinstance(refusal, Invalid) else ()
+    response = problem(status, refusal.code(), refusal.sentence(), faults, refusal.data)
+    if status == 401:
+        response.headers["WWW-Authenticate"] = _challenge(refusal)
+    if isinstance(refusal, Unavailable):
+        response.headers["Retry-After"] = str(refusal.retry_after)
+    return response
+
+
+def _challenge(refusal: Refusal) -> str:
+    # RFC 6750 section 3.1: no error code where no credentials came.
+    if "Authorization" not in request.headers:
+        return 'Bearer realm="catalog"'
+    return f'Bearer realm="catalog", error="invalid_token", error_description="{refusal.sentence()}"'
+
+
+def _answer_http_exception(error: HTTPException) -> Response:
+    status = error.code or 500
+    if isinstance(error, InternalServerError):
+        log.error("unhandled", exc_info=error.original_exception or error)
+    detail = "The server failed to answer this; the failure was recorded." if status >= 500 else _sentence(error)
+    code = CODES.get(status, HTTPStatus(status).phrase.lower().replace(" ", "_"))
+    response = problem(status, code, detail)
+    for name, value in error.get_headers(request.environ):
+        if name in {"Allow", "Retry-After", "WWW-Authenticate"}:
+            response.headers[name] = value
+    return response
+
+
+def _sentence(error: HTTPException) -> str:
+    # The limiter's description is its rate; the sentences of Werkzeug may quote input, so the status speaks alone.
+    if error.code == 429:
+        return "Too many requests; wait as long as Retry-After says."
+    return str(type(error).description or HTTPStatus(error.code or 500).phrase)
+
+
+def _answer_database_error(error: DBAPIError) -> Response:
+    """A lost, refused, locked or overloaded database is 503; what it refuses about a value is the client's."""
+    if isinstance(error, IntegrityError):
+        return _answer_refusal(StateChanged())
+    if isinstance(error, DataError):
+        return _answer_refusal(ValueOutOfRange())
+    if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
+        log.warning("database", error=type(error.orig).__name__)
+        lost = error.connection_invalidated or "connect" in str(error.orig)
+        return _answer_refusal(DatabaseUnavailable() if lost else DatabaseBusy())
+    raise error

@@ -1,0 +1,328 @@
+"""Strict schema fields: each says its bounds to OpenAPI and refuses, with a code, what a lenient one would bend."""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, ClassVar
+
+import marshmallow as ma
+from email_validator import EmailNotValidError, validate_email
+
+from app.core.model import MAX_ID
+from app.core.money import CURRENCIES, LEAST_AMOUNT, MOST_AMOUNT
+
+
+class Message(str):
+    """An error sentence that carries its stable code."""
+
+    __slots__ = ("code",)
+    code: str
+
+    def __new__(cls, code: str, sentence: str) -> "Message":
+        """A sentence and its code."""
+        message = super().__new__(cls, sentence)
+        message.code = code
+        return message
+
+
+class Field(ma.fields.Field[Any]):
+    """A field whose errors carry their key as code, and whose bounds go to OpenAPI as they are checked here."""
+
+    openapi_type: ClassVar[str] = "string"
+    default_error_messages = {
+        "required": "This is required.",
+        "null": "This may not be null.",
+        "validator_failed": "This is not acceptable.",
+    }
+
+    def __init__(
+        self, *, schema: Mapping[str, Any] | None = None, note: str = "", example: Any = None, **options: Any
+    ) -> None:
+        metadata: dict[str, Any] = {"type": self.openapi_type, **(schema or {})}
+        if options.get("allow_none"):
+            metadata["type"] = [self.openapi_type, "null"]
+        if note:
+            metadata["description"] = note
+        if example is not None:
+            metadata["examples"] = [example]
+        super().__init__(metadata=metadata, **options)
+
+    def make_error(self, key: str, **data: Any) -> ma.ValidationError:
+        """Keep the error's key, which marshmallow drops, as its code."""
+        sentence = str(self.error_messages[key]).format(**data)
+        return ma.ValidationError([Message(key, sentence)])
+
+
+# A text must show something: a blank, a no-break space or an em quad alone does not.
+_BLANKS = r"\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+LINE = rf"^[^\u0000-\u001f\u007f]*[^{_BLANKS}][^\u0000-\u001f\u007f]*$"
+LINES = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]*$"
+
+
+class Text(Field):
+    """A string: one line that shows something, unless ``pattern`` says otherwise. PostgreSQL refuses NUL; so do all."""
+
+    default_error_messages = {
+        "invalid": "Not a string.",
+        "too_short": "Shorter than {least} characters.",
+        "too_long": "Longer than {most} characters.",
+        "malformed": "Not in the expected form.",
+    }
+
+    def __init__(
+        self,
+        *,
+        least: int = 1,
+        most: int,
+        pattern: str = LINE,
+        schema: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        self.least, self.most = least, most
+        # `$` also matches before a last line feed; JSON Schema means the very end.
+        self._matches = re.compile(pattern).fullmatch
+        bounds = {"minLength": least, "maxLength": most, "pattern": pattern}
+        super().__init__(schema=bounds | dict(schema or {}), **options)
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        if not isinstance(value, str):
+            raise self.make_error("invalid")
+        if len(value) < self.least:
+            raise self.make_error("too_short", least=self.least)
+        if len(value) > self.most:
+            raise self.make_error("too_long", most=self.most)
+        if not self._matches(value):
+            raise self.make_error("malformed")
+        return value
+
+
+class Prose(Text):
+    """A text of several lines, possibly empty."""
+
+    def __init__(self, *, most: int, **options: Any) -> None:
+        super().__init__(least=0, most=most, pattern=LINES, **options)
+
+
+class Email(Text):
+    """An e-mail address, lower-cased; two spellings of one mailbox are one account."""
+
+    default_error_messages = {"not_an_address": "Not an e-mail address."}
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(least=3, most=254, schema={"format": "email"}, **options)
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        text = super()._deserialize(value)
+        try:
+            return validate_email(text, check_deliverability=False).normalized.lower()
+        except EmailNotValidError:
+            raise self.make_error("not_an_address") from None
+
+
+class Integer(Field):
+    """A JSON integer; 1.5, "1" and true are none."""
+
+    openapi_type = "integer"
+    default_error_messages = {
+        "invalid": "Not an integer.",
+        "too_small": "Less than {least}.",
+        "too_large": "Greater than {most}.",
+    }
+
+    def __init__(self, *, least: int = 1, most: int = MAX_ID, **options: Any) -> None:
+        self.least, self.most = least, most
+        bounds = {"minimum": least, "maximum": most, "format": "int64"}
+        super().__init__(schema=bounds, **options)
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self.make_error("invalid")
+        if value < self.least:
+            raise self.make_error("too_small", least=self.least)
+        if value > self.most:
+            raise self.make_error("too_large", most=self.most)
+        return value
+
+
+class QueryInteger(Integer):
+    """An integer in a query string: ASCII digits with an optional minus, and nothing that int() would also take."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
+        if not re.fullmatch(r"-?[0-9]{1,30}", value):
+            raise self.make_error("invalid")
+        return super()._deserialize(int(value))
+
+
+class Boolean(Field):
+    """A JSON boolean."""
+
+    openapi_type = "boolean"
+    default_error_messages = {"invalid": "Neither true nor false."}
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid")
+        return value
+
+
+class QueryBoolean(Boolean):
+    """``true`` or ``false`` in a query string."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
+        return super()._deserialize({"true": True, "false": False}.get(value))
+
+
+class Choice(Field):
+    """One of a closed set of strings."""
+
+    default_error_messages = {"not_a_choice": "Not one of: {choices}."}
+
+    def __init__(self, choices: Sequence[str], **options: Any) -> None:
+        self.choices = {str(choice): choice for choice in choices}
+        super().__init__(schema={"enum": list(self.choices)}, **options)
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        if not isinstance(value, str) or value not in self.choices:
+            raise self.make_error("not_a_choice", choices=", ".join(self.choices))
+        return self.choices[value]
+
+
+class Money(Field):
+    """An amount as a decimal string with at most two decimals, never a JSON number and never rounded."""
+
+    #: From 0.01 to 9999999999.99, as digits: no sign, no exponent, no leading zero.
+    PATTERN = r"^(0\.(0[1-9]|[1-9][0-9]?)|[1-9][0-9]{0,9}(\.[0-9]{1,2})?)$"
+    default_error_messages = {
+        "invalid": f"Not a decimal string from {LEAST_AMOUNT} to {MOST_AMOUNT} with at most two decimals.",
+    }
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(schema={"pattern": self.PATTERN, "format": "decimal"}, **options)
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Decimal:
+        if not isinstance(value, str) or not re.fullmatch(self.PATTERN, value):
+            raise self.make_error("invalid")
+        return Decimal(value)
+
+    def _serialize(self, value: Decimal | None, *_: Any, **__: Any) -> str | None:
+        return None if value is None else f"{value:.2f}"
+
+
+class Currency(Choice):
+    """An ISO 4217 code."""
+
+    default_error_messages = {"not_a_choice": "Not an ISO 4217 currency code."}
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(sorted(CURRENCIES), **options)
+
+
+class Moment(Field):
+    """An RFC 3339 time in UTC, ending in Z."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(schema={"format": "date-time"}, **options)
+
+    def _serialize(self, value: datetime | None, *_: Any, **__: Any) -> str | None:
+        return None if value is None else value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+class Items(Field):
+    """A list of at most ``most`` values of one kind, each once."""
+
+    openapi_type = "array"
+    default_error_messages = {
+        "invalid": "Not a list.",
+        "too_many": "More than {most} items.",
+        "repeated": "The same item twice.",
+    }
+
+    def __init__(self, inner: Field, *, most: int, **options: Any) -> None:
+        self.inner, self.most = inner, most
+        bounds = {"items": inner.metadata, "maxItems": most, "uniqueItems": True}
+        super().__init__(schema=bounds, **options)
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise self.make_error("invalid")
+        if len(value) > self.most:
+            raise self.make_error("too_many", most=self.most)
+        items, wrong = [], {}
+        for index, item in enumerate(value):
+            try:
+                items.append(self.inner.deserialize(item))
+            except ma.ValidationError as error:
+                wrong[index] = error.messages
+        if wrong:
+            raise ma.ValidationError(wrong)
+        if len(set(items)) < len(items):
+            raise self.make_error("repeated")
+        return items
+
+
+class Scalars(Field):
+    """An object of at most ``most`` named scalars: strings, numbers and booleans.
+
+    There is no null among them, because a merge patch (RFC 7396) could not write one: where ``removable``, a null
+    removes its member.
+    """
+
+    openapi_type = "object"
+    NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
+    LONGEST = 1000
+    LARGEST = 2**53
+    default_error_messages = {
+        "invalid": "Not an object.",
+        "too_many": "More than {most} members.",
+        "name_malformed": "A member's name is a letter and up to 63 letters, digits, '_', '.' or '-'.",
+        "not_a_scalar": "Not a string of at most 1000 characters, a number of at most 53 bits, or a boolean.",
+    }
+
+    def __init__(self, *, most: int, removable: bool = False, **options: Any) -> None:
+        self.most, self.removable = most, removable
+        scalars: list[dict[str, Any]] = [
+            {"type": "string", "maxLength": self.LONGEST, "pattern": LINES},
+            {"type": "number", "minimum": -self.LARGEST, "maximum": self.LARGEST},
+            {"type": ["boolean", "null"] if removable else "boolean"},
+        ]
+        bounds = {
+            "maxProperties": most,
+            "propertyNames": {"pattern": self.NAME},
+            "additionalProperties": {"anyOf": scalars},
+        }
+        super().__init__(schema=bounds, **options)
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise self.make_error("invalid")
+        if len(value) > self.most:
+            raise self.make_error("too_many", most=self.most)
+        wrong = {
+            name: self.make_error("not_a_scalar" if re.fullmatch(self.NAME, name) else "name_malformed").messages
+            for name, member in value.items()
+            if not (re.fullmatch(self.NAME, name) and self._is_scalar(member))
+        }
+        if wrong:
+            raise ma.ValidationError(wrong)
+        return value
+
+    def _is_scalar(self, member: Any) -> bool:
+        if isinstance(member, bool):
+            return True
+        if isinstance(member, str):
+            return len(member) <= self.LONGEST and re.fullmatch(LINES, member) is not None
+        if isinstance(member, int | float):
+            return abs(member) <= self.LARGEST
+        return member is None and self.removable
+
+
+class Nested(Field):
+    """An object, or a list of objects, of another schema; for answers."""
+
+    def __init__(self, nested: type[ma.Schema], *, many: bool = False, **options: Any) -> None:
+        self.nested, self.many = nested, many
+        super().__init__(**options)
+
+    def _serialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        return self.nested(many=self.many).dump(value)

@@ -1,0 +1,59 @@
+"""Rate limits: one bucket for each principal over everything, one for each address on what is worth guessing."""
+
+import math
+import time
+from collections.abc import Callable
+
+from flask import Flask, Response, current_app, request
+from flask_limiter import ApplicationLimit, Limiter
+
+from app.web.access import address_key, principal_key
+
+#: Paths that monitoring and people reach whatever the load.
+EXEMPT = frozenset({"health", "docs"})
+
+
+def _rate(setting: str) -> Callable[[], str]:
+    # Read at each request: the limiter outlives the application that it was bound to first.
+    return lambda: current_app.config[setting]
+
+
+limiter = Limiter(
+    key_func=principal_key,
+    application_limits=[ApplicationLimit(_rate("RATE_LIMIT_DEFAULT"), key_function=principal_key)],
+    # Without an endpoint the library skips its check, and a scan of unknown paths would go uncounted.
+    request_identifier=lambda: request.endpoint or "unmatched",
+)
+
+
+def init_app(app: Flask) -> None:
+    """Count every request but those to health and docs, and tell each client what is left."""
+    limiter.init_app(app)
+    app.after_request(_add_headers)
+
+
+@limiter.request_filter
+def _is_exempt() -> bool:
+    return not current_app.config["RATE_LIMIT_ENABLED"] or request.blueprint in EXEMPT or request.method == "OPTIONS"
+
+
+def limit_calls(view: Callable[..., Response], setting: str) -> Callable[..., Response]:
+    """Count the calls of one view by client address against the rate in ``setting``."""
+    count = limiter.limit(_rate(setting), key_func=address_key, override_defaults=False)
+    limited: Callable[..., Response] = count(view)
+    return limited
+
+
+def _add_headers(response: Response) -> Response:
+    """RateLimit-Policy and RateLimit as draft-ietf-httpapi-ratelimit-headers has them, for the tightest limit."""
+    limits = [(limit, limit.window) for limit in limiter.current_limits]
+    if not limits:
+        return response
+    limit, window = min(limits, key=lambda pair: pair[1].remaining)
+    name = "default" if limit.shared else "login"
+    wait = max(0, math.ceil(window.reset_time - time.time()))
+    response.headers["RateLimit-Policy"] = f'"{name}";q={limit.limit.amount};w={limit.limit.get_expiry()}'
+    response.headers["RateLimit"] = f'"{name}";r={max(0, window.remaining)};t={wait}'
+    if response.status_code == 429:
+        response.headers["Retry-After"] = str(max(1, wait))
+    return response

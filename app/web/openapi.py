@@ -1,0 +1,347 @@
+"""The OpenAPI 3.1 document, read off the contracts of the registered routes; and the page that shows it."""
+
+import inspect
+import re
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from flask import Flask, Response, current_app
+from marshmallow import fields as ma_fields
+from werkzeug.routing import Rule
+
+from app.core import errors
+from app.core.errors import Refusal
+from app.core.model import MAX_ID
+from app.security.permissions import CATALOG_READS, roles_with
+from app.security.tokens import TokenKind
+from app.web import docs
+from app.web.body import JSON
+from app.web.contract import SAFE_METHODS, Blueprint, Operation, operation_of, public, returns
+from app.web.errors import PROBLEM, status_of
+from app.web.schemas import BodySchema, Schema
+
+blueprint = Blueprint("docs", __name__)
+
+DESCRIPTION = """A product catalogue: browse and search it, and keep it up to date.
+
+Log in with `POST /api/v1/auth/login` and send the access token as `Authorization: Bearer <token>`. Every error is an
+`application/problem+json` document (RFC 9457) with a stable `code`. A `PUT`, `PATCH` or `DELETE` needs `If-Match` with
+the `ETag` that was read. Lists come in numbered pages (`page`) or as a walk that misses nothing (`cursor`).
+"""
+
+TAGS = {
+    "auth": "Registering, logging in and out.",
+    "users": "Accounts.",
+    "categories": "The tree that products are filed under.",
+    "products": "What is for sale.",
+    "health": "For whoever runs this.",
+}
+
+#: What any operation may answer, whatever it declares.
+EVERYWHERE: tuple[type[Refusal], ...] = (errors.Malformed, errors.Invalid, errors.Unavailable)
+
+
+@blueprint.get("/openapi.json")
+@public
+@returns(media_type=JSON)
+def read_document() -> Response:
+    """Read this API's OpenAPI document."""
+    response = Response(orjson.dumps(describe(current_app)), mimetype=JSON)
+    response.headers["Cache-Control"] = "no-cache"
+    return response
+
+
+@blueprint.get("/docs")
+@public
+@returns(media_type="text/html")
+def read_page() -> Response:
+    """Read about the operations, and try them."""
+    return docs.page()
+
+
+@blueprint.get("/docs/<name>")
+@public
+@returns(media_type="*/*")
+def read_asset(name: str) -> Response:
+    """Read a part of the documentation page."""
+    return docs.asset(name)
+
+
+def describe(app: Flask) -> dict[str, Any]:
+    """The OpenAPI document of every operation that ``app`` serves, but for the documentation's own."""
+    plugin = MarshmallowPlugin(schema_name_resolver=_component_name)
+    spec = APISpec(
+        title="Catalog API",
+        version="1.0.0",
+        openapi_version="3.1.0",
+        plugins=[plugin],
+        info={"description": DESCRIPTION, "license": {"name": "MIT", "identifier": "MIT"}},
+        tags=[{"name": name, "description": text} for name, text in TAGS.items()],
+    )
+    # Our fields say everything that they check in their metadata.
+    converter: Any = plugin.converter
+    converter.add_attribute_function(lambda _self, field, **_: dict(field.metadata))
+    _add_components(spec)
+    for rule, operation in operations(app):
+        _add_operation(spec, rule, operation)
+    return spec.to_dict()
+
+
+def operations(app: Flask) -> Iterator[tuple[Rule, Operation]]:
+    """Every documented route with its operation, in a stable order."""
+    rules = sorted(app.url_map.iter_rules(), key=lambda rule: (rule.rule, sorted(rule.methods or ())))
+    for rule in rules:
+        if not rule.endpoint.startswith("docs."):
+            yield rule, operation_of(app.view_functions[rule.endpoint])
+
+
+def _component_name(schema: Any) -> str:
+    name = schema if isinstance(schema, str) else getattr(schema, "__name__", type(schema).__name__)
+    return str(name).removesuffix("Schema")
+
+
+def _add_components(spec: APISpec) -> None:
+    text = {"type": "string"}
+    fault = {
+        "type": "object",
+        "required": ["detail", "code"],
+        "properties": {
+            "pointer": {**text, "description": "A JSON pointer into the request body (RFC 6901)."},
+            "parameter": {**text, "description": "The name of a query parameter."},
+            "header": {**text, "description": "The name of a header."},
+            "detail": text,
+            "code": text,
+        },
+    }
+    members = {
+        "type": text,
+        "title": text,
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": text,
+        "instance": text,
+        "code": {**text, "pattern": "^[a-z_]+$", "description": "What to branch on."},
+        "request_id": {**text, "description": "Quote this when you ask for help."},
+        "errors": {"type": "array", "items": {"$ref": "#/components/schemas/Fault"}},
+    }
+    spec.components.schema("Fault", component=fault)
+    problem = {"type": "object", "required": [name for name in members if name != "errors"], "properties": members}
+    spec.components.schema("Problem", component=problem)
+    bearer = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+    spec.components.security_scheme("bearer", {**bearer, "description": "The access token of a login."})
+    spec.components.security_scheme("refresh", {**bearer, "description": "The refresh token; good for one exchange."})
+    for name, (note, schema) in HEADERS.items():
+        spec.components.header(name, {"description": note, "schema": schema})
+    for name, (place, note, schema) in PARAMETERS.items():
+        parameter = {"name": name, "description": note, "schema": schema, "required": name == "If-Match"}
+        spec.components.parameter(name, place, parameter)
+
+
+_STRING = {"type": "string"}
+HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ETag": ("The version of the representation.", _STRING),
+    "Location": ("Where what was created is.", _STRING),
+    "Link": ("The links of the envelope (RFC 8288).", _STRING),
+    "X-Request-ID": ("The request's id; yours if it was good.", {**_STRING, "pattern": "^[A-Za-z0-9._-]{8,64}$"}),
+    "X-Process-Time": ("Seconds that the server took.", {**_STRING, "pattern": "^[0-9]+[.][0-9]+$"}),
+    "RateLimit-Policy": ("The limit that is nearest: quota and window in seconds.", _STRING),
+    "RateLimit": ("What is left of it, and seconds until it is whole again.", _STRING),
+    "Retry-After": ("Seconds to wait.", {**_STRING, "pattern": "^[0-9]+$"}),
+    "WWW-Authenticate": ("How to authenticate (RFC 6750).", _STRING),
+}
+_TAGS = {**_STRING, "maxLength": 4096, "examples": ['"1"']}
+PARAMETERS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "If-Match": ("header", "The ETag that you read, or *.", {**_TAGS, "pattern": r'^(\*|"[0-9]+")$'}),
+    "If-None-Match": ("header", "The ETag that you hold: 304 when it is still right.", _TAGS),
+}
+
+
+def _add_operation(spec: APISpec, rule: Rule, operation: Operation) -> None:
+    method = min((rule.methods or set()) - {"HEAD", "OPTIONS"}).lower()
+    sentence, _, rest = inspect.cleandoc(operation.view.__doc__ or "").partition("\n\n")
+    described: dict[str, Any] = {
+        "operationId": operation.name,
+        "summary": sentence,
+        "tags": [rule.endpoint.split(".")[-2]],
+        "parameters": [*_path_parameters(rule), *_query_parameters(operation), *_header_parameters(operation, method)],
+        "responses": _responses(spec, rule, operation, method),
+        **_security(operation),
+    }
+    if rest:
+        described["description"] = rest
+    if operation.limit:
+        described["x-rate-limit"] = operation.limit
+    if operation.accepts is not None:
+        schema = operation.accepts
+        content = {"schema": _reference(spec, schema), "example": _example(schema)}
+        types = operation.media_types(method.upper())
+        described["requestBody"] = {"required": True, "content": dict.fromkeys(types, content)}
+    spec.path(path=re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), operations={method: described})
+
+
+def _security(operation: Operation) -> dict[str, Any]:
+    access = operation.access
+    if access is None or access.is_public:
+        return {"security": []}
+    if access.permission is None:
+        return {"security": [{TokenKind.REFRESH.value: []}]}
+    described: dict[str, Any] = {
+        "security": [{"bearer": []}],
+        "x-permission": access.permission.value,
+        "x-roles": [role.value for role in roles_with(access.permission)],
+    }
+    if access.permission in CATALOG_READS:
+        described["x-public-when"] = "CATALOG_PUBLIC_READ"
+    return described
+
+
+def _path_parameters(rule: Rule) -> list[dict[str, Any]]:
+    schema = {"type": "integer", "format": "int64", "minimum": 1, "maximum": MAX_ID}
+    return [
+        {"name": name, "in": "path", "required": True, "schema": schema, "description": "The id of the row."}
+        for name in sorted(rule.arguments)
+    ]
+
+
+def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
+    if operation.query is None:
+        return []
+    described = []
+    for name, field in operation.query().fields.items():
+        schema = {**field.metadata}
+        note = schema.pop("description", "")
+        if isinstance(field.load_default, str | int):
+            schema["default"] = field.load_default
+        parameter = {"name": field.data_key or name, "in": "query", "schema": schema}
+        described.append({**parameter, "description": note} if note else parameter)
+    return described
+
+
+def _header_parameters(operation: Operation, method: str) -> list[str]:
+    if operation.load is not None:
+        return ["If-Match"]
+    return ["If-None-Match"] if operation.is_versioned and method.upper() in SAFE_METHODS else []
+
+
+def _responses(spec: APISpec, rule: Rule, operation: Operation, method: str) -> dict[str, Any]:
+    responses: dict[str, Any] = {str(operation.status): _success(spec, operation)}
+    if operation.is_versioned and method.upper() in SAFE_METHODS:
+        responses["304"] = {"description": "You hold this representation already.", "headers": _headers("ETag")}
+    by_status: dict[int, list[type[Refusal]]] = {}
+    for refusal in (*EVERYWHERE, *_implied(rule, operation), *operation.refuses):
+        by_status.setdefault(status_of(refusal), []).append(refusal)
+    for status, refusals in sorted(by_status.items()):
+        responses[str(status)] = _problem(status, refusals)
+    responses["429"] = _problem(429, [])
+    return dict(sorted(responses.items()))
+
+
+def _implied(rule: Rule, operation: Operation) -> Iterator[type[Refusal]]:
+    """The refusals that follow from the contract itself."""
+    access = operation.access
+    if access is not None and not access.is_public:
+        yield errors.Unauthenticated
+        if access.permission is not None:
+            yield errors.Forbidden
+    if rule.arguments or operation.load is not None:
+        yield errors.NotFound
+    if operation.load is not None:
+        yield from (errors.PreconditionFailed, errors.PreconditionRequired)
+    if operation.accepts is not None:
+        yield from (errors.ContentTooLarge, errors.UnsupportedMediaType)
+
+
+def _success(spec: APISpec, operation: Operation) -> dict[str, Any]:
+    names = ["X-Request-ID", "X-Process-Time", "RateLimit-Policy", "RateLimit"]
+    if operation.is_versioned:
+        names.append("ETag")
+    if operation.location is not None:
+        names.append("Location")
+    described: dict[str, Any] = {"description": HTTPStatus(operation.status or 200).phrase}
+    if operation.returns is not None:
+        schema = _reference(spec, operation.returns)
+        example = _example(operation.returns)
+        if operation.listing is not None:
+            names.append("Link")
+            schema, example = _envelope(spec, operation), _example_envelope(example)
+        described["content"] = {JSON: {"schema": schema, "example": example}}
+    return {**described, "headers": _headers(*names)}
+
+
+def _problem(status: int, refusals: list[type[Refusal]]) -> dict[str, Any]:
+    sentences = [f"`{refusal.code()}`: {refusal.sentence()}" for refusal in refusals]
+    names = ["X-Request-ID", *{401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}.get(status, [])]
+    return {
+        "description": "\n".join(sentences) or HTTPStatus(status).phrase,
+        "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        "headers": _headers(*names),
+    }
+
+
+def _headers(*names: str) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _reference(spec: APISpec, schema: type[Any]) -> dict[str, str]:
+    name = _component_name(schema)
+    if name not in spec.components.schemas:
+        spec.components.schema(name, schema=schema)
+        component = spec.components.schemas[name]
+        component["description"] = inspect.cleandoc(schema.__doc__ or "")
+        if not issubclass(schema, BodySchema):
+            component["required"] = list(component["properties"])
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _envelope(spec: APISpec, operation: Operation) -> dict[str, str]:
+    item = _component_name(operation.returns)
+    _reference(spec, operation.returns or Schema)
+    name = f"{item}List"
+    if name not in spec.components.schemas:
+        # `fields` can leave any member out, so an item of a list requires none.
+        whole = spec.components.schemas[item]
+        spec.components.schema(f"{item}Item", component={k: v for k, v in whole.items() if k != "required"})
+        link = {"type": ["string", "null"]}
+        count = {"type": "integer", "minimum": 0}
+        meta = {
+            "page": count,
+            "per_page": count,
+            "total": count,
+            "pages": count,
+            "has_more": {"type": "boolean"},
+            "next_cursor": {"type": ["string", "null"]},
+        }
+        envelope = {
+            "type": "object",
+            "required": ["items", "meta", "links"],
+            "description": "A page: `meta` counts numbered pages, and tells the next cursor of a walk.",
+            "properties": {
+                "items": {"type": "array", "items": {"$ref": f"#/components/schemas/{item}Item"}, "maxItems": 100},
+                "meta": {"type": "object", "required": ["per_page"], "properties": meta},
+                "links": {
+                    "type": "object",
+                    "required": ["self", "first", "next"],
+                    "properties": dict.fromkeys(("self", "first", "prev", "next", "last"), link),
+                },
+            },
+        }
+        spec.components.schema(name, component=envelope)
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _example(schema: type[Any]) -> dict[str, Any]:
+    """An example of the whole, from the examples of the members."""
+    members: dict[str, ma_fields.Field[Any]] = schema().fields
+    given = {field.data_key or name: field.metadata for name, field in members.items()}
+    return {name: metadata["examples"][0] for name, metadata in given.items() if "examples" in metadata}
+
+
+def _example_envelope(item: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "items": [item],
+        "meta": {"page": 1, "per_page": 20, "total": 1, "pages": 1},
+        "links": {"self": "?page=1", "first": "?page=1", "prev": None, "next": None, "last": "?page=1"},
+    }

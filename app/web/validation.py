@@ -1,0 +1,36 @@
+"""Marshmallow's nested error messages as a flat list of faults with pointers."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from app.core.errors import Fault
+from app.web.fields import Message
+
+SCHEMA_LEVEL = "_schema"
+
+
+def faults_of(messages: Any, *, in_query: bool = False) -> list[Fault]:
+    """Every message, with the JSON pointer (RFC 6901) of its member, or the name of its query parameter."""
+    faults = []
+    for path, message in _walk(messages, ()):
+        code = message.code if isinstance(message, Message) else "invalid"
+        if in_query:
+            faults.append(Fault(str(message), code, parameter=".".join(path)))
+        else:
+            faults.append(Fault(str(message), code, pointer="".join(f"/{_escape(name)}" for name in path)))
+    return faults
+
+
+def _walk(messages: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    if isinstance(messages, dict):
+        for name, inner in messages.items():
+            yield from _walk(inner, path if name == SCHEMA_LEVEL else (*path, str(name)))
+    elif isinstance(messages, list):
+        for inner in messages:
+            yield from _walk(inner, path)
+    else:
+        yield path, messages
+
+
+def _escape(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,283 @@
+"""Every setting: its name, type, default, and whether production must set it.
+
+A setting is read from the environment variable of its own name in capitals. A value that does not parse, and in
+production a secret that is missing, default or short, stops the start with one line that names the setting and
+never its value.
+"""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import timedelta
+from enum import StrEnum
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Self
+
+from limits import parse as parse_rate
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+ROOT = Path(__file__).resolve().parent
+INSTANCE = ROOT / "instance"
+
+# RFC 7518 section 3.2 wants an HS256 key of at least 256 bits.
+SHORTEST_SECRET = 32
+NOT_SECRET = ("change", "secret", "default", "example", "password", "development", "insecure")
+
+
+class ConfigError(Exception):
+    """A setting is missing or wrong; the message names the setting, never its value."""
+
+
+class Environment(StrEnum):
+    """Where the application runs."""
+
+    DEVELOPMENT = "development"
+    TESTING = "testing"
+    PRODUCTION = "production"
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _optional(value: str) -> str | None:
+    return value or None
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not (value.isascii() and value.isdigit() and least <= int(value) <= most):
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return int(value)
+
+    return parse
+
+
+def _truth(value: str) -> bool:
+    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if value.lower() not in known:
+        raise ValueError("must be true or false")
+    return known[value.lower()]
+
+
+def _names(value: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
+def _rate(value: str) -> str:
+    try:
+        parse_rate(value)
+    except ValueError:
+        raise ValueError('must be a rate such as "300 per minute"') from None
+    return value
+
+
+def _currency(value: str) -> str:
+    if not (len(value) == 3 and value.isascii() and value.isalpha() and value.isupper()):
+        raise ValueError("must be three capital letters (ISO 4217)")
+    return value
+
+
+def _database(value: str) -> str:
+    # Hosting services hand out postgres:// and postgresql://; both mean the one driver that we ship.
+    for prefix in ("postgres://", "postgresql://"):
+        if value.startswith(prefix):
+            value = "postgresql+psycopg://" + value.removeprefix(prefix)
+    try:
+        url = make_url(value)
+    except ArgumentError:
+        raise ValueError("must be a database URL") from None
+    if url.get_backend_name() not in {"sqlite", "postgresql"}:
+        raise ValueError("must be a sqlite or postgresql URL")
+    if url.get_backend_name() == "sqlite" and not url.database:
+        raise ValueError("must name a file: workers cannot share a database in memory")
+    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).is_absolute():
+        url = url.set(database=str(ROOT / url.database))
+    return url.render_as_string(hide_password=False)
+
+
+def _setting(default: Any, parse: Callable[[str], Any] = _text, *, required: bool = False) -> Any:
+    """Declare a setting; ``required`` means that production must set it."""
+    return field(default=default, metadata={"parse": parse, "required": required})
+
+
+MONTH = 30 * 24 * 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The application's settings, parsed and checked. Durations are whole seconds, sizes are bytes."""
+
+    app_env: Environment = _setting(Environment.DEVELOPMENT, Environment)
+    secret_key: str = _setting("", required=True)
+    jwt_secret_key: str = _setting("", required=True)
+    jwt_previous_secret_keys: tuple[str, ...] = _setting((), _names)
+    database_url: str = _setting(f"sqlite:///{INSTANCE / 'catalog.db'}", _database, required=True)
+    redis_url: str | None = _setting(None, _optional)
+
+    host: str = _setting("127.0.0.1")
+    port: int = _setting(8000, _whole(1, 65535))
+    web_concurrency: int = _setting(2, _whole(1, 512))
+    web_threads: int = _setting(2, _whole(1, 256))
+
+    access_token_ttl: int = _setting(900, _whole(1, 24 * 3600))
+    refresh_token_ttl: int = _setting(MONTH, _whole(60, 12 * MONTH))
+    refresh_grace: int = _setting(10, _whole(0, 60))
+    registration_open: bool = _setting(True, _truth)
+
+    catalog_public_read: bool = _setting(False, _truth)
+    public_cache_max_age: int = _setting(0, _whole(0, MONTH))
+    default_currency: str = _setting("USD", _currency)
+    max_body_bytes: int = _setting(1024 * 1024, _whole(1024, 64 * 1024 * 1024))
+
+    rate_limit_enabled: bool = _setting(True, _truth)
+    rate_limit_default: str = _setting("300 per minute", _rate)
+    rate_limit_login: str = _setting("5 per minute", _rate)
+
+    cors_origins: tuple[str, ...] = _setting((), _names)
+    trusted_hosts: tuple[str, ...] = _setting((), _names)
+    trusted_proxies: int = _setting(0, _whole(0, 8))
+
+    log_level: str = _setting("INFO", str.upper)
+    debug: bool = _setting(False, _truth)
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ, **fixed: Any) -> Self:
+        """Read every setting from ``environ``; ``fixed`` wins over it.
+
+        Raises ``ConfigError`` on the first wrong setting.
+        """
+        # `flask --debug` and FLASK_DEBUG turn the debugger on behind our back; count them as the setting.
+        environ = {"DEBUG": environ.get("FLASK_DEBUG", ""), **environ}
+        values = dict(fixed)
+        for declared in fields(cls):
+            name = declared.name.upper()
+            if declared.name in fixed or not environ.get(name, ""):
+                continue
+            try:
+                values[declared.name] = declared.metadata["parse"](environ[name])
+            except ValueError as error:
+                reason = str(error) if declared.name != "app_env" else f"must be one of {', '.join(Environment)}"
+                raise ConfigError(f"{name} {reason}") from None
+        config = cls(**values)
+        if config.app_env is Environment.PRODUCTION:
+            config._refuse_weakness(given=set(values))
+            return config
+        return config._with_development_secrets()
+
+    @classmethod
+    def named(cls, name: str) -> Self:
+        """The settings of the environment ``name``, the rest from the process's environment."""
+        try:
+            return cls.from_environment(app_env=Environment(name))
+        except ValueError:
+            raise ConfigError(f"APP_ENV must be one of {', '.join(Environment)}") from None
+
+    def _refuse_weakness(self, given: set[str]) -> None:
+        for declared in fields(self):
+            if declared.metadata["required"] and declared.name not in given:
+                raise ConfigError(f"{declared.name.upper()} must be set in production")
+        secrets_in_use = {"SECRET_KEY": (self.secret_key,), "JWT_SECRET_KEY": (self.jwt_secret_key,)}
+        for name, values in {**secrets_in_use, "JWT_PREVIOUS_SECRET_KEYS": self.jwt_previous_secret_keys}.items():
+            for value in values:
+                if len(value.encode()) < SHORTEST_SECRET:
+                    raise ConfigError(f"{name} must have at least {SHORTEST_SECRET} bytes in production")
+                if len(set(value)) < 8 or any(word in value.lower() for word in NOT_SECRET):
+                    raise ConfigError(f"{name} must be random in production, not a default")
+        if self.secret_key == self.jwt_secret_key:
+            raise ConfigError("JWT_SECRET_KEY must differ from SECRET_KEY in production")
+        if self.debug:
+            raise ConfigError("DEBUG must be off in production")
+        if "*" in self.cors_origins:
+            raise ConfigError("CORS_ORIGINS must name exact origins in production: requests carry credentials")
+
+    def _with_development_secrets(self) -> Self:
+        if "*" in self.cors_origins:
+            raise ConfigError("CORS_ORIGINS must name exact origins: requests carry credentials")
+        if self.secret_key and self.jwt_secret_key:
+            return self
+        made = development_secret(INSTANCE / "secret")
+        return replace(
+            self,
+            secret_key=self.secret_key or f"{made}:signing",
+            jwt_secret_key=self.jwt_secret_key or f"{made}:tokens",
+        )
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the catalogue lives in an embedded SQLite file."""
+        return self.database_url.startswith("sqlite")
+
+    def for_flask(self) -> dict[str, Any]:
+        """The settings under the names that Flask and its extensions read, beside our own."""
+        own = {declared.name.upper(): getattr(self, declared.name) for declared in fields(self)}
+        return own | {
+            "TESTING": self.app_env is Environment.TESTING,
+            "DEBUG": self.debug,
+            "PROPAGATE_EXCEPTIONS": False,
+            "MAX_CONTENT_LENGTH": self.max_body_bytes,
+            "TRUSTED_HOSTS": list(self.trusted_hosts) or None,
+            "SQLALCHEMY_DATABASE_URI": self.database_url,
+            "SQLALCHEMY_ENGINE_OPTIONS": self._engine_options(),
+            "JWT_ALGORITHM": "HS256",
+            "JWT_ACCESS_TOKEN_EXPIRES": timedelta(seconds=self.access_token_ttl),
+            "JWT_REFRESH_TOKEN_EXPIRES": timedelta(seconds=self.refresh_token_ttl),
+            "JWT_ENCODE_ISSUER": "catalog-api",
+            "JWT_ENCODE_AUDIENCE": "catalog-api",
+            "JWT_ENCODE_NBF": False,
+            # No cookies here: without this, each token would carry a random csrf claim.
+            "JWT_COOKIE_CSRF_PROTECT": False,
+            "RATELIMIT_STORAGE_URI": self.redis_url or "memory://",
+            "RATELIMIT_STORAGE_OPTIONS": _redis_options() if self.redis_url else {},
+            "RATELIMIT_STRATEGY": "fixed-window",
+            "RATELIMIT_IN_MEMORY_FALLBACK_ENABLED": bool(self.redis_url),
+            "RATELIMIT_KEY_PREFIX": "catalog",
+            "CACHE_TYPE": "RedisCache" if self.redis_url else "SimpleCache",
+            "CACHE_REDIS_URL": self.redis_url,
+            "CACHE_KEY_PREFIX": "catalog-cache:",
+            "CACHE_OPTIONS": _redis_options() if self.redis_url else {},
+        }
+
+    def _engine_options(self) -> dict[str, Any]:
+        # Parameters may be passwords' hashes, tokens' hashes and addresses; they stay out of errors and logs.
+        options: dict[str, Any] = {"hide_parameters": True}
+        if self.is_sqlite:
+            return options | {"connect_args": {"timeout": 10}}
+        return options | {
+            # One connection for each thread that can ask, and a few for those that overlap.
+            "pool_size": self.web_threads,
+            "max_overflow": 4,
+            "pool_timeout": 5,
+            "pool_pre_ping": True,
+            "connect_args": {
+                "connect_timeout": 2,
+                # gthread cannot stop a stuck request, so the database has to.
+                "options": "-c statement_timeout=15s -c lock_timeout=5s"
+                " -c idle_in_transaction_session_timeout=30s -c timezone=UTC",
+            },
+        }
+
+
+def _redis_options() -> dict[str, Any]:
+    # Its own defaults wait up to a minute per command for a dead server. The package is an extra: it is needed only
+    # where REDIS_URL is set.
+    backoff, retry = import_module("redis.backoff"), import_module("redis.retry")
+    return {"socket_timeout": 0.2, "socket_connect_timeout": 0.2, "retry": retry.Retry(backoff.NoBackoff(), 0)}
+
+
+def development_secret(path: Path) -> str:
+    """The secret of this checkout, made at its first use and readable by its owner alone."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    if not path.exists():
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(48))
+        # A link appears whole or not at all, and the first of several starting workers wins.
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+        draft.unlink()
+    return path.read_text().strip()

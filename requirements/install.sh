@@ -1,0 +1,82 @@
+#!/bin/sh
+# Put the locked packages of requirements/$1.txt into .venv; do nothing when they are there already.
+# Reads PYTHON (an interpreter; else the first on the PATH that is new enough) and UV (a uv command; empty means venv + pip).
+set -eu
+
+lock=requirements/$1.txt
+python=.venv/bin/python
+
+fail() {
+    echo "$*" >&2
+    exit 1
+}
+
+is_new_enough() {
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+version_of() {
+    "$1" -c 'import sys; print(*sys.version_info[:2])'
+}
+
+find_python() {
+    if [ -n "${PYTHON:-}" ]; then
+        is_new_enough "$PYTHON" || fail "Python 3.11 or newer is needed, and $PYTHON is not."
+        echo "$PYTHON"
+        return
+    fi
+    for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
+        if is_new_enough "$candidate"; then
+            echo "$candidate"
+            return
+        fi
+    done
+    fail "Python 3.11 or newer is needed: install one, or name it, as in 'make PYTHON=/path/to/python3 run'."
+}
+
+# A folder left by an interrupted run, an interpreter that is gone, another Python asked for: all begin anew.
+venv_is_usable() {
+    is_new_enough "$python" || return 1
+    [ -n "${UV:-}" ] || "$python" -c 'import pip' 2>/dev/null || return 1
+    [ -z "${PYTHON:-}" ] || [ "$(version_of "$python")" = "$(version_of "$PYTHON")" ]
+}
+
+make_venv() {
+    interpreter=$(find_python)
+    rm -rf .venv
+    if [ -n "${UV:-}" ]; then
+        "$UV" venv --quiet --python "$interpreter" .venv
+        return
+    fi
+    "$interpreter" -c 'import ensurepip, venv' 2>/dev/null ||
+        fail "$interpreter cannot make virtual environments: install python3-venv (as in 'apt-get install python3-venv'), or uv."
+    "$interpreter" -m venv .venv
+}
+
+# The copy of the lock beside what it installed is the stamp. The test set holds the production set, which holds the
+# run set, at the same versions.
+is_installed() {
+    case $1 in
+        run) sets="run production test" ;;
+        production) sets="production test" ;;
+        *) sets=$1 ;;
+    esac
+    for set in $sets; do
+        if cmp -s "requirements/$set.txt" ".venv/installed-$set.txt"; then
+            return 0
+        fi
+    done
+    return 1
+}
+
+[ -z "${PYTHON:-}" ] || is_new_enough "$PYTHON" || fail "Python 3.11 or newer is needed, and $PYTHON is not."
+venv_is_usable || make_venv
+is_installed "$1" && exit 0
+
+echo "Installing $lock into .venv ..."
+if [ -n "${UV:-}" ]; then
+    "$UV" pip install --quiet --python "$python" --require-hashes --requirement "$lock"
+else
+    "$python" -m pip install --quiet --disable-pip-version-check --no-input --require-hashes --requirement "$lock"
+fi
+cp "$lock" ".venv/installed-$1.txt"

@@ -1,0 +1,197 @@
+"""The documentation page as a visitor meets it: Chromium, gunicorn, a token pasted into Authorize."""
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
+
+from tests.servers import INHERITED, PROJECT, gunicorn_server
+
+CHROMIUM = shutil.which("chromium")
+CHROMEDRIVER = shutil.which("chromedriver")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not (CHROMIUM and CHROMEDRIVER), reason="needs Debian's packages chromium and chromium-driver"),
+]
+
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",  # Chromium's own sandbox refuses to run as root
+    "--disable-dev-shm-usage",  # a container's /dev/shm is often too small
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1280,1000",
+)
+SECONDS = 20
+
+EMAIL, PASSWORD = "alice@example.com", "correct horse battery staple"
+LIST_PRODUCTS = "#operations-products-list_products"
+RESPONSE = f"{LIST_PRODUCTS} .live-responses-table"
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What one visit showed on the page, said in the console, and asked of which hosts."""
+
+    status: str
+    body: Any
+    errors: list[str]
+    server: str
+    hosts: set[str]
+
+
+@pytest.fixture(scope="module")
+def visit(tmp_path_factory: pytest.TempPathFactory) -> Visit:
+    folder = tmp_path_factory.mktemp("browser")
+    env = {
+        "APP_ENV": "production",
+        "SECRET_KEY": secrets.token_urlsafe(48),
+        "JWT_SECRET_KEY": secrets.token_urlsafe(48),
+        "DATABASE_URL": f"sqlite:///{folder / 'catalog.db'}",
+    }
+    flask(env, "db", "upgrade")
+    user = ("--email", EMAIL, "--username", "alice", "--role", "editor")
+    flask(env, "create-user", *user, "--password-stdin", stdin=PASSWORD)
+
+    with gunicorn_server(env) as server:
+        token = log_in(server.url)
+        add_product(server.url, token, name="Oak chair")
+        with chromium(folder) as browser:
+            browser.get(f"{server.url}/docs")
+            authorize(browser, token)
+            execute(browser, LIST_PRODUCTS)
+            return Visit(
+                status=find(browser, f"{RESPONSE} .response .response-col_status").text,
+                body=json.loads(find(browser, f"{RESPONSE} .response .highlight-code code").text),
+                errors=[entry["message"] for entry in log(browser, "browser") if entry["level"] == "SEVERE"],
+                server=urlsplit(server.url).netloc,
+                hosts=set(hosts_asked(browser)),
+            )
+
+
+class TestDocsPage:
+    def test_lists_products_with_the_token_pasted_into_authorize(self, visit: Visit) -> None:
+        assert visit.status.startswith("200")
+        assert [item["name"] for item in visit.body["items"]] == ["Oak chair"]
+
+    def test_works_under_its_own_content_security_policy(self, visit: Visit) -> None:
+        assert visit.errors == []
+
+    def test_asks_no_other_host(self, visit: Visit) -> None:
+        assert visit.hosts == {visit.server}
+
+
+def flask(env: dict[str, str], *arguments: str, stdin: str = "") -> None:
+    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    command = subprocess.run(
+        [sys.executable, "-m", "flask", *arguments],
+        cwd=PROJECT, env=inherited | env, input=stdin, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert command.returncode == 0, command.stderr
+
+
+def log_in(url: str) -> str:
+    response = requests.post(f"{url}/api/v1/auth/login", json={"email": EMAIL, "password": PASSWORD}, timeout=SECONDS)
+    token: str = response.json()["access_token"]
+    return token
+
+
+def add_product(url: str, token: str, *, name: str) -> None:
+    def create(path: str, **fields: Any) -> int:
+        headers = {"Authorization": f"Bearer {token}"}
+        response = requests.post(f"{url}/api/v1/{path}", json=fields, headers=headers, timeout=SECONDS)
+        assert response.status_code == 201, response.text
+        created: int = response.json()["id"]
+        return created
+
+    create("products", name=name, price="49.90", category_id=create("categories", name="Chairs"))
+
+
+@contextmanager
+def chromium(folder: Path) -> Iterator[Chrome]:
+    """Run a Chromium with a fresh profile; a failure inside leaves a screenshot."""
+    options = ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    # With the driver named, Selenium does not look for one to download.
+    browser = Chrome(options=options, service=ChromeService(CHROMEDRIVER))
+    try:
+        browser.set_page_load_timeout(SECONDS)
+        yield browser
+    except Exception as failure:
+        picture = folder / "failure.png"
+        with suppress(WebDriverException):
+            browser.save_screenshot(str(picture))
+            failure.add_note(f"What the browser showed: {picture}")
+            failure.add_note(f"What its console said: {log(browser, 'browser')}")
+        raise
+    finally:
+        browser.quit()
+
+
+def authorize(browser: Chrome, token: str) -> None:
+    press(browser, ".scheme-container .authorize")
+    find(browser, "#auth-bearer-value").send_keys(token)
+    press(browser, "form:has(#auth-bearer-value) [type=submit]")
+    press(browser, ".modal-ux .close-modal")
+
+
+def execute(browser: Chrome, operation: str) -> None:
+    press(browser, f"{operation} .opblock-summary-control")
+    press(browser, f"{operation} .execute")
+
+
+def find(browser: Chrome, selector: str) -> WebElement:
+    return wait(browser).until(lambda _: browser.find_element(By.CSS_SELECTOR, selector), f"no {selector}")
+
+
+def press(browser: Chrome, selector: str) -> None:
+    """Click as soon as the element is there and not covered; React may replace it between any two calls."""
+
+    def click(_: Chrome) -> bool:
+        browser.find_element(By.CSS_SELECTOR, selector).click()
+        return True
+
+    wait(browser).until(click, f"cannot press {selector}")
+
+
+def wait(browser: Chrome) -> WebDriverWait[Chrome]:
+    return WebDriverWait(browser, SECONDS, poll_frequency=0.05, ignored_exceptions=[WebDriverException])
+
+
+def hosts_asked(browser: Chrome) -> Iterator[str]:
+    """Where requests went; those for data: and for the browser's own chrome: pages went nowhere."""
+    for entry in log(browser, "performance"):
+        event = json.loads(entry["message"])["message"]
+        if event["method"] == "Network.requestWillBeSent":
+            address = urlsplit(event["params"]["request"]["url"])
+            if address.scheme not in {"blob", "chrome", "data"}:
+                yield address.netloc
+
+
+def log(browser: Chrome, kind: str) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = browser.get_log(kind)  # type: ignore[no-untyped-call]  # Selenium's omission
+    return entries

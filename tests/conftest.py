@@ -1,0 +1,295 @@
+"""The world of the tests: both databases, an application, and the cast.
+
+alice edits, bob looks, carol must not know, root administers. A test that asks for ``app`` or anybody of the cast runs
+once on SQLite and once on PostgreSQL, on an empty database whose transactions are as real as in production.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient, FlaskCliRunner
+from flask_migrate import upgrade
+from sqlalchemy import text
+from werkzeug.test import TestResponse
+
+from app import create_app
+from app.core import clock
+from app.core.database import unit_of_work
+from app.extensions import db
+from app.features.auth.models import UserSession
+from app.features.users.models import User
+from app.security.passwords import hash_password
+from app.security.permissions import Role
+from app.security.tokens import issue_access_token
+from config import Config, Environment
+from tests.servers import create_database, drop_database, postgres_server, valkey_server
+
+pytest_plugins = ["tests.no_skips"]
+
+API = "/api/v1"
+PASSWORD = "correct horse battery"
+BACKENDS = ["sqlite", "postgresql"]
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The maintenance database of a real PostgreSQL."""
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A real Valkey."""
+    with valkey_server() as url:
+        yield url
+
+
+@pytest.fixture
+def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """Make an empty database of a kind, for tests that migrate or serve it themselves."""
+    numbers, made = count(), []
+
+    def make(backend: str) -> str:
+        name = f"catalog_{abs(hash(request.node.nodeid)):x}_{next(numbers)}"
+        if backend == "sqlite":
+            return f"sqlite:///{tmp_path / name}.db"
+        made.append(name)
+        return create_database(request.getfixturevalue("postgres_url"), name)
+
+    yield make
+    for name in made:
+        drop_database(request.getfixturevalue("postgres_url"), name)
+
+
+def settings_for(database_url: str, **changed: Any) -> Config:
+    """Settings of a test: nothing from the shell, no request limits unless the test is about them."""
+    fixed = {
+        "app_env": Environment.TESTING,
+        "database_url": database_url,
+        "secret_key": "s" * 32,
+        "jwt_secret_key": "j" * 32,
+        "rate_limit_enabled": False,
+        "log_level": "WARNING",
+    }
+    return Config.from_environment({}, **{**fixed, **changed})
+
+
+@pytest.fixture(scope="session")
+def applications(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Flask]]:
+    """One application for each database, on a schema made by the migrations."""
+    made: dict[str, Flask] = {}
+
+    def application(backend: str) -> Flask:
+        if backend not in made:
+            if backend == "sqlite":
+                url = f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'catalog.db'}"
+            else:
+                url = create_database(request.getfixturevalue("postgres_url"), "catalog")
+            made[backend] = create_app(settings_for(url))
+            with made[backend].app_context():
+                upgrade()
+        return made[backend]
+
+    yield application
+    for app in made.values():
+        with app.app_context():
+            db.engine.dispose()
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """The database this test runs on."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def app(backend: str, applications: Callable[[str], Flask]) -> Flask:
+    """An application on an empty database."""
+    app = applications(backend)
+    with app.app_context(), unit_of_work():
+        for table in reversed(db.metadata.sorted_tables):
+            db.session.execute(table.delete())
+    return app
+
+
+@pytest.fixture
+def app_with(app: Flask) -> Iterator[Callable[..., Flask]]:
+    """Make another application on the same database with other settings."""
+    made = []
+
+    def make(**changed: Any) -> Flask:
+        other = create_app(settings_for(app.config["DATABASE_URL"], **changed))
+        made.append(other)
+        return other
+
+    yield make
+    for other in made:
+        with other.app_context():
+            db.engine.dispose()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """Somebody without credentials, for requests in the raw."""
+    return app.test_client()
+
+
+@pytest.fixture
+def runner(app: Flask) -> FlaskCliRunner:
+    """Runs the commands of ``flask``."""
+    return app.test_cli_runner()
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Somebody who calls the API. Paths are below /api/v1 unless they begin with a second slash."""
+
+    app: Flask
+    token: str | None = None
+    user_id: int | None = None
+
+    def call(self, method: str, path: str, *, headers: dict[str, str] | None = None, **options: Any) -> TestResponse:
+        """Send one request."""
+        credentials = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        where = path.removeprefix("/") if path.startswith("//") else API + path
+        return self.app.test_client().open(where, method=method, headers={**credentials, **(headers or {})}, **options)
+
+    def get(self, path: str, **options: Any) -> TestResponse:
+        """Read."""
+        return self.call("GET", path, **options)
+
+    def post(self, path: str, json: Any = None, **options: Any) -> TestResponse:
+        """Create."""
+        return self.call("POST", path, **_with_json(json), **options)
+
+    def put(self, path: str, json: Any = None, *, if_match: str | None = "*", **options: Any) -> TestResponse:
+        """Replace."""
+        return self.call("PUT", path, **_with_json(json), **_matching(if_match, options))
+
+    def patch(self, path: str, json: Any = None, *, if_match: str | None = "*", **options: Any) -> TestResponse:
+        """Merge."""
+        return self.call("PATCH", path, **_with_json(json), **_matching(if_match, options))
+
+    def delete(self, path: str, *, if_match: str | None = "*", **options: Any) -> TestResponse:
+        """Delete."""
+        return self.call("DELETE", path, **_matching(if_match, options))
+
+    def on(self, app: Flask) -> "Caller":
+        """The same person at an application with other settings."""
+        return replace(self, app=app)
+
+
+def _with_json(json: Any) -> dict[str, Any]:
+    return {} if json is None else {"json": json}
+
+
+def _matching(if_match: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    headers = {} if if_match is None else {"If-Match": if_match}
+    return {**options, "headers": {**headers, **(options.get("headers") or {})}}
+
+
+@pytest.fixture(scope="session")
+def password_hash() -> str:
+    """The hash of PASSWORD, made once: hashing is slow on purpose."""
+    return hash_password(PASSWORD)
+
+
+@pytest.fixture
+def sign_in(app: Flask, password_hash: str) -> Callable[..., Caller]:
+    """Make a user with a session, and hand out the caller."""
+
+    def sign_in(username: str, role: Role = Role.USER) -> Caller:
+        with app.app_context(), unit_of_work():
+            user = User(email=f"{username}@example.com", username=username, password_hash=password_hash, role=role)
+            db.session.add(user)
+            db.session.flush()
+            session = UserSession(user_id=user.id, device="tests", address="127.0.0.1", expires_at=clock.now())
+            db.session.add(session)
+            db.session.flush()
+            token = issue_access_token(user_id=user.id, session_id=session.id, role=role)
+            return Caller(app, token, user.id)
+
+    return sign_in
+
+
+@pytest.fixture
+def alice(sign_in: Callable[..., Caller]) -> Caller:
+    """An editor."""
+    return sign_in("alice", Role.EDITOR)
+
+
+@pytest.fixture
+def bob(sign_in: Callable[..., Caller]) -> Caller:
+    """A plain user."""
+    return sign_in("bob")
+
+
+@pytest.fixture
+def carol(sign_in: Callable[..., Caller]) -> Caller:
+    """Another plain user, to whom nothing of bob's may show."""
+    return sign_in("carol")
+
+
+@pytest.fixture
+def root(sign_in: Callable[..., Caller]) -> Caller:
+    """An administrator."""
+    return sign_in("root", Role.ADMIN)
+
+
+@pytest.fixture
+def anonymous(app: Flask) -> Caller:
+    """Nobody."""
+    return Caller(app)
+
+
+@pytest.fixture
+def make_category(alice: Caller) -> Callable[..., dict[str, Any]]:
+    """Make a category; a test mentions what matters."""
+    numbers = count(1)
+
+    def make(**members: Any) -> dict[str, Any]:
+        answer = alice.post("/categories", {"name": f"Category {next(numbers)}", **members})
+        assert answer.status_code == 201, answer.get_data(as_text=True)
+        return body_of(answer)
+
+    return make
+
+
+@pytest.fixture
+def make_product(alice: Caller, make_category: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Make a product, and a category for it unless one is given; a test mentions what matters."""
+    numbers = count(1)
+    home: list[int] = []
+
+    def make(**members: Any) -> dict[str, Any]:
+        if "category_id" not in members and not home:
+            home.append(make_category()["id"])
+        number = next(numbers)
+        default = {"name": f"Product {number}", "price": "10.00", "category_id": home[0] if home else None}
+        answer = alice.post("/products", {**default, **members})
+        assert answer.status_code == 201, answer.get_data(as_text=True)
+        return body_of(answer)
+
+    return make
+
+
+def body_of(answer: TestResponse) -> dict[str, Any]:
+    """The JSON object of an answer."""
+    body = answer.get_json()
+    assert isinstance(body, dict)
+    return body
+
+
+def rows_of(app: Flask, table: str) -> list[tuple[Any, ...]]:
+    """Every row of a table, to compare a state with an earlier one."""
+    with app.app_context(), unit_of_work(reading=True):
+        return [tuple(row) for row in db.session.execute(text(f"SELECT * FROM {table} ORDER BY id"))]
