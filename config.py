@@ -76,6 +76,26 @@ def _rate(value: str) -> str:
     return value
 
 
+def _redis(value: str) -> str:
+    if not value.startswith(("redis://", "rediss://", "redis+unix://")):
+        raise ValueError("must be a redis URL")
+    return value
+
+
+def _level(value: str) -> str:
+    if value.upper() not in logging.getLevelNamesMapping():
+        raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
+    return value.upper()
+
+
+def _origins(value: str) -> tuple[str, ...]:
+    # Flask-CORS would take anything with a star, a bracket or a backslash in it for a pattern.
+    origins = _names(value)
+    if not all(re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?|https?://\[[0-9a-f:]+\](:[0-9]+)?", o) for o in origins):
+        raise ValueError("must name exact origins, such as https://shop.example.com: requests carry credentials")
+    return origins
+
+
 def _currency(value: str) -> str:
     if not (len(value) == 3 and value.isascii() and value.isalpha() and value.isupper()):
         raise ValueError("must be three capital letters (ISO 4217)")
@@ -89,7 +109,8 @@ def _database(value: str) -> str:
             value = "postgresql+psycopg://" + value.removeprefix(prefix)
     try:
         url = make_url(value)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
+        # The second is a port that is no number, and its message quotes what may be half a password.
         raise ValueError("must be a database URL") from None
     if url.get_backend_name() not in {"sqlite", "postgresql"}:
         raise ValueError("must be a sqlite or postgresql URL")
@@ -117,7 +138,7 @@ class Config:
     jwt_secret_key: str = _setting("", required=True)
     jwt_previous_secret_keys: tuple[str, ...] = _setting((), _names)
     database_url: str = _setting(f"sqlite:///{INSTANCE / 'catalog.db'}", _database, required=True)
-    redis_url: str | None = _setting(None, _optional)
+    redis_url: str | None = _setting(None, _redis)
 
     host: str = _setting("127.0.0.1")
     port: int = _setting(8000, _whole(1, 65535))
@@ -138,11 +159,11 @@ class Config:
     rate_limit_default: str = _setting("300 per minute", _rate)
     rate_limit_login: str = _setting("5 per minute", _rate)
 
-    cors_origins: tuple[str, ...] = _setting((), _names)
+    cors_origins: tuple[str, ...] = _setting((), _origins)
     trusted_hosts: tuple[str, ...] = _setting((), _names)
     trusted_proxies: int = _setting(0, _whole(0, 8))
 
-    log_level: str = _setting("INFO", str.upper)
+    log_level: str = _setting("INFO", _level)
     debug: bool = _setting(False, _truth)
 
     @classmethod
@@ -198,6 +219,7 @@ class Config:
     def _with_development_secrets(self) -> Self:
         if "*" in self.cors_origins:
             raise ConfigError("CORS_ORIGINS must name exact origins: requests carry credentials")
+        INSTANCE.mkdir(mode=0o700, exist_ok=True)
         if self.secret_key and self.jwt_secret_key:
             return self
         made = development_secret(INSTANCE / "secret")
@@ -271,7 +293,6 @@ def _redis_options() -> dict[str, Any]:
 
 def development_secret(path: Path) -> str:
     """The secret of this checkout, made at its first use and readable by its owner alone."""
-    path.parent.mkdir(mode=0o700, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     if not path.exists():
         draft.touch(mode=0o600)

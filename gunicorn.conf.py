@@ -10,6 +10,7 @@ from typing import Any
 
 from gunicorn import util
 from gunicorn.http import errors
+from gunicorn.workers import base
 from gunicorn.workers.gthread import ThreadWorker
 
 from config import Config, ConfigError
@@ -22,11 +23,15 @@ except ConfigError as _error:
 
 
 class Worker(ThreadWorker):
-    """gthread, except that a request which never reaches the application is refused in the form of all others.
+    """gthread, with its refusals in the form of the application's, and a Ctrl-C that does not hang."""
 
-    gunicorn's own answers are HTML pages that quote the input, and 501 where the input names an unknown coding.
-    """
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        # ThreadWorker's own shuts the thread pool down from this signal handler, and so waits for a lock that the code
+        # it interrupted may hold: one stop in ten lasted for the whole graceful_timeout. The pool's threads are joined
+        # when the interpreter exits.
+        base.Worker.handle_quit(self, sig, frame)
 
+    # gunicorn's own answers are HTML pages that quote the input, and 501 where the input names an unknown coding.
     def handle_error(self, _req: Any, client: Any, _addr: Any, error: Exception) -> None:
         status, title, code = _describe(error)
         if status == 500:

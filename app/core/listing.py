@@ -13,11 +13,12 @@ from typing import Any
 
 import orjson
 from itsdangerous import BadData, URLSafeSerializer
-from sqlalchemy import ColumnElement, Select, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, func, literal, select, true, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.core.errors import Fault, Invalid
 from app.core.model import Money, UtcDateTime
+from app.core.text import fold
 from app.extensions import db
 
 
@@ -97,6 +98,11 @@ def read_cursor(rows: Select[Any], listing: Listing, criteria: Criteria, *, secr
     last = items[criteria.per_page - 1]
     position = [_to_wire(getattr(last, column.key)) for column in (_column(listing, criteria), listing.tie_breaker)]
     return CursorPage(items[: criteria.per_page], str(seal.dumps([criteria.fingerprint(), *position])))
+
+
+def contains_words(column: InstrumentedAttribute[str], words: str) -> ColumnElement[bool]:
+    """Whether a folded column contains every word; wildcards of LIKE are characters like any other."""
+    return and_(true(), *(column.contains(word, autoescape=True) for word in fold(words).split()))
 
 
 def _narrow(rows: Select[Any], listing: Listing, criteria: Criteria) -> Select[Any]:

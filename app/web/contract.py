@@ -29,7 +29,7 @@ from app.web import body, conditional
 from app.web.access import Access, admit
 from app.web.limits import limit_calls
 from app.web.links import describe_page, link_header
-from app.web.schemas import BodySchema, ListQuerySchema, QuerySchema, Schema
+from app.web.schemas import BodySchema, ListQuerySchema, QuerySchema, Schema, shared
 from app.web.validation import faults_of
 
 #: A view returns rows or values; the pipeline makes the response.
@@ -66,7 +66,7 @@ class Operation:
     @property
     def is_versioned(self) -> bool:
         """Whether the answer is one row that counts its versions, and so has an ETag."""
-        return self.returns is not None and self.listing is None and "version" in self.returns().fields
+        return self.returns is not None and self.listing is None and "version" in shared(self.returns).fields
 
     def check(self) -> None:
         """Refuse a declaration with a hole in it."""
@@ -76,7 +76,7 @@ class Operation:
             raise ContractMissing(f"{self.name} does not say what it returns: @returns, @lists")
         if self.listing is not None and self.query is not None:
             reserved = {"page", "cursor", "per_page", "order", "search", "fields", "sort_by"}
-            wire = self.query().fields
+            wire = shared(self.query).fields
             filters = {declared.data_key or name for name, declared in wire.items()} - reserved
             if filters != set(self.listing.filters):
                 raise ContractMissing(f"{self.name}: filters differ from its Listing: {filters}")
@@ -92,7 +92,7 @@ class Operation:
             if_match = conditional.read_if_match() if self.load else None
             query = self._read_query()
             row, path = self._load_row(path, identity, if_match)
-            values = {"data": validate(self.accepts(), content)} if self.accepts else {}
+            values = {"data": validate(shared(self.accepts), content)} if self.accepts else {}
             result = self.view(*row, **path, **values)
             if not reading:
                 db.session.flush()
@@ -114,7 +114,7 @@ class Operation:
         repeated = {name: ["Given more than once."] for name, values in request.args.lists() if len(values) > 1}
         if repeated:
             raise Invalid(*faults_of(repeated, in_query=True))
-        return validate((self.query or QuerySchema)(), request.args.to_dict(), in_query=True)
+        return validate(shared(self.query or QuerySchema), request.args.to_dict(), in_query=True)
 
     def _load_row(
         self, path: dict[str, Any], identity: Identity, if_match: frozenset[str] | None
@@ -141,7 +141,7 @@ class Operation:
             if request.method in SAFE_METHODS and conditional.is_not_modified(tag):
                 response.status_code = 304
                 return response
-        response.data = orjson.dumps(self.returns().dump(result))
+        response.data = orjson.dumps(shared(self.returns).dump(result))
         return response
 
     def _render_list(self, rows: Select[Any], listing: Listing, query: dict[str, Any]) -> Response:
@@ -154,7 +154,8 @@ class Operation:
         else:
             page = read_cursor(rows, listing, criteria, secret=current_app.config["SECRET_KEY"], scope=request.path)
         meta, links = describe_page(page, criteria, request.path, request.args.to_dict())
-        items = item(many=True, only=only).dump(page.items)
+        schema = item(only=only) if only else shared(item)
+        items = schema.dump(page.items, many=True)
         response = Response(orjson.dumps({"items": items, "meta": meta, "links": links}), mimetype=body.JSON)
         if header := link_header(links):
             response.headers["Link"] = header
@@ -285,7 +286,7 @@ def _chosen_members(schema: type[ma.Schema], names: str | None) -> tuple[str, ..
     if names is None:
         return None
     chosen = tuple(dict.fromkeys(names.split(",")))
-    unknown = [name for name in chosen if name not in schema().fields]
+    unknown = [name for name in chosen if name not in shared(schema).fields]
     if unknown:
         raise Invalid(Fault(f"There is no member {unknown[0]}.", "unknown_member", parameter="fields"))
     return chosen

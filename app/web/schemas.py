@@ -1,11 +1,14 @@
 """The bases of every schema: strict bodies, answers, and the query strings of lists."""
 
 from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from typing import Any, TypeVar
 
 import marshmallow as ma
 
 from app.web import fields
+
+Made = TypeVar("Made", bound=ma.Schema)
 
 
 class Schema(ma.Schema):
@@ -15,6 +18,12 @@ class Schema(ma.Schema):
         "unknown": fields.Message("unknown_field", "There is no such field here, or it is not yours to set."),
         "type": fields.Message("not_an_object", "Not an object."),
     }
+
+
+@cache
+def shared(schema: type[Made]) -> Made:
+    """The one instance of a schema class: making one copies every field, and none keeps state between calls."""
+    return schema()
 
 
 class BodySchema(Schema):

@@ -95,6 +95,7 @@ def upgrade() -> None:
         sa.Column("name", ordered_text(120), nullable=False),
         sa.Column("slug", ordered_text(140), nullable=False),
         sa.Column("parent_id", big_integer(), nullable=True),
+        sa.Column("search_text", sa.Text(), nullable=False),
         *stamps(),
         sa.CheckConstraint("parent_id <> id", name="ck_categories_not_its_own_parent"),
         sa.ForeignKeyConstraint(

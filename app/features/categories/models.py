@@ -1,10 +1,11 @@
 """The categories table and its refusals."""
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Text, event
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.errors import Conflict, Invalid
 from app.core.model import Keyed, Stamped, Versioned, big_integer, ordered_text
+from app.core.text import fold
 from app.extensions import Model
 
 
@@ -44,6 +45,13 @@ class Category(Keyed, Stamped, Versioned, Model):
     name: Mapped[str] = mapped_column(ordered_text(120))
     slug: Mapped[str] = mapped_column(ordered_text(140), unique=True)
     parent_id: Mapped[int | None] = mapped_column(big_integer, ForeignKey("categories.id", ondelete="RESTRICT"))
+    search_text: Mapped[str] = mapped_column(Text)
+
+
+@event.listens_for(Category, "before_insert")
+@event.listens_for(Category, "before_update")
+def _keep_search_text(_mapper: object, _connection: object, category: Category) -> None:
+    category.search_text = fold(f"{category.name} {category.slug}")
 
 
 Index("ix_categories_name_id", Category.name, Category.id)

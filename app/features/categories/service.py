@@ -8,7 +8,7 @@ from sqlalchemy.orm import aliased
 
 from app.core.database import refusing, take_turns
 from app.core.errors import NotFound
-from app.core.listing import Listing
+from app.core.listing import Listing, contains_words
 from app.core.text import slugify
 from app.extensions import db
 from app.features.categories.models import (
@@ -34,10 +34,7 @@ LISTING = Listing(
         "id": Category.id,
     },
     tie_breaker=Category.id,
-    search=lambda words: or_(
-        Category.name.icontains(words, autoescape=True),
-        Category.slug.contains(slugify(words) or words, autoescape=True),
-    ),
+    search=lambda words: contains_words(Category.search_text, words),
 )
 
 

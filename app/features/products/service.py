@@ -3,25 +3,18 @@
 import secrets
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, select, true, update
+from sqlalchemy import Select, select, update
 from sqlalchemy.exc import IntegrityError
 
 from app.core.database import refusing
 from app.core.errors import NotFound
-from app.core.listing import Listing
-from app.core.text import fold
+from app.core.listing import Listing, contains_words
 from app.extensions import db
 from app.features.categories import service as categories
 from app.features.categories.models import CategoryUnknown
 from app.features.products.models import REFUSALS, Product, ProductStatus, has_tag, search_text
 from app.security.identity import Identity
 from app.security.permissions import Permission
-
-
-def _search(words: str) -> ColumnElement[bool]:
-    """Every word somewhere; ``%`` and ``_`` are characters like any other."""
-    return and_(true(), *(Product.search_text.contains(word, autoescape=True) for word in fold(words).split()))
-
 
 LISTING = Listing(
     filters={
@@ -44,7 +37,7 @@ LISTING = Listing(
         "id": Product.id,
     },
     tie_breaker=Product.id,
-    search=_search,
+    search=lambda words: contains_words(Product.search_text, words),
 )
 
 
