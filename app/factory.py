@@ -4,9 +4,10 @@ from flask import Flask
 
 from app import cli
 from app.api import v1
+from app.clients import mail
 from app.core.database import set_up_engine
 from app.extensions import cache, cors, db, jwt, migrate
-from app.features.auth.service import load_identity
+from app.features.auth.service import load_identity, mark_seen
 from app.web import access, errors, health, hooks, limits, openapi, proxies, routing
 from app.web.body import OrjsonProvider
 from app.web.logs import set_up_logs
@@ -44,7 +45,8 @@ def create_app(config: Config | str | None = None) -> Flask:
     errors.init_app(app)
     limits.init_app(app)
     cors.init_app(app, origins=list(config.cors_origins), expose_headers=EXPOSED_HEADERS, max_age=600)
-    access.init_app(app, load_identity=load_identity)
+    access.init_app(app, load_identity=load_identity, mark_seen=mark_seen)
+    mail.init_app(app)
     jwt.init_app(app)
     cache.init_app(app)
     db.init_app(app)

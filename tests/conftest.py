@@ -6,6 +6,7 @@ once on SQLite and once on PostgreSQL, on an empty database whose transactions a
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from app import create_app
 from app.core import clock
 from app.core.database import unit_of_work
 from app.extensions import db
-from app.features.auth.models import UserSession
+from app.features.sessions.models import UserSession
 from app.features.users.models import User
 from app.security.passwords import hash_password
 from app.security.permissions import Role
@@ -212,7 +213,7 @@ def sign_in(app: Flask, password_hash: str) -> Callable[..., Caller]:
             user = User(email=f"{username}@example.com", username=username, password_hash=password_hash, role=role)
             db.session.add(user)
             db.session.flush()
-            session = UserSession(user_id=user.id, device="tests", address="127.0.0.1", expires_at=clock.now())
+            session = UserSession(user_id=user.id, device="tests", address="127.0.0.1", expires_at=clock.now() + timedelta(days=1))
             db.session.add(session)
             db.session.flush()
             token = issue_access_token(user_id=user.id, session_id=session.id, role=role)

@@ -2,13 +2,21 @@
 
 from flask import Blueprint
 
+from app.features.api_keys.routes import blueprint as api_keys
+from app.features.audit.routes import blueprint as audit
 from app.features.auth.routes import blueprint as auth
 from app.features.categories.routes import blueprint as categories
+from app.features.passwords.routes import blueprint as passwords
 from app.features.products.routes import blueprint as products
+from app.features.sessions.routes import blueprint as sessions
 from app.features.users.routes import blueprint as users
 
 blueprint = Blueprint("v1", __name__, url_prefix="/api/v1")
 blueprint.register_blueprint(auth)
+blueprint.register_blueprint(sessions)
+blueprint.register_blueprint(passwords)
 blueprint.register_blueprint(users)
+blueprint.register_blueprint(api_keys)
 blueprint.register_blueprint(categories)
 blueprint.register_blueprint(products)
+blueprint.register_blueprint(audit)

@@ -11,6 +11,7 @@ Refusal
 ├── UnsupportedMediaType    415  not a media type that is understood here
 ├── Invalid                 422  understood, but a value is wrong
 ├── PreconditionRequired    428  If-Match is missing
+├── TooManyRequests         429  more than is allowed in this time
 └── Unavailable             503  something that is needed does not answer
 
 A refusal is a class where its rule lives. It inherits a category from this tree; its name becomes the machine-readable
@@ -100,6 +101,14 @@ class Invalid(Refusal):
 
 class PreconditionRequired(Refusal):
     """Send If-Match with the ETag that you read, or with * to accept whatever is there."""
+
+
+class TooManyRequests(Refusal):
+    """Too many requests; wait as long as Retry-After says."""
+
+    def __init__(self, *, retry_after: int) -> None:
+        super().__init__(retry_after=retry_after)
+        self.retry_after = retry_after
 
 
 class Unavailable(Refusal):

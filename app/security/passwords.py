@@ -1,9 +1,15 @@
-"""Passwords: hashed with argon2id, verified in the same time whether or not there is an account."""
+"""Passwords: hashed with argon2id, bounded per worker, verified in the same time whether or not there is an account."""
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import BoundedSemaphore
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
+from zxcvbn.frequency_lists import FREQUENCY_LISTS
+
+from app.core.errors import Invalid, Unavailable
 
 #: In bytes of UTF-8. The upper bound keeps a request from buying much hashing.
 SHORTEST, LONGEST = 8, 1024
@@ -12,16 +18,54 @@ SHORTEST, LONGEST = 8, 1024
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 _nobodys_hash = _hasher.hash(secrets.token_hex(16))
 
+#: One password at a time is hashed in a worker, and another waits for its turn no longer than this many seconds: it holds
+#: a thread meanwhile, and reads need threads too.
+_turns = BoundedSemaphore(1)
+LONGEST_WAIT = 0.25
+
+
+class HashingBusy(Unavailable):
+    """Too many logins at this moment; try again shortly."""
+
+
+class PasswordTooCommon(Invalid):
+    """This password is among the most common ones; choose another."""
+
+    pointer = "/password"
+
 
 def hash_password(password: str) -> str:
-    """The argon2id hash of ``password``, with its parameters and salt."""
-    return _hasher.hash(password)
+    """The argon2id hash of ``password``, with its parameters and salt. May be ``HashingBusy``."""
+    with _turn():
+        return _hasher.hash(password)
 
 
 def verify_password(password: str, password_hash: str | None) -> bool:
     """Whether ``password`` made ``password_hash``. Without one the work is done all the same and the answer is no."""
     try:
-        _hasher.verify(password_hash or _nobodys_hash, password)
+        with _turn():
+            _hasher.verify(password_hash or _nobodys_hash, password)
     except (VerifyMismatchError, InvalidHashError):
         return False
     return password_hash is not None
+
+
+def needs_rehash(password_hash: str) -> bool:
+    """Whether a hash was made with other parameters than today's."""
+    return _hasher.check_needs_rehash(password_hash)
+
+
+def require_uncommon(password: str) -> None:
+    """Refuse a password that attackers try first (NIST SP 800-63B section 5.1.1.2)."""
+    if password.casefold() in FREQUENCY_LISTS["passwords"]:
+        raise PasswordTooCommon
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    if not _turns.acquire(timeout=LONGEST_WAIT):
+        raise HashingBusy
+    try:
+        yield
+    finally:
+        _turns.release()

@@ -7,6 +7,9 @@ class Permission(StrEnum):
     """A kind of thing that may be done."""
 
     ACCOUNT_MANAGE = "account:manage"
+    USERS_READ = "users:read"
+    USERS_WRITE = "users:write"
+    AUDIT_READ = "audit:read"
     CATEGORIES_READ = "categories:read"
     CATEGORIES_WRITE = "categories:write"
     CATEGORIES_DELETE = "categories:delete"
@@ -25,6 +28,12 @@ class Role(StrEnum):
 
 #: Reading the catalogue; anybody may when CATALOG_PUBLIC_READ is on.
 CATALOG_READS = frozenset({Permission.CATEGORIES_READ, Permission.PRODUCTS_READ})
+
+#: What a person does as themselves. No API key can: a key neither logs in nor makes keys.
+PERSONAL = frozenset({Permission.ACCOUNT_MANAGE})
+
+#: What an API key can be limited to.
+SCOPES = [permission for permission in Permission if permission not in PERSONAL]
 
 _USER = CATALOG_READS | {Permission.ACCOUNT_MANAGE}
 _EDITOR = _USER | {Permission.CATEGORIES_WRITE, Permission.PRODUCTS_WRITE}

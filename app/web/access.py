@@ -3,17 +3,29 @@
 The identity is loaded by a function that the factory passes in, so that this module knows no feature.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flask import Flask, current_app, g, request
+from sqlalchemy.exc import SQLAlchemyError
 
+from app.core.audit import source
+from app.core.database import unit_of_work
 from app.core.errors import Forbidden, Malformed, Unauthenticated
+from app.security.api_keys import ParsedKey, parse_key
 from app.security.identity import ANONYMOUS, Identity
 from app.security.permissions import CATALOG_READS, Permission
 from app.security.tokens import Claims, TokenInvalid, TokenKind, read_token
+from app.web.cookies import read_refresh_cookie
 
-LoadIdentity = Callable[[Claims], Identity | None]
+Credentials = Claims | ParsedKey
+#: Keys that were verified here, for the limiter alone: whether a key is good is asked of the database each time.
+_good_keys: dict[ParsedKey, None] = {}
+MOST_GOOD_KEYS = 10_000
+
+LoadIdentity = Callable[[Credentials], Identity | None]
+MarkSeen = Callable[[Identity], None]
 
 
 class AmbiguousCredentials(Malformed):
@@ -45,9 +57,10 @@ class Access:
         return self.token is None
 
 
-def init_app(app: Flask, *, load_identity: LoadIdentity) -> None:
-    """Fill the slot through which identities are loaded."""
+def init_app(app: Flask, *, load_identity: LoadIdentity, mark_seen: MarkSeen) -> None:
+    """Fill the slots through which identities are loaded, and their credentials' last use is remembered."""
     app.extensions["load_identity"] = load_identity
+    app.extensions["mark_seen"] = mark_seen
 
 
 def admit(access: Access) -> Identity:
@@ -56,7 +69,24 @@ def admit(access: Access) -> Identity:
     if access.permission is not None and not identity.can(access.permission):
         raise PermissionDenied(permission=access.permission.value)
     g.identity = identity
+    source.set(
+        replace(
+            source.get(),
+            user_id=identity.user_id,
+            session_id=identity.session_id,
+            api_key_id=identity.api_key_id,
+        )
+    )
     return identity
+
+
+def remember_use(identity: Identity) -> None:
+    """Store that a credential was used, when that is worth storing: in a transaction of its own, which may fail."""
+    if not identity.is_unseen:
+        return
+    mark_seen: MarkSeen = current_app.extensions["mark_seen"]
+    with contextlib.suppress(SQLAlchemyError), unit_of_work():
+        mark_seen(identity)
 
 
 def current_identity() -> Identity:
@@ -72,12 +102,20 @@ def current_claims() -> Claims:
 
 
 def principal_key() -> str:
-    """Whom to count requests by: the user of a token that we signed, else the client's address. Asks no database."""
+    """Whom to count requests by: the user of a token that we signed, a key that proved good here, else the address.
+
+    Asks no database. A key that nobody has verified yet counts for its address: else whoever makes keys up would have a
+    fresh bucket for each, or empty somebody else's.
+    """
     try:
-        claims = _read_bearer(TokenKind.ACCESS)
+        credentials = _read_credentials(TokenKind.ACCESS)
     except (Unauthenticated, Malformed):
-        claims = None
-    return f"user:{claims.user_id}" if claims else address_key()
+        return address_key()
+    if isinstance(credentials, Claims):
+        return f"user:{credentials.user_id}"
+    if credentials is not None and credentials in _good_keys:
+        return f"key:{credentials.key_id}"
+    return address_key()
 
 
 def address_key() -> str:
@@ -86,48 +124,61 @@ def address_key() -> str:
 
 
 def _identify(access: Access) -> Identity:
-    claims = _read_bearer(access.token or TokenKind.ACCESS)
-    if claims is None:
+    credentials = _read_credentials(access.token or TokenKind.ACCESS)
+    if credentials is None:
         if access.permission in CATALOG_READS and current_app.config["CATALOG_PUBLIC_READ"]:
             return Identity(permissions=CATALOG_READS)
         raise CredentialsMissing
     if access.token is TokenKind.REFRESH:
+        if isinstance(credentials, ParsedKey):
+            raise PermissionDenied
         # The exchange itself decides, in one UPDATE, whether this token is still good.
-        g.claims = claims
+        g.claims = credentials
         return ANONYMOUS
     load_identity: LoadIdentity = current_app.extensions["load_identity"]
-    identity = load_identity(claims)
+    identity = load_identity(credentials)
     if identity is None:
         raise CredentialsInvalid
+    if isinstance(credentials, ParsedKey):
+        _good_keys[credentials] = None
+        if len(_good_keys) > MOST_GOOD_KEYS:
+            _good_keys.clear()
     return identity
 
 
-def _read_bearer(kind: TokenKind) -> Claims | None:
-    """The claims of the request's bearer token, read once a request; None when no credentials came."""
-    known: dict[TokenKind, Claims | Unauthenticated | None] = g.setdefault("bearer", {})
+def _read_credentials(kind: TokenKind) -> Credentials | None:
+    """The request's credentials, read once a request; None when none came."""
+    known: dict[TokenKind, Credentials | Unauthenticated | None] = g.setdefault("credentials", {})
     if kind not in known:
         try:
-            known[kind] = _decode_bearer(kind)
+            known[kind] = _decode_credentials(kind)
         except Unauthenticated as refusal:
             known[kind] = refusal
-    claims = known[kind]
-    if isinstance(claims, Unauthenticated):
-        raise claims
-    return claims
+    credentials = known[kind]
+    if isinstance(credentials, Unauthenticated):
+        raise credentials
+    return credentials
 
 
-def _decode_bearer(kind: TokenKind) -> Claims | None:
+def _decode_credentials(kind: TokenKind) -> Credentials | None:
     header, api_key = request.headers.get("Authorization"), request.headers.get("X-API-Key")
     if header is not None and api_key is not None:
         raise AmbiguousCredentials
     if api_key is not None:
-        raise CredentialsInvalid
+        parsed = parse_key(api_key)
+        if parsed is None:
+            raise CredentialsInvalid
+        return parsed
     if header is None:
-        return None
+        cookie = read_refresh_cookie() if kind is TokenKind.REFRESH else None
+        return read_token(cookie, kind, _keys()) if cookie else None
     # RFC 9110 section 11.1: the scheme's name is case-insensitive.
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise TokenInvalid
+    return read_token(token.strip(), kind, _keys())
+
+
+def _keys() -> Sequence[str]:
     config = current_app.config
-    keys: Sequence[str] = (config["JWT_SECRET_KEY"], *config["JWT_PREVIOUS_SECRET_KEYS"])
-    return read_token(token.strip(), kind, keys)
+    return (config["JWT_SECRET_KEY"], *config["JWT_PREVIOUS_SECRET_KEYS"])

@@ -26,7 +26,7 @@ from app.security.identity import Identity
 from app.security.permissions import CATALOG_READS, Permission
 from app.security.tokens import TokenKind
 from app.web import body, conditional
-from app.web.access import Access, admit
+from app.web.access import Access, admit, remember_use
 from app.web.limits import limit_calls
 from app.web.links import describe_page, link_header
 from app.web.schemas import BodySchema, ListQuerySchema, QuerySchema, Schema, shared
@@ -98,6 +98,7 @@ class Operation:
                 db.session.flush()
             response = result if isinstance(result, Response) else self._render(result, query)
         self._say_who_may_keep_it(response, identity)
+        remember_use(identity)
         return response
 
     def _read_body(self) -> Any:

@@ -29,6 +29,7 @@ STATUSES: dict[type[Refusal], int] = {
     errors.UnsupportedMediaType: 415,
     errors.Invalid: 422,
     errors.PreconditionRequired: 428,
+    errors.TooManyRequests: 429,
     errors.Unavailable: 503,
 }
 
@@ -104,7 +105,7 @@ def _answer_refusal(refusal: Refusal) -> Response:
     response = problem(status, refusal.code(), refusal.sentence(), faults, refusal.data)
     if status == 401:
         response.headers["WWW-Authenticate"] = _challenge(refusal)
-    if isinstance(refusal, Unavailable):
+    if isinstance(refusal, Unavailable | errors.TooManyRequests):
         response.headers["Retry-After"] = str(refusal.retry_after)
     return response
 

@@ -219,28 +219,40 @@ class Currency(Choice):
 
 
 class Moment(Field):
-    """An RFC 3339 time in UTC, ending in Z."""
+    """An RFC 3339 time: written in UTC, ending in Z; read with any offset, but never without one."""
+
+    PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})$"
+    default_error_messages = {"invalid": "Not an RFC 3339 time with an offset."}
 
     def __init__(self, **options: Any) -> None:
         super().__init__(schema={"format": "date-time"}, **options)
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> datetime:
+        if not isinstance(value, str) or not re.fullmatch(self.PATTERN, value):
+            raise self.make_error("invalid")
+        try:
+            return datetime.fromisoformat(value.upper()).astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise self.make_error("invalid") from None
 
     def _serialize(self, value: datetime | None, *_: Any, **__: Any) -> str | None:
         return None if value is None else value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 class Items(Field):
-    """A list of at most ``most`` values of one kind, each once."""
+    """A list of ``least`` to ``most`` values of one kind, each once."""
 
     openapi_type = "array"
     default_error_messages = {
         "invalid": "Not a list.",
+        "too_few": "Fewer than {least} items.",
         "too_many": "More than {most} items.",
         "repeated": "The same item twice.",
     }
 
-    def __init__(self, inner: Field, *, most: int, **options: Any) -> None:
-        self.inner, self.most = inner, most
-        bounds = {"items": inner.metadata, "maxItems": most, "uniqueItems": True}
+    def __init__(self, inner: Field, *, most: int, least: int = 0, **options: Any) -> None:
+        self.inner, self.least, self.most = inner, least, most
+        bounds = {"items": inner.metadata, "minItems": least, "maxItems": most, "uniqueItems": True}
         super().__init__(schema=bounds, **options)
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> list[Any]:
@@ -248,6 +260,8 @@ class Items(Field):
             raise self.make_error("invalid")
         if len(value) > self.most:
             raise self.make_error("too_many", most=self.most)
+        if len(value) < self.least:
+            raise self.make_error("too_few", least=self.least)
         items, wrong = [], {}
         for index, item in enumerate(value):
             try:
@@ -315,6 +329,12 @@ class Scalars(Field):
         if isinstance(member, int | float):
             return abs(member) <= self.LARGEST
         return member is None and self.removable
+
+
+class Anything(Field):
+    """Any JSON object; for answers."""
+
+    openapi_type = "object"
 
 
 class Nested(Field):

@@ -7,6 +7,7 @@ import time
 import structlog
 from flask import Flask, Response, g, request
 
+from app.core.audit import Source, source
 from app.core.database import Tally, tally
 from app.core.errors import Malformed
 from app.web.access import current_identity
@@ -33,6 +34,7 @@ def _open() -> None:
     tally.set(g.tally)
     given = request.headers.get("X-Request-ID", "")
     g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+    source.set(Source(request_id=g.request_id, address=request.remote_addr))
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
     if request.headers.get("API-Version", API_VERSION) != API_VERSION:

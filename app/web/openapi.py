@@ -16,9 +16,9 @@ from werkzeug.routing import Rule
 from app.core import errors
 from app.core.errors import Refusal
 from app.core.model import MAX_ID
-from app.security.permissions import CATALOG_READS, roles_with
+from app.security.permissions import CATALOG_READS, PERSONAL, roles_with
 from app.security.tokens import TokenKind
-from app.web import docs
+from app.web import cookies, docs
 from app.web.body import JSON
 from app.web.contract import SAFE_METHODS, Blueprint, Operation, operation_of, public, returns
 from app.web.errors import PROBLEM, status_of
@@ -35,6 +35,10 @@ the `ETag` that was read. Lists come in numbered pages (`page`) or as a walk tha
 
 TAGS = {
     "auth": "Registering, logging in and out.",
+    "sessions": "Where you are logged in.",
+    "passwords": "Changing and resetting passwords.",
+    "api_keys": "What programs log in with.",
+    "audit": "Who did what.",
     "users": "Accounts.",
     "categories": "The tree that products are filed under.",
     "products": "What is for sale.",
@@ -133,6 +137,12 @@ def _add_components(spec: APISpec) -> None:
     bearer = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
     spec.components.security_scheme("bearer", {**bearer, "description": "The access token of a login."})
     spec.components.security_scheme("refresh", {**bearer, "description": "The refresh token; good for one exchange."})
+    for name, place, at, note in (
+        ("apiKey", "header", "X-API-Key", "An API key."),
+        ("refreshCookie", "cookie", cookies.NAME, "The refresh token of a login that asked for the cookie."),
+        ("csrf", "header", "X-CSRF-Token", "The csrf_token that came with the cookie."),
+    ):
+        spec.components.security_scheme(name, {"type": "apiKey", "in": place, "name": at, "description": note})
     for name, (note, schema) in HEADERS.items():
         spec.components.header(name, {"description": note, "schema": schema})
     for name, (place, note, schema) in PARAMETERS.items():
@@ -187,9 +197,9 @@ def _security(operation: Operation) -> dict[str, Any]:
     if access is None or access.is_public:
         return {"security": []}
     if access.permission is None:
-        return {"security": [{TokenKind.REFRESH.value: []}]}
+        return {"security": [{TokenKind.REFRESH.value: []}, {"refreshCookie": [], "csrf": []}]}
     described: dict[str, Any] = {
-        "security": [{"bearer": []}],
+        "security": [{"bearer": []}] if access.permission in PERSONAL else [{"bearer": []}, {"apiKey": []}],
         "x-permission": access.permission.value,
         "x-roles": [role.value for role in roles_with(access.permission)],
     }

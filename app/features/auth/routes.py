@@ -2,21 +2,20 @@
 
 from typing import Any
 
-from flask import current_app, request
+import orjson
+from flask import Response, current_app, request
 
 from app.features.auth import service
-from app.features.auth.models import (
-    LoginFailed,
-    RefreshTokenReused,
-    RefreshTokenUsed,
-    RegistrationClosed,
-    SessionEnded,
-)
+from app.features.auth.models import LoginFailed, RegistrationClosed, TooManyFailures
 from app.features.auth.schemas import LoginSchema, RegisterSchema, TokenPairSchema
+from app.features.sessions import service as sessions
+from app.features.sessions.models import RefreshTokenReused, RefreshTokenUsed, SessionEnded
 from app.features.users import service as users
 from app.features.users.models import EmailTaken, User, UsernameTaken
 from app.features.users.schemas import UserSchema
+from app.security.passwords import HashingBusy, PasswordTooCommon
 from app.security.permissions import Permission
+from app.web import cookies
 from app.web.access import current_claims, current_identity
 from app.web.contract import (
     Blueprint,
@@ -28,6 +27,8 @@ from app.web.contract import (
     requires_refresh_token,
     returns,
 )
+from app.web.cookies import CsrfTokenWrong
+from app.web.schemas import shared
 
 blueprint = Blueprint("auth", __name__, url_prefix="/auth")
 
@@ -37,7 +38,7 @@ blueprint = Blueprint("auth", __name__, url_prefix="/auth")
 @limited("RATE_LIMIT_LOGIN")
 @accepts(RegisterSchema)
 @returns(UserSchema, status=201, location=lambda _: "/api/v1/users/me")
-@refuses(EmailTaken, UsernameTaken, RegistrationClosed)
+@refuses(EmailTaken, UsernameTaken, PasswordTooCommon, RegistrationClosed, HashingBusy)
 def register(data: dict[str, Any]) -> User:
     """Make an account for yourself, with the role user."""
     if not current_app.config["REGISTRATION_OPEN"]:
@@ -50,31 +51,62 @@ def register(data: dict[str, Any]) -> User:
 @limited("RATE_LIMIT_LOGIN")
 @accepts(LoginSchema)
 @returns(TokenPairSchema)
-@refuses(LoginFailed)
-def log_in(data: dict[str, Any]) -> service.TokenPair:
+@refuses(LoginFailed, TooManyFailures, HashingBusy)
+def log_in(data: dict[str, Any]) -> Response:
     """Open a session with your e-mail address and password."""
-    device, address = request.headers.get("User-Agent", ""), request.remote_addr or ""
-    return service.log_in(**data, device=device, address=address, lifetimes=_lifetimes())
+    in_cookie = data.pop("refresh_token_in") == "cookie"
+    return answer_pair(service.log_in(**data, **client(), lifetimes=lifetimes()), in_cookie=in_cookie)
 
 
 @blueprint.post("/refresh")
 @requires_refresh_token
 @returns(TokenPairSchema)
-@refuses(SessionEnded, RefreshTokenUsed, RefreshTokenReused)
-def refresh() -> service.TokenPair:
-    """Exchange your refresh token, sent as the bearer token, for a new pair; it works once."""
-    return service.refresh(current_claims(), _lifetimes())
+@refuses(SessionEnded, RefreshTokenUsed, RefreshTokenReused, CsrfTokenWrong)
+def refresh() -> Response:
+    """Exchange your refresh token for a new pair; it works once.
+
+    It is the bearer token of the request, or the cookie, which then needs `X-CSRF-Token`.
+    """
+    claims = current_claims()
+    in_cookie = "Authorization" not in request.headers
+    if in_cookie:
+        cookies.require_csrf_token(claims.token_id)
+    return answer_pair(service.refresh(claims, lifetimes()), in_cookie=in_cookie)
 
 
 @blueprint.post("/logout")
 @requires(Permission.ACCOUNT_MANAGE)
 @returns(status=204)
-def log_out() -> None:
+def log_out() -> Response:
     """End this session; its access and refresh tokens are refused from now on."""
-    service.log_out(current_identity())
+    identity = current_identity()
+    sessions.end_session(identity.session_id or 0, identity=identity)
+    response = Response(status=204)
+    del response.headers["Content-Type"]
+    if cookies.read_refresh_cookie():
+        cookies.drop_refresh_cookie(response)
+    return response
 
 
-def _lifetimes() -> service.Lifetimes:
+def answer_pair(pair: service.TokenPair, *, in_cookie: bool) -> Response:
+    """The pair in the body, or its refresh token in a cookie."""
+    body = shared(TokenPairSchema).dump(pair)
+    body["csrf_token"] = cookies.csrf_token(pair.refresh_token_id) if in_cookie else None
+    if in_cookie:
+        body["refresh_token"] = None
+    response = Response(orjson.dumps(body), mimetype="application/json")
+    if in_cookie:
+        cookies.set_refresh_cookie(response, pair.refresh_token)
+    return response
+
+
+def client() -> dict[str, str]:
+    """What a session remembers of who opened it."""
+    return {"device": request.headers.get("User-Agent", ""), "address": request.remote_addr or ""}
+
+
+def lifetimes() -> service.Lifetimes:
+    """The configured lives of tokens."""
     config = current_app.config
     return service.Lifetimes(
         access=config["ACCESS_TOKEN_TTL"], refresh=config["REFRESH_TOKEN_TTL"], grace=config["REFRESH_GRACE"]

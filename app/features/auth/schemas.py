@@ -1,27 +1,8 @@
 """Wire shapes of logging in."""
 
-from typing import Any
-
-from app.features.users.schemas import USERNAME
-from app.security.passwords import LONGEST, SHORTEST
+from app.features.users.schemas import USERNAME, Password
 from app.web import fields
 from app.web.schemas import BodySchema, Schema
-
-
-class Password(fields.Text):
-    """A password: any characters, bounded in bytes of UTF-8."""
-
-    default_error_messages = {"too_many_bytes": f"Longer than {LONGEST} bytes in UTF-8."}
-
-    def __init__(self, *, least: int, **options: Any) -> None:
-        schema = {"format": "password", "writeOnly": True}
-        super().__init__(least=least, most=LONGEST, pattern=r"^[^\u0000]*$", schema=schema, **options)
-
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
-        text = super()._deserialize(value)
-        if len(text.encode()) > LONGEST:
-            raise self.make_error("too_many_bytes")
-        return text
 
 
 class RegisterSchema(BodySchema):
@@ -29,7 +10,7 @@ class RegisterSchema(BodySchema):
 
     email = fields.Email(required=True, example="carol@example.com")
     username = fields.Text(required=True, **USERNAME)
-    password = Password(required=True, least=SHORTEST, example="correct horse battery")
+    password = Password(required=True, example="correct horse battery")
 
 
 class LoginSchema(BodySchema):
@@ -37,12 +18,22 @@ class LoginSchema(BodySchema):
 
     email = fields.Text(required=True, most=254, example="alice@example.com")
     password = Password(required=True, least=1, example="correct horse battery")
+    refresh_token_in = fields.Choice(
+        ["body", "cookie"],
+        load_default="body",
+        note="Where the refresh token goes: `cookie` keeps it from a web page's scripts.",
+    )
 
 
 class TokenPairSchema(Schema):
-    """An access token for requests, and a refresh token to get the next pair with."""
+    """An access token for requests, and a refresh token to get the next pair with.
+
+    A web client that asked for the cookie finds `refresh_token` null, and a `csrf_token` to send as `X-CSRF-Token` with
+    each refresh.
+    """
 
     access_token = fields.Text(most=4096, required=True)
-    refresh_token = fields.Text(most=4096, required=True)
+    refresh_token = fields.Text(most=4096, required=True, allow_none=True)
+    csrf_token = fields.Text(most=64, allow_none=True)
     token_type = fields.Choice(["Bearer"], required=True)
     expires_in = fields.Integer(required=True, note="The access token's life in seconds.", example=900)

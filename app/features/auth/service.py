@@ -1,27 +1,30 @@
 """Use cases of logging in, staying logged in, and logging out."""
 
-import uuid
+import hashlib
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import case, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from app.core import clock
+from app.core.audit import record_event
 from app.core.database import release_connection
 from app.extensions import db
-from app.features.auth.models import (
-    LoginFailed,
-    RefreshToken,
-    RefreshTokenReused,
-    RefreshTokenUsed,
-    SessionEnded,
-    UserSession,
-)
+from app.features.api_keys import service as api_keys
+from app.features.auth.models import LoginFailed, LoginFailures, TooManyFailures
+from app.features.sessions import service as sessions
+from app.features.sessions.models import RefreshToken, SessionEnded, UserSession
 from app.features.users.models import User
+from app.security.api_keys import ParsedKey
 from app.security.identity import Identity
-from app.security.passwords import verify_password
+from app.security.passwords import hash_password, needs_rehash, verify_password
 from app.security.permissions import Role
 from app.security.tokens import Claims, issue_access_token, issue_refresh_token
+
+#: This many failures on one account within the window close it to logins until the window ends.
+MOST_FAILURES = 10
+FAILURE_WINDOW = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class TokenPair:
 
     access_token: str
     refresh_token: str
+    refresh_token_id: str
     expires_in: int
     token_type: str = "Bearer"  # noqa: S105 -- the name of a scheme
 
@@ -43,117 +47,120 @@ class Lifetimes:
     grace: int
 
 
-def load_identity(claims: Claims) -> Identity | None:
-    """Who the claims name, by the database: nobody once the session is revoked or the account inactive."""
+def load_identity(credentials: Claims | ParsedKey) -> Identity | None:
+    """Who the credentials name, by the database as it is now: nobody once they are revoked or the account inactive."""
+    if isinstance(credentials, ParsedKey):
+        return api_keys.load_identity(credentials)
     row = db.session.execute(
-        select(User.id, User.role)
+        select(User.id, User.role, UserSession.last_seen_at)
         .join(UserSession, UserSession.user_id == User.id)
         .where(
-            User.id == claims.user_id,
+            User.id == credentials.user_id,
             User.is_active,
-            UserSession.id == claims.session_id,
+            UserSession.id == credentials.session_id,
             UserSession.revoked_at.is_(None),
         )
     ).one_or_none()
     if row is None:
         return None
-    return Identity.of_user(user_id=row.id, role=Role(row.role), session_id=claims.session_id)
+    return Identity.of_user(
+        user_id=row.id,
+        role=Role(row.role),
+        session_id=credentials.session_id,
+        is_unseen=row.last_seen_at < clock.now() - sessions.SEEN_EVERY,
+    )
+
+
+def mark_seen(identity: Identity) -> None:
+    """Remember when a session or a key was last used; called after the request, and only when that is a minute old."""
+    if identity.session_id is not None:
+        sessions.touch_session(identity.session_id)
+    elif identity.api_key_id is not None:
+        api_keys.touch_key(identity.api_key_id)
 
 
 def log_in(*, email: str, password: str, device: str, address: str, lifetimes: Lifetimes) -> TokenPair:
-    """Open a session. Unknown address, wrong password and inactive account are refused alike, in the same time."""
+    """Open a session.
+
+    Unknown address, wrong password and inactive account are refused alike, in the same time. After ten failures in
+    five minutes the account takes no login until the window ends (``TooManyFailures``), the right password included:
+    it would tell otherwise. The count is in the database, so that no outage of Redis opens the door.
+    """
+    require_few_failures(email)
     user = db.session.scalar(select(User).where(User.email == email.lower()))
     release_connection()
     is_right = verify_password(password, user.password_hash if user else None)
     if not is_right or user is None or not user.is_active:
+        count_failure(email, user)
         raise LoginFailed
-    now = clock.now()
-    session = UserSession(
-        user_id=user.id,
-        device=device[:200],
-        address=address[:45],
-        created_at=now,
-        last_seen_at=now,
-        expires_at=now + timedelta(seconds=lifetimes.refresh),
+    renewed_hash = hash_password(password) if needs_rehash(user.password_hash) else None
+    # Others may have guessed while this one was hashing.
+    require_few_failures(email)
+    db.session.execute(delete(LoginFailures).where(LoginFailures.account == _account(email)))
+    if renewed_hash:
+        user.password_hash = renewed_hash
+    return start_session(user, device=device, address=address, lifetimes=lifetimes)
+
+
+def start_session(user: User, *, device: str, address: str, lifetimes: Lifetimes) -> TokenPair:
+    """Open a session for somebody who has proven who they are."""
+    session, token = sessions.open_session(user.id, device=device, address=address, lifetime=lifetimes.refresh)
+    record_event(
+        "session.opened", resource_type="user", resource_id=user.id, after={"session_id": session.id}, actor_id=user.id
     )
-    db.session.add(session)
-    db.session.flush()
-    return _pair(user, session.id, _add_token(session.id, now, lifetimes), lifetimes)
-
-
-def refresh(claims: Claims, lifetimes: Lifetimes) -> TokenPair:
-    """Exchange a refresh token for a new pair, once: one UPDATE decides who of several wins.
-
-    A repeat within the grace gets the same successor again, unless that was used already (``RefreshTokenUsed``). A
-    later repeat means that two parties hold the token, and ends the session (``RefreshTokenReused``).
-    """
-    now = clock.now()
-    successor_id = str(uuid.uuid4())
-    won = db.session.execute(
-        update(RefreshToken)
-        .where(
-            RefreshToken.id == claims.token_id,
-            RefreshToken.session_id == claims.session_id,
-            RefreshToken.used_at.is_(None),
-        )
-        .values(used_at=now, successor_id=successor_id)
-    )
-    user, session = _session_of(claims)
-    if won.rowcount == 1:  # type: ignore[attr-defined]  # an UPDATE's result has it
-        session.last_seen_at = now
-        session.expires_at = now + timedelta(seconds=lifetimes.refresh)
-        token = _add_token(session.id, now, lifetimes, successor_id)
-    else:
-        token = _successor(claims, session, since=now - timedelta(seconds=lifetimes.grace))
     return _pair(user, session.id, token, lifetimes)
 
 
-def log_out(identity: Identity) -> None:
-    """End the session of whoever asks; its access and refresh tokens are refused from now on."""
-    db.session.execute(update(UserSession).where(UserSession.id == identity.session_id).values(revoked_at=clock.now()))
+def refresh(claims: Claims, lifetimes: Lifetimes) -> TokenPair:
+    """Exchange a refresh token for a new pair, once."""
+    token = sessions.exchange_token(claims, lifetime=lifetimes.refresh, grace=lifetimes.grace)
+    user = db.session.scalar(select(User).where(User.id == claims.user_id, User.is_active))
+    if user is None:
+        raise SessionEnded
+    return _pair(user, claims.session_id, token, lifetimes)
 
 
-def _session_of(claims: Claims) -> tuple[User, UserSession]:
-    row = db.session.execute(
-        select(User, UserSession)
-        .join(UserSession, UserSession.user_id == User.id)
-        .where(
-            User.id == claims.user_id,
-            User.is_active,
-            UserSession.id == claims.session_id,
-            UserSession.revoked_at.is_(None),
-            UserSession.expires_at > clock.now(),
+def prune_failures() -> int:
+    """Forget failures whose window has ended, and say how many accounts they were."""
+    ended = delete(LoginFailures).where(LoginFailures.first_at < clock.now() - FAILURE_WINDOW)
+    return len(db.session.scalars(ended.returning(LoginFailures.account)).all())
+
+
+def require_few_failures(email: str) -> None:
+    """Refuse while an account has failed too often lately (``TooManyFailures``)."""
+    since = clock.now() - FAILURE_WINDOW
+    row = db.session.scalar(
+        select(LoginFailures).where(
+            LoginFailures.account == _account(email),
+            LoginFailures.failures >= MOST_FAILURES,
+            LoginFailures.first_at > since,
         )
-    ).one_or_none()
-    if row is None:
-        raise SessionEnded
-    return row[0], row[1]
-
-
-def _successor(claims: Claims, session: UserSession, since: datetime) -> RefreshToken:
-    token = db.session.get(RefreshToken, claims.token_id)
-    if token is None or token.session_id != session.id:
-        raise SessionEnded
-    if not token.was_used_since(since):
-        session.revoke()
-        raise RefreshTokenReused
-    successor = db.session.get(RefreshToken, token.successor_id)
-    if successor is None or successor.used_at is not None:
-        raise RefreshTokenUsed
-    return successor
-
-
-def _add_token(session_id: int, now: datetime, lifetimes: Lifetimes, token_id: str | None = None) -> RefreshToken:
-    # Whole seconds, as the token will say them: a repeat must sign the very same successor.
-    issued_at = now.replace(microsecond=0)
-    token = RefreshToken(
-        id=token_id or str(uuid.uuid4()),
-        session_id=session_id,
-        issued_at=issued_at,
-        expires_at=issued_at + timedelta(seconds=lifetimes.refresh),
     )
-    db.session.add(token)
-    return token
+    if row is not None:
+        raise TooManyFailures(retry_after=int((row.first_at - since).total_seconds()) + 1)
+
+
+def count_failure(email: str, user: User | None) -> None:
+    """Count a wrong password, and record it."""
+    account, now = _account(email), clock.now()
+    insert = postgresql.insert if db.engine.dialect.name == "postgresql" else sqlite.insert
+    statement = insert(LoginFailures).values(account=account, failures=1, first_at=now)
+    is_old = LoginFailures.first_at <= now - FAILURE_WINDOW
+    count = db.session.scalar(
+        statement.on_conflict_do_update(
+            index_elements=[LoginFailures.account],
+            set_={
+                "failures": case((is_old, 1), else_=LoginFailures.failures + 1),
+                "first_at": case((is_old, now), else_=LoginFailures.first_at),
+            },
+        ).returning(LoginFailures.failures)
+    )
+    action = "login.blocked" if count == MOST_FAILURES else "login.failed"
+    record_event(action, resource_type="user", resource_id=user.id if user else None)
+
+
+def _account(email: str) -> str:
+    return hashlib.sha256(email.lower().encode()).hexdigest()
 
 
 def _pair(user: User, session_id: int, token: RefreshToken, lifetimes: Lifetimes) -> TokenPair:
@@ -165,4 +172,4 @@ def _pair(user: User, session_id: int, token: RefreshToken, lifetimes: Lifetimes
         issued_at=token.issued_at,
         expires_at=token.expires_at,
     )
-    return TokenPair(access_token, refresh_token, lifetimes.access)
+    return TokenPair(access_token, refresh_token, token.id, lifetimes.access)

@@ -3,6 +3,7 @@
 from sqlalchemy import CheckConstraint, ForeignKey, Index, Text, event
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.core.audit import UNAUDITED, Audited
 from app.core.errors import Conflict, Invalid
 from app.core.model import Keyed, Stamped, Versioned, big_integer, ordered_text
 from app.core.text import fold
@@ -33,10 +34,11 @@ class SlugTaken(Conflict):
     """Another category has this slug."""
 
 
-class Category(Keyed, Stamped, Versioned, Model):
+class Category(Keyed, Stamped, Versioned, Audited, Model):
     """A node of the tree; without a parent it is a root. The slug is unique in the whole tree."""
 
     __tablename__ = "categories"
+    audited_as = "category"
     __table_args__ = (
         CheckConstraint("parent_id <> id", name="not_its_own_parent"),
         {"sqlite_autoincrement": True},
@@ -45,7 +47,7 @@ class Category(Keyed, Stamped, Versioned, Model):
     name: Mapped[str] = mapped_column(ordered_text(120))
     slug: Mapped[str] = mapped_column(ordered_text(140), unique=True)
     parent_id: Mapped[int | None] = mapped_column(big_integer, ForeignKey("categories.id", ondelete="RESTRICT"))
-    search_text: Mapped[str] = mapped_column(Text)
+    search_text: Mapped[str] = mapped_column(Text, info=UNAUDITED)
 
 
 @event.listens_for(Category, "before_insert")

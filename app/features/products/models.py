@@ -11,6 +11,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Boolean
 
 from app.core import clock
+from app.core.audit import UNAUDITED, Audited
 from app.core.errors import Conflict, Invalid
 from app.core.model import Keyed, Moment, Money, Stamped, Versioned, big_integer, json_type, ordered_text
 from app.core.text import fold
@@ -39,10 +40,11 @@ class TooManyAttributes(Invalid):
 MOST_ATTRIBUTES = 100
 
 
-class Product(Keyed, Stamped, Versioned, Model):
+class Product(Keyed, Stamped, Versioned, Audited, Model):
     """Something for sale. ``search_text`` is what `search` reads: folded, and kept by the events below."""
 
     __tablename__ = "products"
+    audited_as = "product"
     __table_args__ = (
         CheckConstraint("price > 0", name="price_positive"),
         CheckConstraint("stock >= 0", name="stock_not_negative"),
@@ -62,7 +64,7 @@ class Product(Keyed, Stamped, Versioned, Model):
     tags: Mapped[list[str]] = mapped_column(json_type, default=list)
     attributes: Mapped[dict[str, Any]] = mapped_column(json_type, default=dict)
     external_id: Mapped[str | None] = mapped_column(String(128))
-    search_text: Mapped[str] = mapped_column(Text)
+    search_text: Mapped[str] = mapped_column(Text, info=UNAUDITED)
     deleted_at: Mapped[Moment | None]
 
     def replace_attributes(self, attributes: dict[str, Any]) -> None:

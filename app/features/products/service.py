@@ -52,7 +52,7 @@ def visible_to(identity: Identity) -> Select[Product]:
 def get_product(product_id: int, *, identity: Identity, lock: bool = False) -> Product:
     """One product that ``identity`` may see."""
     rows = visible_to(identity).where(Product.id == product_id)
-    product = db.session.scalar(rows.with_for_update() if lock else rows)
+    product = db.session.scalar(rows.with_for_update(key_share=True) if lock else rows)
     if product is None:
         raise NotFound
     return product

@@ -2,12 +2,24 @@
 
 from typing import Any
 
+from sqlalchemy import Select
+
+from app.features.sessions import service as sessions
+from app.features.sessions.models import UserSession
+from app.features.sessions.schemas import SessionQuerySchema, SessionSchema
 from app.features.users import service
-from app.features.users.models import User, UsernameTaken
-from app.features.users.schemas import MeUpdateSchema, UserSchema
+from app.features.users.models import EmailTaken, LastAdmin, User, UsernameTaken
+from app.features.users.schemas import (
+    MeUpdateSchema,
+    UserCreateSchema,
+    UserQuerySchema,
+    UserSchema,
+    UserUpdateSchema,
+)
+from app.security.passwords import PasswordTooCommon
 from app.security.permissions import Permission
 from app.web.access import current_identity
-from app.web.contract import Blueprint, accepts, changes, refuses, requires, returns
+from app.web.contract import Blueprint, accepts, changes, lists, refuses, requires, returns
 
 blueprint = Blueprint("users", __name__, url_prefix="/users")
 
@@ -29,3 +41,66 @@ def read_me() -> User:
 def update_me(user: User, data: dict[str, Any]) -> User:
     """Change your own account."""
     return service.update_me(user, **data)
+
+
+@blueprint.get("")
+@requires(Permission.USERS_READ)
+@lists(UserSchema, UserQuerySchema, service.LISTING)
+def list_users() -> Select[User]:
+    """List accounts, active or not."""
+    return service.all_users()
+
+
+@blueprint.post("")
+@requires(Permission.USERS_WRITE)
+@accepts(UserCreateSchema)
+@returns(UserSchema, status=201, location=lambda user: f"/api/v1/users/{user.id}")
+@refuses(EmailTaken, UsernameTaken, PasswordTooCommon)
+def create_user(data: dict[str, Any]) -> User:
+    """Make an account for somebody, with any role."""
+    return service.create_user(**data)
+
+
+@blueprint.get("/<id:user_id>")
+@requires(Permission.USERS_READ)
+@returns(UserSchema)
+def read_user(user_id: int) -> User:
+    """Read an account."""
+    return service.get_user(user_id)
+
+
+@blueprint.patch("/<id:user_id>")
+@requires(Permission.USERS_WRITE)
+@changes(service.get_user)
+@accepts(UserUpdateSchema)
+@returns(UserSchema)
+@refuses(EmailTaken, UsernameTaken, LastAdmin)
+def update_user(user: User, data: dict[str, Any]) -> User:
+    """Change an account's address, name, role or activity."""
+    return service.update_user(user, **data)
+
+
+@blueprint.delete("/<id:user_id>")
+@requires(Permission.USERS_WRITE)
+@changes(service.get_user)
+@returns(status=204)
+@refuses(LastAdmin)
+def deactivate_user(user: User) -> None:
+    """Deactivate an account: it is refused from the next request on."""
+    service.deactivate_user(user)
+
+
+@blueprint.get("/<id:user_id>/sessions")
+@requires(Permission.USERS_READ)
+@lists(SessionSchema, SessionQuerySchema, sessions.LISTING)
+def list_sessions_of_user(user_id: int) -> Select[UserSession]:
+    """List the live sessions of an account."""
+    return sessions.sessions_of(service.get_user(user_id).id)
+
+
+@blueprint.delete("/<id:user_id>/sessions")
+@requires(Permission.USERS_WRITE)
+@returns(status=204)
+def end_sessions_of_user(user_id: int) -> None:
+    """End every session of an account."""
+    sessions.end_sessions(service.get_user(user_id).id)

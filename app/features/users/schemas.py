@@ -2,11 +2,29 @@
 
 from typing import Any
 
+from app.features.users.service import LISTING
+from app.security.passwords import LONGEST, SHORTEST
 from app.security.permissions import Role
 from app.web import fields
-from app.web.schemas import BodySchema, Schema
+from app.web.schemas import BodySchema, ListQuerySchema, Schema
 
 USERNAME: dict[str, Any] = {"least": 3, "most": 32, "pattern": r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", "example": "alice"}
+
+
+class Password(fields.Text):
+    """A password: any characters but NUL, bounded in bytes of UTF-8."""
+
+    default_error_messages = {"too_many_bytes": f"Longer than {LONGEST} bytes in UTF-8."}
+
+    def __init__(self, *, least: int = SHORTEST, **options: Any) -> None:
+        schema = {"format": "password", "writeOnly": True}
+        super().__init__(least=least, most=LONGEST, pattern=r"^[^\u0000]*$", schema=schema, **options)
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        text = super()._deserialize(value)
+        if len(text.encode()) > LONGEST:
+            raise self.make_error("too_many_bytes")
+        return text
 
 
 class UserSchema(Schema):
@@ -26,3 +44,31 @@ class MeUpdateSchema(BodySchema):
     """What people may change of their own account."""
 
     username = fields.Text(**USERNAME)
+
+
+class UserCreateSchema(BodySchema):
+    """An account made by an administrator."""
+
+    email = fields.Email(required=True, example="carol@example.com")
+    username = fields.Text(required=True, **USERNAME)
+    password = Password(required=True, example="correct horse battery")
+    role = fields.Choice(list(Role), load_default=Role.USER)
+    is_active = fields.Boolean(load_default=True)
+
+
+class UserUpdateSchema(BodySchema):
+    """What administrators may change of an account."""
+
+    email = fields.Email(example="carol@example.com")
+    username = fields.Text(**USERNAME)
+    role = fields.Choice(list(Role))
+    is_active = fields.Boolean()
+
+
+class UserQuerySchema(ListQuerySchema):
+    """Filters and sorting of accounts; `search` looks at usernames and e-mail addresses."""
+
+    sort_by = fields.Choice(list(LISTING.sorts), load_default="created_at")
+    order = fields.Choice(["asc", "desc"], load_default="desc")
+    role = fields.Choice(list(Role))
+    is_active = fields.QueryBoolean()

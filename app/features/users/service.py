@@ -1,36 +1,97 @@
 """Use cases of users."""
 
-from sqlalchemy import select
+from typing import Any
 
-from app.core.database import refusing
+from sqlalchemy import Select, select
+
+from app.core.database import refusing, take_turns
 from app.core.errors import NotFound
+from app.core.listing import Listing, contains_words
 from app.extensions import db
-from app.features.users.models import REFUSALS, User
+from app.features.sessions import service as sessions
+from app.features.users.models import REFUSALS, LastAdmin, User
 from app.security.identity import Identity
-from app.security.passwords import hash_password
+from app.security.passwords import hash_password, require_uncommon
 from app.security.permissions import Role
 
+LISTING = Listing(
+    filters={
+        "role": lambda role: User.role == role,
+        "is_active": lambda is_active: User.is_active.is_(is_active),
+    },
+    sorts={"created_at": User.created_at, "username": User.username, "email": User.email, "id": User.id},
+    tie_breaker=User.id,
+    search=lambda words: contains_words(User.search_text, words),
+)
 
-def create_user(*, email: str, username: str, password: str, role: Role = Role.USER) -> User:
-    """Make an account; refuses an e-mail address (``EmailTaken``) or username (``UsernameTaken``) that is in use."""
-    user = User(email=email.lower(), username=username, password_hash=hash_password(password), role=role)
-    with refusing(REFUSALS):
-        db.session.add(user)
-    return user
+
+def all_users() -> Select[User]:
+    """Everybody, active or not."""
+    return select(User)
 
 
-def get_me(*, identity: Identity, lock: bool = False) -> User:
-    """The account of whoever asks."""
-    rows = select(User).where(User.id == identity.user_id)
-    user = db.session.scalar(rows.with_for_update() if lock else rows)
+def get_user(user_id: int, *, identity: Identity | None = None, lock: bool = False) -> User:
+    """One account."""
+    rows = select(User).where(User.id == user_id)
+    user = db.session.scalar(rows.with_for_update(key_share=True) if lock else rows)
     if user is None:
         raise NotFound
     return user
 
 
+def get_me(*, identity: Identity, lock: bool = False) -> User:
+    """The account of whoever asks."""
+    return get_user(identity.user_id or 0, lock=lock)
+
+
+def create_user(*, email: str, username: str, password: str, role: Role = Role.USER, is_active: bool = True) -> User:
+    """Make an account.
+
+    Refuses a common password, and an e-mail address (``EmailTaken``) or username (``UsernameTaken``) that is in use.
+    """
+    require_uncommon(password)
+    user = User(
+        email=email.lower(),
+        username=username,
+        password_hash=hash_password(password),
+        role=role,
+        is_active=is_active,
+    )
+    with refusing(REFUSALS):
+        db.session.add(user)
+    return user
+
+
 def update_me(user: User, *, username: str | None = None) -> User:
     """Change one's own account."""
+    return update_user(user, **({} if username is None else {"username": username}))
+
+
+def update_user(user: User, **changed: Any) -> User:
+    """Change an account. Deactivating ends its sessions; what would leave no active administrator is refused."""
+    _require_another_admin(
+        user, role=changed.get("role", user.role), is_active=changed.get("is_active", user.is_active)
+    )
     with refusing(REFUSALS):
-        if username is not None:
-            user.username = username
+        for name, value in changed.items():
+            setattr(user, name, value)
+    if not user.is_active:
+        sessions.end_sessions(user.id)
     return user
+
+
+def deactivate_user(user: User) -> None:
+    """Close an account: it is refused from the next request on. Its row stays, for what it did."""
+    if not user.is_active:
+        raise NotFound
+    update_user(user, is_active=False)
+
+
+def _require_another_admin(user: User, *, role: str, is_active: bool) -> None:
+    if user.role != Role.ADMIN or not user.is_active or (role == Role.ADMIN and is_active):
+        return
+    # Two administrators who demote each other at one moment would each see the other.
+    take_turns("last-admin")
+    others = select(User.id).where(User.role == Role.ADMIN, User.is_active, User.id != user.id).limit(1)
+    if db.session.scalar(others) is None:
+        raise LastAdmin

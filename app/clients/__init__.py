@@ -1,0 +1,1 @@
+"""What this application says to other servers."""

@@ -1,0 +1,139 @@
+"""The audit trail: who did what to which resource, recorded in the transaction of the deed.
+
+A model that mixes in `Audited` is recorded at every flush that makes, changes or deletes a row of it: nobody can forget
+to. Events that are no row's change, such as a failed login, are recorded with `record_event`.
+"""
+
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, ClassVar
+
+from sqlalchemy import Index, String, event, insert, inspect
+from sqlalchemy.orm import InstanceState, Mapped, Session, UOWTransaction, mapped_column
+
+from app.core import clock
+from app.core.model import Keyed, Moment, big_integer, json_type
+from app.extensions import Model, db
+
+#: Values that say nothing (derived) or too much (secret) carry this in their column's ``info``.
+UNAUDITED = {"audited": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a deed comes from. Without any, it comes from the command line or a worker."""
+
+    user_id: int | None = None
+    session_id: int | None = None
+    api_key_id: int | None = None
+    request_id: str | None = None
+    address: str | None = None
+
+
+source: ContextVar[Source] = ContextVar("source", default=Source())
+
+
+class AuditEvent(Keyed, Model):
+    """One deed. No use case changes or deletes a row of this table."""
+
+    __tablename__ = "audit_events"
+
+    created_at: Mapped[Moment] = mapped_column(default=clock.now)
+    actor_id: Mapped[int | None] = mapped_column(big_integer)
+    session_id: Mapped[int | None] = mapped_column(big_integer)
+    api_key_id: Mapped[int | None] = mapped_column(big_integer)
+    action: Mapped[str] = mapped_column(String(64))
+    resource_type: Mapped[str] = mapped_column(String(32))
+    resource_id: Mapped[int | None] = mapped_column(big_integer)
+    before: Mapped[dict[str, Any] | None] = mapped_column(json_type)
+    after: Mapped[dict[str, Any] | None] = mapped_column(json_type)
+    request_id: Mapped[str | None] = mapped_column(String(64))
+    address: Mapped[str | None] = mapped_column(String(45))
+
+
+Index("ix_audit_events_actor_id_id", AuditEvent.actor_id, AuditEvent.id)
+Index("ix_audit_events_action_id", AuditEvent.action, AuditEvent.id)
+Index("ix_audit_events_resource_type_resource_id_id", AuditEvent.resource_type, AuditEvent.resource_id, AuditEvent.id)
+Index("ix_audit_events_created_at_id", AuditEvent.created_at, AuditEvent.id)
+
+
+class Audited:
+    """Every change of a row is recorded. ``audited_as`` is the resource's name, in the singular."""
+
+    audited_as: ClassVar[str]
+    id: Mapped[int]
+
+
+def record_event(
+    action: str,
+    *,
+    resource_type: str,
+    resource_id: int | None = None,
+    after: dict[str, Any] | None = None,
+    actor_id: int | None = None,
+) -> None:
+    """Record something that is no change of an audited row; ``after`` are its particulars, without secrets."""
+    values = {"action": action, "resource_type": resource_type, "resource_id": resource_id, "after": after}
+    db.session.execute(insert(AuditEvent), [_from_source(values | ({"actor_id": actor_id} if actor_id else {}))])
+
+
+@event.listens_for(Session, "after_flush")
+def _record_changes(session: Session, _context: UOWTransaction) -> None:
+    rows = [*_changes(session)]
+    if rows:
+        # Not through the session: it is in the middle of a flush.
+        session.connection().execute(insert(AuditEvent), rows)
+
+
+def _changes(session: Session) -> Iterator[dict[str, Any]]:
+    for verb, instances in (("created", session.new), ("updated", session.dirty), ("deleted", session.deleted)):
+        for instance in instances:
+            if not isinstance(instance, Audited):
+                continue
+            state: InstanceState[Any] = inspect(instance)
+            before, after = _difference(state, verb)
+            if before or after:
+                deed = {"action": f"{instance.audited_as}.{verb}", "resource_type": instance.audited_as}
+                yield _from_source({**deed, "resource_id": instance.id, "before": before, "after": after})
+
+
+def _difference(state: InstanceState[Any], verb: str) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    before, after = {}, {}
+    for attribute in state.mapper.column_attrs:
+        column = attribute.columns[0]
+        if not column.info.get("audited", True):
+            continue
+        history = state.attrs[attribute.key].history
+        if verb == "created":
+            after[attribute.key] = _plain(state.dict.get(attribute.key))
+        elif verb == "deleted":
+            before[attribute.key] = _plain(state.dict.get(attribute.key))
+        elif history.has_changes():
+            before[attribute.key] = _plain(history.deleted[0] if history.deleted else None)
+            after[attribute.key] = _plain(history.added[0] if history.added else None)
+    return before or None, after or None
+
+
+def _from_source(values: dict[str, Any]) -> dict[str, Any]:
+    here = source.get()
+    return {
+        "created_at": clock.now(),
+        "actor_id": here.user_id,
+        "session_id": here.session_id,
+        "api_key_id": here.api_key_id,
+        "request_id": here.request_id,
+        "address": here.address,
+        "resource_id": None,
+        "before": None,
+        "after": None,
+        **values,
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal) else value

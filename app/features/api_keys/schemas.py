@@ -1,0 +1,68 @@
+"""Wire shapes of API keys."""
+
+from typing import Any
+
+from app.features.api_keys.service import LISTING
+from app.security.permissions import SCOPES
+from app.web import fields
+from app.web.schemas import BodySchema, ListQuerySchema, Schema
+
+NAME: dict[str, Any] = {"most": 100, "example": "Warehouse sync"}
+
+
+def _scopes(**options: Any) -> fields.Items:
+    scope = fields.Choice(SCOPES)
+    return fields.Items(scope, least=1, most=len(SCOPES), example=["products:read", "products:write"], **options)
+
+
+class ApiKeySchema(Schema):
+    """An API key, without its secret."""
+
+    id = fields.Integer(dump_only=True, example=5)
+    user_id = fields.Integer(dump_only=True, example=1)
+    name = fields.Text(**NAME)
+    prefix = fields.Text(most=30, dump_only=True, note="How the key begins.", example="cat_5_")
+    last_four = fields.Text(most=4, dump_only=True, note="How its secret ends.", example="Xk4Q")
+    scopes = _scopes()
+    expires_at = fields.Moment(allow_none=True)
+    previous_until = fields.Moment(dump_only=True, allow_none=True, note="Until when the secret before works too.")
+    last_used_at = fields.Moment(dump_only=True, allow_none=True, note="Right to a minute.")
+    created_at = fields.Moment(dump_only=True)
+    updated_at = fields.Moment(dump_only=True)
+    version = fields.Integer(dump_only=True, example=1)
+
+
+class NewApiKeySchema(ApiKeySchema):
+    """An API key with its secret, which is shown this once."""
+
+    key = fields.Text(most=100, dump_only=True, note="Keep it: it is stored nowhere here.")
+
+
+class ApiKeyCreateSchema(BodySchema):
+    """A new key: its scopes are permissions that you have."""
+
+    name = fields.Text(required=True, **NAME)
+    scopes = _scopes(required=True)
+    expires_at = fields.Moment(allow_none=True, load_default=None, example=None)
+
+
+class ApiKeyUpdateSchema(BodySchema):
+    """What changes of a key."""
+
+    name = fields.Text(**NAME)
+    scopes = _scopes()
+    expires_at = fields.Moment(allow_none=True)
+
+
+class ApiKeyRotateSchema(BodySchema):
+    """How long the present secret still works beside the new one."""
+
+    overlap_seconds = fields.Integer(least=0, most=7 * 24 * 3600, load_default=0, example=3600)
+
+
+class ApiKeyQuerySchema(ListQuerySchema):
+    """Filters and sorting of keys."""
+
+    sort_by = fields.Choice(list(LISTING.sorts), load_default="created_at")
+    order = fields.Choice(["asc", "desc"], load_default="desc")
+    user_id = fields.QueryInteger(note="For administrators: the keys of one user.")

@@ -1,0 +1,19 @@
+"""Routes of the audit trail."""
+
+from sqlalchemy import Select
+
+from app.core.audit import AuditEvent
+from app.features.audit import service
+from app.features.audit.schemas import AuditEventSchema, AuditQuerySchema
+from app.security.permissions import Permission
+from app.web.contract import Blueprint, lists, requires
+
+blueprint = Blueprint("audit", __name__, url_prefix="/audit-events")
+
+
+@blueprint.get("")
+@requires(Permission.AUDIT_READ)
+@lists(AuditEventSchema, AuditQuerySchema, service.LISTING)
+def list_audit_events() -> Select[AuditEvent]:
+    """List what was done, by whom and to what."""
+    return service.all_events()

@@ -1,0 +1,37 @@
+"""Wire shapes of audit events."""
+
+from app.features.audit.service import LISTING
+from app.web import fields
+from app.web.schemas import ListQuerySchema, Schema
+
+
+class AuditEventSchema(Schema):
+    """Something that was done: by whom, with which credential, to what; `before` and `after` hold no secrets."""
+
+    id = fields.Integer(dump_only=True, example=1001)
+    created_at = fields.Moment(dump_only=True)
+    actor_id = fields.Integer(allow_none=True, note="The user; null for commands and failed logins.", example=1)
+    session_id = fields.Integer(allow_none=True, example=12)
+    api_key_id = fields.Integer(allow_none=True)
+    action = fields.Text(most=64, pattern=r"^[a-z_]+\.[a-z_]+$", example="product.updated")
+    resource_type = fields.Text(most=32, example="product")
+    resource_id = fields.Integer(allow_none=True, example=42)
+    before = fields.Anything(allow_none=True, note="The members that changed, as they were.")
+    after = fields.Anything(allow_none=True, note="The members that changed, as they are.")
+    request_id = fields.Text(most=64, allow_none=True)
+    address = fields.Text(most=45, allow_none=True, example="192.0.2.7")
+
+
+class AuditQuerySchema(ListQuerySchema):
+    """Filters of audit events; the newest first unless asked otherwise."""
+
+    sort_by = fields.Choice(list(LISTING.sorts), load_default="id")
+    order = fields.Choice(["asc", "desc"], load_default="desc")
+    actor = fields.QueryInteger(note="The id of a user.")
+    action = fields.Text(most=64, pattern=r"^[a-z_]+\.[a-z_]+$")
+    resource = fields.Text(
+        most=64,
+        pattern=r"^[a-z_]{1,32}(/[1-9][0-9]{0,17})?$",
+        note="A kind, such as product, or one of it: product/42.",
+    )
+    since = fields.Moment(note="This time or later.")

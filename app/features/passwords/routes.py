@@ -1,0 +1,65 @@
+"""Routes of changing and resetting passwords."""
+
+from typing import Any
+
+from flask import Response, current_app
+
+from app.clients import mail
+from app.features.auth.models import TooManyFailures
+from app.features.auth.routes import answer_pair, client, lifetimes
+from app.features.auth.schemas import TokenPairSchema
+from app.features.passwords import service
+from app.features.passwords.models import CurrentPasswordWrong, ResetTokenInvalid
+from app.features.passwords.schemas import PasswordChangeSchema, ResetConfirmSchema, ResetRequestSchema
+from app.security.passwords import HashingBusy, PasswordTooCommon
+from app.security.permissions import Permission
+from app.web import cookies
+from app.web.access import current_identity
+from app.web.contract import Blueprint, accepts, limited, public, refuses, requires, returns
+
+blueprint = Blueprint("passwords", __name__, url_prefix="/auth")
+
+
+@blueprint.post("/password")
+@requires(Permission.ACCOUNT_MANAGE)
+@limited("RATE_LIMIT_LOGIN")
+@accepts(PasswordChangeSchema)
+@returns(TokenPairSchema)
+@refuses(CurrentPasswordWrong, PasswordTooCommon, TooManyFailures, HashingBusy)
+def change_password(data: dict[str, Any]) -> Response:
+    """Change your password; every session ends, and you get a new one."""
+    pair = service.change_password(identity=current_identity(), **data, **client(), lifetimes=lifetimes())
+    return answer_pair(pair, in_cookie=cookies.read_refresh_cookie() is not None)
+
+
+@blueprint.post("/password-reset")
+@public
+@limited("RATE_LIMIT_LOGIN")
+@accepts(ResetRequestSchema)
+@returns(status=202)
+def request_password_reset(data: dict[str, Any]) -> None:
+    """Ask for a mail with a reset token; the answer does not tell whether the address is known."""
+    reset = service.request_reset(**data, secret=current_app.config["SECRET_KEY"])
+    if reset is not None:
+        mail.send_later(to=reset.email, subject="Reset your password", text=_letter(reset.token))
+
+
+@blueprint.post("/password-reset/confirm")
+@public
+@limited("RATE_LIMIT_LOGIN")
+@accepts(ResetConfirmSchema)
+@returns(status=204)
+@refuses(ResetTokenInvalid, PasswordTooCommon, HashingBusy)
+def confirm_password_reset(data: dict[str, Any]) -> None:
+    """Set a new password with the token from the mail; every session ends."""
+    service.confirm_reset(**data, secret=current_app.config["SECRET_KEY"])
+
+
+def _letter(token: str) -> str:
+    link = current_app.config["MAIL_RESET_URL"]
+    where = link.replace("{token}", token) if link else token
+    return (
+        "Somebody, hopefully you, asked to reset your password.\n\n"
+        f"{where}\n\n"
+        "This works once, within 30 minutes. If it was not you, do nothing: your password is unchanged.\n"
+    )

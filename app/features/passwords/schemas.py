@@ -1,0 +1,25 @@
+"""Wire shapes of changing and resetting passwords."""
+
+from app.features.users.schemas import Password
+from app.web import fields
+from app.web.schemas import BodySchema
+
+
+class PasswordChangeSchema(BodySchema):
+    """The present password, and the next."""
+
+    current_password = Password(required=True, least=1, example="correct horse battery")
+    new_password = Password(required=True, example="staple battery horse")
+
+
+class ResetRequestSchema(BodySchema):
+    """Whose password was forgotten."""
+
+    email = fields.Text(required=True, most=254, example="alice@example.com")
+
+
+class ResetConfirmSchema(BodySchema):
+    """The token from the mail, and the next password."""
+
+    token = fields.Text(required=True, most=500, pattern=r"^[A-Za-z0-9._-]+$", example="WzEsMF0.aSIm4A.x7Yk")
+    new_password = Password(required=True, example="staple battery horse")

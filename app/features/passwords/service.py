@@ -1,0 +1,91 @@
+"""Use cases of changing and resetting passwords."""
+
+from dataclasses import dataclass
+
+from itsdangerous import BadData, URLSafeTimedSerializer
+from sqlalchemy import select
+
+from app.core.audit import record_event
+from app.core.database import release_connection
+from app.extensions import db
+from app.features.auth import service as auth
+from app.features.passwords.models import CurrentPasswordWrong, ResetTokenInvalid
+from app.features.sessions import service as sessions
+from app.features.users import service as users
+from app.features.users.models import User
+from app.security.identity import Identity
+from app.security.passwords import hash_password, require_uncommon, verify_password
+
+RESET_TOKEN_LIFE = 30 * 60
+
+
+@dataclass(frozen=True)
+class Reset:
+    """A reset token, and where to send it."""
+
+    email: str
+    token: str
+
+
+def change_password(
+    *,
+    identity: Identity,
+    current_password: str,
+    new_password: str,
+    device: str,
+    address: str,
+    lifetimes: auth.Lifetimes,
+) -> auth.TokenPair:
+    """Change one's own password: every session ends, and a new one is opened for whoever asked."""
+    require_uncommon(new_password)
+    user = users.get_me(identity=identity)
+    present_hash, epoch = user.password_hash, user.epoch
+    release_connection()
+    auth.require_few_failures(user.email)
+    if not verify_password(current_password, present_hash):
+        auth.count_failure(user.email, user)
+        raise CurrentPasswordWrong
+    new_hash = hash_password(new_password)
+    user = _lock(user.id, epoch)
+    _replace(user, new_hash, "password.changed")
+    return auth.start_session(user, device=device, address=address, lifetimes=lifetimes)
+
+
+def request_reset(*, email: str, secret: str) -> Reset | None:
+    """A reset token for the active account of this address, or nothing. It is signed and not stored."""
+    user = db.session.scalar(select(User).where(User.email == email.lower(), User.is_active))
+    if user is None:
+        return None
+    record_event("password.reset_requested", resource_type="user", resource_id=user.id)
+    return Reset(user.email, str(_signer(secret).dumps([user.id, user.epoch])))
+
+
+def confirm_reset(*, token: str, new_password: str, secret: str) -> None:
+    """Set a new password with a reset token, once: the token is bound to the account's epoch, which this counts up."""
+    require_uncommon(new_password)
+    try:
+        user_id, epoch = _signer(secret).loads(token, max_age=RESET_TOKEN_LIFE)
+    except (BadData, ValueError, TypeError):
+        raise ResetTokenInvalid from None
+    new_hash = hash_password(new_password)
+    _replace(_lock(user_id, epoch), new_hash, "password.reset")
+
+
+def _lock(user_id: int, epoch: int) -> User:
+    """The active user, locked, unless the password was changed since ``epoch``."""
+    rows = select(User).where(User.id == user_id, User.epoch == epoch, User.is_active)
+    user = db.session.scalar(rows.with_for_update(key_share=True).execution_options(populate_existing=True))
+    if user is None:
+        raise ResetTokenInvalid
+    return user
+
+
+def _replace(user: User, new_hash: str, action: str) -> None:
+    user.set_password(new_hash)
+    db.session.flush()
+    sessions.end_sessions(user.id)
+    record_event(action, resource_type="user", resource_id=user.id, actor_id=user.id)
+
+
+def _signer(secret: str) -> URLSafeTimedSerializer:
+    return URLSafeTimedSerializer(secret, salt="password-reset")

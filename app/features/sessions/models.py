@@ -1,0 +1,59 @@
+"""The tables of sessions and of their refresh tokens, and their refusals."""
+
+from datetime import datetime
+
+from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.core import clock
+from app.core.errors import Unauthenticated
+from app.core.model import Keyed, Moment, big_integer
+from app.extensions import Model
+
+
+class SessionEnded(Unauthenticated):
+    """This session has ended; log in again."""
+
+
+class RefreshTokenUsed(Unauthenticated):
+    """This refresh token was used already; use its successor, or log in again."""
+
+
+class RefreshTokenReused(Unauthenticated):
+    """This refresh token was used again long after its exchange, so its session was ended; log in again."""
+
+    commits = True
+
+
+class UserSession(Keyed, Model):
+    """One login."""
+
+    __tablename__ = "sessions"
+
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    device: Mapped[str] = mapped_column(String(200))
+    address: Mapped[str] = mapped_column(String(45))
+    created_at: Mapped[Moment] = mapped_column(default=clock.now)
+    last_seen_at: Mapped[Moment] = mapped_column(default=clock.now)
+    expires_at: Mapped[Moment]
+    revoked_at: Mapped[Moment | None]
+
+
+Index("ix_sessions_user_id_id", UserSession.user_id, UserSession.id)
+
+
+class RefreshToken(Model):
+    """A refresh token, by its ``jti``. The row of a used one stays: a second use of it betrays a theft."""
+
+    __tablename__ = "refresh_tokens"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    session_id: Mapped[int] = mapped_column(big_integer, ForeignKey("sessions.id", ondelete="CASCADE"), index=True)
+    issued_at: Mapped[Moment]
+    expires_at: Mapped[Moment]
+    used_at: Mapped[Moment | None]
+    successor_id: Mapped[str | None] = mapped_column(String(36))
+
+    def was_used_since(self, moment: datetime) -> bool:
+        """Whether the one exchange of this token happened at ``moment`` or later."""
+        return self.used_at is not None and self.used_at >= moment

@@ -1,0 +1,23 @@
+"""Wire shapes of sessions."""
+
+from app.features.sessions.service import LISTING
+from app.web import fields
+from app.web.schemas import ListQuerySchema, Schema
+
+
+class SessionSchema(Schema):
+    """A session: one login on one device."""
+
+    id = fields.Integer(dump_only=True, example=12)
+    device = fields.Text(most=200, least=0, note="The User-Agent that logged in.", example="curl/8.5.0")
+    address = fields.Text(most=45, example="192.0.2.7")
+    created_at = fields.Moment(dump_only=True)
+    last_seen_at = fields.Moment(dump_only=True, note="Right to a minute.")
+    expires_at = fields.Moment(dump_only=True)
+
+
+class SessionQuerySchema(ListQuerySchema):
+    """Sorting of sessions."""
+
+    sort_by = fields.Choice(list(LISTING.sorts), load_default="last_seen_at")
+    order = fields.Choice(["asc", "desc"], load_default="desc")

@@ -1,0 +1,161 @@
+"""Use cases of sessions: open, keep alive by exchanging refresh tokens, list, end."""
+
+import uuid
+from datetime import datetime, timedelta
+
+from sqlalchemy import Select, delete, select, update
+
+from app.core import clock
+from app.core.audit import record_event
+from app.core.errors import NotFound
+from app.core.listing import Listing
+from app.extensions import db
+from app.features.sessions.models import (
+    RefreshToken,
+    RefreshTokenReused,
+    RefreshTokenUsed,
+    SessionEnded,
+    UserSession,
+)
+from app.security.identity import Identity
+from app.security.permissions import Permission
+from app.security.tokens import Claims
+
+LISTING = Listing(
+    sorts={"created_at": UserSession.created_at, "last_seen_at": UserSession.last_seen_at, "id": UserSession.id},
+    tie_breaker=UserSession.id,
+)
+
+#: `last_seen_at` is right to this.
+SEEN_EVERY = timedelta(minutes=1)
+
+
+def live_sessions() -> Select[UserSession]:
+    """The sessions whose tokens are accepted."""
+    return select(UserSession).where(UserSession.revoked_at.is_(None), UserSession.expires_at > clock.now())
+
+
+def sessions_of(user_id: int) -> Select[UserSession]:
+    """The live sessions of a user."""
+    return live_sessions().where(UserSession.user_id == user_id)
+
+
+def open_session(user_id: int, *, device: str, address: str, lifetime: int) -> tuple[UserSession, RefreshToken]:
+    """Open a session that lasts ``lifetime`` seconds after each refresh, with its first refresh token."""
+    now = clock.now()
+    session = UserSession(
+        user_id=user_id,
+        device=device[:200],
+        address=address[:45],
+        created_at=now,
+        last_seen_at=now,
+        expires_at=now + timedelta(seconds=lifetime),
+    )
+    db.session.add(session)
+    db.session.flush()
+    return session, _add_token(session.id, now, lifetime, str(uuid.uuid4()))
+
+
+def exchange_token(claims: Claims, *, lifetime: int, grace: int) -> RefreshToken:
+    """Exchange a refresh token for its successor, once: one UPDATE decides who of several wins.
+
+    A repeat within ``grace`` seconds gets the same successor again, unless that was used already
+    (``RefreshTokenUsed``). A later repeat means that two parties hold the token: the session ends
+    (``RefreshTokenReused``), and the audit trail says so.
+    """
+    now = clock.now()
+    successor_id = str(uuid.uuid4())
+    won = db.session.scalar(
+        update(RefreshToken)
+        .where(
+            RefreshToken.id == claims.token_id,
+            RefreshToken.session_id == claims.session_id,
+            RefreshToken.used_at.is_(None),
+        )
+        .values(used_at=now, successor_id=successor_id)
+        .returning(RefreshToken.id)
+    )
+    session = db.session.scalar(live_sessions().where(UserSession.id == claims.session_id))
+    if session is None:
+        raise SessionEnded
+    if won is None:
+        return _successor(claims, session, since=now - timedelta(seconds=grace))
+    session.last_seen_at = now
+    session.expires_at = now + timedelta(seconds=lifetime)
+    return _add_token(session.id, now, lifetime, successor_id)
+
+
+def end_session(session_id: int, *, identity: Identity) -> None:
+    """End a session of one's own, or anybody's for who administers users; what is not there to see is ``NotFound``."""
+    rows = live_sessions().where(UserSession.id == session_id)
+    if not identity.can(Permission.USERS_WRITE):
+        rows = rows.where(UserSession.user_id == identity.user_id)
+    session = db.session.scalar(rows)
+    if session is None:
+        raise NotFound
+    _revoke(UserSession.id == session_id)
+    record_event("session.ended", resource_type="user", resource_id=session.user_id, after={"session_id": session_id})
+
+
+def end_sessions(user_id: int, *, but: int | None = None) -> None:
+    """End every session of a user, but for the one named by ``but``."""
+    _revoke(UserSession.user_id == user_id, UserSession.id != (but or 0))
+    record_event("session.all_ended", resource_type="user", resource_id=user_id, after={"but": but})
+
+
+def touch_session(session_id: int) -> None:
+    """Remember that a session was seen, at most once a minute."""
+    now = clock.now()
+    db.session.execute(
+        update(UserSession)
+        .where(UserSession.id == session_id, UserSession.last_seen_at < now - SEEN_EVERY)
+        .values(last_seen_at=now)
+    )
+
+
+def prune_sessions(*, before: datetime) -> int:
+    """Forget sessions that expired before a moment, with their tokens, and say how many.
+
+    Used tokens of a session that lives, or could still be claimed by a token that has not expired, stay: they are what
+    betrays a reuse.
+    """
+    gone = delete(UserSession).where(UserSession.expires_at < before).returning(UserSession.id)
+    return len(db.session.scalars(gone).all())
+
+
+def _revoke(*conditions: object) -> None:
+    db.session.execute(
+        update(UserSession).where(UserSession.revoked_at.is_(None), *conditions).values(revoked_at=clock.now())  # type: ignore[arg-type]  # SQL conditions
+    )
+
+
+def _successor(claims: Claims, session: UserSession, since: datetime) -> RefreshToken:
+    token = db.session.get(RefreshToken, claims.token_id)
+    if token is None or token.session_id != session.id:
+        raise SessionEnded
+    if not token.was_used_since(since):
+        _revoke(UserSession.id == session.id)
+        record_event(
+            "refresh_token.reused",
+            resource_type="user",
+            resource_id=session.user_id,
+            after={"session_id": session.id},
+        )
+        raise RefreshTokenReused
+    successor = db.session.get(RefreshToken, token.successor_id)
+    if successor is None or successor.used_at is not None:
+        raise RefreshTokenUsed
+    return successor
+
+
+def _add_token(session_id: int, now: datetime, lifetime: int, token_id: str) -> RefreshToken:
+    # Whole seconds, as the token will say them: a repeat must sign the very same successor.
+    issued_at = now.replace(microsecond=0)
+    token = RefreshToken(
+        id=token_id,
+        session_id=session_id,
+        issued_at=issued_at,
+        expires_at=issued_at + timedelta(seconds=lifetime),
+    )
+    db.session.add(token)
+    return token

@@ -1,0 +1,55 @@
+"""The refresh token as a cookie, for web clients: out of the reach of scripts, and of other sites' requests.
+
+The cookie goes to /api/v1/auth alone. Whoever sends it must also send `X-CSRF-Token`, which is made from the token's id
+with our key: another site can neither read nor make it.
+"""
+
+import hashlib
+import hmac
+
+from flask import Response, current_app, request
+
+from app.core.errors import Forbidden
+
+NAME = "catalog_refresh"
+PATH = "/api/v1/auth"
+
+
+class CsrfTokenWrong(Forbidden):
+    """A request with the refresh cookie needs the X-CSRF-Token that came with it."""
+
+
+def read_refresh_cookie() -> str | None:
+    """The refresh token in the request's cookie, unless other credentials came."""
+    return request.cookies.get(NAME)
+
+
+def set_refresh_cookie(response: Response, token: str) -> None:
+    """Hand out the refresh token as a cookie."""
+    response.set_cookie(
+        NAME,
+        token,
+        max_age=current_app.config["REFRESH_TOKEN_TTL"],
+        path=PATH,
+        httponly=True,
+        # Browsers count http://localhost as secure.
+        secure=True,
+        samesite="Strict",
+    )
+
+
+def drop_refresh_cookie(response: Response) -> None:
+    """Take the cookie back."""
+    response.delete_cookie(NAME, path=PATH, httponly=True, secure=True, samesite="Strict")
+
+
+def csrf_token(token_id: str) -> str:
+    """What must come with the cookie of the refresh token with this id."""
+    key = current_app.config["SECRET_KEY"].encode()
+    return hmac.new(key, f"csrf:{token_id}".encode(), hashlib.sha256).hexdigest()
+
+
+def require_csrf_token(token_id: str) -> None:
+    """Refuse a request that has the cookie and not its companion."""
+    if not hmac.compare_digest(request.headers.get("X-CSRF-Token", "").encode(), csrf_token(token_id).encode()):
+        raise CsrfTokenWrong
