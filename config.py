@@ -66,6 +66,20 @@ def _names(value: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in value.split(",") if name.strip())
 
 
+def _contents(value: str) -> tuple[bytes, ...]:
+    # Importing anything of `app` imports the factory, which imports this module.
+    from app.security.keys import KeyUnusable, make_ring  # noqa: PLC0415
+
+    try:
+        contents = tuple(Path(name).read_bytes() for name in _names(value))
+        make_ring(secret="", previous_secrets=(), key_files=contents)
+    except OSError:
+        raise ValueError("must name readable files") from None
+    except KeyUnusable as error:
+        raise ValueError(f"names a file that {error}") from None
+    return contents
+
+
 def _rate(value: str) -> str:
     try:
         parse_rate(value)
@@ -135,6 +149,7 @@ class Config:
     secret_key: str = _setting("", required=True)
     jwt_secret_key: str = _setting("", required=True)
     jwt_previous_secret_keys: tuple[str, ...] = _setting((), _names)
+    jwt_key_files: tuple[bytes, ...] = _setting((), _contents)
     database_url: str = _setting(f"sqlite:///{INSTANCE / 'catalog.db'}", _database, required=True)
     redis_url: str | None = _setting(None, _redis)
 

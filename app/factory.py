@@ -8,7 +8,8 @@ from app.clients import mail
 from app.core.database import set_up_engine
 from app.extensions import cache, cors, db, jwt, migrate
 from app.features.auth.service import load_identity, mark_seen
-from app.web import access, errors, health, hooks, limits, openapi, proxies, routing
+from app.security.keys import make_ring
+from app.web import access, errors, health, hooks, keys, limits, openapi, proxies, routing
 from app.web.body import OrjsonProvider
 from app.web.logs import set_up_logs
 from config import Config, Environment
@@ -38,6 +39,11 @@ def create_app(config: Config | str | None = None) -> Flask:
     app = Flask(__name__.partition(".")[0], static_folder=None)
     app.config.from_mapping(config.for_flask())
     app.json = OrjsonProvider(app)
+    ring = make_ring(
+        secret=config.jwt_secret_key,
+        previous_secrets=config.jwt_previous_secret_keys,
+        key_files=config.jwt_key_files,
+    )
 
     routing.init_app(app)
     proxies.init_app(app)
@@ -47,6 +53,7 @@ def create_app(config: Config | str | None = None) -> Flask:
     cors.init_app(app, origins=list(config.cors_origins), expose_headers=EXPOSED_HEADERS, max_age=600)
     access.init_app(app, load_identity=load_identity, mark_seen=mark_seen)
     mail.init_app(app)
+    keys.init_app(app, ring)
     jwt.init_app(app)
     cache.init_app(app)
     db.init_app(app)
@@ -56,6 +63,7 @@ def create_app(config: Config | str | None = None) -> Flask:
 
     app.register_blueprint(v1.blueprint)
     app.register_blueprint(health.blueprint)
+    app.register_blueprint(keys.blueprint)
     app.register_blueprint(openapi.blueprint)
     cli.init_app(app)
     return app

@@ -33,7 +33,8 @@ class Source:
     address: str | None = None
 
 
-source: ContextVar[Source] = ContextVar("source", default=Source())
+NOWHERE = Source()
+source: ContextVar[Source] = ContextVar("source", default=NOWHERE)
 
 
 class AuditEvent(Keyed, Model):

@@ -18,8 +18,8 @@ SHORTEST, LONGEST = 8, 1024
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 _nobodys_hash = _hasher.hash(secrets.token_hex(16))
 
-#: One password at a time is hashed in a worker, and another waits for its turn no longer than this many seconds: it holds
-#: a thread meanwhile, and reads need threads too.
+#: One password at a time is hashed in a worker, and another waits for its turn no longer than this many seconds: it
+#: holds a thread meanwhile, and reads need threads too.
 _turns = BoundedSemaphore(1)
 LONGEST_WAIT = 0.25
 

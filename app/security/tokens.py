@@ -1,6 +1,5 @@
 """Tokens: issue and read the JSON Web Tokens of a session."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -10,9 +9,9 @@ import jwt
 from flask_jwt_extended import create_access_token, create_refresh_token
 
 from app.core.errors import Unauthenticated
+from app.security.keys import KeyRing
 from app.security.permissions import Role
 
-ALGORITHM = "HS256"
 ISSUER = AUDIENCE = "catalog-api"
 #: Clocks of two machines may differ by this many seconds.
 LEEWAY = 30
@@ -61,17 +60,21 @@ def issue_refresh_token(
     return token
 
 
-def read_token(token: str, kind: TokenKind, keys: Sequence[str]) -> Claims:
-    """What ``token`` says, when one of ``keys`` signed it and every claim is there and right (RFC 8725).
+def read_token(token: str, kind: TokenKind, ring: KeyRing) -> Claims:
+    """What ``token`` says, when a key of the ring signed it and every claim is there and right (RFC 8725).
 
     PyJWT is called directly: flask-jwt-extended takes a token without ``type`` for an access token.
     """
-    for key in keys:
+    try:
+        kid = jwt.get_unverified_header(token).get("kid")
+    except (jwt.InvalidTokenError, ValueError):
+        raise TokenInvalid from None
+    for key in ring.candidates(kid):
         try:
             payload = jwt.decode(
                 token,
-                key,
-                algorithms=[ALGORITHM],
+                key.verifies,
+                algorithms=[key.algorithm],
                 issuer=ISSUER,
                 audience=AUDIENCE,
                 leeway=LEEWAY,

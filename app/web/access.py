@@ -4,7 +4,7 @@ The identity is loaded by a function that the factory passes in, so that this mo
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from flask import Flask, current_app, g, request
@@ -15,6 +15,7 @@ from app.core.database import unit_of_work
 from app.core.errors import Forbidden, Malformed, Unauthenticated
 from app.security.api_keys import ParsedKey, parse_key
 from app.security.identity import ANONYMOUS, Identity
+from app.security.keys import KeyRing
 from app.security.permissions import CATALOG_READS, Permission
 from app.security.tokens import Claims, TokenInvalid, TokenKind, read_token
 from app.web.cookies import read_refresh_cookie
@@ -171,14 +172,14 @@ def _decode_credentials(kind: TokenKind) -> Credentials | None:
         return parsed
     if header is None:
         cookie = read_refresh_cookie() if kind is TokenKind.REFRESH else None
-        return read_token(cookie, kind, _keys()) if cookie else None
+        return read_token(cookie, kind, _ring()) if cookie else None
     # RFC 9110 section 11.1: the scheme's name is case-insensitive.
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise TokenInvalid
-    return read_token(token.strip(), kind, _keys())
+    return read_token(token.strip(), kind, _ring())
 
 
-def _keys() -> Sequence[str]:
-    config = current_app.config
-    return (config["JWT_SECRET_KEY"], *config["JWT_PREVIOUS_SECRET_KEYS"])
+def _ring() -> KeyRing:
+    ring: KeyRing = current_app.extensions["key_ring"]
+    return ring

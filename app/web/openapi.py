@@ -42,6 +42,7 @@ TAGS = {
     "users": "Accounts.",
     "categories": "The tree that products are filed under.",
     "products": "What is for sale.",
+    "keys": "What other services verify our tokens with.",
     "health": "For whoever runs this.",
 }
 

@@ -98,7 +98,7 @@ def update_key(key: ApiKey, *, identity: Identity, **changed: Any) -> ApiKey:
     """Change a key's name, scopes or expiry; scopes stay within what its owner and whoever asks may do."""
     if "scopes" in changed:
         owner = db.session.scalar(select(ApiKey.metadata.tables["users"].c.role).filter_by(id=key.user_id))
-        _require_held(changed["scopes"], identity.permissions & GRANTS[Role(owner)])
+        _require_held(changed["scopes"], identity.permissions & GRANTS[Role(owner or Role.USER)])
         changed["scopes"] = sorted(changed["scopes"])
     _require_future(changed.get("expires_at"))
     for member, value in changed.items():

@@ -32,6 +32,6 @@ class AuditQuerySchema(ListQuerySchema):
     resource = fields.Text(
         most=64,
         pattern=r"^[a-z_]{1,32}(/[1-9][0-9]{0,17})?$",
-        note="A kind, such as product, or one of it: product/42.",
+        note="A kind, as product, or one of it: product/42.",
     )
     since = fields.Moment(note="This time or later.")

@@ -48,7 +48,7 @@ def update_me(user: User, data: dict[str, Any]) -> User:
 @lists(UserSchema, UserQuerySchema, service.LISTING)
 def list_users() -> Select[User]:
     """List accounts, active or not."""
-    return service.all_users()
+    return service.visible_to(current_identity())
 
 
 @blueprint.post("")
@@ -66,7 +66,7 @@ def create_user(data: dict[str, Any]) -> User:
 @returns(UserSchema)
 def read_user(user_id: int) -> User:
     """Read an account."""
-    return service.get_user(user_id)
+    return service.get_user(user_id, identity=current_identity())
 
 
 @blueprint.patch("/<id:user_id>")
@@ -95,7 +95,7 @@ def deactivate_user(user: User) -> None:
 @lists(SessionSchema, SessionQuerySchema, sessions.LISTING)
 def list_sessions_of_user(user_id: int) -> Select[UserSession]:
     """List the live sessions of an account."""
-    return sessions.sessions_of(service.get_user(user_id).id)
+    return sessions.sessions_of(service.get_user(user_id, identity=current_identity()).id)
 
 
 @blueprint.delete("/<id:user_id>/sessions")
@@ -103,4 +103,4 @@ def list_sessions_of_user(user_id: int) -> Select[UserSession]:
 @returns(status=204)
 def end_sessions_of_user(user_id: int) -> None:
     """End every session of an account."""
-    sessions.end_sessions(service.get_user(user_id).id)
+    sessions.end_sessions(service.get_user(user_id, identity=current_identity()).id)

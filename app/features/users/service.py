@@ -17,7 +17,7 @@ from app.security.permissions import Role
 LISTING = Listing(
     filters={
         "role": lambda role: User.role == role,
-        "is_active": lambda is_active: User.is_active.is_(is_active),
+        "is_active": User.is_active.is_,
     },
     sorts={"created_at": User.created_at, "username": User.username, "email": User.email, "id": User.id},
     tie_breaker=User.id,
@@ -25,14 +25,14 @@ LISTING = Listing(
 )
 
 
-def all_users() -> Select[User]:
-    """Everybody, active or not."""
+def visible_to(_identity: Identity) -> Select[User]:
+    """Everybody, active or not: whoever may read accounts sees them all."""
     return select(User)
 
 
-def get_user(user_id: int, *, identity: Identity | None = None, lock: bool = False) -> User:
-    """One account."""
-    rows = select(User).where(User.id == user_id)
+def get_user(user_id: int, *, identity: Identity, lock: bool = False) -> User:
+    """One account that ``identity`` may see."""
+    rows = visible_to(identity).where(User.id == user_id)
     user = db.session.scalar(rows.with_for_update(key_share=True) if lock else rows)
     if user is None:
         raise NotFound
@@ -41,7 +41,7 @@ def get_user(user_id: int, *, identity: Identity | None = None, lock: bool = Fal
 
 def get_me(*, identity: Identity, lock: bool = False) -> User:
     """The account of whoever asks."""
-    return get_user(identity.user_id or 0, lock=lock)
+    return get_user(identity.user_id or 0, identity=identity, lock=lock)
 
 
 def create_user(*, email: str, username: str, password: str, role: Role = Role.USER, is_active: bool = True) -> User:

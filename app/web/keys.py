@@ -1,0 +1,47 @@
+"""The keys of this application's tokens: where the rest finds them, and the public ones for other services."""
+
+from flask import Flask, Response, current_app, jsonify
+
+from app.core.errors import NotFound
+from app.extensions import jwt
+from app.security.keys import KeyRing
+from app.web import fields
+from app.web.contract import Blueprint, public, refuses, returns
+from app.web.schemas import Schema
+
+blueprint = Blueprint("keys", __name__)
+
+
+class KeySetSchema(Schema):
+    """A JSON Web Key Set (RFC 7517)."""
+
+    keys = fields.Anything(required=True, schema={"type": "array", "items": {"type": "object"}})
+
+
+def init_app(app: Flask, ring: KeyRing) -> None:
+    """Hand the application its keys."""
+    app.extensions["key_ring"] = ring
+    app.config["JWT_ALGORITHM"] = ring.signing.algorithm
+    if ring.signing.kid is not None:
+        app.config |= {"JWT_PRIVATE_KEY": ring.signing.signs, "JWT_PUBLIC_KEY": ring.signing.verifies}
+
+
+@jwt.additional_headers_loader
+def _name_key(_identity: object) -> dict[str, str]:
+    ring: KeyRing = current_app.extensions["key_ring"]
+    return {"kid": ring.signing.kid} if ring.signing.kid else {}
+
+
+@blueprint.get("/.well-known/jwks.json")
+@public
+@returns(KeySetSchema)
+@refuses(NotFound)
+def read_key_set() -> Response:
+    """Read the public keys that tokens are verified with; there are none while tokens are signed with a secret."""
+    ring: KeyRing = current_app.extensions["key_ring"]
+    key_set = ring.public_set()
+    if key_set is None:
+        raise NotFound
+    response = jsonify(key_set)
+    response.headers["Cache-Control"] = "public, max-age=300"
+    return response
