@@ -2,10 +2,12 @@
 
 from flask import Flask
 
-from app.cli import spec, users
+from app.cli import api_keys, housekeeping, spec, users
 
 
 def init_app(app: Flask) -> None:
     """Register the commands."""
     app.cli.add_command(users.create_user)
+    app.cli.add_command(api_keys.group)
+    app.cli.add_command(housekeeping.prune)
     app.cli.add_command(spec.openapi)
