@@ -116,10 +116,17 @@ def backend(request: pytest.FixtureRequest) -> str:
 def app(backend: str, applications: Callable[[str], Flask]) -> Flask:
     """An application on an empty database."""
     app = applications(backend)
+    empty(app)
+    return app
+
+
+def empty(app: Flask) -> None:
+    """Delete every row."""
     with app.app_context(), unit_of_work():
+        # SQLite would refuse to delete a parent before its child, even in one statement.
+        db.session.execute(db.metadata.tables["categories"].update().values(parent_id=None))
         for table in reversed(db.metadata.sorted_tables):
             db.session.execute(table.delete())
-    return app
 
 
 @pytest.fixture
@@ -162,7 +169,7 @@ class Caller:
         """Send one request."""
         credentials = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         where = path.removeprefix("/") if path.startswith("//") else API + path
-        return self.app.test_client().open(where, method=method, headers={**credentials, **(headers or {})}, **options)
+        return self.app.test_client(use_cookies=False).open(where, method=method, headers={**credentials, **(headers or {})}, **options)
 
     def get(self, path: str, **options: Any) -> TestResponse:
         """Read."""
@@ -288,6 +295,21 @@ def body_of(answer: TestResponse) -> dict[str, Any]:
     body = answer.get_json()
     assert isinstance(body, dict)
     return body
+
+
+def code_of(answer: TestResponse) -> str:
+    """The code of a problem."""
+    assert answer.mimetype == "application/problem+json", answer.get_data(as_text=True)
+    return str(body_of(answer)["code"])
+
+
+def faults_of(answer: TestResponse) -> list[tuple[str, str]]:
+    """Where each fault of a 422 is, a pointer or the name of a parameter, and its code."""
+    assert answer.status_code == 422, answer.get_data(as_text=True)
+    return [
+        (next(fault[place] for place in ("pointer", "parameter", "header") if place in fault), fault["code"])
+        for fault in body_of(answer)["errors"]
+    ]
 
 
 def rows_of(app: Flask, table: str) -> list[tuple[Any, ...]]:

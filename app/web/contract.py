@@ -29,6 +29,7 @@ from app.web import body, conditional
 from app.web.access import Access, admit, remember_use
 from app.web.limits import limit_calls
 from app.web.links import describe_page, link_header
+from app.web.query import read_query
 from app.web.schemas import BodySchema, ListQuerySchema, QuerySchema, Schema, shared
 from app.web.validation import faults_of
 
@@ -112,10 +113,7 @@ class Operation:
         return (body.JSON, body.MERGE_PATCH) if method == "PATCH" else (body.JSON,)
 
     def _read_query(self) -> dict[str, Any]:
-        repeated = {name: ["Given more than once."] for name, values in request.args.lists() if len(values) > 1}
-        if repeated:
-            raise Invalid(*faults_of(repeated, in_query=True))
-        return validate(shared(self.query or QuerySchema), request.args.to_dict(), in_query=True)
+        return validate(shared(self.query or QuerySchema), read_query(), in_query=True)
 
     def _load_row(
         self, path: dict[str, Any], identity: Identity, if_match: frozenset[str] | None

@@ -1,8 +1,18 @@
 """Wire shapes of logging in."""
 
+from typing import Any
+
 from app.features.users.schemas import USERNAME, Password
 from app.web import fields
 from app.web.schemas import BodySchema, Schema
+
+
+class KnownEmail(fields.Text):
+    """The address of an account in any of its spellings; what is no address belongs to nobody, which is not told."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        text = super()._deserialize(value)
+        return fields.normalized_email(text) or text
 
 
 class RegisterSchema(BodySchema):
@@ -16,7 +26,7 @@ class RegisterSchema(BodySchema):
 class LoginSchema(BodySchema):
     """Credentials of a person."""
 
-    email = fields.Text(required=True, most=254, example="alice@example.com")
+    email = KnownEmail(required=True, most=254, example="alice@example.com")
     password = Password(required=True, least=1, example="correct horse battery")
     refresh_token_in = fields.Choice(
         ["body", "cookie"],

@@ -87,18 +87,22 @@ def log_in(*, email: str, password: str, device: str, address: str, lifetimes: L
     it would tell otherwise. The count is in the database, so that no outage of Redis opens the door.
     """
     require_few_failures(email)
-    user = db.session.scalar(select(User).where(User.email == email.lower()))
+    # Columns and not the user, whose attributes the release would expire and the hashing would load again.
+    known = db.session.execute(select(User.id, User.password_hash).where(User.email == email.lower())).one_or_none()
     release_connection()
-    is_right = verify_password(password, user.password_hash if user else None)
-    if not is_right or user is None or not user.is_active:
-        count_failure(email, user)
+    user = None
+    if verify_password(password, known.password_hash if known else None) and known:
+        # Asked again, because an account can be closed or its password changed while this one was hashed.
+        unchanged = User.id == known.id, User.password_hash == known.password_hash, User.is_active
+        user = db.session.scalar(select(User).where(*unchanged))
+    if user is None:
+        count_failure(email, known.id if known else None)
         raise LoginFailed
-    renewed_hash = hash_password(password) if needs_rehash(user.password_hash) else None
-    # Others may have guessed while this one was hashing.
+    # Others may have guessed while this one was hashed.
     require_few_failures(email)
     db.session.execute(delete(LoginFailures).where(LoginFailures.account == _account(email)))
-    if renewed_hash:
-        user.password_hash = renewed_hash
+    if needs_rehash(user.password_hash):
+        user.password_hash = hash_password(password)
     return start_session(user, device=device, address=address, lifetimes=lifetimes)
 
 
@@ -140,7 +144,7 @@ def require_few_failures(email: str) -> None:
         raise TooManyFailures(retry_after=int((row.first_at - since).total_seconds()) + 1)
 
 
-def count_failure(email: str, user: User | None) -> None:
+def count_failure(email: str, user_id: int | None) -> None:
     """Count a wrong password, and record it."""
     account, now = _account(email), clock.now()
     insert = postgresql.insert if db.engine.dialect.name == "postgresql" else sqlite.insert
@@ -156,7 +160,7 @@ def count_failure(email: str, user: User | None) -> None:
         ).returning(LoginFailures.failures)
     )
     action = "login.blocked" if count == MOST_FAILURES else "login.failed"
-    record_event(action, resource_type="user", resource_id=user.id if user else None)
+    record_event(action, resource_type="user", resource_id=user_id)
 
 
 def _account(email: str) -> str:

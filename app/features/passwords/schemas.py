@@ -1,5 +1,6 @@
 """Wire shapes of changing and resetting passwords."""
 
+from app.features.auth.schemas import KnownEmail
 from app.features.users.schemas import Password
 from app.web import fields
 from app.web.schemas import BodySchema
@@ -15,7 +16,7 @@ class PasswordChangeSchema(BodySchema):
 class ResetRequestSchema(BodySchema):
     """Whose password was forgotten."""
 
-    email = fields.Text(required=True, most=254, example="alice@example.com")
+    email = KnownEmail(required=True, most=254, example="alice@example.com")
 
 
 class ResetConfirmSchema(BodySchema):

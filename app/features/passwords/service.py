@@ -39,14 +39,14 @@ def change_password(
     """Change one's own password: every session ends, and a new one is opened for whoever asked."""
     require_uncommon(new_password)
     user = users.get_me(identity=identity)
-    present_hash, epoch = user.password_hash, user.epoch
+    email, present_hash, epoch = user.email, user.password_hash, user.epoch
+    auth.require_few_failures(email)
     release_connection()
-    auth.require_few_failures(user.email)
     if not verify_password(current_password, present_hash):
-        auth.count_failure(user.email, user)
+        auth.count_failure(email, identity.user_id)
         raise CurrentPasswordWrong
     new_hash = hash_password(new_password)
-    user = _lock(user.id, epoch)
+    user = _lock(identity.user_id or 0, epoch)
     _replace(user, new_hash, "password.changed")
     return auth.start_session(user, device=device, address=address, lifetimes=lifetimes)
 

@@ -1,0 +1,171 @@
+"""Changing and resetting passwords over HTTP."""
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from email.message import Message
+
+import pytest
+import time_machine
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Message as MessageHandler
+from flask import Flask
+
+from app.core import clock
+from tests.conftest import PASSWORD, Caller, body_of, code_of
+from tests.servers import free_port
+
+NEXT = "staple battery horse"
+
+
+def log_in(app: Flask, password: str, email: str = "bob@example.com") -> int:
+    return Caller(app).post("/auth/login", {"email": email, "password": password}).status_code
+
+
+class TestChangePassword:
+    def change(self, caller: Caller, current: str = PASSWORD, new: str = NEXT) -> tuple[int, dict[str, str]]:
+        answer = caller.post("/auth/password", {"current_password": current, "new_password": new})
+        return answer.status_code, body_of(answer)
+
+    def test_ends_every_other_session_and_answers_with_a_new_one(self, bob: Caller) -> None:
+        other = Caller(
+            bob.app,
+            body_of(Caller(bob.app).post("/auth/login", {"email": "bob@example.com", "password": PASSWORD}))[
+                "access_token"
+            ],
+        )
+
+        status, pair = self.change(bob)
+
+        assert status == 200
+        assert [caller.get("/users/me").status_code for caller in (bob, other)] == [401, 401]
+        assert Caller(bob.app, pair["access_token"]).get("/users/me").status_code == 200
+
+    def test_makes_the_old_password_useless(self, app: Flask, bob: Caller) -> None:
+        self.change(bob)
+
+        assert [log_in(app, PASSWORD), log_in(app, NEXT)] == [401, 200]
+
+    def test_refuses_a_wrong_current_password(self, bob: Caller) -> None:
+        status, problem = self.change(bob, current="not my password")
+
+        assert (status, problem["code"]) == (422, "current_password_wrong")
+
+    def test_counts_wrong_current_passwords_as_failed_logins(self, app: Flask, bob: Caller) -> None:
+        for _ in range(10):
+            self.change(bob, current="not my password")
+
+        assert log_in(app, PASSWORD) == 429
+        assert self.change(bob)[0] == 429
+
+    def test_refuses_a_common_password(self, bob: Caller) -> None:
+        status, problem = self.change(bob, new="iloveyou")
+
+        assert (status, problem["code"]) == (422, "password_too_common")
+
+
+class Mailbox(MessageHandler):
+    """A mail server's memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.letters: list[Message] = []
+        self.arrived = threading.Event()
+
+    def handle_message(self, message: Message) -> None:
+        self.letters.append(message)
+        self.arrived.set()
+
+
+@pytest.fixture
+def mailbox() -> Iterator[tuple[Mailbox, int]]:
+    """A real SMTP server on the loopback."""
+    box, port = Mailbox(), free_port()
+    controller = Controller(box, hostname="127.0.0.1", port=port)
+    controller.start()
+    yield box, port
+    controller.stop()
+
+
+def _text(letter: Message) -> str:
+    payload = letter.get_payload(decode=True)
+    assert isinstance(payload, bytes)
+    return payload.decode()
+
+
+class TestResetPassword:
+    @pytest.fixture
+    def app_with_mail(self, app_with: Callable[..., Flask], mailbox: tuple[Mailbox, int]) -> Flask:
+        return app_with(
+            mail_server="127.0.0.1", mail_port=mailbox[1], mail_reset_url="https://shop.example/reset?token={token}"
+        )
+
+    def request(self, app: Flask, box: Mailbox) -> str:
+        answer = Caller(app).post("/auth/password-reset", {"email": "Bob@example.com"})
+        assert answer.status_code == 202
+        assert box.arrived.wait(10)
+        match = re.search(r"https://shop\.example/reset\?token=(\S+)", _text(box.letters[-1]))
+        assert match is not None
+        return match[1]
+
+    def confirm(self, app: Flask, token: str, password: str = NEXT) -> tuple[int, str | None]:
+        answer = Caller(app).post("/auth/password-reset/confirm", {"token": token, "new_password": password})
+        return answer.status_code, None if answer.status_code == 204 else code_of(answer)
+
+    def test_sends_a_token_that_sets_a_password(
+        self, app_with_mail: Flask, bob: Caller, mailbox: tuple[Mailbox, int]
+    ) -> None:
+        token = self.request(app_with_mail, mailbox[0])
+
+        assert self.confirm(app_with_mail, token) == (204, None)
+
+        assert mailbox[0].letters[0]["To"] == "bob@example.com"
+        assert [log_in(app_with_mail, PASSWORD), log_in(app_with_mail, NEXT)] == [401, 200]
+        assert bob.get("/users/me").status_code == 401
+
+    def test_works_once(self, app_with_mail: Flask, bob: Caller, mailbox: tuple[Mailbox, int]) -> None:
+        token = self.request(app_with_mail, mailbox[0])
+        self.confirm(app_with_mail, token)
+
+        assert self.confirm(app_with_mail, token, "yet another one") == (422, "reset_token_invalid")
+
+    def test_works_for_thirty_minutes(self, app_with_mail: Flask, bob: Caller, mailbox: tuple[Mailbox, int]) -> None:
+        token = self.request(app_with_mail, mailbox[0])
+
+        with time_machine.travel(clock.now() + timedelta(minutes=31), tick=False):
+            assert self.confirm(app_with_mail, token) == (422, "reset_token_invalid")
+
+    def test_is_void_once_the_password_was_changed(
+        self, app_with_mail: Flask, bob: Caller, mailbox: tuple[Mailbox, int]
+    ) -> None:
+        token = self.request(app_with_mail, mailbox[0])
+        bob.post("/auth/password", {"current_password": PASSWORD, "new_password": NEXT})
+
+        assert self.confirm(app_with_mail, token, "yet another one") == (422, "reset_token_invalid")
+
+    def test_of_16_at_once_one_wins(self, app_with_mail: Flask, bob: Caller, mailbox: tuple[Mailbox, int]) -> None:
+        token = self.request(app_with_mail, mailbox[0])
+        statuses: list[int] = []
+        threads = [
+            threading.Thread(target=lambda n=n: statuses.append(self.confirm(app_with_mail, token, f"{NEXT} {n}")[0]))
+            for n in range(16)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert statuses.count(204) == 1
+        # The rest lost, or found the worker busy hashing.
+        assert set(statuses) <= {204, 422, 503}
+
+    def test_answers_alike_for_an_unknown_address(self, app: Flask, bob: Caller) -> None:
+        known = Caller(app).post("/auth/password-reset", {"email": "bob@example.com"})
+        unknown = Caller(app).post("/auth/password-reset", {"email": "nobody@example.com"})
+
+        assert (known.status_code, known.data) == (unknown.status_code, unknown.data) == (202, b"")
+
+    @pytest.mark.parametrize("token", ["x", "WzEsMF0.aSIm4A.x7Yk", "a" * 500])
+    def test_refuses_a_forged_token(self, app: Flask, token: str) -> None:
+        assert self.confirm(app, token) == (422, "reset_token_invalid")
