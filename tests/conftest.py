@@ -115,10 +115,17 @@ def backend(request: pytest.FixtureRequest) -> str:
 def app(backend: str, applications: Callable[[str], Flask]) -> Flask:
     """An application on an empty database."""
     app = applications(backend)
+    empty(app)
+    return app
+
+
+def empty(app: Flask) -> None:
+    """Delete every row."""
     with app.app_context(), unit_of_work():
+        # SQLite would refuse to delete a parent before its child, even in one statement.
+        db.session.execute(db.metadata.tables["categories"].update().values(parent_id=None))
         for table in reversed(db.metadata.sorted_tables):
             db.session.execute(table.delete())
-    return app
 
 
 @pytest.fixture
@@ -287,6 +294,21 @@ def body_of(answer: TestResponse) -> dict[str, Any]:
     body = answer.get_json()
     assert isinstance(body, dict)
     return body
+
+
+def code_of(answer: TestResponse) -> str:
+    """The code of a problem."""
+    assert answer.mimetype == "application/problem+json", answer.get_data(as_text=True)
+    return str(body_of(answer)["code"])
+
+
+def faults_of(answer: TestResponse) -> list[tuple[str, str]]:
+    """Where each fault of a 422 is, a pointer or the name of a parameter, and its code."""
+    assert answer.status_code == 422, answer.get_data(as_text=True)
+    return [
+        (next(fault[place] for place in ("pointer", "parameter", "header") if place in fault), fault["code"])
+        for fault in body_of(answer)["errors"]
+    ]
 
 
 def rows_of(app: Flask, table: str) -> list[tuple[Any, ...]]:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
+import orjson
 from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer, Numeric, String
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
@@ -70,8 +71,18 @@ def ordered_text(length: int) -> String:
     return String(length).with_variant(String(length, collation="C"), "postgresql")
 
 
+class Json(JSON):
+    """JSON in which 1, 1.0 and true differ, as they do on the wire; to Python they are equal, and a change was none."""
+
+    def compare_values(self, x: Any, y: Any) -> bool:
+        """Whether two values are the same JSON, whatever the order of their members."""
+        if type(x) is not type(y):  # SQLAlchemy also compares with its marks for a value that was never loaded
+            return False
+        return orjson.dumps(x, option=orjson.OPT_SORT_KEYS) == orjson.dumps(y, option=orjson.OPT_SORT_KEYS)
+
+
 #: JSON that PostgreSQL can index.
-json_type: TypeEngine[Any] = JSON().with_variant(JSONB(), "postgresql")
+json_type: TypeEngine[Any] = Json().with_variant(JSONB(), "postgresql")
 
 #: A 64-bit key; SQLite makes only INTEGER PRIMARY KEY a row id.
 big_integer = BigInteger().with_variant(Integer(), "sqlite")

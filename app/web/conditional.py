@@ -8,7 +8,8 @@ from flask import request
 from app.core.errors import Malformed, PreconditionFailed, PreconditionRequired
 
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
-_TAGS = re.compile(rf"\s*(?:,\s*)*{_TAG}(?:\s*,\s*(?:{_TAG})?)*\s*")
+# Every blank belongs to one place only: where it could belong to two, a pattern tries them all, and never ends.
+_TAGS = re.compile(rf"[ \t]*(?:,[ \t]*)*{_TAG}[ \t]*(?:,[ \t]*(?:{_TAG}[ \t]*)?)*")
 
 
 class EntityTagMalformed(Malformed):

@@ -17,6 +17,7 @@ import marshmallow as ma
 import orjson
 from flask import Response, current_app, request
 from sqlalchemy import Select
+from sqlalchemy.exc import DBAPIError
 
 from app.core.database import unit_of_work
 from app.core.errors import Fault, Invalid, Refusal
@@ -29,6 +30,7 @@ from app.web import body, conditional
 from app.web.access import Access, admit
 from app.web.limits import limit_calls
 from app.web.links import describe_page, link_header
+from app.web.query import read_query
 from app.web.schemas import BodySchema, ListQuerySchema, QuerySchema, Schema, shared
 from app.web.validation import faults_of
 
@@ -84,7 +86,15 @@ class Operation:
                 raise ContractMissing(f"{self.name}: sort_by differs from its Listing")
 
     def __call__(self, **path: Any) -> Response:
-        """Answer one request."""
+        """Answer one request. A read that loses its database connection on the way is answered over another."""
+        try:
+            return self._answer(path)
+        except DBAPIError as error:
+            if not (error.connection_invalidated and request.method in SAFE_METHODS):
+                raise
+            return self._answer(path)
+
+    def _answer(self, path: dict[str, Any]) -> Response:
         reading = request.method in SAFE_METHODS
         with unit_of_work(reading=reading):
             identity = admit(self.access or Access())
@@ -111,10 +121,7 @@ class Operation:
         return (body.JSON, body.MERGE_PATCH) if method == "PATCH" else (body.JSON,)
 
     def _read_query(self) -> dict[str, Any]:
-        repeated = {name: ["Given more than once."] for name, values in request.args.lists() if len(values) > 1}
-        if repeated:
-            raise Invalid(*faults_of(repeated, in_query=True))
-        return validate(shared(self.query or QuerySchema), request.args.to_dict(), in_query=True)
+        return validate(shared(self.query or QuerySchema), read_query(), in_query=True)
 
     def _load_row(
         self, path: dict[str, Any], identity: Identity, if_match: frozenset[str] | None
@@ -220,6 +227,11 @@ def changes(load: Callable[..., Any]) -> Callable[[View], View]:
 def accepts(schema: type[BodySchema]) -> Callable[[View], View]:
     """Take a JSON body of this schema as ``data``."""
     return _declare(accepts=schema)
+
+
+def queries(schema: type[QuerySchema]) -> Callable[[View], View]:
+    """Take these parameters in the query string, and no others."""
+    return _declare(query=schema)
 
 
 def returns(

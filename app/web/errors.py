@@ -35,6 +35,12 @@ STATUSES: dict[type[Refusal], int] = {
 #: Werkzeug's and Flask's own errors have no class of ours; these are their codes.
 CODES = {400: "malformed", 404: "not_found", 405: "method_not_allowed", 413: "content_too_large", 429: "rate_limited"}
 
+#: RFC 9110 renamed these, and Python's names for them changed in 3.13.
+PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
+
+#: More faults than anybody reads; without a bound, a body of a hundred thousand wrong members makes a larger answer.
+MOST_FAULTS = 100
+
 log = structlog.get_logger(__name__)
 
 
@@ -68,6 +74,11 @@ def status_of(refusal: type[Refusal]) -> int:
     return next(STATUSES[category] for category in refusal.__mro__ if category in STATUSES)
 
 
+def phrase_of(status: int) -> str:
+    """The name of a status, on every Python."""
+    return PHRASES.get(status) or HTTPStatus(status).phrase
+
+
 def problem(
     status: int, code: str, detail: str, faults: tuple[Fault, ...] = (), data: dict[str, Any] | None = None
 ) -> Response:
@@ -78,7 +89,7 @@ def problem(
     members: dict[str, Any] = dict(data or {})
     members |= {
         "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
+        "title": phrase_of(status),
         "status": status,
         "detail": detail,
         "instance": quote(request.path),
@@ -86,7 +97,7 @@ def problem(
         "request_id": g.get("request_id", ""),
     }
     if faults:
-        members["errors"] = [_describe(fault) for fault in faults]
+        members["errors"] = [_describe(fault) for fault in faults[:MOST_FAULTS]]
     response = Response(orjson.dumps(members), status=status, mimetype=PROBLEM)
     response.headers["Cache-Control"] = "no-store"
     return response
@@ -121,7 +132,7 @@ def _answer_http_exception(error: HTTPException) -> Response:
     if isinstance(error, InternalServerError):
         log.error("unhandled", exc_info=error.original_exception or error)
     detail = "The server failed to answer this; the failure was recorded." if status >= 500 else _sentence(error)
-    code = CODES.get(status, HTTPStatus(status).phrase.lower().replace(" ", "_"))
+    code = CODES.get(status, phrase_of(status).lower().replace(" ", "_"))
     response = problem(status, code, detail)
     for name, value in error.get_headers(request.environ):
         if name in {"Allow", "Retry-After", "WWW-Authenticate"}:
@@ -133,7 +144,7 @@ def _sentence(error: HTTPException) -> str:
     # The limiter's description is its rate; the sentences of Werkzeug may quote input, so the status speaks alone.
     if error.code == 429:
         return "Too many requests; wait as long as Retry-After says."
-    return str(type(error).description or HTTPStatus(error.code or 500).phrase)
+    return str(type(error).description or phrase_of(error.code or 500))
 
 
 def _answer_database_error(error: DBAPIError) -> Response:

@@ -110,14 +110,21 @@ class Email(Text):
     default_error_messages = {"not_an_address": "Not an e-mail address."}
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(least=3, most=254, schema={"format": "email"}, **options)
+        super().__init__(least=3, most=254, schema={"format": "idn-email"}, **options)
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
-        text = super()._deserialize(value)
-        try:
-            return validate_email(text, check_deliverability=False).normalized.lower()
-        except EmailNotValidError:
-            raise self.make_error("not_an_address") from None
+        address = normalized_email(super()._deserialize(value))
+        if address is None:
+            raise self.make_error("not_an_address")
+        return address
+
+
+def normalized_email(text: str) -> str | None:
+    """The one spelling under which an address is kept; None when it is no address."""
+    try:
+        return validate_email(text, check_deliverability=False).normalized.lower()
+    except EmailNotValidError:
+        return None
 
 
 class Integer(Field):
@@ -146,10 +153,10 @@ class Integer(Field):
 
 
 class QueryInteger(Integer):
-    """An integer in a query string: ASCII digits with an optional minus, and nothing that int() would also take."""
+    """An integer in a query string in its one spelling; 01, +1 and 1_000, which int() would take, are none."""
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
-        if not re.fullmatch(r"-?[0-9]{1,30}", value):
+        if not re.fullmatch(r"0|-?[1-9][0-9]{0,29}", value):
             raise self.make_error("invalid")
         return super()._deserialize(int(value))
 

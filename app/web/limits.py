@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable
 
 from flask import Flask, Response, current_app, request
-from flask_limiter import ApplicationLimit, Limiter
+from flask_limiter import ApplicationLimit, Limiter, _extension
+from limits.errors import StorageError
 
 from app.web.access import address_key, principal_key
 
@@ -17,6 +18,9 @@ def _rate(setting: str) -> Callable[[], str]:
     # Read at each request: the limiter outlives the application that it was bound to first.
     return lambda: current_app.config[setting]
 
+
+# The library looks whether a lost Redis is back after 1, 2, 4 ... 32 seconds; this keeps it to two at the most.
+_extension.MAX_BACKEND_CHECKS = 1  # type: ignore[attr-defined]  # imported there, and read at each look
 
 limiter = Limiter(
     key_func=principal_key,
@@ -46,7 +50,11 @@ def limit_calls(view: Callable[..., Response], setting: str) -> Callable[..., Re
 
 def _add_headers(response: Response) -> Response:
     """RateLimit-Policy and RateLimit as draft-ietf-httpapi-ratelimit-headers has them, for the tightest limit."""
-    limits = [(limit, limit.window) for limit in limiter.current_limits]
+    try:
+        limits = [(limit, limit.window) for limit in limiter.current_limits]
+    except StorageError:
+        # Redis went away after the request was counted; the next one finds the fallback.
+        limits = []
     if not limits:
         return response
     limit, window = min(limits, key=lambda pair: pair[1].remaining)

@@ -1,7 +1,8 @@
 """Path parameters: an id is 1 to 2^63-1 in plain digits; anything else is no address of ours (404)."""
 
 from flask import Flask
-from werkzeug.routing import BaseConverter, ValidationError
+from werkzeug.exceptions import NotFound
+from werkzeug.routing import BaseConverter
 
 from app.core.model import MAX_ID
 
@@ -15,7 +16,8 @@ class IdConverter(BaseConverter):
         """The number, unless it does not fit 64 bits."""
         number = int(value)
         if number > MAX_ID:
-            raise ValidationError
+            # After a ValidationError, Werkzeug would answer 405 with the methods of the rules that it tried before.
+            raise NotFound
         return number
 
 

@@ -24,6 +24,14 @@ class Password(fields.Text):
         return text
 
 
+class KnownEmail(fields.Text):
+    """The address of an account in any of its spellings; what is no address belongs to nobody, which is not told."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        text = super()._deserialize(value)
+        return fields.normalized_email(text) or text
+
+
 class RegisterSchema(BodySchema):
     """A new account."""
 
@@ -35,7 +43,7 @@ class RegisterSchema(BodySchema):
 class LoginSchema(BodySchema):
     """Credentials of a person."""
 
-    email = fields.Text(required=True, most=254, example="alice@example.com")
+    email = KnownEmail(required=True, most=254, example="alice@example.com")
     password = Password(required=True, least=1, example="correct horse battery")
 
 

@@ -62,10 +62,15 @@ def load_identity(claims: Claims) -> Identity | None:
 
 def log_in(*, email: str, password: str, device: str, address: str, lifetimes: Lifetimes) -> TokenPair:
     """Open a session. Unknown address, wrong password and inactive account are refused alike, in the same time."""
-    user = db.session.scalar(select(User).where(User.email == email.lower()))
+    # Columns and not the user, whose attributes the release would expire and the hashing would load again.
+    account = db.session.execute(select(User.id, User.password_hash).where(User.email == email.lower())).one_or_none()
     release_connection()
-    is_right = verify_password(password, user.password_hash if user else None)
-    if not is_right or user is None or not user.is_active:
+    if not verify_password(password, account.password_hash if account else None) or account is None:
+        raise LoginFailed
+    # Asked again, because an account can be closed or its password changed while this one was hashed.
+    unchanged = User.id == account.id, User.password_hash == account.password_hash, User.is_active
+    user = db.session.scalar(select(User).where(*unchanged))
+    if user is None:
         raise LoginFailed
     now = clock.now()
     session = UserSession(

@@ -46,7 +46,7 @@ def visible_to(_identity: Identity) -> Select[Category]:
 def get_category(category_id: int, *, identity: Identity, lock: bool = False) -> Category:
     """One category that ``identity`` may see."""
     rows = visible_to(identity).where(Category.id == category_id)
-    category = db.session.scalar(rows.with_for_update() if lock else rows)
+    category = db.session.scalar(rows.with_for_update(key_share=True) if lock else rows)
     if category is None:
         raise NotFound
     return category

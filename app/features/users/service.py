@@ -22,7 +22,7 @@ def create_user(*, email: str, username: str, password: str, role: Role = Role.U
 def get_me(*, identity: Identity, lock: bool = False) -> User:
     """The account of whoever asks."""
     rows = select(User).where(User.id == identity.user_id)
-    user = db.session.scalar(rows.with_for_update() if lock else rows)
+    user = db.session.scalar(rows.with_for_update(key_share=True) if lock else rows)
     if user is None:
         raise NotFound
     return user
