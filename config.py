@@ -261,7 +261,9 @@ class Config:
             "DEBUG": self.debug,
             "PROPAGATE_EXCEPTIONS": False,
             "MAX_CONTENT_LENGTH": self.max_body_bytes,
-            "TRUSTED_HOSTS": list(self.trusted_hosts) or None,
+            # Checked in web.hooks, which lets probes of /livez come by any name; Flask would not.
+            "TRUSTED_HOSTS": None,
+            "HOSTS": self.trusted_hosts,
             "SQLALCHEMY_DATABASE_URI": self.database_url,
             "SQLALCHEMY_ENGINE_OPTIONS": self._engine_options(),
             "JWT_ALGORITHM": "HS256",

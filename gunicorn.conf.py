@@ -31,6 +31,14 @@ class Worker(ThreadWorker):
         # when the interpreter exits.
         base.Worker.handle_quit(self, sig, frame)
 
+    def set_accept_enabled(self, enabled: bool) -> None:
+        super().set_accept_enabled(enabled)
+        if not self.alive:
+            # A worker that answers its last requests would otherwise hold the door open: clients would connect, and
+            # wait for nobody. Refused, they go to another server at once; after SIGHUP the new workers hold it open.
+            for listener in self.sockets:
+                listener.close()
+
     # gunicorn's own answers are HTML pages that quote the input, and 501 where the input names an unknown coding.
     def handle_error(self, _req: Any, client: Any, _addr: Any, error: Exception) -> None:
         status, title, code = _describe(error)

@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-from app.cli import api_keys, housekeeping, spec, users
+from app.cli import api_keys, catalog, housekeeping, spec, users
 
 
 def init_app(app: Flask) -> None:
@@ -10,4 +10,5 @@ def init_app(app: Flask) -> None:
     app.cli.add_command(users.create_user)
     app.cli.add_command(api_keys.group)
     app.cli.add_command(housekeeping.prune)
+    app.cli.add_command(catalog.catalog)
     app.cli.add_command(spec.openapi)

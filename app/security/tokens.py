@@ -15,6 +15,8 @@ from app.security.permissions import Role
 ISSUER = AUDIENCE = "catalog-api"
 #: Clocks of two machines may differ by this many seconds.
 LEEWAY = 30
+#: The end of the year 9999.
+LAST_SECOND = 253_402_300_800
 
 
 class TokenKind(StrEnum):
@@ -93,16 +95,24 @@ def read_token(token: str, kind: TokenKind, ring: KeyRing) -> Claims:
 
 def _claims(payload: dict[str, Any], kind: TokenKind) -> Claims:
     subject, session, token_id = payload["sub"], payload["sid"], payload["jti"]
+    issued_at, expires_at = payload["iat"], payload["exp"]
     if payload["type"] != kind or not (_is_id(subject) and _is_id(session) and isinstance(token_id, str)):
+        raise TokenInvalid
+    if not (_is_date(issued_at) and _is_date(expires_at)):
         raise TokenInvalid
     return Claims(
         user_id=int(subject),
         session_id=int(session),
         token_id=token_id,
-        issued_at=datetime.fromtimestamp(payload["iat"], UTC),
-        expires_at=datetime.fromtimestamp(payload["exp"], UTC),
+        issued_at=datetime.fromtimestamp(issued_at, UTC),
+        expires_at=datetime.fromtimestamp(expires_at, UTC),
     )
 
 
 def _is_id(name: object) -> bool:
     return isinstance(name, str) and name.isascii() and name.isdigit() and len(name) < 19
+
+
+def _is_date(number: object) -> bool:
+    """Whether this is a NumericDate (RFC 7519 section 2) before the year 10,000, where Python's dates end."""
+    return isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number < LAST_SECOND

@@ -17,6 +17,7 @@ import marshmallow as ma
 import orjson
 from flask import Response, current_app, request
 from sqlalchemy import Select
+from sqlalchemy.exc import DBAPIError
 
 from app.core.database import unit_of_work
 from app.core.errors import Fault, Invalid, Refusal
@@ -85,7 +86,15 @@ class Operation:
                 raise ContractMissing(f"{self.name}: sort_by differs from its Listing")
 
     def __call__(self, **path: Any) -> Response:
-        """Answer one request."""
+        """Answer one request. A read that loses its database connection on the way is answered over another."""
+        try:
+            return self._answer(path)
+        except DBAPIError as error:
+            if not (error.connection_invalidated and request.method in SAFE_METHODS):
+                raise
+            return self._answer(path)
+
+    def _answer(self, path: dict[str, Any]) -> Response:
         reading = request.method in SAFE_METHODS
         with unit_of_work(reading=reading):
             identity = admit(self.access or Access())
@@ -219,6 +228,11 @@ def changes(load: Callable[..., Any]) -> Callable[[View], View]:
 def accepts(schema: type[BodySchema]) -> Callable[[View], View]:
     """Take a JSON body of this schema as ``data``."""
     return _declare(accepts=schema)
+
+
+def queries(schema: type[QuerySchema]) -> Callable[[View], View]:
+    """Take these parameters in the query string, and no others."""
+    return _declare(query=schema)
 
 
 def returns(

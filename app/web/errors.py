@@ -133,7 +133,7 @@ def _answer_http_exception(error: HTTPException) -> Response:
     if isinstance(error, InternalServerError):
         log.error("unhandled", exc_info=error.original_exception or error)
     detail = "The server failed to answer this; the failure was recorded." if status >= 500 else _sentence(error)
-    code = CODES.get(status, HTTPStatus(status).phrase.lower().replace(" ", "_"))
+    code = CODES.get(status, phrase_of(status).lower().replace(" ", "_"))
     response = problem(status, code, detail)
     for name, value in error.get_headers(request.environ):
         if name in {"Allow", "Retry-After", "WWW-Authenticate"}:
@@ -145,7 +145,7 @@ def _sentence(error: HTTPException) -> str:
     # The limiter's description is its rate; the sentences of Werkzeug may quote input, so the status speaks alone.
     if error.code == 429:
         return "Too many requests; wait as long as Retry-After says."
-    return str(type(error).description or HTTPStatus(error.code or 500).phrase)
+    return str(type(error).description or phrase_of(error.code or 500))
 
 
 def _answer_database_error(error: DBAPIError) -> Response:

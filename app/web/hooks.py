@@ -5,7 +5,8 @@ import secrets
 import time
 
 import structlog
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
+from werkzeug.sansio.utils import host_is_trusted
 
 from app.core.audit import Source, source
 from app.core.database import Tally, tally
@@ -20,6 +21,10 @@ log = structlog.get_logger("access")
 
 class VersionUnknown(Malformed):
     """API-Version names a version that does not exist."""
+
+
+class HostUntrusted(Malformed):
+    """This server does not answer for the host that was asked for."""
 
 
 def init_app(app: Flask) -> None:
@@ -37,8 +42,16 @@ def _open() -> None:
     source.set(Source(request_id=g.request_id, address=request.remote_addr))
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
+    _require_trusted_host()
     if request.headers.get("API-Version", API_VERSION) != API_VERSION:
         raise VersionUnknown
+
+
+def _require_trusted_host() -> None:
+    trusted = current_app.config["HOSTS"]
+    # Probes ask a machine by its address, and health answers say nothing that a name could poison.
+    if trusted and request.blueprint != "health" and not host_is_trusted(request.host, trusted):
+        raise HostUntrusted
 
 
 def _close(response: Response) -> Response:

@@ -3,7 +3,6 @@
 import inspect
 import re
 from collections.abc import Iterator
-from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -18,11 +17,11 @@ from app.core.errors import Refusal
 from app.core.model import MAX_ID
 from app.security.permissions import CATALOG_READS, PERSONAL, roles_with
 from app.security.tokens import TokenKind
-from app.web import cookies, docs
+from app.web import cookies, docs, fields
 from app.web.body import JSON
-from app.web.contract import SAFE_METHODS, Blueprint, Operation, operation_of, public, returns
-from app.web.errors import PROBLEM, status_of
-from app.web.schemas import BodySchema, Schema
+from app.web.contract import SAFE_METHODS, Blueprint, Operation, operation_of, public, queries, returns
+from app.web.errors import PROBLEM, phrase_of, status_of
+from app.web.schemas import BodySchema, QuerySchema, Schema
 
 blueprint = Blueprint("docs", __name__)
 
@@ -50,6 +49,12 @@ TAGS = {
 EVERYWHERE: tuple[type[Refusal], ...] = (errors.Malformed, errors.Invalid, errors.Unavailable)
 
 
+class AssetQuerySchema(QuerySchema):
+    """The version in an asset's address, so that a new release is never met by an old script."""
+
+    v = fields.Text(most=64)
+
+
 @blueprint.get("/openapi.json")
 @public
 @returns(media_type=JSON)
@@ -70,6 +75,7 @@ def read_page() -> Response:
 
 @blueprint.get("/docs/<name>")
 @public
+@queries(AssetQuerySchema)
 @returns(media_type="*/*")
 def read_asset(name: str) -> Response:
     """Read a part of the documentation page."""
@@ -271,7 +277,7 @@ def _success(spec: APISpec, operation: Operation) -> dict[str, Any]:
         names.append("ETag")
     if operation.location is not None:
         names.append("Location")
-    described: dict[str, Any] = {"description": HTTPStatus(operation.status or 200).phrase}
+    described: dict[str, Any] = {"description": phrase_of(operation.status or 200)}
     if operation.returns is not None:
         schema = _reference(spec, operation.returns)
         example = _example(operation.returns)
@@ -286,7 +292,7 @@ def _problem(status: int, refusals: list[type[Refusal]]) -> dict[str, Any]:
     sentences = [f"`{refusal.code()}`: {refusal.sentence()}" for refusal in refusals]
     names = ["X-Request-ID", *{401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}.get(status, [])]
     return {
-        "description": "\n".join(sentences) or HTTPStatus(status).phrase,
+        "description": "\n".join(sentences) or phrase_of(status),
         "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         "headers": _headers(*names),
     }

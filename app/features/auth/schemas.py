@@ -15,6 +15,14 @@ class KnownEmail(fields.Text):
         return fields.normalized_email(text) or text
 
 
+class KnownEmail(fields.Text):
+    """The address of an account in any of its spellings; what is no address belongs to nobody, which is not told."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        text = super()._deserialize(value)
+        return fields.normalized_email(text) or text
+
+
 class RegisterSchema(BodySchema):
     """A new account."""
 

@@ -1,0 +1,261 @@
+"""``flask catalog``: products in and out of files, and sample products."""
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.cli.import_report import print_report
+from app.cli.progress import progress
+from app.core.database import unit_of_work
+from app.core.money import CURRENCIES
+from app.features.imports.columns import Columns
+from app.features.imports.importer import import_rows
+from app.features.imports.models import FileUnreadable, Report
+from app.features.imports.reading import Reading, RowFile, read_rows
+from app.features.products import bulk
+from app.features.products.files import FileFormat, write_products
+from app.features.samples import service as samples
+
+SUFFIXES = {
+    ".csv": FileFormat.CSV,
+    ".tsv": FileFormat.CSV,
+    ".txt": FileFormat.CSV,
+    ".ndjson": FileFormat.NDJSON,
+    ".jsonl": FileFormat.NDJSON,
+}
+SOME_ROWS_FAILED = 3
+
+catalog = AppGroup("catalog", help="Products in and out of files, and sample products.")
+
+_format = click.option(
+    "--format",
+    "given_format",
+    type=click.Choice([known.value for known in FileFormat]),
+    help="Of the file; told by its suffix when not given, and csv for a stream.",
+)
+
+
+def _one_character(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    value = {"\\t": "\t", "tab": "\t"}.get(value, value)
+    if len(value) != 1 or value in '"\r\n\0 ' or value.isalnum():
+        raise click.BadParameter("one character that is no letter, digit, quote or blank; tab for a tabulator")
+    return value
+
+
+def _currency(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and value not in CURRENCIES:
+        raise click.BadParameter("not an ISO 4217 currency code, such as EUR")
+    return value
+
+
+@catalog.command("import", short_help="Create and update products from a CSV or NDJSON file.")
+@click.argument("file", type=click.Path(allow_dash=True))
+@_format
+@click.option(
+    "--delimiter", default=",", show_default=True, callback=_one_character, help="Between a CSV file's cells."
+)
+@click.option(
+    "--decimal", type=click.Choice([".", ","]), default=".", show_default=True, help="The decimal mark of CSV prices."
+)
+@click.option("--encoding", default="utf-8-sig", show_default=True, help="Of the file, such as cp1252 or utf-16.")
+@click.option(
+    "--map",
+    "pairs",
+    multiple=True,
+    metavar="FIELD=COLUMN",
+    help="The column that feeds a field; attributes.NAME=COLUMN feeds an attribute.",
+)
+@click.option("--currency", callback=_currency, help="Of rows that state none.  [default: DEFAULT_CURRENCY]")
+@click.option("--dry-run", is_flag=True, help="Report what would happen, and save nothing.")
+def import_products(
+    *,
+    file: str,
+    given_format: str | None,
+    delimiter: str,
+    decimal: str,
+    encoding: str,
+    pairs: tuple[str, ...],
+    currency: str | None,
+    dry_run: bool,
+) -> None:
+    """Create and update products from FILE, CSV with a header or NDJSON; - reads standard input.
+
+    A row needs sku, name, price, and category or category_id. The sku finds the product that the row updates; what a
+    row does not state, or an empty cell, stays as it is. Of several rows with one sku the first counts and the others
+    are merged. A category is named, and made when there is none of that name; category_id tells categories of the same
+    name apart. Tags are separated by |, attributes are a JSON object.
+
+    A column feeds the field of its own name, or the one that --map says. Blanks around cells are dropped, repeated ones
+    within texts collapsed; prices have no thousands separators. A file whose columns are exactly those of an export is
+    taken to the letter: blanks are kept, and an empty description, tags or external_id is emptied.
+
+    Rows are saved in chunks of 1,000, each in one transaction. A bad row is reported with its line and stops no other.
+
+    Exits with 0 when every row is in, 1 when the file or the database failed, 2 on wrong usage, 3 when rows failed.
+    """
+    started, report, failure = time.monotonic(), Report(), ""
+    ignored: tuple[str, ...] = ()
+    try:
+        reading = Reading(
+            file_format=_format_of(file, given_format),
+            encoding=encoding,
+            delimiter=delimiter,
+            decimal_mark=decimal,
+            columns=Columns.parse(pairs),
+        )
+        with _seekable(file) as stream:
+            rows = read_rows(stream, reading)
+            ignored = rows.ignored
+            _import(rows, report, currency=currency or current_app.config["DEFAULT_CURRENCY"], dry_run=dry_run)
+    except FileUnreadable as unreadable:
+        failure = str(unreadable)
+    except OSError as error:
+        failure = error.strerror or str(error)
+    except SQLAlchemyError as error:
+        failure = f"the database failed ({type(error).__name__})"
+    if report.rows or not failure:
+        print_report(report, seconds=time.monotonic() - started, ignored=ignored, dry_run=dry_run)
+    if failure:
+        stopped = f" The import stopped after the row in line {report.last_line}." if report.rows else ""
+        raise click.ClickException(f"{file}: {failure}.{stopped}")
+    if report.failed:
+        sys.exit(SOME_ROWS_FAILED)
+
+
+@catalog.command("export")
+@click.argument("file", type=click.Path(allow_dash=True, dir_okay=False), default="-")
+@_format
+def export_products(file: str, given_format: str | None) -> None:
+    """Write every product to FILE, or to standard output, so that an import gives the same products back.
+
+    In CSV, a cell that a spreadsheet would take for a formula gets an apostrophe before it, which an import takes away;
+    tags are separated by |, and a | within a tag has a backslash before it. FILE appears when it is whole.
+    """
+    pieces = write_products(bulk.walk_products(), _format_of(file, given_format))
+    try:
+        with _output(file) as output, unit_of_work(reading=True):
+            for piece in pieces:
+                output.write(piece.encode())
+    except BrokenPipeError:
+        raise  # whoever read our output has seen enough; click ends in silence
+    except OSError as error:
+        raise click.ClickException(f"{file}: {error.strerror}") from None
+
+
+@catalog.command("generate")
+@click.option("--count", type=click.IntRange(1, 10**8), required=True, help="How many products to add.")
+@click.option(
+    "--seed", type=click.IntRange(0, 10**6), default=1, show_default=True, help="Another seed makes other products."
+)
+def generate(count: int, seed: int) -> None:
+    """Add believable products, a million if you like.
+
+    A seed always makes the same products in the same order, with skus GEN-<seed>-<number>; another run goes on where
+    the last one ended.
+    """
+    started = time.monotonic()
+    with unit_of_work():
+        shelves = samples.plant_tree()
+        first = samples.next_number(seed)
+    with progress("Generating", count, "products") as tell:
+        for start in range(first, first + count, samples.PRODUCTS_PER_CHUNK):
+            numbers = range(start, min(start + samples.PRODUCTS_PER_CHUNK, first + count))
+            with unit_of_work():
+                samples.generate_products(seed, numbers, shelves, currency=current_app.config["DEFAULT_CURRENCY"])
+            tell(numbers.stop - first)
+    with unit_of_work():
+        samples.refresh_statistics()
+    seconds = time.monotonic() - started
+    click.echo(f"Generated {count:,} products in {seconds:.1f} s, {count / seconds:,.0f} a second.")
+
+
+@catalog.command("demo")
+@click.option("--announce", is_flag=True, help="Say where the API answers, and the demo logins.")
+def demo(announce: bool) -> None:
+    """Load the demo catalogue and its three users, all or nothing, into an empty database; in another do nothing."""
+    if current_app.config["APP_ENV"] == "production":
+        raise click.ClickException("APP_ENV is production: the demo users have passwords that everybody knows.")
+    with unit_of_work():
+        loaded = samples.load_demo(currency=current_app.config["DEFAULT_CURRENCY"])
+    if loaded:
+        click.echo(f"Loaded the demo catalogue: {loaded.products} products in {loaded.categories} categories.")
+    elif not announce:
+        click.echo("The database is not empty: nothing was loaded.")
+    if announce:
+        _announce()
+
+
+def _import(rows: RowFile, report: Report, *, currency: str, dry_run: bool) -> None:
+    with progress("Importing", rows.lines, "lines") as tell:
+        for chunk in import_rows(rows.rows, currency=currency, dry_run=dry_run):
+            report.add(chunk)
+            tell(report.last_line)
+
+
+def _format_of(file: str, given: str | None) -> FileFormat:
+    if given:
+        return FileFormat(given)
+    if file == "-":
+        return FileFormat.CSV
+    try:
+        return SUFFIXES[Path(file).suffix.lower()]
+    except KeyError:
+        raise click.ClickException(f"{file}: say --format csv or ndjson, the suffix does not.") from None
+
+
+@contextlib.contextmanager
+def _seekable(file: str) -> Iterator[IO[bytes]]:
+    """The file's bytes. What can be read only once, such as standard input, is put aside in a temporary file."""
+    with contextlib.ExitStack() as stack:
+        given: IO[bytes] = sys.stdin.buffer if file == "-" else stack.enter_context(Path(file).open("rb"))
+        if given.seekable():
+            yield given
+            return
+        copy = stack.enter_context(tempfile.TemporaryFile())
+        shutil.copyfileobj(given, copy)
+        copy.seek(0)
+        yield copy
+
+
+@contextlib.contextmanager
+def _output(file: str) -> Iterator[IO[bytes]]:
+    """Where an export goes. A file takes its name when it is whole."""
+    if file == "-":
+        yield sys.stdout.buffer
+        return
+    path = Path(file).resolve()
+    if path.exists() and not path.is_file():
+        with path.open("wb") as pipe:
+            yield pipe
+        return
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("wb") as output:
+            yield output
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _announce() -> None:
+    host, port = current_app.config["HOST"], current_app.config["PORT"]
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    click.echo(f"\n  The catalogue   http://{host}:{port}/api/v1/products")
+    click.echo(f"  Documentation   http://{host}:{port}/docs")
+    logins = samples.working_logins()
+    for login in logins:
+        click.echo(f"  Log in as       {login.email}  {login.password}  ({login.role}, demo only)")
+    if not logins:
+        click.echo("  Log in as       whom you make with: flask create-user")
+    click.echo()

@@ -1,0 +1,55 @@
+"""What ``flask catalog import`` says at its end."""
+
+from collections.abc import Iterable, Iterator
+
+import click
+
+from app.features.imports.models import Report
+
+MOST_LINES = 20
+
+
+def print_report(report: Report, *, seconds: float, ignored: Iterable[str], dry_run: bool) -> None:
+    """Print the numbers, then the categories, then what is wrong."""
+    click.echo("Dry run: nothing was saved." if dry_run else "Imported.")
+    for name in ("created", "updated", "unchanged", "merged", "failed"):
+        click.echo(f"  {name:<10}{getattr(report, name):>10,}")
+    click.echo(f"  {'rows':<10}{report.rows:>10,}  in {seconds:.1f} s, {report.rows / max(seconds, 0.001):,.0f} rows/s")
+    for line in (*_columns(list(ignored)), *_categories(report), *_errors(report)):
+        click.echo(_printable(line))
+
+
+def _columns(ignored: list[str]) -> Iterator[str]:
+    if ignored:
+        yield f"Columns that feed no field: {', '.join(ignored)}"
+
+
+def _categories(report: Report) -> Iterator[str]:
+    if report.made_categories:
+        yield f"Categories made: {len(report.made_categories)}"
+        yield from _first([f"  {name}" for name in report.made_categories])
+    if report.kept_categories:
+        yield "Merged rows that named another category than the one kept, that of the sku's first row:"
+        pairs = report.kept_categories.most_common()
+        yield from _first([f"  {count:>7,}  kept {kept!r}, not {other!r}" for (kept, other), count in pairs])
+
+
+def _errors(report: Report) -> Iterator[str]:
+    if report.failed:
+        yield f"Rows that failed: {report.failed:,}"
+        lines = [
+            f"  line {error.line}: {error.field + ': ' if error.field else ''}{error.sentence} [{error.code}]"
+            for error in report.errors
+        ]
+        yield from _first(lines)
+
+
+def _first(lines: list[str]) -> Iterator[str]:
+    yield from lines[:MOST_LINES]
+    if len(lines) > MOST_LINES:
+        yield "  ... and more"
+
+
+def _printable(line: str) -> str:
+    # A name out of a file could hold control sequences for the terminal.
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)

@@ -1,0 +1,104 @@
+"""Which column of a file feeds which field of a product."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.features.imports.models import FileUnreadable
+from app.features.products import files
+from app.web import fields
+
+ATTRIBUTE = "attributes."
+REQUIRED = ("sku", "name", "price")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a CSV file's header comes to."""
+
+    width: int
+    #: The fields that columns feed, each with the number of its column.
+    places: Sequence[tuple[str, int]]
+    #: Whether this is a file that we exported, to be taken to the letter.
+    is_export: bool
+    ignored: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that were named for fields; a field that was not is fed by the column of its own name."""
+
+    named: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, pairs: Iterable[str]) -> "Columns":
+        """Read ``field=column`` pairs; a field is one of the export's columns, or ``attributes.NAME``."""
+        named: dict[str, str] = {}
+        for pair in pairs:
+            name, equals, column = pair.partition("=")
+            if not equals or not column:
+                raise FileUnreadable(f"{pair!r} is not of the form field=column")
+            if not _is_field(name):
+                raise FileUnreadable(f"there is no field {name!r}: {', '.join(files.COLUMNS)}, attributes.NAME")
+            if name in named:
+                raise FileUnreadable(f"the field {name!r} is mapped twice")
+            named[name] = column
+        return cls(named)
+
+    def lay_out(self, header: Sequence[str]) -> Layout:
+        """Find the columns in a CSV header; refuses one that lacks a column that is named or needed."""
+        sources = {name: name for name in header if _is_field(name)} | dict(self.named)
+        for name, column in sources.items():
+            if header.count(column) != 1:
+                there = "there is no column" if column not in header else "there is more than one column"
+                raise FileUnreadable(f"{there} {column!r} for {name}; the columns are: {', '.join(header)}")
+        missing = [name for name in REQUIRED if name not in sources]
+        if not {"category", "category_id"} & sources.keys():
+            missing.append("category")
+        if missing:
+            raise FileUnreadable(
+                f"no column feeds {', '.join(missing)}; the columns are: {', '.join(header)}."
+                " Is the delimiter right, or a column to be mapped?"
+            )
+        return Layout(
+            width=len(header),
+            places=[(name, header.index(sources[name])) for name in _whole_first(sources)],
+            is_export=not self.named and sorted(header) == sorted(files.COLUMNS),
+            ignored=tuple(name for name in header if name and name not in sources.values()),
+        )
+
+    def pick(self, members: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of an NDJSON line.
+
+        Members that feed no field are left out where columns were named; otherwise they stay, to be refused.
+        """
+        if not self.named:
+            return dict(members)
+        own = (name for name in files.COLUMNS if name not in self.named)
+        values = {name: members[name] for name in own if name in members}
+        for name in _whole_first(self.named):
+            if members.get(self.named[name]) is not None:
+                put_field(values, name, members[self.named[name]])
+        return values
+
+
+def put_field(values: dict[str, Any], name: str, value: Any) -> None:
+    """Put a field's value where a request body has it: ``attributes.NAME`` among the attributes."""
+    if not name.startswith(ATTRIBUTE):
+        values[name] = value
+        return
+    attributes = values.get("attributes", {})
+    if isinstance(attributes, dict):  # else the schema has something to say
+        values["attributes"] = {**attributes, name.removeprefix(ATTRIBUTE): value}
+
+
+def _is_field(name: str) -> bool:
+    if name.startswith(ATTRIBUTE):
+        return re.fullmatch(fields.Scalars.NAME, name.removeprefix(ATTRIBUTE)) is not None
+    return name in files.COLUMNS
+
+
+def _whole_first(names: Iterable[str]) -> list[str]:
+    # The attributes as a whole would take away those that were put one by one before.
+    return sorted(names, key=lambda name: name.startswith(ATTRIBUTE))

@@ -1,0 +1,201 @@
+"""Many products at once: upsert by sku, and a walk through all, in a handful of statements however many they are."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import orjson
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    RowMapping,
+    Table,
+    TableValuedAlias,
+    Text,
+    any_,
+    bindparam,
+    cast,
+    column,
+    func,
+    literal,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import JSONB
+
+from app.core import clock
+from app.extensions import db
+from app.features.categories.models import Category
+from app.features.products.models import Product, ProductStatus, search_text
+
+PRODUCTS = Product.metadata.tables["products"]
+
+#: What a client may write, and what a new product takes for the members that a row does not state.
+MEMBERS = (
+    "sku",
+    "name",
+    "description",
+    "price",
+    "currency",
+    "category_id",
+    "stock",
+    "status",
+    "tags",
+    "attributes",
+    "external_id",
+)
+DEFAULTS: Mapping[str, Any] = {
+    "description": "",
+    "stock": 0,
+    "status": ProductStatus.ACTIVE,
+    "tags": [],
+    "attributes": {},
+    "external_id": None,
+}
+
+_COLUMNS = [PRODUCTS.c[member] for member in MEMBERS]
+_IS_ALIVE = PRODUCTS.c.deleted_at.is_(None)
+_INSERTS: Mapping[str, Callable[[Table], postgresql.Insert | sqlite.Insert]] = {
+    "postgresql": postgresql.insert,
+    "sqlite": sqlite.insert,
+}
+
+
+class Effect(StrEnum):
+    """What an upsert did to a product."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True)
+class Upserted:
+    """One product after an upsert."""
+
+    product_id: int
+    effect: Effect
+
+
+def upsert_products(rows: Iterable[Mapping[str, Any]]) -> dict[str, Upserted]:
+    """Create the products whose sku no living product has and update the others; what became of each, by sku.
+
+    No two rows have the same sku. A row holds the members that it states: a product that exists keeps the others. Only
+    a product that really differs is written, so that its version counts changes. The caller has validated the values
+    and answers for the transaction, and a category that is not there violates its reference.
+    """
+    wanted = {row["sku"]: row for row in rows}
+    found: dict[str, RowMapping] = {}
+    created: dict[str, int] = {}
+    # Once, unless another transaction creates one of the products in between: the insert waits for it and leaves it
+    # alone, and the next look finds it.
+    while missing := wanted.keys() - found.keys() - created.keys():
+        found |= _lock_living(missing)
+        created |= insert_products([wanted[sku] for sku in sorted(missing - found.keys())])
+    changes = [change for sku, there in found.items() if (change := _change(there, wanted[sku]))]
+    _update_products(changes)
+    changed = {change["product_id"] for change in changes}
+    return {sku: Upserted(product_id, Effect.CREATED) for sku, product_id in created.items()} | {
+        sku: Upserted(there["id"], Effect.UPDATED if there["id"] in changed else Effect.UNCHANGED)
+        for sku, there in found.items()
+    }
+
+
+def insert_products(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Create products, but for those whose sku a living product has; the ids of the new ones, by sku.
+
+    Rows that are sorted by sku cannot deadlock with those of another transaction that are.
+    """
+    if not rows:
+        return {}
+    now = clock.now()
+    statement = (
+        _INSERTS[db.engine.dialect.name](PRODUCTS)
+        .on_conflict_do_nothing(index_elements=[PRODUCTS.c.sku], index_where=_IS_ALIVE)
+        .returning(PRODUCTS.c.sku, PRODUCTS.c.id)
+    )
+    births = [_birth(row, now) for row in rows]
+    if _is_postgresql():
+        table = _table_of(births)
+        created = db.session.execute(statement.from_select(list(births[0]), select(table)))
+    else:
+        created = db.session.execute(statement, births)
+    return {row.sku: row.id for row in created}
+
+
+def walk_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterator[Sequence[RowMapping]]:
+    """The living products that meet the conditions, each with the name of its ``category``, in batches by id.
+
+    Each batch is a statement of its own, so that memory stays flat and nobody waits for a slow reader.
+    """
+    last_id = 0
+    rows = (
+        select(PRODUCTS.c.id, *_COLUMNS, Category.name.label("category"))
+        .join(Category, Category.id == PRODUCTS.c.category_id)
+        .where(_IS_ALIVE, *conditions)
+        .order_by(PRODUCTS.c.id)
+        .limit(batch)
+    )
+    while found := db.session.execute(rows.where(PRODUCTS.c.id > last_id)).mappings().all():
+        yield found
+        last_id = found[-1]["id"]
+
+
+def _lock_living(skus: Iterable[str]) -> dict[str, RowMapping]:
+    # In the order of the sku, so that two transactions that want the same rows cannot wait for each other.
+    rows = (
+        select(PRODUCTS.c.id, *_COLUMNS)
+        .where(_sku_is_one_of(sorted(skus)), _IS_ALIVE)
+        .order_by(PRODUCTS.c.sku)
+        .with_for_update()
+    )
+    return {row["sku"]: row for row in db.session.execute(rows).mappings()}
+
+
+def _sku_is_one_of(skus: list[str]) -> ColumnElement[bool]:
+    return PRODUCTS.c.sku == any_(literal(skus, ARRAY(Text))) if _is_postgresql() else PRODUCTS.c.sku.in_(skus)
+
+
+def _birth(row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    members = {name: row[name] if name in row else DEFAULTS[name] for name in MEMBERS}
+    return {**members, "search_text": _search_text(members), "created_at": now, "updated_at": now, "version": 1}
+
+
+def _change(there: RowMapping, row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The parameters of the UPDATE that brings a product to what its row states; none when it says so already."""
+    # The column's own comparison: to Python, a 1 and a true among the attributes are the same.
+    if all(PRODUCTS.c[name].type.compare_values(there[name], value) for name, value in row.items()):
+        return None
+    members = {name: row.get(name, there[name]) for name in MEMBERS}
+    return {**members, "search_text": _search_text(members), "product_id": there["id"]}
+
+
+def _update_products(changes: list[dict[str, Any]]) -> None:
+    if not changes:
+        return
+    statement = update(PRODUCTS).values(version=PRODUCTS.c.version + 1, updated_at=clock.now())
+    if _is_postgresql():
+        table = _table_of(changes)
+        changed = {name: table.c[name] for name in changes[0] if name != "product_id"}
+        db.session.execute(statement.where(PRODUCTS.c.id == table.c.product_id).values(changed))
+    else:
+        db.session.execute(statement.where(PRODUCTS.c.id == bindparam("product_id")), changes)
+
+
+def _is_postgresql() -> bool:
+    return db.engine.dialect.name == "postgresql"
+
+
+def _table_of(rows: Sequence[Mapping[str, Any]]) -> TableValuedAlias:
+    # One parameter: with one for each value of a thousand rows, the driver takes longer to count them than PostgreSQL
+    # does to insert them. SQLite's driver does not look at them.
+    columns = [column(name, PRODUCTS.c.id.type if name == "product_id" else PRODUCTS.c[name].type) for name in rows[0]]
+    content = literal(orjson.dumps(rows, default=str).decode(), Text)
+    return func.jsonb_to_recordset(cast(content, JSONB)).table_valued(*columns).render_derived(with_types=True)
+
+
+def _search_text(members: Mapping[str, Any]) -> str:
+    return search_text(**{name: members[name] for name in ("name", "sku", "description", "tags")})

@@ -1,0 +1,108 @@
+"""How products are written to CSV and NDJSON files, so that an import of the file gives the same products back.
+
+A spreadsheet takes a cell that begins with one of = + - @, their full-width forms, TAB, CR or LF for a formula. An
+apostrophe before it makes it text (OWASP, CSV Injection). Where apostrophes stand before such a character already, one
+more is put; so taking one away always gives the cell back.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+import orjson
+from sqlalchemy import RowMapping
+
+
+class FileFormat(StrEnum):
+    """What a file of products is written in."""
+
+    CSV = "csv"
+    NDJSON = "ndjson"
+
+
+#: The columns of a CSV file and the members of an NDJSON line. The category's name finds it in another catalogue, and
+#: its id tells it from others of the same name in this one.
+COLUMNS = (
+    "sku",
+    "name",
+    "description",
+    "price",
+    "currency",
+    "category",
+    "category_id",
+    "stock",
+    "status",
+    "tags",
+    "attributes",
+    "external_id",
+)
+
+_FORMULA = "=+\\-@\uff1d\uff0b\uff0d\uff20\t\r\n"
+_is_formula = re.compile(f"'*[{_FORMULA}]").match
+_is_guarded = re.compile(f"'+[{_FORMULA}]").match
+
+
+def write_products(batches: Iterable[Sequence[RowMapping]], file_format: FileFormat) -> Iterator[str]:
+    """The text of a file of products, piece by piece."""
+    return _WRITERS[file_format](batches)
+
+
+def guard_formula(cell: str) -> str:
+    """The cell, made text where a spreadsheet would take it for a formula."""
+    return f"'{cell}" if _is_formula(cell) else cell
+
+
+def unguard_formula(cell: str) -> str:
+    """The cell as it was before `guard_formula`."""
+    return cell[1:] if cell.startswith("'") and _is_guarded(cell) else cell
+
+
+def join_tags(tags: Iterable[str]) -> str:
+    """The tags in one cell, with ``|`` between them; a ``|`` or backslash within a tag has a backslash before it."""
+    return "|".join(re.sub(r"([\\|])", r"\\\1", tag) for tag in tags)
+
+
+def split_tags(cell: str) -> list[str]:
+    """The tags of a cell; where nothing stands between two ``|`` there is none."""
+    return [re.sub(r"\\([\\|])", r"\1", tag) for tag in re.findall(r"(?:\\[\\|]|[^|])+", cell)]
+
+
+def _write_csv(batches: Iterable[Sequence[RowMapping]]) -> Iterator[str]:
+    yield _csv_text([COLUMNS])
+    for batch in batches:
+        yield _csv_text([guard_formula(cell) for cell in _cells(row)] for row in batch)
+
+
+def _csv_text(records: Iterable[Sequence[str]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(records)
+    return text.getvalue()
+
+
+def _cells(row: RowMapping) -> list[str]:
+    return [_cell(row[column]) if column != "tags" else join_tags(row["tags"]) for column in COLUMNS]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return _json_text(value) if isinstance(value, dict) else str(value)
+
+
+def _write_ndjson(batches: Iterable[Sequence[RowMapping]]) -> Iterator[str]:
+    for batch in batches:
+        lines = ({column: row[column] for column in COLUMNS} for row in batch)
+        yield "".join(f"{_json_text({**line, 'price': str(line['price'])})}\n" for line in lines)
+
+
+def _json_text(value: Mapping[str, Any]) -> str:
+    return orjson.dumps(value).decode()
+
+
+_WRITERS: dict[FileFormat, Callable[[Iterable[Sequence[RowMapping]]], Iterator[str]]] = {
+    FileFormat.CSV: _write_csv,
+    FileFormat.NDJSON: _write_ndjson,
+}

@@ -1,0 +1,1 @@
+"""Sample products: the demo catalogue of a shop for home and garden, and generated ones by the million."""

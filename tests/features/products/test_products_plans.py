@@ -1,0 +1,158 @@
+"""How the databases find what a list shows: by an index, and in the order of one (decision 6)."""
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import event, insert, text
+
+from app.core import clock
+from app.core.database import unit_of_work
+from app.extensions import db
+from app.features.products.models import Product
+from app.features.products.service import LISTING
+from tests.conftest import Caller, body_of
+
+Plan = Callable[[Caller, str], str]
+QUERIES = [f"sort_by={sort}&order={order}" for sort in LISTING.sorts for order in ("asc", "desc")]
+
+
+@pytest.fixture
+def plan(app: Flask, backend: str) -> Iterator[Plan]:
+    """The plan of the statement that fetches the rows of a list."""
+    with app.app_context():
+        engine = db.engine
+    executed: list[tuple[str, Any]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        executed.append((statement, parameters))
+
+    def plan(caller: Caller, path: str) -> str:
+        executed.clear()
+        answer = caller.get(path)
+        assert answer.status_code == 200, answer.get_data(as_text=True)
+        statement, parameters = executed[-1]
+        with engine.begin() as connection:
+            if backend == "sqlite":
+                lines = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+                return "\n".join(line[3] for line in lines)
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+            return "\n".join(connection.exec_driver_sql(f"EXPLAIN (COSTS OFF) {statement}", parameters).scalars())
+
+    event.listen(engine, "before_cursor_execute", note)
+    yield plan
+    event.remove(engine, "before_cursor_execute", note)
+
+
+@pytest.fixture
+def shelf(app: Flask, make_category: Callable[..., dict[str, Any]]) -> int:
+    """A category of a thousand products, in numbers as the planner of PostgreSQL would know them."""
+    category_id: int = make_category()["id"]
+    now = clock.now()
+    rows: list[dict[str, Any]] = [
+        {
+            "sku": f"S-{number}",
+            "name": f"Name {number * 7919 % 1000}",
+            "price": Decimal(number % 500 + 1),
+            "currency": "USD",
+            "category_id": category_id,
+            "stock": number % 50,
+            "status": "draft" if number % 50 == 0 else "active",
+            "tags": [],
+            "search_text": "",
+            "created_at": now + timedelta(seconds=number),
+            "updated_at": now + timedelta(seconds=number),
+            "version": 1,
+        }
+        for number in range(1000)
+    ]
+    with app.app_context(), unit_of_work():
+        db.session.execute(insert(Product), rows)
+        if db.engine.dialect.name == "postgresql":
+            db.session.execute(text("ANALYZE products"))
+    return category_id
+
+
+def walk_from(caller: Caller, query: str) -> str:
+    """The path of the second page of a walk."""
+    link: str = body_of(caller.get(f"/products?cursor=&per_page=5&{query}"))["links"]["next"]
+    return link.removeprefix("/api/v1")
+
+
+@pytest.mark.parametrize("narrowed", ["", "category_id={shelf}&"], ids=["all", "category"])
+@pytest.mark.parametrize("cast", ["alice", "bob"])
+class TestEverySort:
+    """In the catalogue and in a category, for those who see drafts and those who do not."""
+
+    @pytest.fixture
+    def caller(self, request: pytest.FixtureRequest, cast: str) -> Caller:
+        """One of the cast."""
+        caller: Caller = request.getfixturevalue(cast)
+        return caller
+
+    def test_reads_the_first_page_in_the_order_of_an_index(
+        self, caller: Caller, plan: Plan, shelf: int, narrowed: str
+    ) -> None:
+        plans = {query: plan(caller, f"/products?cursor=&{narrowed.format(shelf=shelf)}{query}") for query in QUERIES}
+
+        assert {query: steps for query, steps in plans.items() if sorts(steps)} == {}
+
+    def test_reads_the_next_page_in_the_order_of_an_index(
+        self, caller: Caller, plan: Plan, shelf: int, narrowed: str
+    ) -> None:
+        queries = [f"{narrowed.format(shelf=shelf)}{query}" for query in QUERIES]
+        plans = {query: plan(caller, walk_from(caller, query)) for query in queries}
+
+        assert {query: steps for query, steps in plans.items() if sorts(steps)} == {}
+
+    def test_seeks_the_next_page_instead_of_reading_up_to_it(
+        self, caller: Caller, plan: Plan, shelf: int, narrowed: str, backend: str
+    ) -> None:
+        queries = [f"{narrowed.format(shelf=shelf)}{query}" for query in QUERIES]
+        seeks = "SEARCH products USING INDEX" if backend == "sqlite" else "Index Cond: "
+
+        plans = {query: plan(caller, walk_from(caller, query)) for query in queries}
+
+        bounds = {"sqlite": (">", "<"), "postgresql": (" > ", " < ", " >= ", " <= ")}[backend]
+        assert {
+            query: steps
+            for query, steps in plans.items()
+            if not any(seeks in line and any(bound in line for bound in bounds) for line in steps.splitlines())
+        } == {}
+
+
+def sorts(steps: str) -> bool:
+    """Whether the rows must be sorted. The sku alone decides an order: PostgreSQL sorts incrementally, row by row."""
+    return "USE TEMP B-TREE" in steps or re.search(r"^\W*Sort$", steps, re.MULTILINE) is not None
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+class TestEveryFilter:
+    """SQLite keeps no statistics here, so that its plans do not depend on what is stored."""
+
+    #: A value of these is rare: it is found by its own index and then sorted.
+    RARE = ("currency=USD", "status=draft", "sku=A-1")
+    COMMON = ("status=active", "in_stock=true", "in_stock=false", "min_price=5", "max_price=5", "tag=oak", "search=oak")
+
+    @pytest.mark.parametrize("narrowed", [*COMMON, *RARE])
+    @pytest.mark.parametrize("category", ["", "category_id=1&"])
+    def test_reads_an_index(self, alice: Caller, plan: Plan, narrowed: str, category: str) -> None:
+        plans = {query: plan(alice, f"/products?cursor=&{category}{narrowed}&{query}") for query in QUERIES}
+
+        assert {query: steps for query, steps in plans.items() if "products USING INDEX" not in steps} == {}
+
+    @pytest.mark.parametrize("narrowed", COMMON)
+    def test_reads_in_the_order_of_an_index(self, bob: Caller, plan: Plan, narrowed: str) -> None:
+        plans = {query: plan(bob, f"/products?cursor=&{narrowed}&{query}") for query in QUERIES}
+
+        assert {query: steps for query, steps in plans.items() if sorts(steps)} == {}
+
+    @pytest.mark.parametrize("narrowed", RARE)
+    def test_finds_what_is_rare_by_its_own_index(self, alice: Caller, plan: Plan, narrowed: str) -> None:
+        steps = plan(alice, f"/products?cursor=&{narrowed}&sort_by=name")
+
+        assert f"({narrowed.partition('=')[0]}=?" in steps

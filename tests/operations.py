@@ -1,0 +1,262 @@
+"""The operations of the API as its OpenAPI document tells them, and a scene on which each one's example succeeds."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import jsonschema_rs
+from flask import Flask
+from sqlalchemy import select
+from werkzeug.test import TestResponse
+
+from app.core import clock
+from app.core.database import unit_of_work
+from app.extensions import db
+from app.features.auth.models import UserSession
+from app.features.users.models import User
+from app.security.permissions import Role
+from app.security.tokens import issue_access_token
+from app.web.openapi import describe
+from tests.conftest import PASSWORD, empty
+
+METHODS = ("get", "head", "post", "put", "patch", "delete", "options", "trace")
+Table = list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method of one path, as the document describes it."""
+
+    method: str
+    path: str
+    described: Mapping[str, Any]
+    document: Mapping[str, Any] = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+    @property
+    def name(self) -> str:
+        """The operationId."""
+        return str(self.described["operationId"])
+
+    @property
+    def statuses(self) -> set[int]:
+        """Every documented status."""
+        return {int(status) for status in self.described["responses"]}
+
+    @property
+    def success(self) -> int:
+        """The one status of success."""
+        return min(self.statuses)
+
+    @property
+    def credentials(self) -> str | None:
+        """The security scheme that is asked for."""
+        return next((name for scheme in self.described["security"] for name in scheme), None)
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether it only reads."""
+        return self.method == "GET"
+
+    @property
+    def media_types(self) -> list[str]:
+        """What a body may be sent as; nothing where none is taken."""
+        return list(self.described.get("requestBody", {}).get("content", {}))
+
+    @property
+    def body_schema(self) -> Mapping[str, Any]:
+        """The schema of the body."""
+        schema: Mapping[str, Any] = self.described["requestBody"]["content"][self.media_types[0]]["schema"]
+        return resolve(self.document, schema)
+
+    @property
+    def example(self) -> dict[str, Any]:
+        """The body's own example."""
+        return dict(self.described["requestBody"]["content"][self.media_types[0]]["example"])
+
+    @cached_property
+    def accepts(self) -> jsonschema_rs.Draft202012Validator:
+        """Tells whether a body fits its schema."""
+        return jsonschema_rs.Draft202012Validator(
+            {**self.body_schema, "components": self.document["components"]}, validate_formats=False
+        )
+
+    def parameters(self, place: str) -> dict[str, Mapping[str, Any]]:
+        """The parameters in the path, query or header, by name."""
+        described = [resolve(self.document, parameter) for parameter in self.described.get("parameters", [])]
+        return {str(parameter["name"]): parameter for parameter in described if parameter["in"] == place}
+
+
+def resolve(document: Mapping[str, Any], described: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a reference into the document refers to."""
+    while "$ref" in described:
+        found: Any = document
+        for name in described["$ref"].removeprefix("#/").split("/"):
+            found = found[name]
+        described = found
+    return described
+
+
+def operations_in(document: Mapping[str, Any]) -> list[Operation]:
+    """Every operation."""
+    return [
+        Operation(method.upper(), path, item[method], document)
+        for path, item in document["paths"].items()
+        for method in METHODS
+        if method in item
+    ]
+
+
+class Scene:
+    """An administrator with credentials, and rows for every path: what an operation's own example needs to succeed.
+
+    A new collection takes its place by itself: its rows are made by posting the required members of its own example.
+    """
+
+    def __init__(self, app: Flask, password_hash: str) -> None:
+        self.app = app
+        self.operations = operations_in(describe(app))
+        self._password_hash = password_hash
+        self._tokens: dict[str, str] = {}
+        self._ids: dict[str, int] = {}
+        self._references: dict[str, int] = {}
+        self._state: dict[str, Table] = {}
+
+    def reset(self) -> None:
+        """Begin anew with the next request."""
+        self._tokens, self._ids, self._references, self._state = {}, {}, {}, {}
+
+    def send(
+        self,
+        operation: Operation,
+        *,
+        path: str | None = None,
+        query: str = "",
+        headers: Mapping[str, str | None] | None = None,
+        body: bytes | dict[str, Any] | None = None,
+        environ: Mapping[str, Any] | None = None,
+    ) -> TestResponse:
+        """Send the operation's own example, with what is given instead of its own. A header that is None stays out."""
+        self._set_up()
+        content: dict[str, Any] = {"data": body} if isinstance(body, bytes) else {}
+        if body is None and operation.media_types:
+            body = self.example(operation)
+        if isinstance(body, dict):
+            content["data"] = self.app.json.dumps(body).encode()
+        all_headers = {**self.headers(operation), **(headers or {})}
+        # A client that keeps cookies looks into the Host first, and gives up on what is none.
+        return self.app.test_client(use_cookies=False).open(
+            "/",
+            method=operation.method,
+            headers={name: value for name, value in all_headers.items() if value is not None},
+            # As a server would hand them over, so that nothing on our side tidies up what is hostile.
+            environ_overrides={
+                "PATH_INFO": self.path(operation) if path is None else path,
+                "QUERY_STRING": query,
+                **(environ or {}),
+            },
+            **content,
+        )
+
+    def path(self, operation: Operation) -> str:
+        """The operation's path, with the ids of rows that are there."""
+        self._set_up()
+        return operation.path.format_map(self._ids)
+
+    def headers(self, operation: Operation) -> dict[str, str]:
+        """What the operation needs: credentials, the body's type, a precondition."""
+        headers = {}
+        if operation.credentials:
+            headers["Authorization"] = f"Bearer {self.token(operation.credentials)}"
+        if operation.media_types:
+            headers["Content-Type"] = operation.media_types[0]
+        if "If-Match" in operation.parameters("header"):
+            headers["If-Match"] = "*"
+        return headers
+
+    def token(self, scheme: str) -> str:
+        """A token of a security scheme."""
+        self._set_up()
+        if scheme not in self._tokens:
+            answer = self.app.test_client().post(
+                "/api/v1/auth/login", json={"email": "alice@example.com", "password": PASSWORD}
+            )
+            assert answer.json is not None
+            self._tokens[scheme] = answer.json["refresh_token"]
+            self._state = self.read_state()
+        return self._tokens[scheme]
+
+    def example(self, operation: Operation) -> dict[str, Any]:
+        """The operation's own example, with the ids of rows that are there."""
+        example = operation.example
+        return example | {name: self._references[name] for name in example if name in self._references}
+
+    def changes(self) -> list[str]:
+        """The tables that differ from what they were at the last look."""
+        before, self._state = self._state, self.read_state()
+        return [name for name, rows in self._state.items() if before.get(name) != rows]
+
+    def read_state(self) -> dict[str, Table]:
+        """Every row of every table."""
+        with self.app.app_context(), unit_of_work(reading=True):
+            return {
+                table.name: sorted((tuple(row) for row in db.session.execute(select(table))), key=repr)
+                for table in db.metadata.sorted_tables
+            }
+
+    def _set_up(self) -> None:
+        if self._tokens:
+            return
+        empty(self.app)
+        self._tokens["bearer"] = self._make_administrator()
+        for operation in self.operations:
+            for name in operation.parameters("path"):
+                self._make_rows(name, operation.path.partition(f"/{{{name}}}")[0])
+        self._state = self.read_state()
+
+    def _make_administrator(self) -> str:
+        # The credentials are those of the login's example.
+        with self.app.app_context(), unit_of_work():
+            user = User(email="alice@example.com", username="root", password_hash=self._password_hash, role=Role.ADMIN)
+            db.session.add(user)
+            db.session.flush()
+            session = UserSession(user_id=user.id, device="tests", address="127.0.0.1", expires_at=clock.now())
+            db.session.add(session)
+            db.session.flush()
+            return issue_access_token(user_id=user.id, session_id=session.id, role=Role.ADMIN)
+
+    def _make_rows(self, name: str, collection: str) -> None:
+        """Three rows of a collection: the first for bodies to refer to; the last, which nothing refers to, for paths."""
+        if name in self._ids:
+            return
+        create = next((one for one in self.operations if str(one) == f"POST {collection}"), None)
+        assert create, f"say here how a row for {{{name}}} below {collection} is made"
+        needed = create.body_schema["required"]
+        for other in self.operations:
+            for parent in other.parameters("path"):
+                if parent in needed:
+                    self._make_rows(parent, other.path.partition(f"/{{{parent}}}")[0])
+        example = {member: value for member, value in self.example(create).items() if member in needed}
+        for number in range(3):
+            # A name of its own, lest what is made from it be taken when the whole example is sent.
+            own = {"name": f"Row {number}"} if "name" in example else {}
+            answer = self.send(create, body=example | own)
+            assert answer.json is not None
+            assert answer.status_code == 201, answer.json
+            self._ids[name] = answer.json["id"]
+            self._references.setdefault(name, answer.json["id"])
+
+
+def values_in(described: Any, key: str) -> Iterator[Any]:
+    """Every value under ``key``, however deep."""
+    if isinstance(described, dict):
+        for name, value in described.items():
+            if name == key:
+                yield value
+            yield from values_in(value, key)
+    elif isinstance(described, list):
+        for value in described:
+            yield from values_in(value, key)

@@ -1,0 +1,961 @@
+"""Whatever arrives is answered as documented, and what is refused changes nothing: every operation, every input.
+
+The operations come from the OpenAPI document, so that a new route is covered by itself. What the document's schemas
+allow may be accepted; what they do not allow must be refused, at the right place.
+"""
+
+import base64
+import gzip
+import io
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jsonschema_rs
+import jwt
+import pytest
+from flask import Flask
+from werkzeug.test import TestResponse
+
+from app.core.errors import Refusal
+from tests.operations import Operation, Scene
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+PROBLEM = {"type", "title", "status", "detail", "instance", "code", "request_id"}
+HOSTILE = "evil.example"
+DEEP = 100_000
+
+
+@pytest.fixture
+def scene(app: Flask, password_hash: str) -> Scene:
+    return Scene(app, password_hash)
+
+
+class Report:
+    """What was wrong with the answers so far: a test goes through all its inputs before it fails."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.complaints: list[str] = []
+        self.sent = 0
+
+    def check(
+        self,
+        operation: Operation,
+        given: str,
+        answer: TestResponse,
+        *,
+        statuses: set[int] | None = None,
+        place: str | None = None,
+        routed: bool = True,
+    ) -> None:
+        """Look at one answer. ``statuses`` are those that it may have; ``place`` is where a 422 must see the fault."""
+        self.sent += 1
+        wrong = list(_faults_in(operation, answer, statuses=statuses, place=place, routed=routed))
+        if answer.status_code < 400:
+            # Whatever was accepted may have taken away what the next request needs.
+            if not operation.is_safe:
+                self.scene.reset()
+        elif _code(answer) not in _committing() and (changed := self.scene.changes()):
+            wrong.append(f"changed {', '.join(changed)}")
+        self.complaints += [f"{operation}, {given}: {answer.status_code} {fault}" for fault in wrong]
+
+    def conclude(self) -> None:
+        """Fail with everything that was wrong."""
+        assert self.sent, "nothing was sent"
+        assert not self.complaints, "\n".join([f"{len(self.complaints)} of {self.sent}", *self.complaints[:60]])
+
+
+@pytest.fixture
+def report(scene: Scene) -> Iterator[Report]:
+    report = Report(scene)
+    yield report
+    report.conclude()
+
+
+def _faults_in(
+    operation: Operation, answer: TestResponse, *, statuses: set[int] | None, place: str | None, routed: bool
+) -> Iterator[str]:
+    if answer.status_code >= 500:
+        yield "is a server error"
+    if statuses is not None and answer.status_code not in statuses:
+        yield f"is not one of {sorted(statuses)}: {answer.get_data(as_text=True)[:300]}"
+    if routed and answer.status_code not in operation.statuses:
+        yield "is not documented"
+    if not REQUEST_ID.fullmatch(answer.headers.get("X-Request-ID", "")):
+        yield "has no request id"
+    if HOSTILE in f"{answer.headers}{answer.get_data(as_text=True)}":
+        yield "echoes what it was told"
+    if answer.status_code >= 400 and answer.request.method != "HEAD":
+        yield from _faults_in_problem(answer, place)
+
+
+def _faults_in_problem(answer: TestResponse, place: str | None) -> Iterator[str]:
+    if answer.content_type != "application/problem+json":
+        yield f"is {answer.content_type}"
+        return
+    problem = json.loads(answer.data)
+    if missing := PROBLEM - problem.keys():
+        yield f"lacks {missing}"
+        return
+    if problem["status"] != answer.status_code or problem["request_id"] != answer.headers["X-Request-ID"]:
+        yield "contradicts its header"
+    if not re.fullmatch(r"[a-z_]+", problem["code"]) or not problem["title"] or not problem["detail"]:
+        yield f"says nothing: {problem}"
+    if not problem["instance"].startswith("/") or not problem["instance"].isascii():
+        yield f"is about {problem['instance']}"
+    headers = {401: "WWW-Authenticate", 405: "Allow", 429: "Retry-After", 503: "Retry-After"}
+    if (header := headers.get(answer.status_code)) and not answer.headers.get(header):
+        yield f"lacks {header}"
+    if answer.status_code == 422:
+        faults = problem.get("errors", [])
+        places = [fault.get("pointer", fault.get("parameter", fault.get("header"))) for fault in faults]
+        if not faults or None in places or not all(fault["detail"] and fault["code"] for fault in faults):
+            yield f"does not say where: {faults}"
+        elif place is not None and not any(found == place or found.startswith(f"{place}/") for found in places):
+            yield f"sees the fault at {places} and not at {place}"
+
+
+def _code(answer: TestResponse) -> str:
+    return str((answer.get_json(force=True, silent=True) or {}).get("code"))
+
+
+def _committing() -> set[str]:
+    """The codes of refusals that leave a trace on purpose."""
+    found, waiting = set(), [Refusal]
+    while waiting:
+        refusal = waiting.pop()
+        waiting += refusal.__subclasses__()
+        if refusal.commits:
+            found.add(refusal.code())
+    return found
+
+
+def pointer_to(name: str) -> str:
+    return f"/{name.replace('~', '~0').replace('/', '~1')}"
+
+
+class TestOwnExample:
+    def test_succeeds(self, scene: Scene) -> None:
+        """Or else what follows would be refused for another reason than the one that it is about."""
+        answers = {}
+        for operation in scene.operations:
+            answer = scene.send(operation)
+            answers[str(operation)] = (answer.status_code, operation.success, answer.get_data(as_text=True))
+            scene.reset()
+
+        assert {name: text for name, (status, success, text) in answers.items() if status != success} == {}
+
+
+UNREADABLE: dict[str, bytes] = {
+    "nothing": b"",
+    "a blank": b" ",
+    "an open object": b'{"name":',
+    "two texts": b"{}{}",
+    "text after": b"{} x",
+    "a trailing comma": b'{"name": "a",}',
+    "single quotes": b"{'name': 'a'}",
+    "a comment": b"{} // more",
+    "a plus sign": b'{"stock": +1}',
+    "a leading zero": b'{"stock": 01}',
+    "a hexadecimal number": b'{"stock": 0x10}',
+    "a lone minus": b'{"stock": -}',
+    "a bare word": b"undefined",
+    "NaN": b'{"stock": NaN}',
+    "Infinity": b'{"stock": Infinity}',
+    "minus Infinity": b'{"stock": -Infinity}',
+    "1e400": b'{"stock": 1e400}',
+    "an integer past 63 bits": b'{"stock": 9223372036854775808}',
+    "an integer past 64 bits": b'{"stock": 18446744073709551616}',
+    "an integer below 64 bits": b'{"stock": -18446744073709551617}',
+    "an integer of 100,000 digits": b'{"stock": ' + b"1" * 100_000 + b"}",
+    "a fraction past everything": b'{"stock": ' + b"1" * 100_000 + b".5}",
+    "100,000 open brackets": b"[" * DEEP,
+    "100,000 brackets": b"[" * DEEP + b"]" * DEEP,
+    "100,000 open objects": b'{"a":' * DEEP,
+    "100,000 objects": b'{"a":' * DEEP + b"1" + b"}" * DEEP,
+    "100,000 objects in a member": b'{"name":' + b'{"a":' * DEEP + b"1" + b"}" * DEEP + b"}",
+    "a key twice": b'{"name": "a", "name": "b"}',
+    "a key twice, once escaped": rb'{"name": "a", "n\u0061me": "b"}',
+    "a key twice, deep": b'{"attributes": {"a": {"b": 1, "b": 1}}}',
+    "a byte order mark": b"\xef\xbb\xbf{}",
+    "UTF-16": '{"name": "a"}'.encode("utf-16"),
+    "UTF-16 without a mark": '{"name": "a"}'.encode("utf-16-le"),
+    "UTF-32": '{"name": "a"}'.encode("utf-32"),
+    "Latin-1": b'{"name": "caf\xe9"}',
+    "a cut-off character": b'{"name": "caf\xc3"}',
+    "an overlong NUL": b'{"name": "\xc0\x80"}',
+    "a surrogate in UTF-8": b'{"name": "\xed\xa0\x80"}',
+    "a lone surrogate": rb'{"name": "\ud800"}',
+    "surrogates in the wrong order": rb'{"name": "\udc00\ud800"}',
+    "a lone surrogate as a key": rb'{"\udfff": 1}',
+    "a raw NUL": b'{"name": "a\x00b"}',
+    "a raw line feed": b'{"name": "a\nb"}',
+    "random bytes": bytes(range(256)),
+    "a form": b"name=a&price=1",
+}
+NOT_AN_OBJECT: dict[str, bytes] = {
+    "null": b"null",
+    "an array": b"[]",
+    "an array of an object": b"[{}]",
+    "an empty string": b'""',
+    "a string": b'"name"',
+    "a number": b"1",
+    "a fraction": b"1.5",
+    "true": b"true",
+    "900 brackets": b"[" * 900 + b"]" * 900,
+}
+MEDIA_TYPES = [
+    *(None, "", "text/plain", "text/json", "application/xml", "application/x-www-form-urlencoded"),
+    *("multipart/form-data", "multipart/form-data; boundary=x", "application/octet-stream", "application/jsonx"),
+    *("application/vnd.api+json", "application/problem+json", "application", "/", "*/*", "application/*", "json"),
+    *("application/json, text/plain", "text/plain; application/json", "application /json", "application/json\t/x"),
+    *("application/json; charset=utf-16", "application/json; charset=latin-1"),
+    *("application/json; charset=no-such", "application/json; charset=utf-8; charset=utf-16", "x" * 10_000),
+]
+CODINGS = ["gzip", "deflate", "br", "zstd", "identity, gzip", "GZIP", "x", "," * 1000]
+
+
+class TestBodies:
+    def test_that_are_not_json_are_refused(self, scene: Scene, report: Report) -> None:
+        for operation in with_body(scene):
+            for given, body in UNREADABLE.items():
+                report.check(operation, given, scene.send(operation, body=body), statuses={400})
+
+    def test_that_are_not_objects_are_refused(self, scene: Scene, report: Report) -> None:
+        for operation in with_body(scene):
+            for given, body in NOT_AN_OBJECT.items():
+                report.check(operation, given, scene.send(operation, body=body), statuses={422}, place="")
+
+    def test_of_another_media_type_are_refused(self, scene: Scene, report: Report) -> None:
+        for operation in with_body(scene):
+            others = {"application/json", "application/merge-patch+json"} - set(operation.media_types)
+            for media_type in [*MEDIA_TYPES, *others]:
+                answer = scene.send(operation, headers={"Content-Type": media_type})
+                report.check(operation, f"Content-Type: {media_type}"[:80], answer, statuses={415})
+
+    def test_that_are_compressed_are_refused(self, scene: Scene, report: Report) -> None:
+        bomb = gzip.compress(b" " * 10_000_000 + b"{}")
+        for operation in with_body(scene):
+            for coding in CODINGS:
+                answer = scene.send(operation, body=bomb, headers={"Content-Encoding": coding})
+                report.check(operation, f"Content-Encoding: {coding}"[:80], answer, statuses={415})
+
+    def test_over_the_limit_are_refused(self, scene: Scene, report: Report) -> None:
+        limit = scene.app.config["MAX_BODY_BYTES"]
+        for operation in with_body(scene):
+            whole = scene.app.json.dumps(scene.example(operation)).encode()
+            large = whole + b" " * (limit + 1 - len(whole))
+            chunked = {"wsgi.input": io.BytesIO(large), "wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
+            announced = {"CONTENT_LENGTH": str(limit + 1)}
+            endless = {"CONTENT_LENGTH": str(10**30)}
+
+            report.check(operation, "large", scene.send(operation, body=large), statuses={413})
+            report.check(operation, "chunked", scene.send(operation, body=b"", environ=chunked), statuses={413})
+            report.check(operation, "announced", scene.send(operation, environ=announced), statuses={413})
+            report.check(operation, "endless", scene.send(operation, environ=endless), statuses={413})
+
+    def test_at_the_limit_are_read(self, scene: Scene, report: Report) -> None:
+        limit = scene.app.config["MAX_BODY_BYTES"]
+        for operation in with_body(scene):
+            for chunked in (False, True):
+                scene.path(operation)
+                whole = scene.app.json.dumps(scene.example(operation)).encode()
+                body = whole + b" " * (limit - len(whole))
+                stream = {"wsgi.input": io.BytesIO(body), "wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
+                answer = scene.send(operation, body=body, environ=stream if chunked else {})
+                report.check(operation, f"chunked: {chunked}", answer, statuses={operation.success})
+
+    def test_that_break_off_are_refused(self, scene: Scene, report: Report) -> None:
+        class Broken(io.RawIOBase):
+            def read(self, _size: int = -1) -> bytes:
+                raise OSError("invalid chunk header")
+
+        for operation in with_body(scene):
+            length = len(scene.app.json.dumps(scene.example(operation)))
+            chunks = {"wsgi.input": Broken(), "wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
+            for given, environ in {
+                "shorter than announced": {"CONTENT_LENGTH": str(length + 10)},
+                "longer than announced": {"CONTENT_LENGTH": str(length - 1)},
+                "a length that is no number": {"CONTENT_LENGTH": "ten"},
+                "a negative length": {"CONTENT_LENGTH": "-1"},
+                "broken chunks": chunks,
+            }.items():
+                report.check(operation, given, scene.send(operation, environ=environ), statuses={400})
+
+    def test_where_none_is_taken_change_nothing(self, scene: Scene, report: Report) -> None:
+        for operation in scene.operations:
+            if not operation.media_types:
+                for given, body in {"an object": b'{"id": 1}', "no JSON": b"\xff" * 1000}.items():
+                    answer = scene.send(operation, body=body, headers={"Content-Type": "application/json"})
+                    report.check(operation, given, answer, statuses={operation.success})
+
+    def test_of_a_hundred_thousand_members_get_a_short_answer(self, scene: Scene, report: Report) -> None:
+        members = {f"member_{number}": number for number in range(40_000)}
+        for operation in with_body(scene):
+            started = time.monotonic()
+            answer = scene.send(operation, body=scene.example(operation) | members)
+            report.check(operation, "40,000 unknown members", answer, statuses={422})
+            assert len(answer.data) < 50_000, operation
+            assert time.monotonic() - started < 5, operation
+
+
+class Raw(str):
+    """JSON text to stand as it is."""
+
+    __slots__ = ()
+
+
+def with_body(scene: Scene) -> list[Operation]:
+    found = [operation for operation in scene.operations if operation.media_types]
+    scene.path(found[0])  # sets the scene, so that examples name rows that are there
+    return found
+
+
+#: One of these at a time takes the place of a member. Where the schema allows it, it may be accepted.
+VALUES: dict[str, Any] = {
+    "null": None,
+    "true": True,
+    "false": False,
+    "zero": 0,
+    "minus zero": Raw("-0"),
+    "minus one": -1,
+    "one and a half": 1.5,
+    "19.99": 19.99,
+    "a tiny fraction": Raw("1e-400"),
+    "an exponent": Raw("1E3"),
+    "the largest integer": 2**63 - 1,
+    "the smallest integer": -(2**63),
+    "an integer past 63 bits": 2**63,
+    "an integer past 64 bits": 2**64,
+    "an integer of 400 digits": 10**400,
+    "1e400": Raw("1e400"),
+    "NaN": Raw("NaN"),
+    "Infinity": Raw("Infinity"),
+    "an empty string": "",
+    "a blank": " ",
+    "blanks of Unicode": "\u00a0\u2003\u3000",
+    "'1'": "1",
+    "'1_000'": "1_000",
+    "'1.5'": "1.5",
+    "a full-width digit": "１",
+    "an Arabic digit": "١",
+    "a third decimal": "1.001",
+    "an exponent in a string": "1e3",
+    "a negative amount": "-1.00",
+    "a plus sign": "+1",
+    "a blank before": " 1.00",
+    "a line feed after": "1.00\n",
+    "a decimal comma": "1,50",
+    "too large an amount": "10000000000.00",
+    "'NaN'": "NaN",
+    "'Infinity'": "Infinity",
+    "'true'": "true",
+    "'null'": "null",
+    "a NUL": "a\x00b",
+    "a NUL alone": "\x00",
+    "a control character": "a\x1bb",
+    "a delete character": "a\x7fb",
+    "a line feed": "a\nb",
+    "a lone surrogate": "a\ud800b",
+    "a non-character": "a\uffffb",
+    "right-to-left": "\u202egnp.exe",
+    "zalgo": "a" + "\u0301" * 100,
+    "a ligature that folds to eighteen letters": "\ufdfa" * 200,
+    "an astral character": "\U0001f4a9",
+    "100,000 letters": "x" * 100_000,
+    "100,000 blanks": " " * 100_000,
+    "100,000 digits": "9" * 100_000,
+    "SQL": "'; DROP TABLE products; --",
+    "HTML": "<script>alert(1)</script>",
+    "a template": "{{7*7}}${7*7}%s%n{0.__class__}",
+    "a path": "../../../../etc/passwd",
+    "a header": "x\r\nSet-Cookie: a=b",
+    "an address": "someone@localhost",
+    "an address of Unicode": "j\u00fcrgen@ex\u00e4mple.com",
+    "an address with a display name": "Alice <alice@example.com>",
+    "an address twice": "a@example.com,b@example.com",
+    "an empty array": [],
+    "an array of null": [None],
+    "an array of numbers": [1],
+    "an array of arrays": [[]],
+    "an array of a NUL": ["\x00"],
+    "the same item twice": ["a", "a"],
+    "10,000 items": [f"tag {number}" for number in range(10_000)],
+    "an empty object": {},
+    "an object": {"a": 1},
+    "an object of objects": {"a": {}},
+    "an object of arrays": {"a": []},
+    "an object of null": {"a": None},
+    "an object of a NUL": {"a": "\x00"},
+    "an object of a huge number": {"a": Raw("1e300")},
+    "an object with a NUL for a name": {"\x00": 1},
+    "an object with an empty name": {"": 1},
+    "an object with __proto__": {"__proto__": {"is_admin": True}},
+    "an object of 10,000 members": {f"a{number}": 1 for number in range(10_000)},
+    "an object 500 deep": Raw('{"a":' * 500 + "1" + "}" * 500),
+}
+#: Names that no schema has, or that are not the client's to set.
+FORBIDDEN = [
+    *("id", "created_at", "updated_at", "version", "deleted_at", "search_text", "password_hash", "user_id"),
+    *("is_admin", "is_superuser", "permissions", "__proto__", "constructor", "", " ", "a/b", "a~b", "a.b", "a[b]"),
+    *("NAME", "name ", "\x00", "\u202e", "x" * 10_000, "$ref", "_sa_instance_state", "self", "data"),
+]
+
+
+class TestMembers:
+    @pytest.mark.parametrize("media_type", ["application/json", "application/merge-patch+json"])
+    def test_are_what_their_schema_says(self, scene: Scene, report: Report, media_type: str) -> None:
+        for operation in with_body(scene):
+            if media_type not in operation.media_types:
+                continue
+            for name in operation.body_schema["properties"]:
+                for given, value in VALUES.items():
+                    body = _json({**scene.example(operation), name: value})
+                    answer = scene.send(operation, body=body, headers={"Content-Type": media_type})
+                    allowed = _fits(operation, body)
+                    report.check(
+                        operation,
+                        f"{name} is {given}",
+                        answer,
+                        statuses=None if allowed else {400, 422},
+                        place=None if allowed else pointer_to(name),
+                    )
+
+    def test_that_are_required_must_be_there(self, scene: Scene, report: Report) -> None:
+        for operation in with_body(scene):
+            for name in operation.body_schema.get("required", []):
+                body = {member: value for member, value in scene.example(operation).items() if member != name}
+                answer = scene.send(operation, body=body)
+                report.check(operation, f"{name} is missing", answer, statuses={422}, place=pointer_to(name))
+
+    def test_that_are_unknown_are_refused(self, scene: Scene, report: Report) -> None:
+        for operation in with_body(scene):
+            for name in FORBIDDEN:
+                if name not in operation.body_schema["properties"]:
+                    answer = scene.send(operation, body=scene.example(operation) | {name: 1})
+                    report.check(operation, f"{name[:40]!r}", answer, statuses={422}, place=pointer_to(name))
+
+
+def _json(members: Mapping[str, Any]) -> bytes:
+    """JSON as lenient writers write it, with raw parts as they are."""
+    raw: list[str] = []
+
+    def hide(value: Any) -> Any:
+        if isinstance(value, Raw):
+            raw.append(str(value))
+            return f"raw {len(raw) - 1}"
+        if isinstance(value, dict):
+            return {name: hide(member) for name, member in value.items()}
+        return value
+
+    text = json.dumps(hide(dict(members)))
+    for number, value in enumerate(raw):
+        text = text.replace(f'"raw {number}"', value)
+    return text.encode()
+
+
+def _fits(operation: Operation, body: bytes) -> bool:
+    """Whether the document allows this body. What is no JSON in 64 bits and Unicode, it does not."""
+
+    def whole(digits: str) -> int:
+        if abs(int(digits)) > 2**63 - 1:
+            raise ValueError
+        return int(digits)
+
+    try:
+        members = json.loads(body, parse_int=whole, parse_constant=whole)
+        json.dumps(members, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        return False
+    return operation.accepts.is_valid(members)
+
+
+#: One of these at a time is the value of a parameter, as it would be after decoding.
+PARAMETERS = [
+    *("", " ", "0", "00", "01", "-0", "-1", "+1", " 1", "1 ", "1\n", "1e3", "1.0", "1.5", "1,5", "1_000", "0x1"),
+    *("１", "١", "½", "NaN", "Infinity", "null", "None", "undefined", "[]", "{}", "[1]", "1,2"),
+    *(str(2**31), str(2**32), str(2**63 - 1), str(2**63), str(2**64), "-9223372036854775809", "9" * 400, "101"),
+    *("true", "false", "True", "TRUE", "1", "yes", "on", "0.00", "0.01", "19.999", "-1.00", "1e400", "10000000000"),
+    *("asc; DROP TABLE products", "name; --", "name desc", "-name", "+name", "name,id", "id,", ",id", "products.id"),
+    *("id OR 1=1", "(SELECT 1)", "1' OR '1'='1", "price)", "__class__", "password_hash", "ASC", "DESC", "random()"),
+    *("a\x00b", "\x00", "a\x1bb", "a\r\nX-Injected: 1", "\u202e", "\uffff", "\U0001f4a9", "\ufdfa" * 200),
+    *("x" * 201, "x" * 5000, " " * 500, "%", "_", "\\", "%%%%", "\\\\%", "*", "?", "[a-z]", "^$"),
+    *("<script>", "{{7*7}}", "${7*7}", "%s%n", "../../etc/passwd", "https://elsewhere.example/", "//elsewhere.example"),
+    *("id,id", "id,no_such", "name", "ID", "id name", "_", ".", "-", "...", "a.b.c", "eyJhIjoxfQ.x.y"),
+]
+#: Query strings that no operation takes, as they stand in the request line.
+QUERIES = {
+    "an unknown name": "no_such=1",
+    "an unknown name without a value": "no_such",
+    "a name in capitals": "PAGE=1",
+    "a name with brackets": "page[]=1",
+    "a name of a NUL": "%00=1",
+    "an empty name": "=1",
+    "a name that is a number": "1=1",
+    "a token": "access_token=x",
+    "a method": "_method=DELETE",
+    "a format": "format=xml",
+    "a callback": "callback=alert(1)",
+    "a name of ten thousand letters": "x" * 10_000 + "=1",
+    "a thousand names": "&".join(f"a{number}=1" for number in range(1000)),
+    "the same name twice": "no_such=1&no_such=2",
+}
+MISENCODED = {
+    "a lone percent sign": "%",
+    "a percent sign without digits": "%zz",
+    "half an escape": "%4",
+    "bad UTF-8": "%ff",
+    "a cut-off character": "%e2%82",
+    "an overlong NUL": "%c0%80",
+    "a surrogate": "%ed%a0%80",
+    "Latin-1": "caf%e9",
+    "raw bytes": "\xff\xfe",
+}
+
+
+class TestQueries:
+    def test_with_unknown_names_are_refused(self, scene: Scene, report: Report) -> None:
+        for operation in scene.operations:
+            for given, query in QUERIES.items():
+                report.check(operation, given, scene.send(operation, query=query), statuses={422})
+
+    def test_that_are_not_utf_8_are_refused(self, scene: Scene, report: Report) -> None:
+        for operation in scene.operations:
+            names = [*operation.parameters("query"), "no_such"]
+            for given, value in MISENCODED.items():
+                for query in [f"{name}={value}" for name in names[:3]] + [f"{value}=1"]:
+                    answer = scene.send(operation, query=query)
+                    report.check(operation, f"{given}: {query!r}", answer, statuses={400})
+
+    def test_with_a_name_twice_are_refused(self, scene: Scene, report: Report) -> None:
+        for operation in listing(scene):
+            for name in operation.parameters("query"):
+                for query in (f"{name}=1&{name}=1", f"{name}=&{name}=", f"{name}=1&{name}=2&{name}=3"):
+                    answer = scene.send(operation, query=query)
+                    report.check(operation, query, answer, statuses={422}, place=name)
+
+    def test_with_a_value_that_its_schema_does_not_allow_are_refused(self, scene: Scene, report: Report) -> None:
+        for operation in listing(scene):
+            for name, parameter in operation.parameters("query").items():
+                for value in PARAMETERS:
+                    query = f"{name}={''.join(f'%{byte:02x}' for byte in value.encode())}"
+                    answer = scene.send(operation, query=query)
+                    allowed = _is_allowed(value, parameter["schema"])
+                    report.check(
+                        operation,
+                        f"{name} is {value[:40]!r}",
+                        answer,
+                        statuses={200, 422} if allowed else {422},
+                        place=None if allowed else name,
+                    )
+
+    def test_with_both_a_page_and_a_cursor_are_refused(self, scene: Scene, report: Report) -> None:
+        for operation in listing(scene):
+            answer = scene.send(operation, query="page=1&cursor=")
+            report.check(operation, "both", answer, statuses={422}, place="cursor")
+
+    def test_with_a_page_beyond_the_end_get_an_empty_one(self, scene: Scene, report: Report) -> None:
+        for operation in listing(scene):
+            answer = scene.send(operation, query=f"page={2**31 - 1}&per_page=100")
+            report.check(operation, "the last page", answer, statuses={200})
+            assert answer.json is not None
+            assert answer.json["items"] == [], operation
+
+    @pytest.mark.parametrize("word", ["%", "_", "\\", "%%", "__", "\\%", "' OR 1=1 --"])
+    def test_search_for_characters_and_not_for_patterns(self, scene: Scene, report: Report, word: str) -> None:
+        for operation in listing(scene):
+            if "search" in operation.parameters("query"):
+                answer = scene.send(operation, query=f"search={''.join(f'%{byte:02x}' for byte in word.encode())}")
+                report.check(operation, word, answer, statuses={200})
+                assert answer.json is not None
+                assert answer.json["items"] == [], operation
+
+
+def listing(scene: Scene) -> list[Operation]:
+    return [operation for operation in scene.operations if operation.parameters("query")]
+
+
+def _is_allowed(value: str, schema: Mapping[str, Any]) -> bool:
+    """Whether the document allows a parameter's value; integers and booleans are read off their plain spelling."""
+    parsed: Any = value
+    if schema["type"] == "integer":
+        if not re.fullmatch(r"0|-?[1-9][0-9]*", value):
+            return False
+        parsed = int(value)
+        if abs(parsed) > 2**63 - 1:
+            return False
+    elif schema["type"] == "boolean":
+        if value not in {"true", "false"}:
+            return False
+        parsed = value == "true"
+    return jsonschema_rs.Draft202012Validator(dict(schema)).is_valid(parsed)
+
+
+class TestCursors:
+    @staticmethod
+    def walked(scene: Scene) -> list[tuple[Operation, str]]:
+        """Every collection with a cursor of its own."""
+        found = []
+        for operation in listing(scene):
+            if "cursor" in operation.parameters("query"):
+                answer = scene.send(operation, query="cursor=&per_page=1")
+                assert answer.json is not None
+                assert answer.json["meta"]["next_cursor"], operation
+                found.append((operation, answer.json["meta"]["next_cursor"]))
+        assert len(found) > 1
+        return found
+
+    def test_that_were_issued_are_taken(self, scene: Scene, report: Report) -> None:
+        for operation, cursor in self.walked(scene):
+            report.check(operation, "its own", scene.send(operation, query=f"cursor={cursor}"), statuses={200})
+
+    def test_of_another_collection_are_refused(self, scene: Scene, report: Report) -> None:
+        walked = self.walked(scene)
+        for operation, _ in walked:
+            for other, cursor in walked:
+                if operation.path != other.path:
+                    answer = scene.send(operation, query=f"cursor={cursor}")
+                    report.check(operation, f"from {other}", answer, statuses={422}, place="cursor")
+
+    def test_of_another_query_are_refused(self, scene: Scene, report: Report) -> None:
+        for operation, cursor in self.walked(scene):
+            order = operation.parameters("query")["order"]["schema"]["default"]
+            other = {"asc": "desc", "desc": "asc"}[order]
+            for query in (f"order={other}", "sort_by=id", "search=a"):
+                answer = scene.send(operation, query=f"cursor={cursor}&{query}")
+                report.check(operation, query, answer, statuses={422}, place="cursor")
+
+    def test_that_were_tampered_with_are_refused(self, scene: Scene, report: Report) -> None:
+        for operation, cursor in self.walked(scene):
+            payload, _, signature = cursor.rpartition(".")
+            swapped = "A" if cursor[-2] != "A" else "B"
+            forged = [
+                *(cursor[:-1], cursor[1:], cursor[: len(cursor) // 2], payload, signature, f".{signature}"),
+                *(f"{payload}.", f"{cursor}{cursor}", cursor.swapcase(), f"{cursor[:-2]}{swapped}{cursor[-1]}"),
+                *(f"A{cursor[1:]}", f"{payload}.{'A' * len(signature)}", ".", "..", "e30.x", "null", "0"),
+                *(_segment([1, 2]), f"{_segment(['', 1, 1])}.{signature}", _segment("[" * 700), "A" * 1000),
+                # A dot before the payload says that it is compressed.
+                *(f".{payload}", ".eJyLVtJRUIoFAAUaAVc." + signature, ".AAAA." + signature),
+            ]
+            for one in forged:
+                answer = scene.send(operation, query=f"cursor={one}")
+                report.check(operation, one[:60], answer, statuses={422}, place="cursor")
+
+
+def _segment(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+
+
+IDS = [
+    *("0", "00", "01", "-0", "-1", "+1", " 1", "1 ", "1.0", "1.5", "1e3", "1_000", "0x1", "1,2", "1;2", "1%", "1*"),
+    *(str(2**63), str(2**64), "9" * 19, "9" * 400, "1" * 10_000, "١", "１", "²", "Ⅷ", "one", "null", "None", "me "),
+    *("NaN", "true", "*", "%", "_", ".", "..", "...", "\x00", "1\x00", "1\n", "1\r\nX: y", "\ufeff1", "1\u200b"),
+    *("'", '"', "1'--", "1 OR 1=1", "{id}", "<id>", "$id", "\\", "~", "@", ":", "a" * 10_000, "\u202e1", "💩"),
+]
+
+
+class TestPaths:
+    def test_with_a_malformed_id_are_not_found(self, scene: Scene, report: Report) -> None:
+        for operation in scene.operations:
+            for name in operation.parameters("path"):
+                for value in IDS:
+                    other = dict.fromkeys(operation.parameters("path"), "1") | {name: value}
+                    answer = scene.send(operation, path=_wire(operation.path.format_map(other)))
+                    report.check(operation, f"{name} is {value[:40]!r}", answer, statuses={404})
+
+    def test_with_bytes_that_are_not_utf_8_are_not_found(self, scene: Scene, report: Report) -> None:
+        for operation in scene.operations:
+            for suffix in ("\xff", "\xc3", "\xed\xa0\x80", "/\xff"):
+                path = scene.path(operation) + suffix
+                answer = scene.send(operation, path=path)
+                report.check(operation, repr(suffix), answer, statuses={404}, routed=False)
+
+    def test_that_are_spelled_another_way_are_not_found(self, scene: Scene, report: Report) -> None:
+        for operation in scene.operations:
+            right = scene.path(operation)
+            parent, _, last = right.rpartition("/")
+            for path in (
+                *(
+                    f"{right}/",
+                    f"{right}//",
+                    f"{right}/.",
+                    f"{right}/..",
+                    f"{right};a=b",
+                    f"{right}\\",
+                    f"{right}.json",
+                ),
+                *(f"/x{parent}//{last}", f"/api//v1/{last}", f"/.{parent}/{last}", f"/x/..{right}", f"/%2e%2e{right}"),
+                *(f"{right}\x00", f"{right}%00", f"{right} ", f"{right}\n", f"{right}?x", f"{right}#x", f"{right}x"),
+                *("", "*", right.swapcase(), f"{right}/{'x/' * 2000}", f"/{'x' * 100_000}"),
+                *("//elsewhere.example/", "https://elsewhere.example/", f"//elsewhere.example{right}"),
+            ):
+                answer = scene.send(operation, path=path)
+                report.check(operation, path[:80], answer, statuses={404}, routed=False)
+                assert "Location" not in answer.headers, (operation, path[:80])
+            for path in (f"/{right}", f"//{right}"):
+                # WSGI's own reading: the slashes at the beginning are one.
+                answer = scene.send(operation, path=path)
+                report.check(operation, path[:80], answer, statuses={404, operation.success}, routed=False)
+
+
+def _wire(text: str) -> str:
+    """A decoded path as WSGI hands it over: each byte of the UTF-8 as a character."""
+    return text.encode().decode("latin-1")
+
+
+#: These change nothing of the answer.
+HARMLESS: dict[str, dict[str, str]] = {
+    "Accept: text/html": {"Accept": "text/html"},
+    "Accept: nothing": {"Accept": ""},
+    "Accept: garbage": {"Accept": ";;q=,/,*;q=x,,\x7f"},
+    "Accept: all refused": {"Accept": "*/*;q=0"},
+    "Accept: 100 kB": {"Accept": "a/b;q=0.1," * 10_000},
+    "Accept-Encoding: garbage": {"Accept-Encoding": "gzip;q=x, *;q=0, identity;q=0"},
+    "Accept-Language: garbage": {"Accept-Language": "xx-" * 10_000},
+    "a forwarded host": {"X-Forwarded-Host": HOSTILE, "X-Host": HOSTILE, "X-Original-Host": HOSTILE},
+    "a forwarded address": {"X-Forwarded-For": f"127.0.0.1, {HOSTILE}, \x7f", "X-Real-IP": HOSTILE},
+    "a forwarded scheme": {"X-Forwarded-Proto": f"https,{HOSTILE}", "X-Forwarded-Port": "x", "X-Forwarded-Ssl": "on"},
+    "a forwarded prefix": {"X-Forwarded-Prefix": f"//{HOSTILE}", "X-Script-Name": f"/{HOSTILE}"},
+    "Forwarded": {"Forwarded": f'for="[::1]";host={HOSTILE};proto=https'},
+    "another path": {"X-Original-URL": f"/{HOSTILE}", "X-Rewrite-URL": f"/{HOSTILE}"},
+    "another method": {"X-HTTP-Method-Override": "TRACE", "X-Method-Override": "TRACE", "X-HTTP-Method": "TRACE"},
+    "a request id of another form": {"X-Request-ID": f"{HOSTILE}/../<script>"},
+    "a short request id": {"X-Request-ID": "short"},
+    "a long request id": {"X-Request-ID": "x" * 65},
+    "a request id with a NUL": {"X-Request-ID": "12345678\x00"},
+    "a request id of Unicode": {"X-Request-ID": "\u0661234567890".encode().decode("latin-1")},
+    "an origin": {"Origin": f"https://{HOSTILE}"},
+    "a null origin": {"Origin": "null"},
+    "a cookie": {"Cookie": f"session={HOSTILE}; access_token_cookie=x; \x7f=;;;"},
+    "a referrer": {"Referer": f"https://{HOSTILE}/?token=x"},
+    "a user agent": {"User-Agent": "x" * 100_000},
+    "a user agent of other characters": {"User-Agent": "a\x00b\x1b[31m\xff\x7f"},
+    "a range": {"Range": "bytes=0-0", "If-Range": '"x"'},
+    "dates": {"If-Modified-Since": "yesterday", "If-Unmodified-Since": "Thu, 01 Jan 1970 00:00:00 GMT"},
+    "100 kB of If-None-Match": {"If-None-Match": '"a",' * 25_000},
+    "garbage in If-None-Match": {"If-None-Match": '"a' + ",  " * 1000 + "x"},
+    "an odd Connection": {"Connection": "Authorization, close", "Upgrade": "websocket", "TE": "trailers"},
+    "a cache directive": {"Cache-Control": "only-if-cached, max-age=x", "Pragma": "no-cache"},
+    "our version": {"API-Version": "1"},
+}
+UNKNOWN_VERSIONS = ["2", "0", "", "1.0", "01", " ", "v1", "１", "latest", "1, 1", "9" * 10_000]
+PRECONDITIONS = [
+    *("", " ", "1", "x", '"', '""1', '"1', '1"', "'1'", "W/", "W/1", 'w/"1"', 'W/"1', '"1" "2"', '"1";', '"1",x'),
+    *('*, "1"', '"1", *', "**", "* *", '"\x00"', '"1\x7f"', "\xff", '"a' * 2000, '"a",' * 25_000, "," * 4000),
+    # Each gap can be read in several ways; a pattern that tries them all never ends.
+    *('"1"' + ",  " * 1000 + "x", '"1"' + " , " * 1000 + "x", " " * 4000 + "x", ", " * 2000 + "x", '"1" ' * 800),
+]
+HOSTS = [
+    *(HOSTILE, f"{HOSTILE}:80", f"localhost@{HOSTILE}", f"localhost.{HOSTILE}", f"localhost, {HOSTILE}", "[::1]"),
+    *("", " ", "localhost:x", "localhost:99999999", "a b", "a/b", "a\\b", "a?b", "a#b", "<script>", "a\x00b"),
+    *("::1", "[", "..", ".", "-", "xn--", "\xff", "x" * 10_000, "127.0.0.1:80:80", "localhost:"),
+]
+
+
+class TestHeaders:
+    def test_that_mean_nothing_here_are_ignored(self, scene: Scene, report: Report) -> None:
+        together = {name: value for headers in HARMLESS.values() for name, value in headers.items()}
+        for operation in scene.operations:
+            each = HARMLESS if operation.is_safe else {"all of them": together}
+            for given, headers in each.items():
+                answer = scene.send(operation, headers=headers)
+                report.check(operation, given, answer, statuses={operation.success})
+                if "X-Request-ID" in headers:
+                    assert answer.headers["X-Request-ID"] != headers["X-Request-ID"], (operation, given)
+
+    def test_of_a_version_that_does_not_exist_are_refused(self, scene: Scene, report: Report) -> None:
+        for operation in scene.operations:
+            for version in UNKNOWN_VERSIONS:
+                answer = scene.send(operation, headers={"API-Version": version})
+                report.check(operation, f"API-Version: {version}"[:60], answer, statuses={400})
+
+    def test_with_a_malformed_precondition_are_refused(self, scene: Scene, report: Report) -> None:
+        for operation in scene.operations:
+            if "If-Match" in operation.parameters("header"):
+                for value in PRECONDITIONS:
+                    started = time.monotonic()
+                    answer = scene.send(operation, headers={"If-Match": value})
+                    report.check(operation, f"If-Match: {value[:60]!r}", answer, statuses={400})
+                    assert time.monotonic() - started < 2, (operation, value[:60])
+
+    def test_without_a_precondition_are_refused(self, scene: Scene, report: Report) -> None:
+        for operation in scene.operations:
+            if "If-Match" in operation.parameters("header"):
+                report.check(operation, "none", scene.send(operation, headers={"If-Match": None}), statuses={428})
+
+    def test_with_a_stale_precondition_are_refused(self, scene: Scene, report: Report) -> None:
+        for operation in scene.operations:
+            if "If-Match" in operation.parameters("header"):
+                for tag in ('"0"', '"999"', 'W/"999"', '""', '"a", "b"', '"01"', '"\xff"'):
+                    answer = scene.send(operation, headers={"If-Match": tag})
+                    report.check(operation, tag, answer, statuses={412})
+
+    def test_with_a_hostile_host_do_not_poison_the_answer(self, scene: Scene, report: Report) -> None:
+        for operation in scene.operations:
+            for host in HOSTS:
+                answer = scene.send(operation, environ={"HTTP_HOST": host})
+                report.check(operation, f"Host: {host[:60]!r}", answer, statuses={operation.success, 400})
+
+    def test_with_a_host_that_is_not_trusted_are_refused(
+        self, scene: Scene, report: Report, app_with: Callable[..., Flask]
+    ) -> None:
+        scene.path(scene.operations[0])
+        scene.app = app_with(trusted_hosts=("shop.example.com",))
+        for operation in scene.operations:
+            for host in (*HOSTS, "localhost", "example.com", "x.shop.example.com", "shop.example.com.evil.example"):
+                answer = scene.send(operation, environ={"HTTP_HOST": host})
+                report.check(operation, f"Host: {host[:60]!r}", answer, statuses={400})
+
+
+def forged_tokens(scene: Scene, operation: Operation) -> Iterator[tuple[str, str]]:
+    """Tokens that are not good for the operation, made from one that is."""
+    assert operation.credentials
+    good = scene.token(operation.credentials)
+    key = scene.app.config["JWT_SECRET_KEY"]
+    claims = jwt.decode(good, options={"verify_signature": False})
+    head, body, signature = good.split(".")
+
+    def sign(changed: Mapping[str, Any], **options: Any) -> str:
+        return jwt.encode({**claims, **changed}, options.pop("key", key), **{"algorithm": "HS256", **options})
+
+    def spelled(header: str, payload: str = body) -> str:
+        return f"{_segment(header)}.{payload}.{signature}"
+
+    yield from (("nothing", ""), ("a word", "x"), ("two dots", ".."), ("a NUL", "a\x00b"), ("no ASCII", "\xff\xfe"))
+    yield from (("100 kB", "x" * 100_000), ("100 kB of a token", f"{head}.{'A' * 100_000}.{signature}"))
+    yield from (("no signature", f"{head}.{body}."), ("two parts", f"{head}.{body}"), ("four parts", f"{good}.x"))
+    yield from (
+        ("another signature", f"{head}.{body}.{signature[::-1]}"),
+        ("another body", f"{head}.{head}.{signature}"),
+    )
+    yield "a swapped letter", f"{head}.{body[:-2]}{'A' if body[-2] != 'A' else 'B'}{body[-1]}.{signature}"
+    for algorithm in ("none", "None", "NONE", "nOnE", "", "RS256", "HS1", None, [], {}, 1):
+        header = json.dumps({"alg": algorithm, "typ": "JWT"})
+        yield f"the algorithm {algorithm}", spelled(header)
+        yield f"the algorithm {algorithm} unsigned", f"{_segment(header)}.{body}."
+    for header in ("[]", "null", "1", '"x"', "{}", "{", '{"alg":"HS256","alg":"none"}', '{"alg":"HS256","kid":1}'):
+        yield f"the header {header}", spelled(header)
+    yield "a header of brackets", spelled("[" * 3000 + "]" * 3000)
+    yield "a header of objects", spelled('{"alg":' * 3000 + "1" + "}" * 3000)
+    yield "a header of digits", spelled('{"alg": ' + "1" * 5000 + "}")
+    yield "a body of brackets", f"{head}.{_segment('[' * 3000 + ']' * 3000)}.{signature}"
+    for header in ({"kid": "../../etc/passwd"}, {"crit": ["exp"]}, {"jku": f"https://{HOSTILE}/"}):
+        yield f"the header {header}", sign({}, key="x" * 32, headers=header)
+    yield "another key", sign({}, key="x" * 32)
+    yield "the other secret", sign({}, key=scene.app.config["SECRET_KEY"])
+    yield "an empty key", spelled('{"alg":"HS256"}')
+    for algorithm in ("HS384", "HS512"):
+        yield f"our key with {algorithm}", sign({}, algorithm=algorithm, key=key * 2)
+    for name in ("sub", "iat", "exp", "jti", "type", "sid", "iss", "aud"):
+        without = {other: value for other, value in claims.items() if other != name}
+        yield f"no {name}", jwt.encode(without, key, algorithm="HS256")
+        for value in (None, True, [], {}, "", "x", -1, 1.5, "\x00", "1e3", "٣"):
+            # Any text can be a token's own id, and a NumericDate may have a fraction.
+            if not (name == "jti" and isinstance(value, str)) and not (name == "iat" and value == 1.5):
+                yield f"{name}: {value!r}", _signed({**claims, name: value}, key)
+    now = int(time.time())
+    for name, value in (("exp", now - 60), ("exp", 0), ("iat", now + 3600), ("nbf", now + 3600)):
+        yield f"{name} {value - now} s from now", sign({name: value})
+    for value in (10**18, 10**400, 2**63):
+        yield f"exp: {str(value)[:20]}", _signed({**claims, "exp": value}, key)
+        yield f"iat: {str(value)[:20]}", _signed({**claims, "iat": -value}, key)
+    others = {"access": "refresh", "refresh": "access"}
+    yield "the other type", sign({"type": others[claims["type"]]})
+    yield "an unknown user", sign({"sub": str(2**62)})
+    yield "an unknown session", sign({"sid": str(2**62)})
+    for subject in ("0", "-1", "01", "+1", " 1", "1 ", "1.0", "１", str(2**63), "9" * 30, "1 OR 1=1"):
+        yield f"the subject {subject}", sign({"sub": subject})
+        yield f"the session {subject}", sign({"sid": subject})
+    yield "an audience too many", sign({"aud": ["catalog"]})
+
+
+def _signed(claims: Mapping[str, Any], key: str) -> str:
+    """A token with a good signature over whatever claims; the library would not write some of them."""
+    content = f"{_segment({'alg': 'HS256', 'typ': 'JWT'})}.{_segment(dict(claims))}"
+    signature = jwt.get_algorithm_by_name("HS256").sign(content.encode(), key.encode())
+    return f"{content}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+
+
+class TestCredentials:
+    @staticmethod
+    def protected(scene: Scene) -> list[Operation]:
+        return [operation for operation in scene.operations if operation.credentials]
+
+    def test_that_are_missing_are_refused(self, scene: Scene, report: Report) -> None:
+        for operation in self.protected(scene):
+            report.check(operation, "none", scene.send(operation, headers={"Authorization": None}), statuses={401})
+
+    def test_that_are_forged_are_refused(self, scene: Scene, report: Report) -> None:
+        for operation in self.protected(scene):
+            for given, token in forged_tokens(scene, operation):
+                answer = scene.send(operation, headers={"Authorization": f"Bearer {token}"})
+                report.check(operation, given, answer, statuses={401})
+
+    def test_that_are_oddly_written_are_refused(self, scene: Scene, report: Report) -> None:
+        for operation in self.protected(scene):
+            token = scene.token(str(operation.credentials))
+            for given in (
+                *("", " ", "Bearer", "Bearer ", "Bearer  ", "Bearer  x", "bearer  x", "Bearer x y", "Bearer null"),
+                *("Basic YWxpY2U6cGFzc3dvcmQ=", f"Basic {token}", f"Token {token}", f"JWT {token}", token),
+                *(f"Bearer,{token}", f"Bearer:{token}", f"Bearer={token}", f'Bearer "{token}"', f"Bearer {token} x"),
+                *(f"Bearer {token},Bearer {token}", f"Bearer {token}, Basic x", f"Basic x, Bearer {token}"),
+                *(f"Bearer\x00{token}", f"Bearer {token}\x00", "\xff", "Digest username=x", "Negotiate", "x" * 100_000),
+            ):
+                answer = scene.send(operation, headers={"Authorization": given})
+                report.check(operation, f"Authorization: {given[:40]!r}", answer, statuses={401})
+
+    def test_of_two_kinds_are_refused(self, scene: Scene, report: Report) -> None:
+        for operation in self.protected(scene):
+            for key in ("x", "", "cat_1_x"):
+                answer = scene.send(operation, headers={"X-API-Key": key})
+                report.check(operation, f"X-API-Key: {key}", answer, statuses={400})
+
+    def test_that_are_no_key_are_refused(self, scene: Scene, report: Report) -> None:
+        for operation in self.protected(scene):
+            for key in ("", "x", "cat_", "cat_1_x", "cat_\x00_x", "cat_" + "9" * 400 + "_x", "x" * 100_000, "\xff"):
+                answer = scene.send(operation, headers={"Authorization": None, "X-API-Key": key})
+                report.check(operation, f"X-API-Key: {key[:40]!r}", answer, statuses={401})
+
+    def test_are_looked_at_before_anything_else(self, scene: Scene, report: Report) -> None:
+        for operation in self.protected(scene):
+            headers = {"Authorization": None, "If-Match": "garbage", "Content-Type": "text/plain"}
+            answer = scene.send(operation, headers=headers, query="no_such=1", body=b"[" * DEEP)
+            report.check(operation, "everything wrong", answer, statuses={401})
+
+    def test_are_named_in_any_case(self, scene: Scene, report: Report) -> None:
+        for operation in self.protected(scene):
+            for scheme in ("bearer", "BEARER", "bEaReR"):
+                token = scene.token(str(operation.credentials))
+                answer = scene.send(operation, headers={"Authorization": f"{scheme} {token}"})
+                report.check(operation, scheme, answer, statuses={operation.success})
+
+
+class TestMethods:
+    def test_that_a_path_does_not_have_are_refused(self, scene: Scene, report: Report) -> None:
+        by_path: dict[str, list[Operation]] = {}
+        for operation in scene.operations:
+            by_path.setdefault(operation.path, []).append(operation)
+        for operations in by_path.values():
+            there = {operation.method for operation in operations}
+            tried = {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT", "PROPFIND", "QUERY", "X"}
+            for method in sorted(tried - there):
+                answer = scene.send(operations[0], environ={"REQUEST_METHOD": method})
+                report.check(operations[0], f"by {method}", answer, statuses={405}, routed=False)
+                implied = {"OPTIONS"} | ({"HEAD"} if "GET" in there else set())
+                assert set(answer.headers.get("Allow", "").split(", ")) == there | implied, (operations[0].path, method)
+
+    def test_head_is_get_without_the_body(self, scene: Scene) -> None:
+        for operation in scene.operations:
+            if operation.is_safe:
+                answer = scene.send(operation, environ={"REQUEST_METHOD": "HEAD"})
+                assert (answer.status_code, answer.data) == (operation.success, b""), operation
+
+    def test_options_tells_the_methods(self, scene: Scene) -> None:
+        for operation in scene.operations:
+            answer = scene.send(operation, environ={"REQUEST_METHOD": "OPTIONS"}, headers={"Authorization": None})
+            assert answer.status_code == 200, operation
+            assert operation.method in answer.headers["Allow"].split(", "), operation
