@@ -169,7 +169,9 @@ class Caller:
         """Send one request."""
         credentials = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         where = path.removeprefix("/") if path.startswith("//") else API + path
-        return self.app.test_client(use_cookies=False).open(where, method=method, headers={**credentials, **(headers or {})}, **options)
+        return self.app.test_client(use_cookies=False).open(
+            where, method=method, headers={**credentials, **(headers or {})}, **options
+        )
 
     def get(self, path: str, **options: Any) -> TestResponse:
         """Read."""
@@ -220,7 +222,9 @@ def sign_in(app: Flask, password_hash: str) -> Callable[..., Caller]:
             user = User(email=f"{username}@example.com", username=username, password_hash=password_hash, role=role)
             db.session.add(user)
             db.session.flush()
-            session = UserSession(user_id=user.id, device="tests", address="127.0.0.1", expires_at=clock.now() + timedelta(days=1))
+            session = UserSession(
+                user_id=user.id, device="tests", address="127.0.0.1", expires_at=clock.now() + timedelta(days=1)
+            )
             db.session.add(session)
             db.session.flush()
             token = issue_access_token(user_id=user.id, session_id=session.id, role=role)

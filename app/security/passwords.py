@@ -9,7 +9,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
-from app.core.errors import Invalid, Unavailable
+from app.core.errors import Fault, Invalid, Unavailable
 
 #: In bytes of UTF-8. The upper bound keeps a request from buying much hashing.
 SHORTEST, LONGEST = 8, 1024
@@ -30,8 +30,6 @@ class HashingBusy(Unavailable):
 
 class PasswordTooCommon(Invalid):
     """This password is among the most common ones; choose another."""
-
-    pointer = "/password"
 
 
 def hash_password(password: str) -> str:
@@ -55,10 +53,11 @@ def needs_rehash(password_hash: str) -> bool:
     return _hasher.check_needs_rehash(password_hash)
 
 
-def require_uncommon(password: str) -> None:
+def require_uncommon(password: str, *, pointer: str) -> None:
     """Refuse a password that attackers try first (NIST SP 800-63B section 5.1.1.2)."""
     if password.casefold() in FREQUENCY_LISTS["passwords"]:
-        raise PasswordTooCommon
+        sentence, code = PasswordTooCommon.sentence(), PasswordTooCommon.code()
+        raise PasswordTooCommon(Fault(sentence, code, pointer=pointer))
 
 
 @contextmanager

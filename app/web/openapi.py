@@ -309,7 +309,8 @@ def _reference(spec: APISpec, schema: type[Any]) -> dict[str, str]:
         component = spec.components.schemas[name]
         component["description"] = inspect.cleandoc(schema.__doc__ or "")
         if not issubclass(schema, BodySchema):
-            component["required"] = list(component["properties"])
+            members = component["properties"].items()
+            component["required"] = [name for name, member in members if not member.pop("x-optional", False)]
     return {"$ref": f"#/components/schemas/{name}"}
 
 

@@ -54,6 +54,7 @@ class TestCodes:
             415: "unsupported_media_type",
             422: "invalid",
             428: "precondition_required",
+            429: "too_many_requests",
             503: "unavailable",
         }
 

@@ -91,9 +91,8 @@ def log_out() -> Response:
 def answer_pair(pair: service.TokenPair, *, in_cookie: bool) -> Response:
     """The pair in the body, or its refresh token in a cookie."""
     body = shared(TokenPairSchema).dump(pair)
-    body["csrf_token"] = cookies.csrf_token(pair.refresh_token_id) if in_cookie else None
     if in_cookie:
-        body["refresh_token"] = None
+        body |= {"refresh_token": None, "csrf_token": cookies.csrf_token(pair.refresh_token_id)}
     response = Response(orjson.dumps(body), mimetype="application/json")
     if in_cookie:
         cookies.set_refresh_cookie(response, pair.refresh_token)

@@ -15,14 +15,6 @@ class KnownEmail(fields.Text):
         return fields.normalized_email(text) or text
 
 
-class KnownEmail(fields.Text):
-    """The address of an account in any of its spellings; what is no address belongs to nobody, which is not told."""
-
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
-        text = super()._deserialize(value)
-        return fields.normalized_email(text) or text
-
-
 class RegisterSchema(BodySchema):
     """A new account."""
 
@@ -52,6 +44,6 @@ class TokenPairSchema(Schema):
 
     access_token = fields.Text(most=4096, required=True)
     refresh_token = fields.Text(most=4096, required=True, allow_none=True)
-    csrf_token = fields.Text(most=64, allow_none=True)
+    csrf_token = fields.Text(most=64, schema={"x-optional": True}, note="With the cookie only.")
     token_type = fields.Choice(["Bearer"], required=True)
     expires_in = fields.Integer(required=True, note="The access token's life in seconds.", example=900)

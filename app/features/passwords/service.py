@@ -37,7 +37,7 @@ def change_password(
     lifetimes: auth.Lifetimes,
 ) -> auth.TokenPair:
     """Change one's own password: every session ends, and a new one is opened for whoever asked."""
-    require_uncommon(new_password)
+    require_uncommon(new_password, pointer="/new_password")
     user = users.get_me(identity=identity)
     email, present_hash, epoch = user.email, user.password_hash, user.epoch
     auth.require_few_failures(email)
@@ -62,7 +62,7 @@ def request_reset(*, email: str, secret: str) -> Reset | None:
 
 def confirm_reset(*, token: str, new_password: str, secret: str) -> None:
     """Set a new password with a reset token, once: the token is bound to the account's epoch, which this counts up."""
-    require_uncommon(new_password)
+    require_uncommon(new_password, pointer="/new_password")
     try:
         user_id, epoch = _signer(secret).loads(token, max_age=RESET_TOKEN_LIFE)
     except (BadData, ValueError, TypeError):

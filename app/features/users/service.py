@@ -49,7 +49,7 @@ def create_user(*, email: str, username: str, password: str, role: Role = Role.U
 
     Refuses a common password, and an e-mail address (``EmailTaken``) or username (``UsernameTaken``) that is in use.
     """
-    require_uncommon(password)
+    require_uncommon(password, pointer="/password")
     user = User(
         email=email.lower(),
         username=username,

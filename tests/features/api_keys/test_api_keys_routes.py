@@ -230,6 +230,8 @@ class TestFormat:
         assert parsed is not None
         assert parsed.key_id == 17
 
-    @pytest.mark.parametrize("text", ["", "cat_", "cat_0_" + "A" * 40, "cat_1_" + "A" * 40, "dog_1_x", "cat_١_" + "A" * 40])
+    @pytest.mark.parametrize(
+        "text", ["", "cat_", "cat_0_" + "A" * 40, "cat_1_" + "A" * 40, "dog_1_x", "cat_١_" + "A" * 40]
+    )
     def test_refuses_what_is_none(self, text: str) -> None:
         assert parse_key(text) is None

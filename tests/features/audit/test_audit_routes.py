@@ -103,4 +103,6 @@ class TestReading:
         assert [caller.get("/audit-events").status_code for caller in (alice, bob)] == [403, 403]
 
     def test_is_all_there_is(self, root: Caller) -> None:
-        assert {root.call(method, "/audit-events").status_code for method in ("POST", "PUT", "PATCH", "DELETE")} == {405}
+        assert {root.call(method, "/audit-events").status_code for method in ("POST", "PUT", "PATCH", "DELETE")} == {
+            405
+        }
