@@ -21,7 +21,7 @@ _nobodys_hash = _hasher.hash(secrets.token_hex(16))
 #: One password at a time is hashed in a worker, and another waits for its turn no longer than this many seconds: it
 #: holds a thread meanwhile, and reads need threads too.
 _turns = BoundedSemaphore(1)
-LONGEST_WAIT = 0.25
+LONGEST_WAIT = 0.5
 
 
 class HashingBusy(Unavailable):
