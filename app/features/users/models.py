@@ -4,7 +4,7 @@ from sqlalchemy import CheckConstraint, Index, String, Text, event, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.audit import UNAUDITED, Audited
-from app.core.errors import Conflict
+from app.core.errors import Conflict, Forbidden
 from app.core.model import Keyed, Stamped, Versioned
 from app.core.text import fold
 from app.extensions import Model
@@ -17,6 +17,10 @@ class EmailTaken(Conflict):
 
 class UsernameTaken(Conflict):
     """This username is taken."""
+
+
+class RoleNotHeld(Forbidden):
+    """You cannot give, change or take a role that can do more than you can."""
 
 
 class LastAdmin(Conflict):

@@ -8,7 +8,7 @@ from app.features.sessions import service as sessions
 from app.features.sessions.models import UserSession
 from app.features.sessions.schemas import SessionQuerySchema, SessionSchema
 from app.features.users import service
-from app.features.users.models import EmailTaken, LastAdmin, User, UsernameTaken
+from app.features.users.models import EmailTaken, LastAdmin, RoleNotHeld, User, UsernameTaken
 from app.features.users.schemas import (
     MeUpdateSchema,
     UserCreateSchema,
@@ -55,9 +55,10 @@ def list_users() -> Select[User]:
 @requires(Permission.USERS_WRITE)
 @accepts(UserCreateSchema)
 @returns(UserSchema, status=201, location=lambda user: f"/api/v1/users/{user.id}")
-@refuses(EmailTaken, UsernameTaken, PasswordTooCommon)
+@refuses(EmailTaken, UsernameTaken, PasswordTooCommon, RoleNotHeld)
 def create_user(data: dict[str, Any]) -> User:
     """Make an account for somebody, with any role."""
+    service.require_may_govern(current_identity(), data["role"])
     return service.create_user(**data)
 
 
@@ -74,9 +75,10 @@ def read_user(user_id: int) -> User:
 @changes(service.get_user)
 @accepts(UserUpdateSchema)
 @returns(UserSchema)
-@refuses(EmailTaken, UsernameTaken, LastAdmin)
+@refuses(EmailTaken, UsernameTaken, LastAdmin, RoleNotHeld)
 def update_user(user: User, data: dict[str, Any]) -> User:
     """Change an account's address, name, role or activity."""
+    service.require_may_govern(current_identity(), user.role, data.get("role", user.role))
     return service.update_user(user, **data)
 
 
@@ -84,9 +86,10 @@ def update_user(user: User, data: dict[str, Any]) -> User:
 @requires(Permission.USERS_WRITE)
 @changes(service.get_user)
 @returns(status=204)
-@refuses(LastAdmin)
+@refuses(LastAdmin, RoleNotHeld)
 def deactivate_user(user: User) -> None:
     """Deactivate an account: it is refused from the next request on."""
+    service.require_may_govern(current_identity(), user.role)
     service.deactivate_user(user)
 
 

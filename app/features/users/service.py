@@ -9,10 +9,10 @@ from app.core.errors import NotFound
 from app.core.listing import Listing, contains_words
 from app.extensions import db
 from app.features.sessions import service as sessions
-from app.features.users.models import REFUSALS, LastAdmin, User
+from app.features.users.models import REFUSALS, LastAdmin, RoleNotHeld, User
 from app.security.identity import Identity
 from app.security.passwords import hash_password, require_uncommon
-from app.security.permissions import Role
+from app.security.permissions import GRANTS, PERSONAL, Role
 
 LISTING = Listing(
     filters={
@@ -42,6 +42,13 @@ def get_user(user_id: int, *, identity: Identity, lock: bool = False) -> User:
 def get_me(*, identity: Identity, lock: bool = False) -> User:
     """The account of whoever asks."""
     return get_user(identity.user_id or 0, identity=identity, lock=lock)
+
+
+def require_may_govern(identity: Identity, *roles: str) -> None:
+    """Refuse to govern roles that can do more than ``identity``: a key with one scope must not make administrators."""
+    for role in roles:
+        if not GRANTS[Role(role)] - PERSONAL <= identity.permissions:
+            raise RoleNotHeld
 
 
 def create_user(*, email: str, username: str, password: str, role: Role = Role.USER, is_active: bool = True) -> User:

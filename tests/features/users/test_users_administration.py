@@ -88,3 +88,17 @@ class TestDeactivateUser:
 
     def test_refuses_the_last_administrator(self, root: Caller) -> None:
         assert code_of(root.delete(f"/users/{root.user_id}")) == "last_admin"
+
+
+class TestAKeyThatAdministers:
+    def test_makes_nobody_who_can_do_more_than_it(self, root: Caller, bob: Caller) -> None:
+        key = body_of(root.post("/api-keys", {"name": "People", "scopes": ["users:write"]}))["key"]
+        program = Caller(root.app)
+
+        made = program.post("/users", {**DAVE, "role": "admin"}, headers={"X-API-Key": key})
+        raised = program.patch(f"/users/{bob.user_id}", {"role": "admin"}, headers={"X-API-Key": key})
+        stolen = program.patch(f"/users/{root.user_id}", {"email": "me@example.com"}, headers={"X-API-Key": key})
+
+        assert [(answer.status_code, code_of(answer)) for answer in (made, raised, stolen)] == [
+            (403, "role_not_held")
+        ] * 3
