@@ -22,7 +22,7 @@ from app.features.users import service as users
 from config import Config, Environment
 from tests.servers import gunicorn_server
 
-PASSWORD = "a long enough password"
+PASSWORD = "a long enough password"  # noqa: S105 -- of accounts that live for a minute
 SECRETS = {"secret_key": "benchmark-signing-" * 3, "jwt_secret_key": "benchmark-tokens-" * 3}
 TRIES = 30
 #: Below the guard's ten failures for each account.
