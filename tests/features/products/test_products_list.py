@@ -116,7 +116,7 @@ class TestNumberedPages:
             ("sort_by=price%20desc", "sort_by", "not_a_choice"),
             ("surprise=1", "surprise", "unknown_parameter"),
             ("Page=1", "Page", "unknown_parameter"),
-            ("page=1&page=1", "page", "invalid"),
+            ("page=1&page=1", "page", "repeated"),
             ("page=1&cursor=", "cursor", "page_and_cursor"),
         ],
     )
