@@ -48,7 +48,8 @@ def _text(value: str) -> str:
 
 def _whole(least: int, most: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
-        if not (value.isascii() and value.isdigit() and least <= int(value) <= most):
+        # Python refuses to read thousands of digits, and says how many there were.
+        if not (value.isascii() and value.isdigit() and len(value) < 20 and least <= int(value) <= most):
             raise ValueError(f"must be a whole number from {least} to {most}")
         return int(value)
 
@@ -263,7 +264,7 @@ class Config:
             "MAX_CONTENT_LENGTH": self.max_body_bytes,
             # Checked in web.hooks, which lets probes of /livez come by any name; Flask would not.
             "TRUSTED_HOSTS": None,
-            "HOSTS": self.trusted_hosts,
+            "HOSTS": [host.lower() for host in self.trusted_hosts],
             "SQLALCHEMY_DATABASE_URI": self.database_url,
             "SQLALCHEMY_ENGINE_OPTIONS": self._engine_options(),
             "JWT_ALGORITHM": "HS256",

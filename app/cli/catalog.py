@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import click
 from flask import current_app
@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.cli.import_report import print_report
 from app.cli.progress import progress
 from app.core.database import unit_of_work
+from app.core.errors import Refusal
 from app.core.money import CURRENCIES
 from app.features.imports.columns import Columns
 from app.features.imports.importer import import_rows
@@ -36,7 +37,22 @@ SUFFIXES = {
 }
 SOME_ROWS_FAILED = 3
 
-catalog = AppGroup("catalog", help="Products in and out of files, and sample products.")
+
+class CatalogGroup(AppGroup):
+    """Commands whose failures are one line each."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except SQLAlchemyError as error:
+            failure = f"The database failed ({type(error).__name__}); is it there, and is `flask db upgrade` done?"
+            raise click.ClickException(failure) from None
+        except Refusal as refusal:
+            raise click.ClickException(refusal.sentence()) from None
+
+
+catalog = CatalogGroup("catalog", help="Products in and out of files, and sample products.")
 
 _format = click.option(
     "--format",

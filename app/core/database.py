@@ -137,7 +137,8 @@ def violated_constraint(error: IntegrityError) -> str | None:
     """The name of the constraint or unique index that was violated, where the database tells it."""
     diagnosis: Any = getattr(error.orig, "diag", None)
     if diagnosis is not None:
-        return str(diagnosis.constraint_name)
+        name: str | None = diagnosis.constraint_name
+        return name
     # SQLite names CHECK constraints, but of a UNIQUE one only its columns: "UNIQUE constraint failed: users.email".
     text = str(error.orig)
     if index := re.fullmatch(r"UNIQUE constraint failed: index '(\w+)'", text):

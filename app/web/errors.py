@@ -10,7 +10,7 @@ from flask import Flask, Response, g, request
 from jwt import PyJWTError
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.exceptions import HTTPException
 
 from app.core import errors
 from app.core.errors import Fault, Invalid, Refusal, Unavailable
@@ -68,6 +68,8 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(DBAPIError, _answer_database_error)
     app.register_error_handler(PoolTimeoutError, lambda _: _answer_refusal(DatabaseBusy()))
     app.register_error_handler(PyJWTError, lambda _: _answer_refusal(errors.Unauthenticated()))
+    # Flask's own line would be in another format, and tell the path.
+    app.log_exception = _log_exception  # type: ignore[method-assign]
 
 
 def status_of(refusal: type[Refusal]) -> int:
@@ -128,10 +130,12 @@ def _challenge(refusal: Refusal) -> str:
     return f'Bearer realm="catalog", error="invalid_token", error_description="{refusal.sentence()}"'
 
 
+def _log_exception(exc_info: Any) -> None:
+    log.error("unhandled", exc_info=exc_info)
+
+
 def _answer_http_exception(error: HTTPException) -> Response:
     status = error.code or 500
-    if isinstance(error, InternalServerError):
-        log.error("unhandled", exc_info=error.original_exception or error)
     detail = "The server failed to answer this; the failure was recorded." if status >= 500 else _sentence(error)
     code = CODES.get(status, phrase_of(status).lower().replace(" ", "_"))
     response = problem(status, code, detail)
@@ -156,6 +160,6 @@ def _answer_database_error(error: DBAPIError) -> Response:
         return _answer_refusal(ValueOutOfRange())
     if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
         log.warning("database", error=type(error.orig).__name__)
-        lost = error.connection_invalidated or "connect" in str(error.orig)
+        lost = error.connection_invalidated or any(sign in str(error.orig) for sign in ("connect", "unable to open"))
         return _answer_refusal(DatabaseUnavailable() if lost else DatabaseBusy())
     raise error

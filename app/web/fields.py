@@ -128,7 +128,7 @@ def normalized_email(text: str) -> str | None:
 
 
 class Integer(Field):
-    """A JSON integer; 1.5, "1" and true are none."""
+    """A JSON integer; 1.5, "1" and true are none. 1.0 is one, to JSON Schema and to whoever writes all numbers so."""
 
     openapi_type = "integer"
     default_error_messages = {
@@ -143,6 +143,9 @@ class Integer(Field):
         super().__init__(schema=bounds, **options)
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
+        # Past 2^53 a number with a fraction part stands for several integers.
+        if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
+            value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
             raise self.make_error("invalid")
         if value < self.least:
@@ -205,7 +208,7 @@ class Money(Field):
     }
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(schema={"pattern": self.PATTERN, "format": "decimal"}, **options)
+        super().__init__(schema={"pattern": self.PATTERN, "maxLength": 13, "format": "decimal"}, **options)
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Decimal:
         if not isinstance(value, str) or not re.fullmatch(self.PATTERN, value):

@@ -50,7 +50,7 @@ def _open() -> None:
 def _require_trusted_host() -> None:
     trusted = current_app.config["HOSTS"]
     # Probes ask a machine by its address, and health answers say nothing that a name could poison.
-    if trusted and request.blueprint != "health" and not host_is_trusted(request.host, trusted):
+    if trusted and request.blueprint != "health" and not host_is_trusted(request.host.lower(), trusted):
         raise HostUntrusted
 
 

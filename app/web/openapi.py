@@ -21,7 +21,7 @@ from app.web import cookies, docs, fields
 from app.web.body import JSON
 from app.web.contract import SAFE_METHODS, Blueprint, Operation, operation_of, public, queries, returns
 from app.web.errors import PROBLEM, phrase_of, status_of
-from app.web.schemas import BodySchema, QuerySchema, Schema
+from app.web.schemas import BodySchema, QuerySchema, Schema, shared
 
 blueprint = Blueprint("docs", __name__)
 
@@ -151,7 +151,8 @@ def _add_components(spec: APISpec) -> None:
     ):
         spec.components.security_scheme(name, {"type": "apiKey", "in": place, "name": at, "description": note})
     for name, (note, schema) in HEADERS.items():
-        spec.components.header(name, {"description": note, "schema": schema})
+        described = {"description": note, "schema": schema}
+        spec.components.header(name, described if name in SOMETIMES else {**described, "required": True})
     for name, (place, note, schema) in PARAMETERS.items():
         parameter = {"name": name, "description": note, "schema": schema, "required": name == "If-Match"}
         spec.components.parameter(name, place, parameter)
@@ -168,11 +169,20 @@ HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     "RateLimit": ("What is left of it, and seconds until it is whole again.", _STRING),
     "Retry-After": ("Seconds to wait.", {**_STRING, "pattern": "^[0-9]+$"}),
     "WWW-Authenticate": ("How to authenticate (RFC 6750).", _STRING),
+    "API-Version": ("The version that answered.", {**_STRING, "pattern": "^[0-9]+$"}),
 }
-_TAGS = {**_STRING, "maxLength": 4096, "examples": ['"1"']}
+#: A list of one page has no links, and limits can be off; every other header is there where it is described.
+SOMETIMES = frozenset({"Link", "RateLimit-Policy", "RateLimit"})
+
+_TAG = r'(W/)?"[!#-~]*"'
+_EXAMPLES = {**_STRING, "examples": ["*", '"1"']}
 PARAMETERS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "If-Match": ("header", "The ETag that you read, or *.", {**_TAGS, "pattern": r'^(\*|"[0-9]+")$'}),
-    "If-None-Match": ("header", "The ETag that you hold: 304 when it is still right.", _TAGS),
+    "If-Match": (
+        "header",
+        "The ETag that you read, or * for whatever is there.",
+        {**_EXAMPLES, "maxLength": 4096, "pattern": rf"^(\*|{_TAG}( *, *{_TAG})*)$"},
+    ),
+    "If-None-Match": ("header", "The ETag that you hold: 304 when it is still right.", _EXAMPLES),
 }
 
 
@@ -227,9 +237,12 @@ def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
     if operation.query is None:
         return []
     described = []
-    for name, field in operation.query().fields.items():
+    for name, field in shared(operation.query).fields.items():
         schema = {**field.metadata}
         note = schema.pop("description", "")
+        if name == "fields_" and operation.returns is not None:
+            member = "|".join(shared(operation.returns).fields)
+            schema["pattern"] = f"^({member})(,({member}))*$"
         if isinstance(field.load_default, str | int):
             schema["default"] = field.load_default
         parameter = {"name": field.data_key or name, "in": "query", "schema": schema}
@@ -244,7 +257,7 @@ def _header_parameters(operation: Operation, method: str) -> list[str]:
 
 
 def _responses(spec: APISpec, rule: Rule, operation: Operation, method: str) -> dict[str, Any]:
-    responses: dict[str, Any] = {str(operation.status): _success(spec, operation)}
+    responses: dict[str, Any] = {str(operation.status): _success(spec, rule, operation)}
     if operation.is_versioned and method.upper() in SAFE_METHODS:
         responses["304"] = {"description": "You hold this representation already.", "headers": _headers("ETag")}
     by_status: dict[int, list[type[Refusal]]] = {}
@@ -271,8 +284,10 @@ def _implied(rule: Rule, operation: Operation) -> Iterator[type[Refusal]]:
         yield from (errors.ContentTooLarge, errors.UnsupportedMediaType)
 
 
-def _success(spec: APISpec, operation: Operation) -> dict[str, Any]:
+def _success(spec: APISpec, rule: Rule, operation: Operation) -> dict[str, Any]:
     names = ["X-Request-ID", "X-Process-Time", "RateLimit-Policy", "RateLimit"]
+    if rule.rule.startswith("/api/"):
+        names.append("API-Version")
     if operation.is_versioned:
         names.append("ETag")
     if operation.location is not None:

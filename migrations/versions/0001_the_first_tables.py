@@ -41,6 +41,7 @@ def stamps() -> list[sa.Column]:
 
 def upgrade() -> None:
     """Create everything."""
+    # op.f marks a name as whole: of a CHECK, the naming convention would prefix it once more.
     op.create_table(
         "users",
         sa.Column("id", big_integer(), nullable=False),
@@ -50,8 +51,8 @@ def upgrade() -> None:
         sa.Column("role", sa.String(16), nullable=False),
         sa.Column("is_active", sa.Boolean(), nullable=False),
         *stamps(),
-        sa.CheckConstraint("role IN ('user', 'editor', 'admin')", name="ck_users_role"),
-        sa.CheckConstraint("email = lower(email)", name="ck_users_email_lower"),
+        sa.CheckConstraint("role IN ('user', 'editor', 'admin')", name=op.f("ck_users_role")),
+        sa.CheckConstraint("email = lower(email)", name=op.f("ck_users_email_lower")),
         sa.PrimaryKeyConstraint("id", name="pk_users"),
         sa.UniqueConstraint("email", name="uq_users_email"),
         sqlite_autoincrement=True,
@@ -97,7 +98,7 @@ def upgrade() -> None:
         sa.Column("parent_id", big_integer(), nullable=True),
         sa.Column("search_text", sa.Text(), nullable=False),
         *stamps(),
-        sa.CheckConstraint("parent_id <> id", name="ck_categories_not_its_own_parent"),
+        sa.CheckConstraint("parent_id <> id", name=op.f("ck_categories_not_its_own_parent")),
         sa.ForeignKeyConstraint(
             ["parent_id"], ["categories.id"], name="fk_categories_parent_id_categories", ondelete="RESTRICT"
         ),
@@ -125,10 +126,10 @@ def upgrade() -> None:
         sa.Column("search_text", sa.Text(), nullable=False),
         sa.Column("deleted_at", UtcDateTime(), nullable=True),
         *stamps(),
-        sa.CheckConstraint("price > 0", name="ck_products_price_positive"),
-        sa.CheckConstraint("stock >= 0", name="ck_products_stock_not_negative"),
-        sa.CheckConstraint("status IN ('draft', 'active', 'archived')", name="ck_products_status"),
-        sa.CheckConstraint("length(currency) = 3", name="ck_products_currency"),
+        sa.CheckConstraint("price > 0", name=op.f("ck_products_price_positive")),
+        sa.CheckConstraint("stock >= 0", name=op.f("ck_products_stock_not_negative")),
+        sa.CheckConstraint("status IN ('draft', 'active', 'archived')", name=op.f("ck_products_status")),
+        sa.CheckConstraint("length(currency) = 3", name=op.f("ck_products_currency")),
         sa.ForeignKeyConstraint(
             ["category_id"], ["categories.id"], name="fk_products_category_id_categories", ondelete="RESTRICT"
         ),

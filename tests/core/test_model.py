@@ -115,7 +115,8 @@ class TestUtcDateTime:
 
 class TestJson:
     def test_keeps_types_apart(self, round_trip: RoundTrip) -> None:
-        documents = [{"value": value} for value in (1, 1.0, True, "1", None, [], {})]
+        values: list[Any] = [1, 1.0, True, "1", None, [], {}]
+        documents = [{"value": value} for value in values]
 
         stored = round_trip("document", documents)
 

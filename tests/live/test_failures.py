@@ -20,7 +20,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import make_url
 
-from tests.conftest import PASSWORD, Caller, rows_of
+from tests.conftest import BACKENDS, PASSWORD, Caller, rows_of
 from tests.live.conftest import SECRETS, Site, environment, worker_pids
 from tests.live.wire import Answer, Client, ask, asking, at_once, wait_for, wait_for_more
 from tests.servers import INHERITED, PROJECT, GunicornServer, free_port, gunicorn_server
@@ -344,15 +344,15 @@ class TestALockedFile:
         assert connect(alice).post("/categories", {"name": "Chairs"}).status == 201
 
 
+@pytest.fixture
+def server(app: Flask) -> Iterator[GunicornServer]:
+    """A server that need not survive the test."""
+    with gunicorn_server(environment(database_url(app))) as server:
+        worker_pids(server)
+        yield server
+
+
 class TestSignals:
-    """On servers of their own, which do not survive them."""
-
-    @pytest.fixture
-    def server(self, app: Flask) -> Iterator[GunicornServer]:
-        with gunicorn_server(environment(database_url(app))) as server:
-            worker_pids(server)
-            yield server
-
     @pytest.fixture
     def site(self, server: GunicornServer, app: Flask) -> Site:
         return Site(server, app)
@@ -396,8 +396,34 @@ class TestSignals:
         assert {answer.status for answer in answers} == {200}
         assert "Traceback" not in server.log()
 
-    def test_sigkill_of_workers_loses_no_acknowledged_write(
-        self, server: GunicornServer, alice: Caller, connect: Connect, make_category: Make
+
+def have_left(server: GunicornServer, workers: list[int]) -> bool:
+    return all(f"Worker exiting (pid: {pid})" in server.log() for pid in workers)
+
+
+def accepts(port: int) -> bool:
+    """Whether anybody listens there."""
+    try:
+        ask(port, "//livez")
+    except ConnectionRefusedError:
+        return False
+    except (OSError, HTTPException):
+        return True
+    return True
+
+
+class TestKillingWorkers:
+    @pytest.fixture(params=BACKENDS)
+    def backend(self, request: pytest.FixtureRequest) -> str:
+        name: str = request.param
+        return name
+
+    @pytest.fixture
+    def site(self, server: GunicornServer, app: Flask) -> Site:
+        return Site(server, app)
+
+    def test_loses_no_acknowledged_write(
+        self, server: GunicornServer, app: Flask, alice: Caller, connect: Connect, make_category: Make
     ) -> None:
         category = make_category()
         over = threading.Event()
@@ -431,30 +457,9 @@ class TestSignals:
             each.result()
 
         assert faults == []
-        stored = set()
-        reader = connect(alice)
-        cursor: str | None = ""
-        while cursor is not None:
-            page = reader.get(f"/products?fields=id&per_page=100&cursor={cursor}").json
-            stored |= {item["id"] for item in page["items"]}
-            cursor = page["meta"]["next_cursor"]
+        stored = {row[0] for row in rows_of(app, "products")}
         assert set(acknowledged) <= stored
         assert len(set(acknowledged)) == len(acknowledged)
-
-
-def have_left(server: GunicornServer, workers: list[int]) -> bool:
-    return all(f"Worker exiting (pid: {pid})" in server.log() for pid in workers)
-
-
-def accepts(port: int) -> bool:
-    """Whether anybody listens there."""
-    try:
-        ask(port, "//livez")
-    except ConnectionRefusedError:
-        return False
-    except (OSError, HTTPException):
-        return True
-    return True
 
 
 class TestProduction:
@@ -494,7 +499,7 @@ class TestProduction:
             env=inherited | {name: value for name, value in settings.items() if value is not None},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=30,
             check=False,
         )
 

@@ -1,6 +1,8 @@
 """Rate limits: what two workers count together through Redis, what each counts alone, and an outage of Redis."""
 
 import re
+import socketserver
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -217,6 +219,35 @@ class TestAnOutageOfRedis:
                     statuses = [ask(server.port, "/users/me", bob.token).status for _ in range(QUOTA + 1)]
                 assert statuses == [200] * QUOTA + [429]
 
+    def test_that_only_hangs_costs_no_request(self, database_url: str, sign_in: SignIn) -> None:
+        alice = sign_in("alice")
+        with (
+            valkey_server(port=free_port()) as redis_url,
+            gunicorn_server(environment(database_url, REDIS_URL=redis_url, **LIMITS)) as server,
+            asking(server.port, alice.token, connections=16) as answers,
+        ):
+            wait_for_more(answers)
+            with redis.Redis.from_url(redis_url, socket_timeout=PATIENCE) as client:
+                # Every thread that talks to it now runs into its own timeout, all at the same time.
+                client.client_pause(2000, all=True)
+            wait_for_more(answers, 500)
+
+        assert {answer.status for answer in answers} <= {200, 429}
+
+    def test_that_answers_nonsense_costs_no_request(self, database_url: str, sign_in: SignIn) -> None:
+        carol = sign_in("carol")
+        with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Nonsense) as other:
+            other.daemon_threads = True
+            threading.Thread(target=other.serve_forever, daemon=True).start()
+            settings = LIMITS | {"REDIS_URL": f"redis://127.0.0.1:{other.server_address[1]}"}
+            try:
+                with gunicorn_server(environment(database_url, **settings)) as server:
+                    answers = at_once([partial(ask, server.port, "/users/me", carol.token)] * 16)
+            finally:
+                other.shutdown()
+
+        assert {answer.status for answer in answers} == {200}
+
     def test_is_over_within_five_seconds_of_its_return(self, database_url: str, sign_in: SignIn) -> None:
         carol, port = sign_in("carol"), free_port()
         settings = LIMITS | {"REDIS_URL": f"redis://127.0.0.1:{port}"}
@@ -238,6 +269,14 @@ class TestAnOutageOfRedis:
 
             assert {answer.status for answer in answers} == {200}
             assert ask(server.port, "//readyz").status == 200
+
+
+class Nonsense(socketserver.BaseRequestHandler):
+    """Something else listens where Redis should."""
+
+    def handle(self) -> None:
+        while self.request.recv(4096):
+            self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
 
 def keys_in(redis_url: str) -> bool:

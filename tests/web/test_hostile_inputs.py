@@ -22,6 +22,9 @@ from werkzeug.test import TestResponse
 from app.core.errors import Refusal
 from tests.operations import Operation, Scene
 
+# Thousands of requests each: a busy machine may take its time.
+pytestmark = pytest.mark.timeout(400)
+
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 PROBLEM = {"type", "title", "status", "detail", "instance", "code", "request_id"}
 HOSTILE = "evil.example"
@@ -50,13 +53,18 @@ class Report:
         statuses: set[int] | None = None,
         place: str | None = None,
         routed: bool = True,
+        goes_on: bool = False,
     ) -> None:
-        """Look at one answer. ``statuses`` are those that it may have; ``place`` is where a 422 must see the fault."""
+        """Look at one answer. ``statuses`` are those that it may have; ``place`` is where a 422 must see the fault.
+
+        What was accepted may have taken away what the next request needs, unless ``goes_on`` says that it does not.
+        """
         self.sent += 1
         wrong = list(_faults_in(operation, answer, statuses=statuses, place=place, routed=routed))
         if answer.status_code < 400:
-            # Whatever was accepted may have taken away what the next request needs.
-            if not operation.is_safe:
+            if goes_on:
+                self.scene.changes()
+            elif not operation.is_safe:
                 self.scene.reset()
         elif _code(answer) not in _committing() and (changed := self.scene.changes()):
             wrong.append(f"changed {', '.join(changed)}")
@@ -275,14 +283,14 @@ class TestBodies:
 
         for operation in with_body(scene):
             length = len(scene.app.json.dumps(scene.example(operation)))
-            chunks = {"wsgi.input": Broken(), "wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
-            for given, environ in {
+            environs: dict[str, dict[str, Any]] = {
                 "shorter than announced": {"CONTENT_LENGTH": str(length + 10)},
                 "longer than announced": {"CONTENT_LENGTH": str(length - 1)},
                 "a length that is no number": {"CONTENT_LENGTH": "ten"},
                 "a negative length": {"CONTENT_LENGTH": "-1"},
-                "broken chunks": chunks,
-            }.items():
+                "broken chunks": {"wsgi.input": Broken(), "wsgi.input_terminated": True, "CONTENT_LENGTH": ""},
+            }
+            for given, environ in environs.items():
                 report.check(operation, given, scene.send(operation, environ=environ), statuses={400})
 
     def test_where_none_is_taken_change_nothing(self, scene: Scene, report: Report) -> None:
@@ -422,6 +430,7 @@ class TestMembers:
                         answer,
                         statuses=None if allowed else {400, 422},
                         place=None if allowed else pointer_to(name),
+                        goes_on=True,
                     )
 
     def test_that_are_required_must_be_there(self, scene: Scene, report: Report) -> None:
@@ -796,14 +805,15 @@ class TestHeaders:
 
     def test_with_a_hostile_host_do_not_poison_the_answer(self, scene: Scene, report: Report) -> None:
         for operation in scene.operations:
-            for host in HOSTS:
+            for host in HOSTS if operation.is_safe else HOSTS[:2]:
                 answer = scene.send(operation, environ={"HTTP_HOST": host})
                 report.check(operation, f"Host: {host[:60]!r}", answer, statuses={operation.success, 400})
 
     def test_with_a_host_that_is_not_trusted_are_refused(
         self, scene: Scene, report: Report, app_with: Callable[..., Flask]
     ) -> None:
-        scene.path(scene.operations[0])
+        for operation in scene.operations:
+            scene.headers(operation)  # logs in, while that can be done
         scene.app = app_with(trusted_hosts=("shop.example.com",))
         for operation in scene.operations:
             for host in (*HOSTS, "localhost", "example.com", "x.shop.example.com", "shop.example.com.evil.example"):
@@ -833,7 +843,8 @@ def forged_tokens(scene: Scene, operation: Operation) -> Iterator[tuple[str, str
         ("another body", f"{head}.{head}.{signature}"),
     )
     yield "a swapped letter", f"{head}.{body[:-2]}{'A' if body[-2] != 'A' else 'B'}{body[-1]}.{signature}"
-    for algorithm in ("none", "None", "NONE", "nOnE", "", "RS256", "HS1", None, [], {}, 1):
+    algorithms: list[Any] = ["none", "None", "NONE", "nOnE", "", "RS256", "HS1", None, [], {}, 1]
+    for algorithm in algorithms:
         header = json.dumps({"alg": algorithm, "typ": "JWT"})
         yield f"the algorithm {algorithm}", spelled(header)
         yield f"the algorithm {algorithm} unsigned", f"{_segment(header)}.{body}."
@@ -843,17 +854,18 @@ def forged_tokens(scene: Scene, operation: Operation) -> Iterator[tuple[str, str
     yield "a header of objects", spelled('{"alg":' * 3000 + "1" + "}" * 3000)
     yield "a header of digits", spelled('{"alg": ' + "1" * 5000 + "}")
     yield "a body of brackets", f"{head}.{_segment('[' * 3000 + ']' * 3000)}.{signature}"
-    for header in ({"kid": "../../etc/passwd"}, {"crit": ["exp"]}, {"jku": f"https://{HOSTILE}/"}):
-        yield f"the header {header}", sign({}, key="x" * 32, headers=header)
+    for more in ({"kid": "../../etc/passwd"}, {"crit": ["exp"]}, {"jku": f"https://{HOSTILE}/"}):
+        yield f"the header {more}", sign({}, key="x" * 32, headers=more)
     yield "another key", sign({}, key="x" * 32)
     yield "the other secret", sign({}, key=scene.app.config["SECRET_KEY"])
     yield "an empty key", spelled('{"alg":"HS256"}')
     for algorithm in ("HS384", "HS512"):
-        yield f"our key with {algorithm}", sign({}, algorithm=algorithm, key=key * 2)
+        yield f"our key twice with {algorithm}", sign({}, algorithm=algorithm, key=key * 2)
     for name in ("sub", "iat", "exp", "jti", "type", "sid", "iss", "aud"):
         without = {other: value for other, value in claims.items() if other != name}
         yield f"no {name}", jwt.encode(without, key, algorithm="HS256")
-        for value in (None, True, [], {}, "", "x", -1, 1.5, "\x00", "1e3", "٣"):
+        values: list[Any] = [None, True, [], {}, "", "x", -1, 1.5, "\x00", "1e3", "٣"]
+        for value in values:
             # Any text can be a token's own id, and a NumericDate may have a fraction.
             if not (name == "jti" and isinstance(value, str)) and not (name == "iat" and value == 1.5):
                 yield f"{name}: {value!r}", _signed({**claims, name: value}, key)

@@ -48,18 +48,20 @@ class RowFile:
 
 
 def read_rows(stream: IO[bytes], reading: Reading) -> RowFile:
-    """The rows of a seekable file, which is read once before to prove its encoding: half a file is not imported.
+    """The rows of a seekable file, which is closed after the last.
 
-    Raises ``FileUnreadable``, here or from the rows.
+    It is read once before, to prove its encoding: half a file is not imported. Raises ``FileUnreadable``, here or from
+    the rows.
     """
     line_count = _count_lines(stream, reading.encoding)
     stream.seek(0)
     # The csv module wants line ends as they are; an NDJSON line ends at a line feed only.
     newline = "" if reading.file_format is FileFormat.CSV else "\n"
-    lines = _Lines(io.TextIOWrapper(stream, reading.encoding, newline=newline))
+    text = io.TextIOWrapper(stream, reading.encoding, newline=newline)
     if reading.file_format is FileFormat.NDJSON:
-        return RowFile(_read_ndjson(lines, reading.columns), line_count)
-    return _read_csv(lines, reading, line_count)
+        return RowFile(_closing(text, _read_ndjson(_Lines(text), reading.columns)), line_count)
+    rows, ignored = _read_csv(_Lines(text), reading)
+    return RowFile(_closing(text, rows), line_count, ignored)
 
 
 class _Lines:
@@ -91,6 +93,11 @@ class _Lines:
         return line
 
 
+def _closing(text: io.TextIOWrapper, rows: Iterator[Row | BadRow]) -> Iterator[Row | BadRow]:
+    with text:
+        yield from rows
+
+
 def _count_lines(stream: IO[bytes], encoding: str) -> int:
     try:
         "".encode(encoding)
@@ -113,7 +120,7 @@ def _count_lines(stream: IO[bytes], encoding: str) -> int:
     return lines + ends_within_line
 
 
-def _read_csv(lines: _Lines, reading: Reading, line_count: int) -> RowFile:
+def _read_csv(lines: _Lines, reading: Reading) -> tuple[Iterator[Row | BadRow], tuple[str, ...]]:
     # The limit is the process's; _Lines keeps a record below it, and the default is below the largest product.
     csv.field_size_limit(LONGEST_RECORD)
     records = csv.reader(lines, delimiter=reading.delimiter, strict=True)
@@ -127,7 +134,7 @@ def _read_csv(lines: _Lines, reading: Reading, line_count: int) -> RowFile:
     names = [name.removeprefix("\ufeff").strip() for name in header]
     layout = reading.columns.lay_out(names)
     cells = CellReader(layout, decimal_mark=reading.decimal_mark)
-    return RowFile(_csv_rows(lines, records, cells), line_count, layout.ignored)
+    return _csv_rows(lines, records, cells), layout.ignored
 
 
 def _csv_rows(lines: _Lines, records: Iterator[list[str]], cells: CellReader) -> Iterator[Row | BadRow]:

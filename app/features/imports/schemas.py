@@ -26,4 +26,4 @@ class ImportRowSchema(products.ProductCreateSchema):
     @ma.validates_schema
     def _require_category(self, data: Mapping[str, Any], **_: Any) -> None:
         if "category" not in data and "category_id" not in data:
-            raise self.fields["category"].make_error("required")
+            raise ma.ValidationError([fields.Message("required", "Name a category, or give its id.")], "category")

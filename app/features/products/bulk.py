@@ -27,6 +27,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 
 from app.core import clock
+from app.core.model import Money
 from app.extensions import db
 from app.features.categories.models import Category
 from app.features.products.models import Product, ProductStatus, search_text
@@ -88,13 +89,16 @@ def upsert_products(rows: Iterable[Mapping[str, Any]]) -> dict[str, Upserted]:
     and answers for the transaction, and a category that is not there violates its reference.
     """
     wanted = {row["sku"]: row for row in rows}
+    new = wanted.keys() - _living_skus(wanted)
     found: dict[str, RowMapping] = {}
     created: dict[str, int] = {}
-    # Once, unless another transaction creates one of the products in between: the insert waits for it and leaves it
-    # alone, and the next look finds it.
-    while missing := wanted.keys() - found.keys() - created.keys():
-        found |= _lock_living(missing)
-        created |= insert_products([wanted[sku] for sku in sorted(missing - found.keys())])
+    # First everything is inserted, in the order of the sku, and only then what is there is locked, in that order too:
+    # two transactions that want the same products cannot wait for each other. Once around, unless one of the products
+    # is deleted in between.
+    while len(found) + len(created) < len(wanted):
+        created |= insert_products([wanted[sku] for sku in sorted(new)])
+        found |= _lock_living(wanted.keys() - created.keys() - found.keys())
+        new = wanted.keys() - created.keys() - found.keys()
     changes = [change for sku, there in found.items() if (change := _change(there, wanted[sku]))]
     _update_products(changes)
     changed = {change["product_id"] for change in changes}
@@ -107,7 +111,7 @@ def upsert_products(rows: Iterable[Mapping[str, Any]]) -> dict[str, Upserted]:
 def insert_products(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Create products, but for those whose sku a living product has; the ids of the new ones, by sku.
 
-    Rows that are sorted by sku cannot deadlock with those of another transaction that are.
+    One that another transaction is creating is waited for, and then left alone.
     """
     if not rows:
         return {}
@@ -144,11 +148,14 @@ def walk_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterat
         last_id = found[-1]["id"]
 
 
+def _living_skus(skus: Iterable[str]) -> set[str]:
+    return set(db.session.scalars(select(PRODUCTS.c.sku).where(_sku_is_one_of(list(skus)), _IS_ALIVE)))
+
+
 def _lock_living(skus: Iterable[str]) -> dict[str, RowMapping]:
-    # In the order of the sku, so that two transactions that want the same rows cannot wait for each other.
     rows = (
         select(PRODUCTS.c.id, *_COLUMNS)
-        .where(_sku_is_one_of(sorted(skus)), _IS_ALIVE)
+        .where(_sku_is_one_of(list(skus)), _IS_ALIVE)
         .order_by(PRODUCTS.c.sku)
         .with_for_update()
     )
@@ -193,8 +200,14 @@ def _table_of(rows: Sequence[Mapping[str, Any]]) -> TableValuedAlias:
     # One parameter: with one for each value of a thousand rows, the driver takes longer to count them than PostgreSQL
     # does to insert them. SQLite's driver does not look at them.
     columns = [column(name, PRODUCTS.c.id.type if name == "product_id" else PRODUCTS.c[name].type) for name in rows[0]]
-    content = literal(orjson.dumps(rows, default=str).decode(), Text)
-    return func.jsonb_to_recordset(cast(content, JSONB)).table_valued(*columns).render_derived(with_types=True)
+    # JSON passes by the column's type, which refuses an amount that PostgreSQL would round.
+    exact = Money().process_bind_param
+    content = [{**row, "price": str(exact(row["price"], db.engine.dialect))} for row in rows]
+    return (
+        func.jsonb_to_recordset(cast(literal(orjson.dumps(content).decode(), Text), JSONB))
+        .table_valued(*columns)
+        .render_derived(with_types=True)
+    )
 
 
 def _search_text(members: Mapping[str, Any]) -> str:

@@ -313,7 +313,7 @@ class TestNumbers:
 
     @pytest.mark.parametrize(
         ("category_id", "code"),
-        [(0, "too_small"), (-1, "too_small"), ("1", "invalid"), (1.0, "invalid"), (None, "null")],
+        [(0, "too_small"), (-1, "too_small"), ("1", "invalid"), (1.5, "invalid"), (None, "null")],
     )
     def test_refuses_a_category_that_is_no_id(
         self, alice: Caller, oak_chair: dict[str, Any], category_id: Any, code: str

@@ -1,0 +1,121 @@
+"""What is exported and imported again is the same catalogue, whatever the texts in it."""
+
+import csv
+import io
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from app.core.database import unit_of_work
+from app.extensions import db
+from app.features.categories.service import create_category
+from app.features.products import bulk
+from app.features.products.files import FileFormat, write_products
+from tests.conftest import empty
+from tests.features.imports.conftest import Catalogue, Import
+
+AWKWARD: list[dict[str, Any]] = [
+    {"name": "Chair"},
+    {"name": "=1+1", "description": "-SUM(A1)\n@x", "external_id": "+49 30"},
+    {"name": "'=quoted", "description": "''+twice", "external_id": "'plain"},
+    {"name": " two  blanks ", "description": "  \t\n a  b \n"},
+    {"name": 'say "hello", he; said', "description": 'a "quoted"\r\nline,\nand; another\r'},
+    {"name": "Ünïcödé 椅子 \U0001fa91 \u00a0x", "description": "\ufeffmark\u2028separator"},
+    {"tags": ["a|b", "back\\slash", "\\|", "=1", " blank "]},
+    {"attributes": {"text": 'a,b\n"c"', "whole": 7, "fraction": 0.1, "exact": 1.0, "yes": True, "large": -(2**53)}},
+    {"price": Decimal("0.01"), "currency": "JPY", "stock": 0},
+    {"price": Decimal("9999999999.99"), "stock": 2**53},
+    {"status": "draft", "external_id": None},
+    {"status": "archived", "external_id": "erp-1"},
+]
+
+
+@pytest.fixture
+def awkward(app: Flask) -> None:
+    """A catalogue of awkward products, under two categories of the same name and others."""
+    with app.app_context(), unit_of_work():
+        indoor, outdoor = create_category(name="=Indoor"), create_category(name="Outdoor")
+        shelves = [indoor, outdoor, *(create_category(name="Chairs", parent_id=root.id) for root in (indoor, outdoor))]
+        default = {"name": "Chair", "price": Decimal("9.90"), "currency": "USD"}
+        bulk.upsert_products(
+            {**default, "sku": f"A-{number}", "category_id": shelves[number % 4].id, **row}
+            for number, row in enumerate(AWKWARD)
+        )
+
+
+def export(app: Flask, file_format: FileFormat) -> str:
+    with app.app_context(), unit_of_work(reading=True):
+        return "".join(write_products(bulk.walk_products(batch=5), file_format))
+
+
+def delete_products(app: Flask) -> None:
+    with app.app_context(), unit_of_work():
+        db.session.execute(bulk.PRODUCTS.delete())
+
+
+def without_ids(products: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {
+        sku: {name: value for name, value in product.items() if name not in {"id", "category_id"}}
+        for sku, product in products.items()
+    }
+
+
+@pytest.mark.usefixtures("awkward")
+@pytest.mark.parametrize("file_format", list(FileFormat))
+class TestRoundTrip:
+    def test_gives_the_same_file_again(self, app: Flask, import_text: Import, file_format: FileFormat) -> None:
+        exported = export(app, file_format)
+        delete_products(app)
+
+        report = import_text(exported, file_format=file_format)
+
+        assert (report.created, report.errors) == (len(AWKWARD), [])
+        assert export(app, file_format) == exported
+
+    def test_gives_the_same_products_again(
+        self, app: Flask, import_text: Import, catalogue: Catalogue, file_format: FileFormat
+    ) -> None:
+        before, exported = catalogue(), export(app, file_format)
+        delete_products(app)
+
+        import_text(exported, file_format=file_format)
+
+        assert without_ids(catalogue()) == without_ids(before)
+
+    def test_finds_nothing_to_do_where_nothing_changed(
+        self, app: Flask, import_text: Import, file_format: FileFormat
+    ) -> None:
+        report = import_text(export(app, file_format), file_format=file_format)
+
+        assert (report.unchanged, report.rows) == (len(AWKWARD), len(AWKWARD))
+
+    def test_takes_back_what_was_changed_since(
+        self, app: Flask, import_text: Import, catalogue: Catalogue, file_format: FileFormat
+    ) -> None:
+        before, exported = catalogue(), export(app, file_format)
+        with app.app_context(), unit_of_work():
+            changed = {"description": "New.", "tags": ["new"], "attributes": {"a": 1}, "external_id": "new", "stock": 5}
+            bulk.upsert_products({"sku": sku, **changed} for sku in before)
+
+        import_text(exported, file_format=file_format)
+
+        assert catalogue() == before
+
+    def test_goes_by_the_names_of_categories_in_an_empty_database(
+        self, app: Flask, import_text: Import, catalogue: Catalogue, file_format: FileFormat
+    ) -> None:
+        before, exported = catalogue(), export(app, file_format)
+        empty(app)
+
+        import_text(exported, file_format=file_format)
+
+        assert without_ids(catalogue()) == without_ids(before)
+
+
+@pytest.mark.usefixtures("awkward")
+class TestExportedCsv:
+    def test_has_no_cell_that_a_spreadsheet_would_calculate(self, app: Flask) -> None:
+        for record in csv.reader(io.StringIO(export(app, FileFormat.CSV), newline="")):
+            assert not [cell for cell in record if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]

@@ -1,0 +1,200 @@
+"""Upserting many products by sku, and walking through all."""
+
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import time_machine
+from flask import Flask
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from app.core.database import Tally, tally, unit_of_work
+from app.extensions import db
+from app.features.categories.service import create_category
+from app.features.products import bulk
+from app.features.products.bulk import Effect, Upserted
+from app.features.products.models import Product, search_text
+
+EARLY, LATE = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
+
+Upsert = Callable[..., dict[str, Upserted]]
+Read = Callable[[str], Product]
+
+
+@pytest.fixture
+def category_id(app: Flask) -> int:
+    with app.app_context(), unit_of_work():
+        return create_category(name="Chairs").id
+
+
+@pytest.fixture
+def upsert(app: Flask, category_id: int) -> Upsert:
+    """Upsert rows; a test mentions what matters."""
+
+    def upsert(*rows: dict[str, Any]) -> dict[str, Upserted]:
+        default = {"name": "Chair", "price": Decimal("9.90"), "currency": "USD", "category_id": category_id}
+        with app.app_context(), unit_of_work():
+            return bulk.upsert_products([{**default, **row} for row in rows])
+
+    return upsert
+
+
+@pytest.fixture
+def read(app: Flask) -> Read:
+    """The living product of a sku."""
+
+    def read(sku: str) -> Product:
+        with app.app_context(), unit_of_work():
+            return db.session.scalars(select(Product).where(Product.sku == sku, Product.deleted_at.is_(None))).one()
+
+    return read
+
+
+class TestUpsertProducts:
+    def test_creates_what_is_not_there(self, upsert: Upsert, read: Read) -> None:
+        upserted = upsert({"sku": "A", "name": "Oak chair", "tags": ["oak"], "attributes": {"width": 45}})
+
+        product = read("A")
+        assert upserted == {"A": Upserted(product.id, Effect.CREATED)}
+        assert (product.name, product.tags, product.attributes) == ("Oak chair", ["oak"], {"width": 45})
+
+    def test_gives_a_new_product_the_defaults_and_its_first_version(self, upsert: Upsert, read: Read) -> None:
+        with time_machine.travel(EARLY, tick=False):
+            upsert({"sku": "A"})
+
+        product = read("A")
+        assert (product.description, product.stock, product.status, product.external_id) == ("", 0, "active", None)
+        assert (product.version, product.created_at, product.updated_at) == (1, EARLY, EARLY)
+
+    def test_updates_what_is_there(self, upsert: Upsert, read: Read) -> None:
+        with time_machine.travel(EARLY, tick=False):
+            upsert({"sku": "A"})
+        with time_machine.travel(LATE, tick=False):
+            upserted = upsert({"sku": "A", "price": Decimal("12.50")})
+
+        product = read("A")
+        assert upserted == {"A": Upserted(product.id, Effect.UPDATED)}
+        assert (product.price, product.version) == (Decimal("12.50"), 2)
+        assert (product.created_at, product.updated_at) == (EARLY, LATE)
+
+    def test_keeps_what_a_row_does_not_state(self, upsert: Upsert, read: Read) -> None:
+        upsert({"sku": "A", "stock": 7, "tags": ["oak"], "description": "Solid."})
+        upsert({"sku": "A", "name": "Stool"})
+
+        product = read("A")
+        assert (product.stock, product.tags, product.description) == (7, ["oak"], "Solid.")
+
+    def test_does_not_touch_what_is_the_same(self, upsert: Upsert, read: Read) -> None:
+        row = {"sku": "A", "stock": 7, "tags": ["oak"], "attributes": {"b": 1.5, "a": True}, "external_id": "x"}
+        with time_machine.travel(EARLY, tick=False):
+            upsert(row)
+        with time_machine.travel(LATE, tick=False):
+            upserted = upsert(row)
+
+        product = read("A")
+        assert upserted["A"].effect is Effect.UNCHANGED
+        assert (product.version, product.updated_at) == (1, EARLY)
+
+    def test_tells_true_from_one(self, upsert: Upsert, read: Read) -> None:
+        upsert({"sku": "A", "attributes": {"new": 1}})
+        upsert({"sku": "A", "attributes": {"new": True}})
+
+        assert read("A").attributes["new"] is True
+
+    def test_keeps_the_search_text(self, upsert: Upsert, read: Read) -> None:
+        upsert({"sku": "A", "tags": ["Été"]})
+        upsert({"sku": "A", "name": "Café table"})
+
+        assert read("A").search_text == search_text(name="Café table", sku="A", description="", tags=["Été"])
+
+    def test_leaves_a_deleted_product_of_the_sku_alone(self, upsert: Upsert, read: Read, app: Flask) -> None:
+        upsert({"sku": "A", "name": "Old"})
+        with app.app_context(), unit_of_work():
+            db.session.scalars(select(Product)).one().delete()
+
+        upserted = upsert({"sku": "A", "name": "New"})
+
+        assert upserted["A"].effect is Effect.CREATED
+        assert read("A").name == "New"
+
+    def test_refuses_an_amount_that_would_be_rounded(self, upsert: Upsert, read: Read) -> None:
+        with pytest.raises(Exception, match="at most two decimals"):
+            upsert({"sku": "A", "price": Decimal("9.999")})
+
+    def test_is_undone_with_its_transaction(self, upsert: Upsert, app: Flask) -> None:
+        with pytest.raises(IntegrityError):
+            upsert({"sku": "A"}, {"sku": "B", "category_id": 999_999})
+
+        with app.app_context(), unit_of_work(reading=True):
+            assert db.session.scalars(select(Product)).all() == []
+
+    def test_takes_a_handful_of_statements_for_a_thousand_rows(self, upsert: Upsert) -> None:
+        upsert(*({"sku": f"S{number}"} for number in range(500)))
+        token = tally.set(counted := Tally())
+
+        upsert(*({"sku": f"S{number}", "stock": 5} for number in range(1000)))
+
+        tally.reset(token)
+        assert counted.statements <= 6
+
+    def test_does_nothing_for_no_rows(self, upsert: Upsert) -> None:
+        assert upsert() == {}
+
+
+class TestConcurrentUpserts:
+    def test_create_each_product_once_and_lose_no_update(self, app: Flask, upsert: Upsert, read: Read) -> None:
+        skus = [f"S{number:02}" for number in range(40)]
+
+        def work(worker: int) -> list[dict[str, Upserted]]:
+            draw = random.Random(worker)
+            rounds = []
+            for number in range(6):
+                rows = [{"sku": sku, "stock": worker * 100 + number} for sku in draw.sample(skus, 25)]
+                rounds.append(upsert(*rows))
+            return rounds
+
+        with ThreadPoolExecutor(4) as pool:
+            effects = [
+                (sku, done.effect)
+                for rounds in pool.map(work, range(4))
+                for upserted in rounds
+                for sku, done in upserted.items()
+            ]
+
+        for sku in {sku for sku, _ in effects}:
+            mine = [effect for named, effect in effects if named == sku]
+            assert mine.count(Effect.CREATED) == 1
+            assert read(sku).version == 1 + mine.count(Effect.UPDATED)
+
+
+class TestWalkProducts:
+    def test_visits_the_living_ones_in_batches_by_id(self, app: Flask, upsert: Upsert) -> None:
+        upsert(*({"sku": f"S{number}"} for number in range(5)))
+        with app.app_context(), unit_of_work():
+            db.session.scalars(select(Product).where(Product.sku == "S2")).one().delete()
+
+        with app.app_context(), unit_of_work(reading=True):
+            batches = [[row["sku"] for row in batch] for batch in bulk.walk_products(batch=2)]
+
+        assert batches == [["S0", "S1"], ["S3", "S4"]]
+
+    def test_tells_the_name_of_the_category(self, app: Flask, upsert: Upsert) -> None:
+        upsert({"sku": "A"})
+
+        with app.app_context(), unit_of_work(reading=True):
+            ((row,),) = bulk.walk_products()
+
+        assert row["category"] == "Chairs"
+
+    def test_visits_only_what_meets_the_conditions(self, app: Flask, upsert: Upsert) -> None:
+        upsert({"sku": "A", "stock": 0}, {"sku": "B", "stock": 1})
+
+        with app.app_context(), unit_of_work(reading=True):
+            ((row,),) = bulk.walk_products(Product.stock > 0)
+
+        assert row["sku"] == "B"

@@ -1,0 +1,230 @@
+"""The demo catalogue, and products by the million."""
+
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import select
+
+from app.core.database import unit_of_work
+from app.extensions import db
+from app.features.categories.models import Category
+from app.features.categories.service import create_category
+from app.features.imports.schemas import ImportRowSchema
+from app.features.products import bulk
+from app.features.products.files import COLUMNS
+from app.features.products.models import Product, search_text
+from app.features.samples import service as samples
+from app.features.users.models import User
+from app.security.passwords import hash_password
+from app.security.permissions import Role
+from tests.conftest import empty, rows_of
+
+Generate = Callable[..., None]
+
+
+def load_demo(app: Flask) -> samples.Loaded | None:
+    with app.app_context(), unit_of_work():
+        return samples.load_demo(currency="EUR")
+
+
+def products_of(app: Flask) -> list[dict[str, Any]]:
+    with app.app_context(), unit_of_work(reading=True):
+        return [dict(row) for batch in bulk.walk_products() for row in batch]
+
+
+def state_of(app: Flask) -> list[Any]:
+    return [rows_of(app, table) for table in ("users", "categories", "products")]
+
+
+class TestLoadDemo:
+    def test_fills_an_empty_database(self, app: Flask) -> None:
+        loaded = load_demo(app)
+
+        assert loaded is not None
+        assert len(products_of(app)) == loaded.products >= 300
+        assert len(rows_of(app, "categories")) == loaded.categories >= 25
+
+    def test_makes_a_tree_of_three_levels(self, app: Flask) -> None:
+        load_demo(app)
+
+        with app.app_context(), unit_of_work(reading=True):
+            parents = {row.id: row.parent_id for row in db.session.execute(select(Category.id, Category.parent_id))}
+        deepest = [category for category, parent in parents.items() if parent and parents[parent]]
+        assert deepest
+        assert all(parents[parents[parents[category] or 0] or 0] is None for category in deepest)
+
+    def test_makes_products_that_the_api_would_take(self, app: Flask) -> None:
+        load_demo(app)
+
+        for product in products_of(app):
+            row = {name: product[name] for name in COLUMNS if product[name] is not None}
+            ImportRowSchema().load({**row, "price": str(product["price"])})
+
+    def test_names_no_two_products_alike(self, app: Flask) -> None:
+        load_demo(app)
+
+        assert Counter(product["name"] for product in products_of(app)).most_common(1)[0][1] == 1
+
+    def test_has_drafts_archived_ones_and_some_out_of_stock(self, app: Flask) -> None:
+        load_demo(app)
+
+        products = products_of(app)
+        assert {product["status"] for product in products} == {"draft", "active", "archived"}
+        assert any(product["stock"] == 0 for product in products)
+
+    def test_always_makes_the_same(self, app: Flask) -> None:
+        load_demo(app)
+        first = [{**product, "id": 0, "category_id": 0} for product in products_of(app)]
+        empty(app)
+
+        load_demo(app)
+
+        assert [{**product, "id": 0, "category_id": 0} for product in products_of(app)] == first
+
+    def test_makes_a_user_of_each_role_who_can_log_in(self, app: Flask) -> None:
+        load_demo(app)
+
+        for login in samples.DEMO_LOGINS:
+            answer = app.test_client().post(
+                "/api/v1/auth/login", json={"email": login.email, "password": login.password}
+            )
+            assert answer.status_code == 200
+        assert {login.role for login in samples.DEMO_LOGINS} == set(Role)
+
+    @pytest.mark.parametrize("there", ["category", "user"])
+    def test_does_nothing_where_there_is_something(self, app: Flask, there: str) -> None:
+        with app.app_context(), unit_of_work():
+            if there == "user":
+                db.session.add(User(email="a@example.com", username="alice", password_hash=hash_password("p" * 8)))
+            else:
+                create_category(name="Chairs")
+        before = state_of(app)
+
+        assert load_demo(app) is None
+        assert state_of(app) == before
+
+    def test_does_nothing_the_second_time(self, app: Flask) -> None:
+        load_demo(app)
+        before = state_of(app)
+
+        assert load_demo(app) is None
+        assert state_of(app) == before
+
+    def test_that_crashes_leaves_nothing(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+        def crash(*_: Any) -> None:
+            raise RuntimeError("the plug was pulled")
+
+        monkeypatch.setattr(bulk, "insert_products", crash)
+
+        with pytest.raises(RuntimeError):
+            load_demo(app)
+
+        assert state_of(app) == [[], [], []]
+
+    def test_twice_at_once_fills_it_once(self, app: Flask) -> None:
+        with ThreadPoolExecutor(2) as pool:
+            loaded = list(pool.map(lambda _: load_demo(app), range(2)))
+
+        assert loaded.count(None) == 1
+
+
+class TestWorkingLogins:
+    def test_are_those_of_the_demo(self, app: Flask) -> None:
+        load_demo(app)
+
+        with app.app_context(), unit_of_work(reading=True):
+            assert samples.working_logins() == list(samples.DEMO_LOGINS)
+
+    def test_are_none_without_the_demo(self, app: Flask) -> None:
+        with app.app_context(), unit_of_work(reading=True):
+            assert samples.working_logins() == []
+
+    def test_are_not_those_whose_password_was_changed(self, app: Flask) -> None:
+        load_demo(app)
+        with app.app_context(), unit_of_work():
+            admin = db.session.scalars(select(User).where(User.role == Role.ADMIN)).one()
+            admin.password_hash = hash_password("another password")
+
+        with app.app_context(), unit_of_work(reading=True):
+            assert [login.role for login in samples.working_logins()] == [Role.EDITOR, Role.USER]
+
+    def test_are_not_those_that_were_deactivated(self, app: Flask) -> None:
+        load_demo(app)
+        with app.app_context(), unit_of_work():
+            db.session.scalars(select(User).where(User.role == Role.USER)).one().is_active = False
+
+        with app.app_context(), unit_of_work(reading=True):
+            assert [login.role for login in samples.working_logins()] == [Role.ADMIN, Role.EDITOR]
+
+
+class TestGenerateProducts:
+    @pytest.fixture
+    def generate(self, app: Flask) -> Generate:
+        def generate(count: int, seed: int = 1) -> None:
+            with app.app_context(), unit_of_work():
+                first = samples.next_number(seed)
+                shelves = samples.plant_tree()
+                samples.generate_products(seed, range(first, first + count), shelves, currency="EUR")
+
+        return generate
+
+    def test_makes_as_many_as_asked(self, app: Flask, generate: Generate) -> None:
+        generate(500)
+
+        assert len(products_of(app)) == 500
+
+    def test_makes_products_that_the_api_would_take(self, app: Flask, generate: Generate) -> None:
+        generate(500)
+
+        for product in products_of(app):
+            row = {name: product[name] for name in COLUMNS if product[name] is not None}
+            ImportRowSchema().load({**row, "price": str(product["price"])})
+
+    def test_keeps_the_search_text(self, app: Flask, generate: Generate) -> None:
+        generate(50)
+
+        with app.app_context(), unit_of_work():
+            for product in db.session.scalars(select(Product)):
+                expected = search_text(
+                    name=product.name, sku=product.sku, description=product.description, tags=product.tags
+                )
+                assert product.search_text == expected
+
+    def test_makes_the_same_for_the_same_seed(self, app: Flask, generate: Generate) -> None:
+        generate(50)
+        first = [{**product, "id": 0} for product in products_of(app)]
+        with app.app_context(), unit_of_work():
+            db.session.execute(bulk.PRODUCTS.delete())
+
+        generate(20)
+        generate(30)
+
+        assert [{**product, "id": 0} for product in products_of(app)] == first
+
+    def test_makes_others_for_another_seed(self, app: Flask, generate: Generate) -> None:
+        generate(50, seed=1)
+        generate(50, seed=11)
+
+        names = [product["name"] for product in products_of(app)]
+        assert names[:50] != names[50:]
+        assert len(names) == 100
+
+    def test_files_them_on_the_shelves_of_the_demo(self, app: Flask, generate: Generate) -> None:
+        load_demo(app)
+        before = len(rows_of(app, "categories"))
+
+        generate(50)
+
+        assert len(rows_of(app, "categories")) == before
+
+    def test_makes_believable_prices(self, app: Flask, generate: Generate) -> None:
+        generate(300)
+
+        amounts = sorted(product["price"] for product in products_of(app))
+        assert amounts[0] > Decimal(1)
+        assert amounts[-1] < Decimal(5000)

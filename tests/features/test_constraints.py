@@ -1,0 +1,151 @@
+"""The rules that the database itself keeps, whatever the application does: CHECK, UNIQUE and FOREIGN KEY."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, UniqueConstraint, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from app.core.database import unit_of_work, violated_constraint
+from app.extensions import db
+from tests.rows import ROWS
+
+OTHERS = {"users": {"id": 2, "email": "e@example.com", "username": "eve"}, "categories": {"id": 2, "slug": "d"}}
+
+#: What breaks each named rule: a table, and how a second row of it differs from the one that fits.
+BREAKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ck_users_role": ("users", {**OTHERS["users"], "role": "owner"}),
+    "ck_users_email_lower": ("users", {**OTHERS["users"], "email": "Eve@example.com"}),
+    "uq_users_email": ("users", {**OTHERS["users"], "email": "bob@example.com"}),
+    "uq_users_username": ("users", {**OTHERS["users"], "username": "BOB"}),
+    "fk_sessions_user_id_users": ("sessions", {"id": 2, "user_id": 9}),
+    "fk_refresh_tokens_session_id_sessions": ("refresh_tokens", {"id": "other", "session_id": 9}),
+    "ck_categories_not_its_own_parent": ("categories", {**OTHERS["categories"], "parent_id": 2}),
+    "uq_categories_slug": ("categories", {**OTHERS["categories"], "slug": "c"}),
+    "fk_categories_parent_id_categories": ("categories", {**OTHERS["categories"], "parent_id": 9}),
+    "ck_products_price_positive": ("products", {"id": 2, "sku": "A-2", "price": 0}),
+    "ck_products_stock_not_negative": ("products", {"id": 2, "sku": "A-2", "stock": -1}),
+    "ck_products_status": ("products", {"id": 2, "sku": "A-2", "status": "gone"}),
+    "ck_products_currency": ("products", {"id": 2, "sku": "A-2", "currency": "US"}),
+    "uq_products_sku": ("products", {"id": 2, "sku": "A-1"}),
+    "fk_products_category_id_categories": ("products", {"id": 2, "sku": "A-2", "category_id": 9}),
+}
+
+Execute = Callable[..., None]
+
+
+@pytest.fixture
+def execute(app: Flask) -> Execute:
+    """Run a statement past the application, on a database with a row in each table."""
+
+    def execute(statement: str, values: dict[str, Any] | None = None) -> None:
+        with app.app_context(), unit_of_work():
+            db.session.execute(text(statement), values or {})
+
+    for table, row in ROWS.items():
+        execute(insert(table, row), row)
+    return execute
+
+
+def insert(table: str, row: dict[str, Any]) -> str:
+    """The statement that inserts a row."""
+    return f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join(f':{name}' for name in row)})"
+
+
+class TestTheTable:
+    def test_breaks_every_rule_of_the_models(self) -> None:
+        kinds = CheckConstraint | ForeignKeyConstraint | UniqueConstraint
+        tables = [db.metadata.tables[name] for name in ROWS]
+
+        rules = {str(rule.name) for table in tables for rule in table.constraints if isinstance(rule, kinds)}
+        unique = {str(index.name) for table in tables for index in table.indexes if index.unique}
+
+        assert set(BREAKS) == rules | unique
+
+
+@pytest.mark.parametrize("name", BREAKS)
+class TestEveryRule:
+    def test_is_kept_by_the_database(self, execute: Execute, name: str) -> None:
+        table, changed = BREAKS[name]
+        row = {**ROWS[table], **changed}
+
+        with pytest.raises(IntegrityError):
+            execute(insert(table, row), row)
+
+    def test_is_told_by_its_name(self, execute: Execute, name: str, backend: str) -> None:
+        table, changed = BREAKS[name]
+        row = {**ROWS[table], **changed}
+
+        with pytest.raises(IntegrityError) as raised:
+            execute(insert(table, row), row)
+
+        # SQLite does not tell which reference it refuses.
+        unnamed = backend == "sqlite" and name.startswith("fk_")
+        assert violated_constraint(raised.value) == (None if unnamed else name)
+
+
+class TestDeleting:
+    def test_is_refused_for_a_category_with_products(self, execute: Execute) -> None:
+        with pytest.raises(IntegrityError):
+            execute("DELETE FROM categories")
+
+    def test_is_refused_for_a_category_with_children(self, execute: Execute) -> None:
+        execute("DELETE FROM products")
+        child = {**ROWS["categories"], **OTHERS["categories"], "parent_id": 1}
+        execute(insert("categories", child), child)
+
+        with pytest.raises(IntegrityError):
+            execute("DELETE FROM categories WHERE id = 1")
+
+    def test_takes_sessions_and_tokens_along_with_the_user(self, app: Flask, execute: Execute) -> None:
+        execute("DELETE FROM users")
+
+        with app.app_context():
+            left = [
+                db.session.scalar(text(f"SELECT count(*) FROM {table}")) for table in ("sessions", "refresh_tokens")
+            ]
+        assert left == [0, 0]
+
+
+class TestASkuOfADeletedProduct:
+    @pytest.fixture(autouse=True)
+    def _rows(self, execute: Execute) -> None:
+        execute("UPDATE products SET deleted_at = created_at")
+
+    def test_can_be_used_again(self, execute: Execute) -> None:
+        row = ROWS["products"] | {"id": 2}
+
+        execute(insert("products", row), row)
+
+    def test_cannot_be_used_twice_by_the_living(self, execute: Execute) -> None:
+        row = ROWS["products"] | {"id": 2}
+        execute(insert("products", row), row)
+
+        with pytest.raises(IntegrityError):
+            execute("UPDATE products SET deleted_at = NULL WHERE id = 1")
+
+
+class TestEveryColumn:
+    @pytest.mark.parametrize("table", ROWS)
+    def test_that_a_rule_needs_is_never_null(self, execute: Execute, table: str) -> None:
+        columns = [column.name for column in db.metadata.tables[table].columns if not column.nullable]
+        needed = [name for name in columns if name != "id"]
+
+        taken = []
+        for name in needed:
+            try:
+                execute(f"UPDATE {table} SET {name} = NULL")
+            except IntegrityError:
+                continue
+            taken.append(name)
+
+        assert taken == []
+
+    @pytest.mark.parametrize("table", ["users", "categories", "products"])
+    def test_version_has_no_default_that_hides_a_forgotten_one(self, execute: Execute, table: str) -> None:
+        row = {name: value for name, value in ROWS[table].items() if name != "version"} | {"id": 2}
+
+        with pytest.raises(DBAPIError):
+            execute(insert(table, row), row)

@@ -1,0 +1,247 @@
+"""Migrations: up, down and up, with rows in the tables, several at once, and just what the models say."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from alembic.script import ScriptDirectory
+from flask import Flask
+from flask_migrate import check, downgrade, upgrade
+from sqlalchemy import inspect, text
+from sqlalchemy.exc import DBAPIError
+
+from app import create_app
+from app.core.database import unit_of_work
+from app.extensions import db
+from tests.conftest import Caller, code_of, settings_for
+from tests.rows import ROWS
+from tests.servers import INHERITED, PROJECT
+
+# SQLite cannot show the index on lower(username) as columns; the comparison of schemas below reads its text.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Skipped unsupported reflection:sqlalchemy.exc.SAWarning"),
+    pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based index:UserWarning"),
+]
+
+SCRIPTS = ScriptDirectory(str(PROJECT / "migrations"))
+REVISIONS = [script.revision for script in SCRIPTS.walk_revisions()]
+
+
+@pytest.fixture
+def make_app(backend: str, new_database: Callable[[str], str]) -> Iterator[Callable[[], Flask]]:
+    """Make an application on a database without a schema."""
+    made = []
+
+    def make() -> Flask:
+        app = create_app(settings_for(new_database(backend)))
+        made.append(app)
+        return app
+
+    yield make
+    for app in made:
+        with app.app_context():
+            db.engine.dispose()
+
+
+@pytest.fixture
+def bare(make_app: Callable[[], Flask]) -> Iterator[Flask]:
+    """An application on a database without a schema, and its context."""
+    app = make_app()
+    with app.app_context():
+        yield app
+
+
+def fill() -> None:
+    """Put a row into each table."""
+    with unit_of_work():
+        for table, row in ROWS.items():
+            names = ", ".join(row)
+            places = ", ".join(f":{name}" for name in row)
+            db.session.execute(text(f"INSERT INTO {table} ({names}) VALUES ({places})"), row)
+
+
+def tables() -> set[str]:
+    """The tables that there are."""
+    return set(inspect(db.engine).get_table_names()) - {"alembic_version"}
+
+
+def revision() -> str | None:
+    """The revision of the database."""
+    with db.engine.connect() as connection:
+        found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+        return found
+
+
+def schema() -> dict[str, Any]:
+    """Everything that the database says of its schema, in an order of its own."""
+    with db.engine.connect() as connection:
+        if connection.dialect.name == "sqlite":
+            made = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
+            # SQLAlchemy writes a column or a constraint to a line; their order is no part of the schema.
+            lines = {name: sorted(line.strip().rstrip(",") for line in sql.splitlines()) for name, sql in made}
+        else:
+            columns = text(
+                "SELECT table_name || '.' || column_name, data_type, character_maximum_length, numeric_precision,"
+                " numeric_scale, is_nullable, column_default, collation_name"
+                " FROM information_schema.columns WHERE table_schema = 'public'"
+            )
+            rules = text(
+                "SELECT conname, conrelid::regclass::text, pg_get_constraintdef(oid) FROM pg_constraint"
+                " WHERE connamespace = 'public'::regnamespace"
+            )
+            indexes = text("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'")
+            found = [row for query in (columns, rules, indexes) for row in connection.execute(query)]
+            lines = {f"{row[0]} {row[1]}": [str(part) for part in row] for row in found}
+    return {name: parts for name, parts in lines.items() if "alembic_version" not in f"{name} {parts}"}
+
+
+class TestScripts:
+    def test_have_a_single_head(self) -> None:
+        assert SCRIPTS.get_heads() == [REVISIONS[0]]
+
+    def test_have_a_single_base(self) -> None:
+        assert SCRIPTS.get_bases() == [REVISIONS[-1]]
+
+    def test_are_a_chain(self) -> None:
+        assert [script.down_revision for script in SCRIPTS.walk_revisions()] == [*REVISIONS[1:], None]
+
+
+class TestUp:
+    @pytest.mark.usefixtures("bare")
+    def test_makes_the_tables_of_the_models(self) -> None:
+        upgrade()
+
+        assert tables() == set(db.metadata.tables)
+        assert revision() == REVISIONS[0]
+
+    @pytest.mark.usefixtures("bare")
+    def test_is_nothing_the_second_time(self) -> None:
+        upgrade()
+        fill()
+        before = schema()
+
+        upgrade()
+
+        assert schema() == before
+
+    @pytest.mark.usefixtures("bare")
+    def test_leaves_nothing_for_alembic_to_add(self) -> None:
+        upgrade()
+
+        check()
+
+    def test_leaves_nothing_between_the_schema_and_the_models(self, make_app: Callable[[], Flask]) -> None:
+        with make_app().app_context():
+            upgrade()
+            migrated = schema()
+        with make_app().app_context():
+            db.create_all()
+            modelled = schema()
+
+        assert migrated == modelled
+
+    @pytest.mark.usefixtures("bare")
+    def test_that_fails_leaves_nothing_behind(self) -> None:
+        with unit_of_work():
+            db.session.execute(text("CREATE TABLE products (id INTEGER)"))
+
+        with pytest.raises(DBAPIError):
+            upgrade()
+
+        assert tables() == {"products"}
+
+    @pytest.mark.usefixtures("bare")
+    def test_is_not_written_out_instead_of_done(self) -> None:
+        with pytest.raises(SystemExit, match="not supported"):
+            upgrade(sql=True)
+
+
+class TestDown:
+    @pytest.mark.usefixtures("bare")
+    def test_removes_every_table_and_its_rows(self) -> None:
+        upgrade()
+        fill()
+
+        downgrade(revision="base")
+
+        assert tables() == set()
+        assert revision() is None
+
+    @pytest.mark.usefixtures("bare")
+    def test_and_up_again_is_the_same_schema(self) -> None:
+        upgrade()
+        fill()
+        before = schema()
+
+        downgrade(revision="base")
+        upgrade()
+
+        assert schema() == before
+        fill()
+
+    @pytest.mark.parametrize("target", [*REVISIONS[1:], "base"])
+    @pytest.mark.usefixtures("bare")
+    def test_to_each_revision_and_up_again_works_with_rows(self, target: str) -> None:
+        upgrade()
+        fill()
+
+        downgrade(revision=target)
+        upgrade()
+
+        assert revision() == REVISIONS[0]
+        check()
+
+
+class TestSeveralAtOnce:
+    def test_do_no_harm(self, bare: Flask) -> None:
+        environment = {name: os.environ[name] for name in INHERITED if name in os.environ} | {
+            "APP_ENV": "testing",
+            "DATABASE_URL": bare.config["DATABASE_URL"],
+            "SECRET_KEY": "s" * 32,
+            "JWT_SECRET_KEY": "j" * 32,
+        }
+
+        command = [sys.executable, "-m", "flask", "db", "upgrade"]
+        runners = [
+            subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            for _ in range(3)
+        ]
+        outputs = [runner.communicate(timeout=60)[0].decode() for runner in runners]
+
+        assert [runner.returncode for runner in runners] == [0, 0, 0], outputs
+        assert tables() == set(db.metadata.tables)
+        fill()
+
+
+class TestReadiness:
+    def test_comes_with_the_schema_of_this_release(self, bare: Flask) -> None:
+        upgrade()
+
+        assert Caller(bare).get("//readyz").status_code == 200
+
+    def test_waits_for_a_schema(self, bare: Flask) -> None:
+        answer = Caller(bare).get("//readyz")
+
+        assert answer.status_code == 503
+        assert code_of(answer) == "database_not_ready"
+        assert answer.headers["Retry-After"] == "1"
+
+    def test_waits_for_the_migration_after_a_downgrade(self, bare: Flask) -> None:
+        upgrade()
+        downgrade(revision="base")
+
+        assert Caller(bare).get("//readyz").status_code == 503
+
+    def test_goes_with_a_schema_that_this_release_does_not_know(self, bare: Flask) -> None:
+        upgrade()
+        with unit_of_work():
+            db.session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+        answer = Caller(bare).get("//readyz")
+
+        assert answer.status_code == 503
+        assert code_of(answer) == "database_not_ready"
+        assert Caller(bare).get("//livez").status_code == 200

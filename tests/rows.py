@@ -1,0 +1,45 @@
+"""A row of every table, for tests that write past the application."""
+
+from typing import Any
+
+MOMENT = "2026-05-17 12:00:00+00:00"
+STAMPS = {"created_at": MOMENT, "updated_at": MOMENT, "version": 1}
+
+#: A row of each table that fits; parents first.
+ROWS: dict[str, dict[str, Any]] = {
+    "users": {
+        "id": 1,
+        "email": "bob@example.com",
+        "username": "bob",
+        "password_hash": "",
+        "role": "user",
+        "is_active": True,
+        **STAMPS,
+    },
+    "sessions": {
+        "id": 1,
+        "user_id": 1,
+        "device": "",
+        "address": "",
+        "created_at": MOMENT,
+        "last_seen_at": MOMENT,
+        "expires_at": MOMENT,
+    },
+    "refresh_tokens": {"id": "token", "session_id": 1, "issued_at": MOMENT, "expires_at": MOMENT},
+    "categories": {"id": 1, "name": "c", "slug": "c", "search_text": "c", **STAMPS},
+    "products": {
+        "id": 1,
+        "sku": "A-1",
+        "name": "p",
+        "description": "",
+        "price": 1,
+        "currency": "USD",
+        "category_id": 1,
+        "stock": 0,
+        "status": "active",
+        "tags": "[]",
+        "attributes": "{}",
+        "search_text": "p",
+        **STAMPS,
+    },
+}

@@ -1,0 +1,302 @@
+"""config.py: what each setting accepts, and that a refusal names the setting and never its value."""
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import config
+from config import ROOT, Config, ConfigError, Environment, development_secret
+
+# Random, and of no use anywhere.
+SECRET_KEY = "tJ3xP0vB8qL5nR2wY7cF4kH9mD6sG1zE"
+JWT_SECRET_KEY = "bN6yT1gK8rW4pX9fJ2vM7dQ5hL0sC3zA"
+
+PRODUCTION = {
+    "APP_ENV": "production",
+    "SECRET_KEY": SECRET_KEY,
+    "JWT_SECRET_KEY": JWT_SECRET_KEY,
+    "DATABASE_URL": "postgresql://catalog@db/catalog",
+}
+
+
+@pytest.fixture(autouse=True)
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout that was never run."""
+    folder = tmp_path / "instance"
+    monkeypatch.setattr(config, "INSTANCE", folder)
+    return folder
+
+
+def refusal_of(environ: dict[str, str]) -> str:
+    """The one line that a wrong setting is refused with."""
+    with pytest.raises(ConfigError) as refused:
+        Config.from_environment(environ)
+    line = str(refused.value)
+    assert "\n" not in line
+    return line
+
+
+class TestParsing:
+    @pytest.mark.parametrize(
+        ("name", "text", "value"),
+        [
+            ("APP_ENV", "testing", Environment.TESTING),
+            ("PORT", "1", 1),
+            ("PORT", "65535", 65535),
+            ("WEB_CONCURRENCY", "4", 4),
+            ("ACCESS_TOKEN_TTL", "60", 60),
+            ("REFRESH_GRACE", "0", 0),
+            ("MAX_BODY_BYTES", "2048", 2048),
+            ("REGISTRATION_OPEN", "false", False),
+            ("REGISTRATION_OPEN", "no", False),
+            ("REGISTRATION_OPEN", "0", False),
+            ("CATALOG_PUBLIC_READ", "TRUE", True),
+            ("CATALOG_PUBLIC_READ", "yes", True),
+            ("CATALOG_PUBLIC_READ", "1", True),
+            ("DEFAULT_CURRENCY", "SAR", "SAR"),
+            ("RATE_LIMIT_DEFAULT", "5 per second", "5 per second"),
+            ("RATE_LIMIT_LOGIN", "10/hour", "10/hour"),
+            ("TRUSTED_HOSTS", " a.test , .b.test,", ("a.test", ".b.test")),
+            ("CORS_ORIGINS", "https://a.test,http://b.test:3000", ("https://a.test", "http://b.test:3000")),
+            ("JWT_PREVIOUS_SECRET_KEYS", "one,two", ("one", "two")),
+            ("LOG_LEVEL", "debug", "DEBUG"),
+            ("REDIS_URL", "redis://cache:6379/1", "redis://cache:6379/1"),
+            ("REDIS_URL", "rediss://:pass@cache", "rediss://:pass@cache"),
+            ("DATABASE_URL", "postgres://u:p@h/d", "postgresql+psycopg://u:p@h/d"),
+            ("DATABASE_URL", "postgresql://u:%2F@h:5432/d?a=b", "postgresql+psycopg://u:%2F@h:5432/d?a=b"),
+            ("DATABASE_URL", "postgresql:///d?host=/run", "postgresql+psycopg:///d?host=%2Frun"),
+            ("DATABASE_URL", "sqlite:////var/lib/catalog.db", "sqlite:////var/lib/catalog.db"),
+            ("DATABASE_URL", "sqlite:///data/catalog.db", f"sqlite:///{ROOT / 'data/catalog.db'}"),
+        ],
+    )
+    def test_takes(self, name: str, text: str, value: Any) -> None:
+        parsed = getattr(Config.from_environment({name: text}), name.lower())
+
+        assert parsed == value
+        assert type(parsed) is type(value)
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("APP_ENV", "hunter2"),
+            ("APP_ENV", "Production"),
+            ("PORT", "hunter2"),
+            ("PORT", "0"),
+            ("PORT", "65536"),
+            ("PORT", "80.5"),
+            ("PORT", "+8000"),
+            ("PORT", "-8000"),
+            ("PORT", "８０００"),
+            ("PORT", "8_000"),
+            ("PORT", "9" * 5000),
+            ("WEB_CONCURRENCY", "0"),
+            ("WEB_THREADS", "many-hunter2"),
+            ("ACCESS_TOKEN_TTL", "900s"),
+            ("REFRESH_TOKEN_TTL", "59"),
+            ("REFRESH_GRACE", "61"),
+            ("MAX_BODY_BYTES", "1023"),
+            ("TRUSTED_PROXIES", "9"),
+            ("DEBUG", "hunter2"),
+            ("REGISTRATION_OPEN", "off-hunter2"),
+            ("DEFAULT_CURRENCY", "usd"),
+            ("DEFAULT_CURRENCY", "ÄÖÜ"),
+            ("DEFAULT_CURRENCY", "EURO"),
+            ("RATE_LIMIT_DEFAULT", "hunter2"),
+            ("RATE_LIMIT_LOGIN", "5 per blink"),
+            ("CORS_ORIGINS", "*"),
+            ("CORS_ORIGINS", "https://*.hunter2.test"),
+            ("CORS_ORIGINS", r"https://.*\.hunter2\.test"),
+            ("CORS_ORIGINS", "https://a.test/"),
+            ("CORS_ORIGINS", "a.test"),
+            ("CORS_ORIGINS", "null"),
+            ("CORS_ORIGINS", "https://a.test,[a-z]+"),
+            ("LOG_LEVEL", "hunter2"),
+            ("REDIS_URL", "hunter2"),
+            ("REDIS_URL", "http://hunter2"),
+            ("DATABASE_URL", "hunter2"),
+            ("DATABASE_URL", "mysql://u:hunter2@h/d"),
+            ("DATABASE_URL", "postgresql://u:p@h:hunter2/d"),
+            ("DATABASE_URL", "postgresql://u:hunter2@[::1/d"),
+            ("DATABASE_URL", "sqlite://"),
+            ("DATABASE_URL", "sqlite:///:memory:"),
+            ("SECRET_KEY", "hunter2\n"),
+            ("SECRET_KEY", b"hunter2\xff\xfe".decode(errors="surrogateescape")),
+            ("JWT_PREVIOUS_SECRET_KEYS", "hunter2\0"),
+        ],
+    )
+    def test_refuses_and_names_the_setting_and_not_the_value(self, name: str, text: str) -> None:
+        line = refusal_of({name: text})
+
+        assert re.match(rf"{name} must ", line)
+        assert "hunter2" not in line
+        assert text not in line or len(text) < 3
+
+    def test_takes_an_empty_variable_for_one_that_is_not_set(self) -> None:
+        names = [declared.upper() for declared in Config.__dataclass_fields__]
+
+        assert Config.from_environment(dict.fromkeys(names, "")) == Config.from_environment({})
+
+    def test_lets_what_is_given_win(self) -> None:
+        assert Config.from_environment({"PORT": "9000"}, port=9001).port == 9001
+
+    def test_reads_nothing_but_what_it_is_handed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PORT", "9000")
+
+        assert Config.from_environment({}).port == 8000
+        assert Config.from_environment().port == 9000
+
+    @pytest.mark.parametrize(("text", "value"), [("1", True), ("0", False), ("", False)])
+    def test_counts_flasks_own_switch_for_debug(self, text: str, value: bool) -> None:
+        assert Config.from_environment({"FLASK_DEBUG": text}).debug is value
+
+    def test_knows_environments_by_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in [*os.environ]:
+            if name in {"SECRET_KEY", "JWT_SECRET_KEY", "DATABASE_URL"}:
+                monkeypatch.delenv(name)
+
+        assert Config.named("testing").app_env is Environment.TESTING
+        with pytest.raises(ConfigError, match=r"^APP_ENV must be one of"):
+            Config.named("staging")
+
+
+class TestProduction:
+    def test_takes_strong_secrets(self) -> None:
+        config = Config.from_environment(PRODUCTION)
+
+        assert (config.secret_key, config.jwt_secret_key) == (SECRET_KEY, JWT_SECRET_KEY)
+
+    @pytest.mark.parametrize("name", ["SECRET_KEY", "JWT_SECRET_KEY", "DATABASE_URL"])
+    @pytest.mark.parametrize("missing", ["unset", "empty"])
+    def test_needs(self, name: str, missing: str) -> None:
+        environ = {**PRODUCTION, name: ""}
+        if missing == "unset":
+            del environ[name]
+
+        assert refusal_of(environ) == f"{name} must be set in production"
+
+    @pytest.mark.parametrize("name", ["SECRET_KEY", "JWT_SECRET_KEY", "JWT_PREVIOUS_SECRET_KEYS"])
+    @pytest.mark.parametrize(
+        "value",
+        [
+            SECRET_KEY[:31],
+            "x" * 64,
+            "abc" * 20,
+            "please-change-me-before-you-go-live-0123456789",
+            "this-is-a-Secret-and-long-enough-0123456789",
+            "my-development-key-which-is-long-0123456789",
+            "PASSWORD0123456789abcdefghijklmnopqrstuvwxyz",
+        ],
+        ids=["short", "one letter", "few letters", "change", "secret", "development", "password"],
+    )
+    def test_refuses_a_weak(self, name: str, value: str) -> None:
+        line = refusal_of({**PRODUCTION, name: value})
+
+        assert line.startswith(f"{name} must ")
+        assert value not in line
+
+    @pytest.mark.parametrize("name", ["SECRET_KEY", "JWT_SECRET_KEY"])
+    def test_counts_bytes_and_not_letters(self, name: str) -> None:
+        Config.from_environment({**PRODUCTION, name: "äöüßéèêñçøåæ€µþð"})
+
+    def test_refuses_one_secret_for_two_uses(self) -> None:
+        line = refusal_of({**PRODUCTION, "JWT_SECRET_KEY": SECRET_KEY})
+
+        assert line == "JWT_SECRET_KEY must differ from SECRET_KEY in production"
+
+    @pytest.mark.parametrize("name", ["DEBUG", "FLASK_DEBUG"])
+    def test_refuses_the_debugger(self, name: str) -> None:
+        assert refusal_of({**PRODUCTION, name: "1"}) == "DEBUG must be off in production"
+
+    def test_makes_no_secret(self, instance: Path) -> None:
+        Config.from_environment(PRODUCTION)
+
+        assert not instance.exists()
+
+
+class TestDevelopment:
+    def test_makes_its_secrets_once(self, instance: Path) -> None:
+        first, second = Config.from_environment({}), Config.from_environment({})
+
+        assert first == second
+        assert first.secret_key != first.jwt_secret_key
+        assert len((instance / "secret").read_text()) >= config.SHORTEST_SECRET
+
+    def test_keeps_a_secret_that_is_given(self, instance: Path) -> None:
+        given = Config.from_environment({"SECRET_KEY": "mine"})
+
+        assert given.secret_key == "mine"
+        assert given.jwt_secret_key
+
+    def test_shows_the_secret_to_its_owner_alone(self, instance: Path) -> None:
+        before = os.umask(0)
+        try:
+            Config.from_environment({})
+        finally:
+            os.umask(before)
+
+        assert stat.S_IMODE((instance / "secret").stat().st_mode) == 0o600
+        assert stat.S_IMODE(instance.stat().st_mode) == 0o700
+        assert [path.name for path in instance.iterdir()] == ["secret"]
+
+    def test_makes_one_secret_for_many_threads(self, instance: Path) -> None:
+        instance.mkdir()
+        with ThreadPoolExecutor(16) as threads:
+            made = list(threads.map(development_secret, [instance / "secret"] * 16))
+
+        assert set(made) == {(instance / "secret").read_text()}
+        assert [path.name for path in instance.iterdir()] == ["secret"]
+
+    def test_makes_one_secret_for_many_processes(self, instance: Path) -> None:
+        instance.mkdir()
+        program = "import sys, config, pathlib; print(config.development_secret(pathlib.Path(sys.argv[1])))"
+        run = partial(
+            subprocess.run, [sys.executable, "-c", program, str(instance / "secret")],
+            cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+
+        with ThreadPoolExecutor(6) as threads:
+            ended = list(threads.map(lambda _: run(), range(6)))
+
+        assert {each.stdout.strip() for each in ended} == {(instance / "secret").read_text()}
+        assert [path.name for path in instance.iterdir()] == ["secret"]
+
+
+class TestForFlask:
+    def test_caps_every_body(self) -> None:
+        assert Config.from_environment({"MAX_BODY_BYTES": "2048"}).for_flask()["MAX_CONTENT_LENGTH"] == 2048
+
+    @pytest.mark.parametrize("url", ["sqlite:////tmp/x.db", "postgresql://h/d"])
+    def test_hides_parameters_from_errors(self, url: str) -> None:
+        options = Config.from_environment({"DATABASE_URL": url}).for_flask()["SQLALCHEMY_ENGINE_OPTIONS"]
+
+        assert options["hide_parameters"] is True
+
+    def test_bounds_every_wait_for_postgresql(self) -> None:
+        options = Config.from_environment({"DATABASE_URL": "postgresql://h/d"}).for_flask()["SQLALCHEMY_ENGINE_OPTIONS"]
+
+        assert options["pool_pre_ping"] is True
+        assert options["pool_timeout"] <= 5
+        assert options["connect_args"]["connect_timeout"] <= 2
+        assert "statement_timeout" in options["connect_args"]["options"]
+        assert "lock_timeout" in options["connect_args"]["options"]
+
+    def test_does_not_wait_long_for_redis(self) -> None:
+        settings = Config.from_environment({"REDIS_URL": "redis://cache"}).for_flask()
+
+        for name in ("RATELIMIT_STORAGE_OPTIONS", "CACHE_OPTIONS"):
+            assert settings[name]["socket_timeout"] <= 0.2
+            assert settings[name]["socket_connect_timeout"] <= 0.2
+
+    def test_needs_no_redis(self) -> None:
+        settings = Config.from_environment({}).for_flask()
+
+        assert settings["RATELIMIT_STORAGE_URI"] == "memory://"
+        assert settings["CACHE_TYPE"] == "SimpleCache"

@@ -1,0 +1,146 @@
+"""Credentials: which ones are read, and what a bad one is answered with; and the public catalogue."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from tests.conftest import Caller, body_of, code_of
+
+Make = Callable[..., dict[str, Any]]
+AppWith = Callable[..., Flask]
+
+
+class TestCredentials:
+    @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+    def test_are_named_in_any_case(self, bob: Caller, anonymous: Caller, scheme: str) -> None:
+        answer = anonymous.get("/users/me", headers={"Authorization": f"{scheme} {bob.token}"})
+
+        assert answer.status_code == 200
+
+    def test_may_stand_apart(self, bob: Caller, anonymous: Caller) -> None:
+        answer = anonymous.get("/users/me", headers={"Authorization": f"Bearer   {bob.token} "})
+
+        assert answer.status_code == 200
+
+    def test_that_are_missing_are_401_with_a_plain_challenge(self, anonymous: Caller) -> None:
+        answer = anonymous.get("/users/me")
+
+        assert code_of(answer) == "credentials_missing"
+        assert answer.headers["WWW-Authenticate"] == 'Bearer realm="catalog"'
+
+    @pytest.mark.parametrize(
+        "header",
+        ["", "Bearer", "Bearer ", "Basic Ym9iOmJvYg==", "Token x", "Bearer x", "Bearer a.b.c", "Bearerx", "Bearer é"],
+    )
+    def test_that_are_no_token_are_401_with_the_reason(self, anonymous: Caller, header: str) -> None:
+        answer = anonymous.get("/users/me", headers={"Authorization": header})
+
+        assert answer.status_code == 401
+        assert code_of(answer) == "token_invalid"
+        assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="catalog", error="invalid_token"')
+
+    def test_of_two_kinds_are_400(self, bob: Caller) -> None:
+        answer = bob.get("/users/me", headers={"X-API-Key": "cat_1_secret"})
+
+        assert answer.status_code == 400
+        assert code_of(answer) == "ambiguous_credentials"
+
+    def test_that_are_an_unknown_key_are_401(self, anonymous: Caller) -> None:
+        answer = anonymous.get("/users/me", headers={"X-API-Key": "cat_1_secret"})
+
+        assert answer.status_code == 401
+        assert code_of(answer) == "credentials_invalid"
+
+    def test_are_not_read_where_nobody_asks(self, anonymous: Caller) -> None:
+        answer = anonymous.get("//livez", headers={"Authorization": "Bearer nonsense", "X-API-Key": "x"})
+
+        assert answer.status_code == 200
+
+    def test_without_the_right_are_403_with_its_name(self, bob: Caller) -> None:
+        answer = bob.post("/categories", {"name": "Chairs"})
+
+        assert answer.status_code == 403
+        assert body_of(answer)["permission"] == "categories:write"
+        assert "WWW-Authenticate" not in answer.headers
+
+
+class TestPublicCatalogue:
+    @pytest.fixture
+    def public(self, anonymous: Caller, app_with: AppWith) -> Caller:
+        """Nobody, where everybody may read."""
+        return anonymous.on(app_with(catalog_public_read=True, public_cache_max_age=60))
+
+    @pytest.mark.parametrize("path", ["/products", "/products?cursor=", "/categories"])
+    def test_is_listed_to_anybody(self, public: Caller, path: str) -> None:
+        answer = public.get(path)
+
+        assert answer.status_code == 200
+        assert answer.headers["Cache-Control"] == "public, max-age=60"
+        assert answer.headers["Vary"] == "Authorization, X-API-Key"
+
+    def test_is_read_by_anybody(self, public: Caller, make_product: Make) -> None:
+        answer = public.get(f"/products/{make_product()['id']}")
+
+        assert answer.status_code == 200
+        assert answer.headers["Cache-Control"] == "public, max-age=60"
+        assert answer.headers["ETag"] == '"1"'
+
+    def test_may_be_kept_again_by_who_holds_it(self, public: Caller, make_product: Make) -> None:
+        answer = public.get(f"/products/{make_product()['id']}", headers={"If-None-Match": '"1"'})
+
+        assert answer.status_code == 304
+        assert answer.headers["Cache-Control"] == "public, max-age=60"
+
+    def test_must_be_asked_for_again_by_default(self, anonymous: Caller, app_with: AppWith) -> None:
+        answer = anonymous.on(app_with(catalog_public_read=True)).get("/products")
+
+        assert answer.headers["Cache-Control"] == "public, max-age=0"
+
+    @pytest.mark.parametrize("status", ["draft", "archived"])
+    def test_shows_active_products_only(self, public: Caller, make_product: Make, status: str) -> None:
+        product = make_product(status=status)
+
+        assert public.get(f"/products/{product['id']}").status_code == 404
+        assert body_of(public.get("/products"))["items"] == []
+
+    def test_keeps_errors_out_of_caches(self, public: Caller) -> None:
+        assert public.get(f"/products/{2**40}").headers["Cache-Control"] == "no-store"
+
+    def test_is_private_to_who_has_credentials(self, public: Caller, bob: Caller) -> None:
+        answer = bob.on(public.app).get("/products")
+
+        assert answer.headers["Cache-Control"] == "private, no-cache"
+
+    def test_does_not_forgive_a_bad_token(self, public: Caller) -> None:
+        answer = public.get("/products", headers={"Authorization": "Bearer nonsense"})
+
+        assert answer.status_code == 401
+        assert code_of(answer) == "token_invalid"
+
+    def test_does_not_forgive_a_bad_key(self, public: Caller) -> None:
+        assert public.get("/products", headers={"X-API-Key": "nonsense"}).status_code == 401
+
+    @pytest.mark.parametrize(
+        ("method", "path"),
+        [
+            ("POST", "/products"),
+            ("PUT", "/products/1"),
+            ("PATCH", "/products/1"),
+            ("DELETE", "/products/1"),
+            ("POST", "/categories"),
+            ("DELETE", "/categories/1"),
+            ("GET", "/users/me"),
+            ("POST", "/auth/logout"),
+        ],
+    )
+    def test_is_for_reading_only(self, public: Caller, method: str, path: str) -> None:
+        answer = public.call(method, path)
+
+        assert answer.status_code == 401
+        assert code_of(answer) == "credentials_missing"
+
+    @pytest.mark.parametrize("path", ["/products", "/categories"])
+    def test_is_closed_unless_the_setting_opens_it(self, anonymous: Caller, path: str) -> None:
+        assert anonymous.get(path).status_code == 401

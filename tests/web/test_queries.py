@@ -1,0 +1,156 @@
+"""How many statements each request costs, as Server-Timing tells; a number that grows is noticed here."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+from werkzeug.test import TestResponse
+
+from tests.conftest import PASSWORD, Caller, body_of
+
+Make = Callable[..., dict[str, Any]]
+
+#: Whoever reads on SQLite begins nothing; whoever writes says BEGIN IMMEDIATE, and that is a statement of ours. On
+#: PostgreSQL the driver begins by itself.
+BEGIN = {"sqlite": 1, "postgresql": 0}
+
+
+def cost(answer: TestResponse) -> int:
+    """The number of statements of a request that succeeded."""
+    assert answer.status_code < 400, answer.get_data(as_text=True)
+    told = re.search(r'desc="(\d+) queries"', answer.headers["Server-Timing"])
+    assert told is not None
+    return int(told[1])
+
+
+class TestReading:
+    """One statement tells who asks."""
+
+    def test_a_product_costs_one_more(self, bob: Caller, make_product: Make) -> None:
+        assert cost(bob.get(f"/products/{make_product()['id']}")) == 2
+
+    def test_what_is_not_modified_costs_one_more(self, bob: Caller, make_product: Make) -> None:
+        assert cost(bob.get(f"/products/{make_product()['id']}", headers={"If-None-Match": '"1"'})) == 2
+
+    @pytest.mark.parametrize("path", ["/products", "/products?category_id=1&search=x&tag=y", "/products?page=1"])
+    def test_a_page_costs_a_count_and_the_rows(self, bob: Caller, make_product: Make, path: str) -> None:
+        for _ in range(5):
+            make_product()
+
+        assert cost(bob.get(path)) <= 3
+        assert cost(bob.get("/products")) == 3
+
+    def test_a_page_beyond_the_end_costs_a_count(self, bob: Caller, make_product: Make) -> None:
+        make_product()
+
+        assert cost(bob.get("/products?page=9")) == 2
+
+    def test_a_page_of_a_walk_costs_the_rows(self, bob: Caller, make_product: Make) -> None:
+        for _ in range(5):
+            make_product()
+        first = bob.get("/products?cursor=&per_page=2")
+        second = bob.get(body_of(first)["links"]["next"].removeprefix("/api/v1"))
+
+        assert (cost(first), cost(second)) == (2, 2)
+
+    def test_categories_cost_the_same(self, bob: Caller, make_category: Make) -> None:
+        category = make_category(parent_id=make_category()["id"])
+
+        paths = [f"/categories/{category['id']}", "/categories", "/categories?cursor="]
+        assert [cost(bob.get(path)) for path in paths] == [2, 3, 2]
+
+    def test_ones_own_account_costs_one_more(self, bob: Caller) -> None:
+        assert cost(bob.get("/users/me")) == 2
+
+    def test_the_public_catalogue_asks_nobody_who_they_are(
+        self, anonymous: Caller, app_with: Callable[..., Flask], make_product: Make
+    ) -> None:
+        public = anonymous.on(app_with(catalog_public_read=True))
+
+        assert cost(public.get(f"/products/{make_product()['id']}")) == 1
+
+    @pytest.mark.parametrize(("path", "statements"), [("//livez", 0), ("//health", 0), ("//readyz", 1)])
+    def test_health_costs_next_to_nothing(self, anonymous: Caller, path: str, statements: int) -> None:
+        assert cost(anonymous.get(path)) == statements
+
+
+class TestWriting:
+    def test_a_product_with_a_sku(self, alice: Caller, make_category: Make, backend: str) -> None:
+        product = {"name": "Oak", "price": "1.00", "category_id": make_category()["id"], "sku": "A-1"}
+
+        # Who, the category, the row.
+        assert cost(alice.post("/products", product)) == 3 + BEGIN[backend]
+
+    def test_a_product_without_a_sku(self, alice: Caller, make_category: Make, backend: str) -> None:
+        product = {"name": "Oak", "price": "1.00", "category_id": make_category()["id"]}
+
+        # As above, and the name that is made of the id, between a savepoint and its release.
+        assert cost(alice.post("/products", product)) == 6 + BEGIN[backend]
+
+    @pytest.mark.parametrize("tags", ['"1"', "*"])
+    def test_a_change_of_a_product(self, alice: Caller, make_product: Make, backend: str, tags: str) -> None:
+        product = make_product()
+
+        # Who, the row, its change.
+        answer = alice.patch(f"/products/{product['id']}", {"price": "2.00"}, if_match=tags)
+        assert cost(answer) == 3 + BEGIN[backend]
+
+    def test_no_change_of_a_product(self, alice: Caller, make_product: Make, backend: str) -> None:
+        assert cost(alice.patch(f"/products/{make_product()['id']}", {})) == 2 + BEGIN[backend]
+
+    def test_a_replacement_of_a_product(self, alice: Caller, make_product: Make, backend: str) -> None:
+        product = make_product()
+        whole = {"name": "Oak", "price": "1.00", "category_id": product["category_id"]}
+
+        # Who, the row, the category, the change.
+        assert cost(alice.put(f"/products/{product['id']}", whole)) == 4 + BEGIN[backend]
+
+    def test_the_end_of_a_product(self, root: Caller, make_product: Make, backend: str) -> None:
+        assert cost(root.delete(f"/products/{make_product()['id']}")) == 3 + BEGIN[backend]
+
+    def test_a_category(self, alice: Caller, backend: str) -> None:
+        # Who, the slugs like it, the row.
+        assert cost(alice.post("/categories", {"name": "Chairs"})) == 3 + BEGIN[backend]
+
+    def test_a_move_of_a_category_however_deep(self, alice: Caller, make_category: Make, backend: str) -> None:
+        top = make_category()
+        below = top
+        for _ in range(5):
+            below = make_category(parent_id=below["id"])
+        moved = make_category()
+
+        # Who, the row, on PostgreSQL the lock, the ancestors in one, the change.
+        lock = {"sqlite": 0, "postgresql": 1}[backend]
+        answer = alice.patch(f"/categories/{moved['id']}", {"parent_id": below["id"]})
+        assert cost(answer) == 4 + lock + BEGIN[backend]
+
+    def test_the_end_of_a_category(self, root: Caller, make_category: Make, backend: str) -> None:
+        # Who, the row, whether it is in use, the row's end.
+        assert cost(root.delete(f"/categories/{make_category()['id']}")) == 4 + BEGIN[backend]
+
+
+class TestSessions:
+    LOGIN = {"email": "bob@example.com", "password": PASSWORD}
+
+    @pytest.mark.usefixtures("bob")
+    def test_a_login(self, anonymous: Caller, backend: str) -> None:
+        # The hash; and in a second transaction the user again, the session and its token.
+        assert cost(anonymous.post("/auth/login", self.LOGIN)) == 4 + 2 * BEGIN[backend]
+
+    @pytest.mark.usefixtures("bob")
+    def test_a_refresh(self, anonymous: Caller, backend: str) -> None:
+        pair = body_of(anonymous.post("/auth/login", self.LOGIN))
+
+        # The exchange, the user with the session, the session's life, the next token.
+        answer = anonymous.post("/auth/refresh", headers={"Authorization": f"Bearer {pair['refresh_token']}"})
+        assert cost(answer) == 4 + BEGIN[backend]
+
+    def test_a_logout(self, bob: Caller, backend: str) -> None:
+        assert cost(bob.post("/auth/logout")) == 2 + BEGIN[backend]
+
+    def test_a_registration(self, anonymous: Caller, backend: str) -> None:
+        dave = {"email": "dave@example.com", "username": "dave", "password": PASSWORD}
+
+        assert cost(anonymous.post("/auth/register", dave)) == 1 + BEGIN[backend]
