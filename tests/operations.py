@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +16,8 @@ from werkzeug.wrappers import Request
 from app.core import clock
 from app.core.database import unit_of_work
 from app.extensions import db
-from app.features.auth.models import UserSession
+from app.features.passwords import service as passwords
+from app.features.sessions.models import UserSession
 from app.features.users.models import User
 from app.security.permissions import Role
 from app.security.tokens import issue_access_token
@@ -120,8 +122,10 @@ class Scene:
 
     def __init__(self, app: Flask, password_hash: str) -> None:
         self.app = app
-        self.operations = operations_in(describe(app))
+        # There is no key set while tokens are signed with a secret; tests/web/test_keys.py looks at that.
+        self.operations = [one for one in operations_in(describe(app)) if one.name != "read_key_set"]
         self._password_hash = password_hash
+        self._user_id = 0
         self._tokens: dict[str, str] = {}
         self._ids: dict[str, int] = {}
         self._references: dict[str, int] = {}
@@ -196,7 +200,15 @@ class Scene:
     def example(self, operation: Operation) -> dict[str, Any]:
         """The operation's own example, with the ids of rows that are there."""
         example = operation.example
+        if operation.name == "confirm_password_reset":
+            example["token"] = self._reset_token()
         return example | {name: self._references[name] for name in example if name in self._references}
+
+    def _reset_token(self) -> str:
+        """What a mail would have brought."""
+        with self.app.app_context(), unit_of_work(reading=True):
+            epoch = db.session.scalar(select(User.epoch).where(User.id == self._user_id))
+        return str(passwords.reset_signer(self.app.config["SECRET_KEY"]).dumps([self._user_id, epoch]))
 
     def changes(self) -> list[str]:
         """The tables that differ from what they were at the last look."""
@@ -219,6 +231,8 @@ class Scene:
         for operation in self.operations:
             for name in operation.parameters("path"):
                 self._make_rows(name, operation.path.partition(f"/{{{name}}}")[0])
+        for _ in range(3):
+            self._add_session(self._ids["user_id"])
         self._state = self.read_state()
 
     def _make_administrator(self) -> str:
@@ -227,14 +241,28 @@ class Scene:
             user = User(email="alice@example.com", username="root", password_hash=self._password_hash, role=Role.ADMIN)
             db.session.add(user)
             db.session.flush()
-            session = UserSession(user_id=user.id, device="tests", address="127.0.0.1", expires_at=clock.now())
+            self._user_id = user.id
+        session_id = self._add_session()
+        with self.app.app_context():
+            return issue_access_token(user_id=self._user_id, session_id=session_id, role=Role.ADMIN)
+
+    def _add_session(self, user_id: int | None = None) -> int:
+        with self.app.app_context(), unit_of_work():
+            expires_at = clock.now() + timedelta(days=1)
+            session = UserSession(
+                user_id=user_id or self._user_id, device="x", address="127.0.0.1", expires_at=expires_at
+            )
             db.session.add(session)
             db.session.flush()
-            return issue_access_token(user_id=user.id, session_id=session.id, role=Role.ADMIN)
+            return session.id
 
     def _make_rows(self, name: str, collection: str) -> None:
         """Three rows of a collection: the first for bodies to refer to; the last, which none refers to, for paths."""
         if name in self._ids:
+            return
+        if name == "session_id":
+            # Logging in makes them, and not a POST to their collection.
+            self._ids[name] = self._add_session()
             return
         create = next((one for one in self.operations if str(one) == f"POST {collection}"), None)
         assert create, f"say here how a row for {{{name}}} below {collection} is made"
@@ -246,7 +274,8 @@ class Scene:
         example = {member: value for member, value in self.example(create).items() if member in needed}
         for number in range(3):
             # A name of its own, lest what is made from it be taken when the whole example is sent.
-            own = {"name": f"Row {number}"} if "name" in example else {}
+            names = {"name": f"Row {number}", "username": f"row{number}", "email": f"row{number}@example.com"}
+            own = {member: value for member, value in names.items() if member in example}
             answer = self.send(create, body=example | own)
             assert answer.json is not None
             assert answer.status_code == 201, answer.json

@@ -82,6 +82,8 @@ class Operation:
             filters = {declared.data_key or name for name, declared in wire.items()} - reserved
             if filters != set(self.listing.filters):
                 raise ContractMissing(f"{self.name}: filters differ from its Listing: {filters}")
+            if ("search" in wire) != (self.listing.search is not None):
+                raise ContractMissing(f"{self.name}: only one of query and Listing can be searched")
             if wire["sort_by"].metadata["enum"] != list(self.listing.sorts):
                 raise ContractMissing(f"{self.name}: sort_by differs from its Listing")
 

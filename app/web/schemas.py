@@ -63,7 +63,6 @@ class ListQuerySchema(QuerySchema):
     )
     per_page = fields.QueryInteger(least=1, most=100, load_default=20, note="How many items a page has.")
     order = fields.Choice(["asc", "desc"], note="The direction of `sort_by`.")
-    search = fields.Text(most=200, note="Words that an item must contain, in any order.")
     fields_ = fields.Text(
         most=500,
         pattern=r"^[a-z_]+(,[a-z_]+)*$",
@@ -78,3 +77,9 @@ class ListQuerySchema(QuerySchema):
         if "page" in data and "cursor" in data:
             message = fields.Message("page_and_cursor", "Give either a page or a cursor.")
             raise ma.ValidationError([message], "cursor")
+
+
+class SearchQuerySchema(ListQuerySchema):
+    """What a collection takes whose `Listing` can be searched."""
+
+    search = fields.Text(most=200, note="Words that an item must contain, in any order.")

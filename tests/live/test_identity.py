@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 
 from app.core.database import unit_of_work
 from app.extensions import db
-from app.features.auth.models import RefreshToken, UserSession
+from app.features.sessions.models import RefreshToken, UserSession
 from app.features.users.models import User
 from app.security.permissions import Role
 from tests.conftest import PASSWORD, Caller

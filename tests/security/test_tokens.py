@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.security.keys import make_ring
 from app.security.tokens import LEEWAY, Claims, TokenExpired, TokenInvalid, TokenKind, read_token
 
 KEY, OTHER_KEY = "k" * 32, "o" * 32
@@ -69,7 +70,8 @@ def _base64(content: bytes) -> str:
 
 def read(token: str, kind: TokenKind = TokenKind.ACCESS, *keys: str) -> Claims:
     """Read a token with the keys, or KEY."""
-    return read_token(token, kind, keys or (KEY,))
+    secret, *previous = keys or (KEY,)
+    return read_token(token, kind, make_ring(secret=secret, previous_secrets=previous, key_files=()))
 
 
 class TestReadToken:
@@ -136,7 +138,7 @@ class TestSignature:
         key = "k" * 64
 
         with pytest.raises(TokenInvalid):
-            read_token(sign(GOOD, key, algorithm), TokenKind.ACCESS, [key])
+            read(sign(GOOD, key, algorithm), TokenKind.ACCESS, key)
 
     def test_must_not_be_of_a_private_key(self) -> None:
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)

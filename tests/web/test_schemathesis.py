@@ -35,8 +35,19 @@ UNSAYABLE = {
     "cursor_invalid": "what we have signed",
     "page_and_cursor": "that two parameters exclude each other",
     "not_an_address": "which addresses can get mail",
+    "expiry_passed": "what time it is",
+    "password_too_common": "which passwords are common",
+    "current_password_wrong": "which password is whose",
+    "reset_token_invalid": "what we have signed",
     "too_many_bytes": "how many bytes a text is",
 }
+
+
+#: What nobody gets by chance: the keys of a signature that this application does not use, and a token from a mail.
+#: Operations that end the session that asks, or every session of its user.
+ENDING_SESSIONS = ("/auth/logout", "/auth/sessions", "/auth/password", "/users/{user_id}", "/users/{user_id}/sessions")
+
+UNREACHABLE = {"GET /.well-known/jwks.json", "POST /api/v1/auth/password-reset/confirm"}
 
 
 @dataclass
@@ -84,7 +95,7 @@ def explore(
         """Credentials for each operation; those that end a session get one of their own."""
 
         def get(self, _case: schemathesis.Case[Any], context: AuthContext) -> str | None:
-            if context.operation.path.endswith("/auth/logout"):
+            if context.operation.path.endswith(ENDING_SESSIONS):
                 return sign_in(f"leaving{next(numbers)}", Role.ADMIN).token
             if context.operation.path.endswith("/auth/refresh"):
                 return _refresh_token(app, sign_in(f"staying{next(numbers)}", Role.ADMIN))
@@ -192,4 +203,5 @@ class TestDocument:
             ("examples", "coverage", "fuzzing", "stateful"), Status.SUCCESS
         )
         assert set(CHECKS.get_all_names()) - findings.checks.keys() == set()
-        assert {name: seen for name, seen in findings.answers.items() if not any(status < 300 for status in seen)} == {}
+        refused = {name for name, seen in findings.answers.items() if not any(status < 300 for status in seen)}
+        assert refused <= UNREACHABLE

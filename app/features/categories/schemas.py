@@ -4,7 +4,7 @@ from typing import Any
 
 from app.features.categories.service import LISTING
 from app.web import fields
-from app.web.schemas import BodySchema, ListQuerySchema, Schema
+from app.web.schemas import BodySchema, Schema, SearchQuerySchema
 
 NAME: dict[str, Any] = {"most": 120, "example": "Outdoor furniture"}
 SLUG: dict[str, Any] = {"most": 140, "pattern": r"^[a-z0-9]+(-[a-z0-9]+)*$", "example": "outdoor-furniture"}
@@ -38,7 +38,7 @@ class CategoryUpdateSchema(BodySchema):
     parent_id = fields.Integer(allow_none=True)
 
 
-class CategoryQuerySchema(ListQuerySchema):
+class CategoryQuerySchema(SearchQuerySchema):
     """Filters and sorting of categories."""
 
     sort_by = fields.Choice(list(LISTING.sorts), load_default="name")

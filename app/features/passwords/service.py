@@ -57,14 +57,14 @@ def request_reset(*, email: str, secret: str) -> Reset | None:
     if user is None:
         return None
     record_event("password.reset_requested", resource_type="user", resource_id=user.id)
-    return Reset(user.email, str(_signer(secret).dumps([user.id, user.epoch])))
+    return Reset(user.email, str(reset_signer(secret).dumps([user.id, user.epoch])))
 
 
 def confirm_reset(*, token: str, new_password: str, secret: str) -> None:
     """Set a new password with a reset token, once: the token is bound to the account's epoch, which this counts up."""
     require_uncommon(new_password, pointer="/new_password")
     try:
-        user_id, epoch = _signer(secret).loads(token, max_age=RESET_TOKEN_LIFE)
+        user_id, epoch = reset_signer(secret).loads(token, max_age=RESET_TOKEN_LIFE)
     except (BadData, ValueError, TypeError):
         raise ResetTokenInvalid from None
     new_hash = hash_password(new_password)
@@ -87,5 +87,6 @@ def _replace(user: User, new_hash: str, action: str) -> None:
     record_event(action, resource_type="user", resource_id=user.id, actor_id=user.id)
 
 
-def _signer(secret: str) -> URLSafeTimedSerializer:
+def reset_signer(secret: str) -> URLSafeTimedSerializer:
+    """What signs reset tokens: the user's id and epoch, and the time."""
     return URLSafeTimedSerializer(secret, salt="password-reset")

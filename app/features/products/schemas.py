@@ -5,7 +5,7 @@ from typing import Any
 from app.features.products.models import MOST_ATTRIBUTES, ProductStatus
 from app.features.products.service import LISTING
 from app.web import fields
-from app.web.schemas import BodySchema, ListQuerySchema, Schema
+from app.web.schemas import BodySchema, Schema, SearchQuerySchema
 
 SKU: dict[str, Any] = {"most": 64, "pattern": r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$", "example": "CHAIR-042"}
 NAME: dict[str, Any] = {"most": 200, "example": "Oak chair"}
@@ -78,7 +78,7 @@ class ProductUpdateSchema(BodySchema):
     external_id = fields.Text(**EXTERNAL_ID)
 
 
-class ProductQuerySchema(ListQuerySchema):
+class ProductQuerySchema(SearchQuerySchema):
     """Filters and sorting of products."""
 
     sort_by = fields.Choice(list(LISTING.sorts), load_default="created_at")

@@ -6,7 +6,7 @@ from app.features.users.service import LISTING
 from app.security.passwords import LONGEST, SHORTEST
 from app.security.permissions import Role
 from app.web import fields
-from app.web.schemas import BodySchema, ListQuerySchema, Schema
+from app.web.schemas import BodySchema, Schema, SearchQuerySchema
 
 USERNAME: dict[str, Any] = {"least": 3, "most": 32, "pattern": r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", "example": "alice"}
 
@@ -65,7 +65,7 @@ class UserUpdateSchema(BodySchema):
     is_active = fields.Boolean()
 
 
-class UserQuerySchema(ListQuerySchema):
+class UserQuerySchema(SearchQuerySchema):
     """Filters and sorting of accounts; `search` looks at usernames and e-mail addresses."""
 
     sort_by = fields.Choice(list(LISTING.sorts), load_default="created_at")
