@@ -14,6 +14,8 @@ ROWS: dict[str, dict[str, Any]] = {
         "password_hash": "",
         "role": "user",
         "is_active": True,
+        "epoch": 0,
+        "search_text": "bob",
         **STAMPS,
     },
     "sessions": {
@@ -42,4 +44,15 @@ ROWS: dict[str, dict[str, Any]] = {
         "search_text": "p",
         **STAMPS,
     },
+    "login_failures": {"account": "0" * 64, "failures": 1, "first_at": MOMENT},
+    "api_keys": {
+        "id": 1,
+        "user_id": 1,
+        "name": "k",
+        "scopes": "[]",
+        "secret_hash": "0" * 64,
+        "last_four": "abcd",
+        **STAMPS,
+    },
+    "audit_events": {"id": 1, "created_at": MOMENT, "action": "user.created", "resource_type": "user"},
 }

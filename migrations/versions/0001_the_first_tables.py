@@ -50,6 +50,8 @@ def upgrade() -> None:
         sa.Column("password_hash", sa.String(255), nullable=False),
         sa.Column("role", sa.String(16), nullable=False),
         sa.Column("is_active", sa.Boolean(), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("search_text", sa.Text(), nullable=False),
         *stamps(),
         sa.CheckConstraint("role IN ('user', 'editor', 'admin')", name=op.f("ck_users_role")),
         sa.CheckConstraint("email = lower(email)", name=op.f("ck_users_email_lower")),
@@ -58,6 +60,8 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("uq_users_username", "users", [sa.text("lower(username)")], unique=True)
+    for column in ("created_at", "username"):
+        op.create_index(f"ix_users_{column}_id", "users", [column, "id"])
 
     op.create_table(
         "sessions",
@@ -73,7 +77,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_sessions"),
         sqlite_autoincrement=True,
     )
-    op.create_index("ix_sessions_user_id", "sessions", ["user_id"])
+    op.create_index("ix_sessions_user_id_id", "sessions", ["user_id", "id"])
 
     op.create_table(
         "refresh_tokens",

@@ -1,11 +1,10 @@
-"""Identity: the guard on failed logins, API keys, the audit trail; epochs and a folded search for users."""
+"""Identity: the guard on failed logins, API keys, the audit trail."""
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 from app.core.model import UtcDateTime
-from app.core.text import fold
 
 revision = "0002"
 down_revision = "0001"
@@ -25,18 +24,6 @@ def json() -> sa.types.TypeEngine[object]:
 
 def upgrade() -> None:
     """Add what identity needs."""
-    op.add_column("users", sa.Column("epoch", sa.Integer(), nullable=False, server_default="0"))
-    op.add_column("users", sa.Column("search_text", sa.Text(), nullable=False, server_default=""))
-    users = sa.table("users", sa.column("id"), sa.column("username"), sa.column("email"), sa.column("search_text"))
-    connection = op.get_bind()
-    for user in connection.execute(sa.select(users.c.id, users.c.username, users.c.email)).all():
-        text = fold(f"{user.username} {user.email}")
-        connection.execute(users.update().where(users.c.id == user.id).values(search_text=text))
-    for column in ("created_at", "username"):
-        op.create_index(f"ix_users_{column}_id", "users", [column, "id"])
-    op.drop_index("ix_sessions_user_id", "sessions")
-    op.create_index("ix_sessions_user_id_id", "sessions", ["user_id", "id"])
-
     op.create_table(
         "login_failures",
         sa.Column("account", sa.String(64), nullable=False),
@@ -97,9 +84,3 @@ def downgrade() -> None:
     """Take it away again, with what was recorded."""
     for table in ("audit_events", "api_keys", "login_failures"):
         op.drop_table(table)
-    op.drop_index("ix_sessions_user_id_id", "sessions")
-    op.create_index("ix_sessions_user_id", "sessions", ["user_id"])
-    for column in ("created_at", "username"):
-        op.drop_index(f"ix_users_{column}_id", "users")
-    op.drop_column("users", "search_text")
-    op.drop_column("users", "epoch")

@@ -44,8 +44,8 @@ class User(Keyed, Stamped, Versioned, Audited, Model):
     role: Mapped[Role] = mapped_column(String(16), default=Role.USER)
     is_active: Mapped[bool] = mapped_column(default=True)
     #: Counted up by each change of the password; a reset token is bound to it, and so works once.
-    epoch: Mapped[int] = mapped_column(default=0, server_default="0", info=UNAUDITED)
-    search_text: Mapped[str] = mapped_column(Text, server_default="", info=UNAUDITED)
+    epoch: Mapped[int] = mapped_column(default=0, info=UNAUDITED)
+    search_text: Mapped[str] = mapped_column(Text, info=UNAUDITED)
 
     def set_password(self, password_hash: str) -> None:
         """Replace the password; every reset token that was sent is void."""
