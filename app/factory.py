@@ -5,27 +5,12 @@ from flask import Flask
 from app import cli
 from app.api import v1
 from app.core.database import set_up_engine
-from app.extensions import cache, cors, db, jwt, migrate
+from app.extensions import cache, db, jwt, migrate
 from app.features.auth.service import load_identity
-from app.web import access, errors, health, hooks, limits, openapi, proxies, routing
+from app.web import access, cors, errors, health, hooks, limits, openapi, proxies, routing
 from app.web.body import OrjsonProvider
 from app.web.logs import set_up_logs
 from config import Config, Environment
-
-EXPOSED_HEADERS = [
-    "API-Version",
-    "Deprecation",
-    "ETag",
-    "Idempotency-Replayed",
-    "Link",
-    "Location",
-    "RateLimit",
-    "RateLimit-Policy",
-    "Retry-After",
-    "Sunset",
-    "X-Process-Time",
-    "X-Request-ID",
-]
 
 
 def create_app(config: Config | str | None = None) -> Flask:
@@ -43,7 +28,7 @@ def create_app(config: Config | str | None = None) -> Flask:
     hooks.init_app(app)
     errors.init_app(app)
     limits.init_app(app)
-    cors.init_app(app, origins=list(config.cors_origins), expose_headers=EXPOSED_HEADERS, max_age=600)
+    cors.init_app(app, origins=config.cors_origins)
     access.init_app(app, load_identity=load_identity)
     jwt.init_app(app)
     cache.init_app(app)

@@ -95,25 +95,29 @@ class Operation:
             return self._answer(path)
 
     def _answer(self, path: dict[str, Any]) -> Response:
+        access = self.access or Access()
         reading = request.method in SAFE_METHODS
+        if self.accepts is None:
+            with unit_of_work(reading=reading):
+                return self._perform(path, admit(access), None)
+        with unit_of_work(reading=True):
+            identity = admit(access)
+        # A body comes at its sender's pace; no lock and no connection is held meanwhile.
+        content = body.read_json(limit=current_app.config["MAX_BODY_BYTES"], accepted=self.media_types(request.method))
         with unit_of_work(reading=reading):
-            identity = admit(self.access or Access())
-            content = self._read_body()
-            if_match = conditional.read_if_match() if self.load else None
-            query = self._read_query()
-            row, path = self._load_row(path, identity, if_match)
-            values = {"data": validate(shared(self.accepts), content)} if self.accepts else {}
-            result = self.view(*row, **path, **values)
-            if not reading:
-                db.session.flush()
-            response = result if isinstance(result, Response) else self._render(result, query)
+            return self._perform(path, identity, content)
+
+    def _perform(self, path: dict[str, Any], identity: Identity, content: Any) -> Response:
+        if_match = conditional.read_if_match() if self.load else None
+        query = self._read_query()
+        row, path = self._load_row(path, identity, if_match)
+        values = {"data": validate(shared(self.accepts), content)} if self.accepts else {}
+        result = self.view(*row, **path, **values)
+        if request.method not in SAFE_METHODS:
+            db.session.flush()
+        response = result if isinstance(result, Response) else self._render(result, query)
         self._say_who_may_keep_it(response, identity)
         return response
-
-    def _read_body(self) -> Any:
-        if self.accepts is None:
-            return None
-        return body.read_json(limit=current_app.config["MAX_BODY_BYTES"], accepted=self.media_types(request.method))
 
     @staticmethod
     def media_types(method: str) -> tuple[str, ...]:

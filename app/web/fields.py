@@ -231,8 +231,8 @@ class Currency(Choice):
 class Moment(Field):
     """An RFC 3339 time in UTC, ending in Z."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(schema={"format": "date-time"}, **options)
+    def __init__(self, *, example: str = "2026-01-31T12:00:00Z", **options: Any) -> None:
+        super().__init__(schema={"format": "date-time"}, example=example, **options)
 
     def _serialize(self, value: datetime | None, *_: Any, **__: Any) -> str | None:
         return None if value is None else value.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -50,7 +50,7 @@ class LoginSchema(BodySchema):
 class TokenPairSchema(Schema):
     """An access token for requests, and a refresh token to get the next pair with."""
 
-    access_token = fields.Text(most=4096, required=True)
-    refresh_token = fields.Text(most=4096, required=True)
-    token_type = fields.Choice(["Bearer"], required=True)
+    access_token = fields.Text(most=4096, required=True, example="eyJhbGciOiJIUzI1NiJ9.eyJ0eXBlIjoiYWNjZXNzIn0.c2ln")
+    refresh_token = fields.Text(most=4096, required=True, example="eyJhbGciOiJIUzI1NiJ9.eyJ0eXBlIjoicmVmcmVzaCJ9.c2ln")
+    token_type = fields.Choice(["Bearer"], required=True, example="Bearer")
     expires_in = fields.Integer(required=True, note="The access token's life in seconds.", example=900)

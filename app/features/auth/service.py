@@ -75,7 +75,8 @@ def log_in(*, email: str, password: str, device: str, address: str, lifetimes: L
     now = clock.now()
     session = UserSession(
         user_id=user.id,
-        device=device[:200],
+        # A header may hold what a text column may not, such as NUL.
+        device="".join(filter(str.isprintable, device[:200])),
         address=address[:45],
         created_at=now,
         last_seen_at=now,
