@@ -6,28 +6,13 @@ from app import cli
 from app.api import v1
 from app.clients import mail
 from app.core.database import set_up_engine
-from app.extensions import cache, cors, db, jwt, migrate
+from app.extensions import cache, db, jwt, migrate
 from app.features.auth.service import load_identity, mark_seen
 from app.security.keys import make_ring
-from app.web import access, errors, health, hooks, keys, limits, openapi, proxies, routing
+from app.web import access, cors, errors, health, hooks, keys, limits, openapi, proxies, routing
 from app.web.body import OrjsonProvider
 from app.web.logs import set_up_logs
 from config import Config, Environment
-
-EXPOSED_HEADERS = [
-    "API-Version",
-    "Deprecation",
-    "ETag",
-    "Idempotency-Replayed",
-    "Link",
-    "Location",
-    "RateLimit",
-    "RateLimit-Policy",
-    "Retry-After",
-    "Sunset",
-    "X-Process-Time",
-    "X-Request-ID",
-]
 
 
 def create_app(config: Config | str | None = None) -> Flask:
@@ -50,7 +35,7 @@ def create_app(config: Config | str | None = None) -> Flask:
     hooks.init_app(app)
     errors.init_app(app)
     limits.init_app(app)
-    cors.init_app(app, origins=list(config.cors_origins), expose_headers=EXPOSED_HEADERS, max_age=600)
+    cors.init_app(app, origins=config.cors_origins)
     access.init_app(app, load_identity=load_identity, mark_seen=mark_seen)
     mail.init_app(app)
     keys.init_app(app, ring)

@@ -27,7 +27,7 @@ from app.security.identity import Identity
 from app.security.permissions import CATALOG_READS, Permission
 from app.security.tokens import TokenKind
 from app.web import body, conditional
-from app.web.access import Access, admit, remember_use
+from app.web.access import Access, admit, current_identity, remember_use
 from app.web.limits import limit_calls
 from app.web.links import describe_page, link_header
 from app.web.query import read_query
@@ -90,33 +90,38 @@ class Operation:
     def __call__(self, **path: Any) -> Response:
         """Answer one request. A read that loses its database connection on the way is answered over another."""
         try:
-            return self._answer(path)
+            response = self._answer(path)
         except DBAPIError as error:
             if not (error.connection_invalidated and request.method in SAFE_METHODS):
                 raise
-            return self._answer(path)
-
-    def _answer(self, path: dict[str, Any]) -> Response:
-        reading = request.method in SAFE_METHODS
-        with unit_of_work(reading=reading):
-            identity = admit(self.access or Access())
-            content = self._read_body()
-            if_match = conditional.read_if_match() if self.load else None
-            query = self._read_query()
-            row, path = self._load_row(path, identity, if_match)
-            values = {"data": validate(shared(self.accepts), content)} if self.accepts else {}
-            result = self.view(*row, **path, **values)
-            if not reading:
-                db.session.flush()
-            response = result if isinstance(result, Response) else self._render(result, query)
-        self._say_who_may_keep_it(response, identity)
-        remember_use(identity)
+            response = self._answer(path)
+        remember_use(current_identity())
         return response
 
-    def _read_body(self) -> Any:
+    def _answer(self, path: dict[str, Any]) -> Response:
+        access = self.access or Access()
+        reading = request.method in SAFE_METHODS
         if self.accepts is None:
-            return None
-        return body.read_json(limit=current_app.config["MAX_BODY_BYTES"], accepted=self.media_types(request.method))
+            with unit_of_work(reading=reading):
+                return self._perform(path, admit(access), None)
+        with unit_of_work(reading=True):
+            identity = admit(access)
+        # A body comes at its sender's pace; no lock and no connection is held meanwhile.
+        content = body.read_json(limit=current_app.config["MAX_BODY_BYTES"], accepted=self.media_types(request.method))
+        with unit_of_work(reading=reading):
+            return self._perform(path, identity, content)
+
+    def _perform(self, path: dict[str, Any], identity: Identity, content: Any) -> Response:
+        if_match = conditional.read_if_match() if self.load else None
+        query = self._read_query()
+        row, path = self._load_row(path, identity, if_match)
+        values = {"data": validate(shared(self.accepts), content)} if self.accepts else {}
+        result = self.view(*row, **path, **values)
+        if request.method not in SAFE_METHODS:
+            db.session.flush()
+        response = result if isinstance(result, Response) else self._render(result, query)
+        self._say_who_may_keep_it(response, identity)
+        return response
 
     @staticmethod
     def media_types(method: str) -> tuple[str, ...]:

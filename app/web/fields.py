@@ -234,8 +234,8 @@ class Moment(Field):
     PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})$"
     default_error_messages = {"invalid": "Not an RFC 3339 time with an offset."}
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(schema={"format": "date-time"}, **options)
+    def __init__(self, *, example: str = "2026-01-31T12:00:00Z", **options: Any) -> None:
+        super().__init__(schema={"format": "date-time"}, example=example, **options)
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> datetime:
         if not isinstance(value, str) or not re.fullmatch(self.PATTERN, value):

@@ -24,7 +24,7 @@ class DatabaseNotReady(Unavailable):
 class HealthSchema(Schema):
     """That the process answers."""
 
-    status = fields.Choice(["ok"], required=True)
+    status = fields.Choice(["ok"], required=True, example="ok")
 
 
 @blueprint.get("/health")

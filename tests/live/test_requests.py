@@ -172,6 +172,20 @@ class TestBodiesOfAnnouncedLength:
             assert ask(site.port, "//health").status == 200
         assert rows_of(app, "products") == []
 
+    def test_that_come_slowly_keep_nobody_from_writing(
+        self, alice: Caller, connection: Wire, site: Site, content: bytes
+    ) -> None:
+        connection.send(create(alice, content_length=len(content), expect="100-continue") + content[:10])
+        assert read(connection).status == 100
+
+        with wire(site.port) as other:
+            for _ in range(5):
+                other.send(create(alice, content_length=len(content)) + content)
+                assert read(other).status == 201
+
+        connection.send(content[10:])
+        assert read(connection).status == 201
+
     @pytest.mark.parametrize(
         "length",
         [

@@ -100,7 +100,7 @@ class Wire:
             return None
         status = int(line.split()[1])
         headers = http.client.parse_headers(self._answers)
-        length = 0 if method == "HEAD" or status in {204, 304} else int(headers["Content-Length"])
+        length = 0 if method == "HEAD" or status in {100, 204, 304} else int(headers["Content-Length"])
         return Answer(status, headers, self._answers.read(length))
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.security.keys import make_ring
-from app.security.tokens import LEEWAY, Claims, TokenExpired, TokenInvalid, TokenKind, read_token
+from app.security.tokens import Claims, TokenExpired, TokenInvalid, TokenKind, read_token
 
 KEY, OTHER_KEY = "k" * 32, "o" * 32
 NOW = datetime(2026, 5, 17, 12, tzinfo=UTC)
@@ -176,13 +176,13 @@ class TestSignature:
 
 
 class TestTime:
-    @pytest.mark.parametrize(("late", "refused"), [(-1, False), (LEEWAY - 1, False), (LEEWAY + 1, True), (10**6, True)])
+    @pytest.mark.parametrize(("late", "refused"), [(-1, False), (29, False), (31, True), (10**6, True)])
     def test_ends_a_token_after_the_leeway(self, late: int, refused: bool) -> None:
         token = sign({**GOOD, "iat": SECONDS - 10**6 - 900, "exp": SECONDS - late})
 
         assert _is_refused(lambda: read(token), TokenExpired) == refused
 
-    @pytest.mark.parametrize(("early", "refused"), [(LEEWAY - 1, False), (LEEWAY + 1, True), (10**6, True)])
+    @pytest.mark.parametrize(("early", "refused"), [(29, False), (31, True), (10**6, True)])
     def test_refuses_a_token_of_the_future(self, early: int, refused: bool) -> None:
         token = sign({**GOOD, "iat": SECONDS + early, "exp": SECONDS + early + 900})
 

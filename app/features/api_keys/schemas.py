@@ -43,7 +43,7 @@ class ApiKeyCreateSchema(BodySchema):
 
     name = fields.Text(required=True, **NAME)
     scopes = _scopes(required=True)
-    expires_at = fields.Moment(allow_none=True, load_default=None, example=None)
+    expires_at = fields.Moment(allow_none=True, load_default=None, example="2099-12-31T23:59:59Z")
 
 
 class ApiKeyUpdateSchema(BodySchema):
@@ -51,7 +51,7 @@ class ApiKeyUpdateSchema(BodySchema):
 
     name = fields.Text(**NAME)
     scopes = _scopes()
-    expires_at = fields.Moment(allow_none=True)
+    expires_at = fields.Moment(allow_none=True, example="2099-12-31T23:59:59Z")
 
 
 class ApiKeyRotateSchema(BodySchema):

@@ -42,8 +42,10 @@ class TokenPairSchema(Schema):
     each refresh.
     """
 
-    access_token = fields.Text(most=4096, required=True)
-    refresh_token = fields.Text(most=4096, required=True, allow_none=True)
-    csrf_token = fields.Text(most=64, schema={"x-optional": True}, note="With the cookie only.")
-    token_type = fields.Choice(["Bearer"], required=True)
+    access_token = fields.Text(most=4096, required=True, example="eyJhbGciOiJIUzI1NiJ9.eyJ0eXBlIjoiYWNjZXNzIn0.c2ln")
+    refresh_token = fields.Text(
+        most=4096, required=True, allow_none=True, example="eyJhbGciOiJIUzI1NiJ9.eyJ0eXBlIjoicmVmcmVzaCJ9.c2ln"
+    )
+    csrf_token = fields.Text(most=64, schema={"x-optional": True}, note="With the cookie only.", example="0f" * 32)
+    token_type = fields.Choice(["Bearer"], required=True, example="Bearer")
     expires_in = fields.Integer(required=True, note="The access token's life in seconds.", example=900)

@@ -45,7 +45,8 @@ def open_session(user_id: int, *, device: str, address: str, lifetime: int) -> t
     now = clock.now()
     session = UserSession(
         user_id=user_id,
-        device=device[:200],
+        # A header may hold what a text column may not, such as NUL.
+        device="".join(filter(str.isprintable, device[:200])),
         address=address[:45],
         created_at=now,
         last_seen_at=now,

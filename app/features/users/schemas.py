@@ -34,7 +34,7 @@ class UserSchema(Schema):
     email = fields.Email(example="alice@example.com")
     username = fields.Text(**USERNAME)
     role = fields.Choice(list(Role), dump_only=True, example="user")
-    is_active = fields.Boolean(dump_only=True)
+    is_active = fields.Boolean(dump_only=True, example=True)
     created_at = fields.Moment(dump_only=True)
     updated_at = fields.Moment(dump_only=True)
     version = fields.Integer(dump_only=True, example=1)

@@ -139,7 +139,7 @@ class TestRegister:
 
     @pytest.mark.parametrize(
         "password",
-        ["kq7$Wm2x", "x" * 1024, "é" * 512, "pass word\n\t", " " * 8, "🔑" * 256, "Ünïcödé" + "é"],
+        ["kq7$Wm2x", "x" * 1024, "é" * 512, "pass word\n\t", " " * 8, "🔑" * 256, "Ünïcödéé"],
         ids=["8", "1024", "512é", "control", "blank", "256keys", "8letters"],
     )
     def test_takes_a_password_within_its_bounds(self, anonymous: Caller, password: str) -> None:

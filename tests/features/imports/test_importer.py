@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from app.core.database import unit_of_work
 from app.features.categories.models import SlugTaken
 from app.features.categories.service import create_category
-from app.features.imports import service
+from app.features.imports import importer, service
 from app.features.imports.models import MOST_ERRORS, Report, RowError
 from app.features.products.files import FileFormat
 from tests.conftest import rows_of
@@ -380,6 +380,10 @@ class TestDryRun:
 
 
 class TestTwoImportsOfTheSameFile:
+    @pytest.fixture(autouse=True)
+    def only_one_attempt(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(importer, "_ATTEMPTS", 1)
+
     def test_at_once_make_each_product_and_category_once(
         self, app: Flask, import_text: Import, catalogue: Catalogue
     ) -> None:

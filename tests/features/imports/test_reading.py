@@ -74,6 +74,16 @@ class TestCsvRows:
 
         assert csv_values(text, "attributes.width=w")["attributes"] == {"new": True, "width": "45"}
 
+    def test_put_a_column_that_is_named_so_among_the_attributes(self) -> None:
+        text = 'sku,name,price,category,attributes.width,attributes\nA-1,Chair,9.90,Chairs,45,"{""new"": true}"\n'
+
+        assert csv_values(text)["attributes"] == {"new": True, "width": "45"}
+
+    def test_may_be_more_than_a_record_may_be_long(self) -> None:
+        row = f"A-1,{'x' * 1000},9.90,Chairs\n"
+
+        assert len(csv_rows(HEADER + row * (LONGEST_RECORD // 1000))) == LONGEST_RECORD // 1000
+
     def test_take_a_decimal_comma_when_told(self) -> None:
         assert (
             csv_values(HEADER.replace(",", ";") + "A-1;Chair;9,90;Chairs\n", delimiter=";", decimal_mark=",")["price"]

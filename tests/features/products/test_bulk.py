@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
+from threading import Event
 from typing import Any
 
 import pytest
@@ -147,6 +148,27 @@ class TestUpsertProducts:
 
 
 class TestConcurrentUpserts:
+    def test_keep_what_the_other_wrote(self, app: Flask, upsert: Upsert, read: Read, category_id: int) -> None:
+        upsert({"sku": "A"})
+        written, go_on = Event(), Event()
+
+        def rename_slowly() -> None:
+            row = {"sku": "A", "name": "Stool"}
+            with app.app_context(), unit_of_work():
+                bulk.upsert_products([row])
+                written.set()
+                go_on.wait(0.5)
+
+        with ThreadPoolExecutor(1) as pool:
+            renamed = pool.submit(rename_slowly)
+            written.wait(10)
+            with app.app_context(), unit_of_work():
+                bulk.upsert_products([{"sku": "A", "stock": 5}])
+            go_on.set()
+            renamed.result()
+
+        assert (read("A").name, read("A").stock, read("A").version) == ("Stool", 5, 3)
+
     def test_create_each_product_once_and_lose_no_update(self, app: Flask, upsert: Upsert, read: Read) -> None:
         skus = [f"S{number:02}" for number in range(40)]
 

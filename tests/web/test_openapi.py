@@ -1,0 +1,330 @@
+"""The OpenAPI document: valid, committed, complete, and saying what the code checks."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient, FlaskCliRunner
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from app import create_app
+from app.security.permissions import GRANTS, Permission
+from app.web.openapi import describe
+from tests.conftest import settings_for
+from tests.operations import Operation, operations_in, resolve, values_in
+
+COMMITTED = Path(__file__).resolve().parents[2] / "openapi.json"
+Document = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def document() -> Document:
+    return describe(_application())
+
+
+@pytest.fixture(scope="module")
+def operations(document: Document) -> list[Operation]:
+    return operations_in(document)
+
+
+def _application(**changed: Any) -> Flask:
+    return create_app(settings_for("sqlite:////nowhere/catalog.db", **changed))
+
+
+class TestDocument:
+    def test_is_valid_openapi_3_1(self, document: Document) -> None:
+        errors = [str(error) for error in OpenAPIV31SpecValidator(document).iter_errors()]
+
+        assert document["openapi"].startswith("3.1.")
+        assert errors == []
+
+    def test_is_the_committed_one(self, document: Document) -> None:
+        assert json.loads(COMMITTED.read_text("utf-8")) == document, "run `make openapi`"
+
+    def test_is_committed_as_the_command_prints_it(self, runner: FlaskCliRunner) -> None:
+        assert runner.invoke(args=["openapi"]).output == COMMITTED.read_text("utf-8"), "run `make openapi`"
+
+    def test_is_printed_for_people_to_compare(self) -> None:
+        text = COMMITTED.read_text("utf-8")
+
+        assert text == json.dumps(json.loads(text), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+    def test_is_served(self, client: FlaskClient, document: Document) -> None:
+        answer = client.get("/openapi.json")
+
+        assert answer.status_code == 200
+        assert answer.content_type == "application/json"
+        assert answer.json == document
+
+    def test_is_the_same_whatever_the_settings(self, document: Document) -> None:
+        other = _application(
+            catalog_public_read=True,
+            registration_open=False,
+            default_currency="SAR",
+            rate_limit_enabled=True,
+            max_body_bytes=2048,
+            cors_origins=("https://shop.example.com",),
+            trusted_proxies=1,
+        )
+
+        assert describe(other) == document
+
+    def test_is_the_same_each_time(self) -> None:
+        app = _application()
+
+        assert json.dumps(describe(app)) == json.dumps(describe(app))
+
+    def test_names_no_host(self, document: Document) -> None:
+        assert "servers" not in document
+        assert re.findall(r"https?://[^\s\"]+", json.dumps(document)) == []
+
+    def test_refers_only_to_what_is_there(self, document: Document) -> None:
+        for reference in values_in(document, "$ref"):
+            assert resolve(document, {"$ref": reference})
+
+    def test_describes_every_tag(self, document: Document, operations: list[Operation]) -> None:
+        used = {tag for operation in operations for tag in operation.described["tags"]}
+
+        assert used == {tag["name"] for tag in document["tags"]}
+        assert all(tag["description"] for tag in document["tags"])
+
+
+class TestOperations:
+    def test_have_a_name_of_their_own(self, operations: list[Operation]) -> None:
+        names = [operation.name for operation in operations]
+
+        assert all(re.fullmatch(r"[a-z][a-z_]*", name) for name in names)
+        assert sorted(names) == sorted(set(names))
+
+    def test_say_in_a_sentence_what_they_do(self, operations: list[Operation]) -> None:
+        wrong = [str(one) for one in operations if not re.fullmatch(r"[A-Z].*\.", one.described["summary"], re.DOTALL)]
+
+        assert wrong == []
+
+    def test_have_one_tag(self, operations: list[Operation]) -> None:
+        assert [str(one) for one in operations if len(one.described["tags"]) != 1] == []
+
+    def test_say_whom_they_serve(self, document: Document, operations: list[Operation]) -> None:
+        schemes = document["components"]["securitySchemes"]
+
+        for operation in operations:
+            security = operation.described["security"]
+            assert security == [] or all(name in schemes for scheme in security for name in scheme), operation
+
+    def test_name_their_permission_and_the_roles_that_hold_it(self, operations: list[Operation]) -> None:
+        for operation in operations:
+            if operation.credentials != "bearer":
+                assert "x-permission" not in operation.described, operation
+                continue
+            permission = Permission(operation.described["x-permission"])
+            roles = {role.value for role, grants in GRANTS.items() if permission in grants}
+            assert set(operation.described["x-roles"]) == roles, operation
+
+    def test_document_what_follows_from_their_contract(self, operations: list[Operation]) -> None:
+        for operation in operations:
+            expected = {400, 422, 429, 503}
+            if operation.credentials:
+                expected |= {401}
+            if operation.credentials == "bearer":
+                expected |= {403}
+            if operation.parameters("path"):
+                expected |= {404}
+            if "If-Match" in operation.parameters("header"):
+                expected |= {412, 428}
+            if operation.media_types:
+                expected |= {413, 415}
+            assert expected <= operation.statuses, (operation, expected - operation.statuses)
+
+    def test_document_one_success(self, operations: list[Operation]) -> None:
+        for operation in operations:
+            successes = {status for status in operation.statuses if status < 300}
+            assert len(successes) == 1, operation
+
+    def test_document_every_error_as_a_problem(self, operations: list[Operation]) -> None:
+        problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
+        for operation in operations:
+            for status, response in operation.described["responses"].items():
+                if int(status) >= 400:
+                    assert response["content"] == problem, (operation, status)
+
+    def test_document_the_headers_of_each_answer(self, operations: list[Operation]) -> None:
+        own = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After", 201: "Location", 304: "ETag"}
+
+        for operation in operations:
+            for status, response in operation.described["responses"].items():
+                expected = {"X-Request-ID"} | ({own[int(status)]} if int(status) in own else set())
+                if int(status) != 304:
+                    assert expected <= response["headers"].keys(), (operation, status)
+
+    def test_that_need_a_precondition_say_so(self, operations: list[Operation]) -> None:
+        for operation in operations:
+            if operation.method in {"PUT", "PATCH", "DELETE"}:
+                assert operation.parameters("header")["If-Match"]["required"] is True, operation
+
+    def test_take_patches_in_both_media_types(self, operations: list[Operation]) -> None:
+        for operation in operations:
+            expected = {"PATCH": ["application/json", "application/merge-patch+json"], "GET": [], "DELETE": []}
+            if operation.method in expected:
+                assert operation.media_types == expected[operation.method], operation
+
+    def test_are_every_route_but_those_of_the_documentation(self, operations: list[Operation]) -> None:
+        app = _application()
+        served = {
+            (method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
+            for rule in app.url_map.iter_rules()
+            for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        }
+
+        undocumented = served - {(operation.method, operation.path) for operation in operations}
+
+        assert undocumented == {("GET", "/docs"), ("GET", "/docs/{name}"), ("GET", "/openapi.json")}
+
+
+class TestExamples:
+    def test_of_bodies_fit_their_schemas(self, operations: list[Operation]) -> None:
+        for operation in operations:
+            if operation.media_types:
+                errors = [error.message for error in operation.accepts.iter_errors(operation.example)]
+                assert errors == [], operation
+                assert operation.example, operation
+
+    def test_of_answers_fit_their_schemas(self, document: Document, operations: list[Operation]) -> None:
+        for operation in operations:
+            for content in operation.described["responses"][str(operation.success)].get("content", {}).values():
+                if "schema" in content:
+                    errors = [
+                        error.message
+                        for error in _validator(document, content["schema"]).iter_errors(content["example"])
+                    ]
+                    assert errors == [], operation
+
+    def test_of_answers_show_every_member(self, document: Document, operations: list[Operation]) -> None:
+        for operation in operations:
+            for content in operation.described["responses"][str(operation.success)].get("content", {}).values():
+                schema = resolve(document, content["schema"])
+                assert content["example"].keys() == schema["properties"].keys(), operation
+
+    def test_of_members_and_parameters_fit_their_schemas(self, document: Document) -> None:
+        checked = 0
+        for schema in _schemas_with_examples(document):
+            for example in schema["examples"]:
+                errors = [error.message for error in _validator(document, schema).iter_errors(example)]
+                assert errors == [], schema
+                checked += 1
+
+        assert checked > 20
+
+
+def _validator(document: Document, schema: Any) -> jsonschema_rs.Draft202012Validator:
+    return jsonschema_rs.Draft202012Validator({**schema, "components": document["components"]}, validate_formats=True)
+
+
+def _schemas_with_examples(described: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(described, dict):
+        if isinstance(described.get("examples"), list) and "type" in described:
+            yield described
+        for value in described.values():
+            yield from _schemas_with_examples(value)
+    elif isinstance(described, list):
+        for value in described:
+            yield from _schemas_with_examples(value)
+
+
+class TestSchemas:
+    @staticmethod
+    def bodies(document: Document, operations: list[Operation]) -> list[tuple[str, dict[str, Any]]]:
+        return [(str(one), dict(one.body_schema)) for one in operations if one.media_types]
+
+    def test_of_bodies_take_no_other_members(self, document: Document, operations: list[Operation]) -> None:
+        for name, schema in self.bodies(document, operations):
+            assert schema["additionalProperties"] is False, name
+
+    def test_of_bodies_have_no_member_that_is_not_the_clients(
+        self, document: Document, operations: list[Operation]
+    ) -> None:
+        for name, schema in self.bodies(document, operations):
+            assert schema["properties"].keys() & {"id", "created_at", "updated_at", "version"} == set(), name
+
+    def test_of_bodies_bound_everything(self, document: Document, operations: list[Operation]) -> None:
+        for name, schema in self.bodies(document, operations):
+            for member, described in schema["properties"].items():
+                assert list(_boundless(described)) == [], (name, member)
+
+    def test_of_parameters_bound_everything(self, operations: list[Operation]) -> None:
+        for operation in operations:
+            for place in ("path", "query"):
+                for name, parameter in operation.parameters(place).items():
+                    assert list(_boundless(parameter["schema"])) == [], (operation, name)
+
+    def test_of_answers_mark_what_is_the_servers(self, document: Document) -> None:
+        for name, schema in document["components"]["schemas"].items():
+            for member in {"id", "created_at", "updated_at", "version"} & schema["properties"].keys():
+                assert schema["properties"][member]["readOnly"] is True, (name, member)
+
+    def test_of_answers_promise_every_member(self, document: Document) -> None:
+        for name in ("Product", "Category", "User", "TokenPair"):
+            schema = document["components"]["schemas"][name]
+            assert set(schema["required"]) == schema["properties"].keys(), name
+
+    def test_of_money_are_of_strings(self, document: Document, operations: list[Operation]) -> None:
+        prices = [
+            (name, member, described["type"])
+            for name, schema in document["components"]["schemas"].items()
+            for member, described in schema["properties"].items()
+            if "price" in member or "amount" in member
+        ]
+        prices += [
+            (str(operation), name, parameter["schema"]["type"])
+            for operation in operations
+            for name, parameter in operation.parameters("query").items()
+            if "price" in name
+        ]
+
+        assert len(prices) > 3
+        assert [price for price in prices if price[2] != "string"] == []
+
+    def test_have_no_fractions_but_in_attributes(self, document: Document) -> None:
+        """Numbers that computers round."""
+        for name, schema in document["components"]["schemas"].items():
+            for member, described in schema["properties"].items():
+                if member != "attributes":
+                    assert "number" not in set(_flat(values_in(described, "type"))), (name, member)
+
+    def test_of_passwords_are_write_only(self, document: Document) -> None:
+        for name, schema in document["components"]["schemas"].items():
+            for member in schema["properties"]:
+                if "password" in member:
+                    assert schema["properties"][member]["writeOnly"] is True, (name, member)
+
+
+def _flat(types: Iterator[Any]) -> Iterator[str]:
+    for one in types:
+        yield from [one] if isinstance(one, str) else [str(name) for name in one if isinstance(name, str)]
+
+
+def _boundless(schema: dict[str, Any]) -> Iterator[str]:
+    """Which of the schema's parts take values of any size."""
+    bounds: dict[str, Callable[[dict[str, Any]], bool]] = {
+        "string": lambda one: "enum" in one or "maxLength" in one,
+        "integer": lambda one: {"minimum", "maximum"} <= one.keys(),
+        "number": lambda one: {"minimum", "maximum"} <= one.keys(),
+        "array": lambda one: "maxItems" in one,
+        "object": lambda one: one.get("additionalProperties") is False or "maxProperties" in one,
+        "boolean": lambda _: True,
+        "null": lambda _: True,
+    }
+    types = schema["type"] if isinstance(schema.get("type"), list) else [schema.get("type")]
+    yield from (f"{kind}: {schema}" for kind in types if kind in bounds and not bounds[kind](schema))
+    inner = [schema.get("items"), schema.get("additionalProperties"), *schema.get("anyOf", [])]
+    inner += schema.get("properties", {}).values()
+    for one in inner:
+        if isinstance(one, dict):
+            yield from _boundless(one)
+    if not {"type", "anyOf", "enum"} & schema.keys():
+        yield f"anything: {schema}"
