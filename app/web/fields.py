@@ -235,7 +235,8 @@ class Moment(Field):
     default_error_messages = {"invalid": "Not an RFC 3339 time with an offset."}
 
     def __init__(self, *, example: str = "2026-01-31T12:00:00Z", **options: Any) -> None:
-        super().__init__(schema={"format": "date-time"}, example=example, **options)
+        schema = {"format": "date-time", "pattern": self.PATTERN, "maxLength": 35}
+        super().__init__(schema=schema, example=example, **options)
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> datetime:
         if not isinstance(value, str) or not re.fullmatch(self.PATTERN, value):

@@ -12,10 +12,13 @@ from app.web.schemas import Schema
 blueprint = Blueprint("keys", __name__)
 
 
+EXAMPLE = {"kty": "OKP", "crv": "Ed25519", "kid": "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k", "alg": "EdDSA"}
+
+
 class KeySetSchema(Schema):
     """A JSON Web Key Set (RFC 7517)."""
 
-    keys = fields.Anything(required=True, schema={"type": "array", "items": {"type": "object"}})
+    keys = fields.Anything(required=True, schema={"type": "array", "items": {"type": "object"}}, example=[EXAMPLE])
 
 
 def init_app(app: Flask, ring: KeyRing) -> None:

@@ -241,7 +241,9 @@ def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
         schema = {**field.metadata}
         note = schema.pop("description", "")
         if name == "fields_" and operation.returns is not None:
-            member = "|".join(shared(operation.returns).fields)
+            members = list(shared(operation.returns).fields)
+            schema["examples"] = [",".join(members[:2])]
+            member = "|".join(members)
             schema["pattern"] = f"^({member})(,({member}))*$"
         if isinstance(field.load_default, str | int):
             schema["default"] = field.load_default

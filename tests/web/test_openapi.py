@@ -164,7 +164,8 @@ class TestOperations:
 
     def test_that_need_a_precondition_say_so(self, operations: list[Operation]) -> None:
         for operation in operations:
-            if operation.method in {"PUT", "PATCH", "DELETE"}:
+            # Sessions have no ETag: whoever ends one means it, whatever it was.
+            if operation.method in {"PUT", "PATCH", "DELETE"} and "/sessions" not in operation.path:
                 assert operation.parameters("header")["If-Match"]["required"] is True, operation
 
     def test_take_patches_in_both_media_types(self, operations: list[Operation]) -> None:
@@ -268,9 +269,10 @@ class TestSchemas:
                 assert schema["properties"][member]["readOnly"] is True, (name, member)
 
     def test_of_answers_promise_every_member(self, document: Document) -> None:
-        for name in ("Product", "Category", "User", "TokenPair"):
+        # The one member that is not always there comes with the cookie.
+        for name, absent in {"Product": set(), "Category": set(), "User": set(), "TokenPair": {"csrf_token"}}.items():
             schema = document["components"]["schemas"][name]
-            assert set(schema["required"]) == schema["properties"].keys(), name
+            assert set(schema["required"]) == schema["properties"].keys() - absent, name
 
     def test_of_money_are_of_strings(self, document: Document, operations: list[Operation]) -> None:
         prices = [

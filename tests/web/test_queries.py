@@ -80,22 +80,22 @@ class TestWriting:
     def test_a_product_with_a_sku(self, alice: Caller, make_category: Make, backend: str) -> None:
         product = {"name": "Oak", "price": "1.00", "category_id": make_category()["id"], "sku": "A-1"}
 
-        # Who, the category, the row.
-        assert cost(alice.post("/products", product)) == 3 + BEGIN[backend]
+        # Who, the category, the row, and that it was done.
+        assert cost(alice.post("/products", product)) == 4 + BEGIN[backend]
 
     def test_a_product_without_a_sku(self, alice: Caller, make_category: Make, backend: str) -> None:
         product = {"name": "Oak", "price": "1.00", "category_id": make_category()["id"]}
 
         # As above, and the name that is made of the id, between a savepoint and its release.
-        assert cost(alice.post("/products", product)) == 6 + BEGIN[backend]
+        assert cost(alice.post("/products", product)) == 7 + BEGIN[backend]
 
     @pytest.mark.parametrize("tags", ['"1"', "*"])
     def test_a_change_of_a_product(self, alice: Caller, make_product: Make, backend: str, tags: str) -> None:
         product = make_product()
 
-        # Who, the row, its change.
+        # Who, the row, its change, and that it was done.
         answer = alice.patch(f"/products/{product['id']}", {"price": "2.00"}, if_match=tags)
-        assert cost(answer) == 3 + BEGIN[backend]
+        assert cost(answer) == 4 + BEGIN[backend]
 
     def test_no_change_of_a_product(self, alice: Caller, make_product: Make, backend: str) -> None:
         assert cost(alice.patch(f"/products/{make_product()['id']}", {})) == 2 + BEGIN[backend]
@@ -104,15 +104,15 @@ class TestWriting:
         product = make_product()
         whole = {"name": "Oak", "price": "1.00", "category_id": product["category_id"]}
 
-        # Who, the row, the category, the change.
-        assert cost(alice.put(f"/products/{product['id']}", whole)) == 4 + BEGIN[backend]
+        # Who, the row, the category, the change, and that it was done.
+        assert cost(alice.put(f"/products/{product['id']}", whole)) == 5 + BEGIN[backend]
 
     def test_the_end_of_a_product(self, root: Caller, make_product: Make, backend: str) -> None:
-        assert cost(root.delete(f"/products/{make_product()['id']}")) == 3 + BEGIN[backend]
+        assert cost(root.delete(f"/products/{make_product()['id']}")) == 4 + BEGIN[backend]
 
     def test_a_category(self, alice: Caller, backend: str) -> None:
-        # Who, the slugs like it, the row.
-        assert cost(alice.post("/categories", {"name": "Chairs"})) == 3 + BEGIN[backend]
+        # Who, the slugs like it, the row, and that it was done.
+        assert cost(alice.post("/categories", {"name": "Chairs"})) == 4 + BEGIN[backend]
 
     def test_a_move_of_a_category_however_deep(self, alice: Caller, make_category: Make, backend: str) -> None:
         top = make_category()
@@ -121,14 +121,14 @@ class TestWriting:
             below = make_category(parent_id=below["id"])
         moved = make_category()
 
-        # Who, the row, on PostgreSQL the lock, the ancestors in one, the change.
+        # Who, the row, on PostgreSQL the lock, the ancestors in one, the change, and that it was done.
         lock = {"sqlite": 0, "postgresql": 1}[backend]
         answer = alice.patch(f"/categories/{moved['id']}", {"parent_id": below["id"]})
-        assert cost(answer) == 4 + lock + BEGIN[backend]
+        assert cost(answer) == 5 + lock + BEGIN[backend]
 
     def test_the_end_of_a_category(self, root: Caller, make_category: Make, backend: str) -> None:
-        # Who, the row, whether it is in use, the row's end.
-        assert cost(root.delete(f"/categories/{make_category()['id']}")) == 4 + BEGIN[backend]
+        # Who, the row, whether it is in use, the row's end, and that it was done.
+        assert cost(root.delete(f"/categories/{make_category()['id']}")) == 5 + BEGIN[backend]
 
 
 class TestSessions:
@@ -136,21 +136,22 @@ class TestSessions:
 
     @pytest.mark.usefixtures("bob")
     def test_a_login(self, anonymous: Caller, backend: str) -> None:
-        # The hash; and in a second transaction the user again, the session and its token.
-        assert cost(anonymous.post("/auth/login", self.LOGIN)) == 4 + 2 * BEGIN[backend]
+        # The guard and the hash; in a second transaction the user again, the guard read and cleared, the session, its
+        # token, and that it was done.
+        assert cost(anonymous.post("/auth/login", self.LOGIN)) == 8 + 2 * BEGIN[backend]
 
     @pytest.mark.usefixtures("bob")
     def test_a_refresh(self, anonymous: Caller, backend: str) -> None:
         pair = body_of(anonymous.post("/auth/login", self.LOGIN))
 
-        # The exchange, the user with the session, the session's life, the next token.
+        # The exchange, the session, the user, the session's life, the next token.
         answer = anonymous.post("/auth/refresh", headers={"Authorization": f"Bearer {pair['refresh_token']}"})
-        assert cost(answer) == 4 + BEGIN[backend]
+        assert cost(answer) == 5 + BEGIN[backend]
 
     def test_a_logout(self, bob: Caller, backend: str) -> None:
-        assert cost(bob.post("/auth/logout")) == 2 + BEGIN[backend]
+        assert cost(bob.post("/auth/logout")) == 4 + BEGIN[backend]
 
     def test_a_registration(self, anonymous: Caller, backend: str) -> None:
         dave = {"email": "dave@example.com", "username": "dave", "password": PASSWORD}
 
-        assert cost(anonymous.post("/auth/register", dave)) == 1 + BEGIN[backend]
+        assert cost(anonymous.post("/auth/register", dave)) == 2 + BEGIN[backend]

@@ -12,7 +12,7 @@ NAME: dict[str, Any] = {"most": 100, "example": "Warehouse sync"}
 
 def _scopes(**options: Any) -> fields.Items:
     scope = fields.Choice(SCOPES)
-    return fields.Items(scope, least=1, most=len(SCOPES), example=["products:read", "products:write"], **options)
+    return fields.Items(scope, least=1, most=len(SCOPES), example=["products:read", "categories:read"], **options)
 
 
 class ApiKeySchema(Schema):
@@ -35,7 +35,7 @@ class ApiKeySchema(Schema):
 class NewApiKeySchema(ApiKeySchema):
     """An API key with its secret, which is shown this once."""
 
-    key = fields.Text(most=100, dump_only=True, note="Keep it: it is stored nowhere here.")
+    key = fields.Text(most=100, dump_only=True, note="Keep it: it is stored nowhere here.", example="cat_5_...")
 
 
 class ApiKeyCreateSchema(BodySchema):

@@ -12,13 +12,15 @@ class AuditEventSchema(Schema):
     created_at = fields.Moment(dump_only=True)
     actor_id = fields.Integer(allow_none=True, note="The user; null for commands and failed logins.", example=1)
     session_id = fields.Integer(allow_none=True, example=12)
-    api_key_id = fields.Integer(allow_none=True)
+    api_key_id = fields.Integer(allow_none=True, example=5)
     action = fields.Text(most=64, pattern=r"^[a-z_]+\.[a-z_]+$", example="product.updated")
     resource_type = fields.Text(most=32, example="product")
     resource_id = fields.Integer(allow_none=True, example=42)
-    before = fields.Anything(allow_none=True, note="The members that changed, as they were.")
-    after = fields.Anything(allow_none=True, note="The members that changed, as they are.")
-    request_id = fields.Text(most=64, allow_none=True)
+    before = fields.Anything(
+        allow_none=True, note="The members that changed, as they were.", example={"price": "10.00"}
+    )
+    after = fields.Anything(allow_none=True, note="The members that changed, as they are.", example={"price": "12.50"})
+    request_id = fields.Text(most=64, allow_none=True, example="3f2a8c1e5b7d4960")
     address = fields.Text(most=45, allow_none=True, example="192.0.2.7")
 
 
