@@ -15,7 +15,7 @@ from flask import current_app
 from flask.cli import AppGroup
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.cli.import_report import print_report
+from app.cli.import_report import print_report, printable
 from app.cli.progress import progress
 from app.core.database import unit_of_work
 from app.core.errors import Refusal
@@ -144,7 +144,7 @@ def import_products(
         print_report(report, seconds=time.monotonic() - started, ignored=ignored, dry_run=dry_run)
     if failure:
         stopped = f" The import stopped after the row in line {report.last_line}." if report.rows else ""
-        raise click.ClickException(f"{file}: {failure}.{stopped}")
+        raise click.ClickException(printable(f"{file}: {failure}.{stopped}"))
     if report.failed:
         sys.exit(SOME_ROWS_FAILED)
 
@@ -269,7 +269,8 @@ def _announce() -> None:
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
     click.echo(f"\n  The catalogue   http://{host}:{port}/api/v1/products")
     click.echo(f"  Documentation   http://{host}:{port}/docs")
-    logins = samples.working_logins()
+    with unit_of_work(reading=True):
+        logins = samples.working_logins()
     for login in logins:
         click.echo(f"  Log in as       {login.email}  {login.password}  ({login.role}, demo only)")
     if not logins:

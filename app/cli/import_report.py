@@ -16,7 +16,12 @@ def print_report(report: Report, *, seconds: float, ignored: Iterable[str], dry_
         click.echo(f"  {name:<10}{getattr(report, name):>10,}")
     click.echo(f"  {'rows':<10}{report.rows:>10,}  in {seconds:.1f} s, {report.rows / max(seconds, 0.001):,.0f} rows/s")
     for line in (*_columns(list(ignored)), *_categories(report), *_errors(report)):
-        click.echo(_printable(line))
+        click.echo(printable(line))
+
+
+def printable(line: str) -> str:
+    """The line without what a name out of a file could have in it: control sequences for the terminal, other lines."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
 
 
 def _columns(ignored: list[str]) -> Iterator[str]:
@@ -48,8 +53,3 @@ def _first(lines: list[str]) -> Iterator[str]:
     yield from lines[:MOST_LINES]
     if len(lines) > MOST_LINES:
         yield "  ... and more"
-
-
-def _printable(line: str) -> str:
-    # A name out of a file could hold control sequences for the terminal.
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)

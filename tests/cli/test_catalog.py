@@ -192,6 +192,14 @@ class TestImportOfAFileThatCannotBeRead:
     def test_is_mapped_to_a_field_that_is_none(self, failure: Callable[..., str], file: Callable[..., Path]) -> None:
         assert "no field 'colour'" in failure(file(TWO), "--map", "colour=name")
 
+    def test_has_a_header_that_is_no_line_for_a_terminal(
+        self, failure: Callable[..., str], file: Callable[..., Path]
+    ) -> None:
+        line = failure(file('sku,"a\nb\x1b[31m",' + "x" * 5000 + "\n"))
+
+        assert line.isprintable()
+        assert len(line) < 600
+
     def test_has_another_delimiter(self, failure: Callable[..., str], file: Callable[..., Path]) -> None:
         assert "Is the delimiter right" in failure(file(TWO.replace(",", ";")))
 

@@ -301,12 +301,12 @@ class TestBodies:
                     answer = scene.send(operation, body=body, headers={"Content-Type": "application/json"})
                     report.check(operation, given, answer, statuses={operation.success})
 
-    def test_of_a_hundred_thousand_members_get_a_short_answer(self, scene: Scene, report: Report) -> None:
-        members = {f"member_{number}": number for number in range(40_000)}
+    def test_of_ten_thousand_unknown_members_get_a_short_answer(self, scene: Scene, report: Report) -> None:
+        members = {f"member_{number}": number for number in range(10_000)}
         for operation in with_body(scene):
             started = time.monotonic()
             answer = scene.send(operation, body=scene.example(operation) | members)
-            report.check(operation, "40,000 unknown members", answer, statuses={422})
+            report.check(operation, "10,000 unknown members", answer, statuses={422})
             assert len(answer.data) < 50_000, operation
             assert time.monotonic() - started < 5, operation
 
@@ -606,12 +606,12 @@ def _is_allowed(value: str, schema: Mapping[str, Any]) -> bool:
 
 class TestCursors:
     @staticmethod
-    def walked(scene: Scene) -> list[tuple[Operation, str]]:
+    def walked(scene: Scene, query: str = "") -> list[tuple[Operation, str]]:
         """Every collection with a cursor of its own."""
         found = []
         for operation in listing(scene):
             if "cursor" in operation.parameters("query"):
-                answer = scene.send(operation, query="cursor=&per_page=1")
+                answer = scene.send(operation, query=f"cursor=&per_page=1{query}")
                 assert answer.json is not None
                 assert answer.json["meta"]["next_cursor"], operation
                 found.append((operation, answer.json["meta"]["next_cursor"]))
@@ -623,11 +623,12 @@ class TestCursors:
             report.check(operation, "its own", scene.send(operation, query=f"cursor={cursor}"), statuses={200})
 
     def test_of_another_collection_are_refused(self, scene: Scene, report: Report) -> None:
-        walked = self.walked(scene)
+        alike = "&sort_by=id&order=asc"
+        walked = self.walked(scene, alike)
         for operation, _ in walked:
             for other, cursor in walked:
                 if operation.path != other.path:
-                    answer = scene.send(operation, query=f"cursor={cursor}")
+                    answer = scene.send(operation, query=f"cursor={cursor}{alike}")
                     report.check(operation, f"from {other}", answer, statuses={422}, place="cursor")
 
     def test_of_another_query_are_refused(self, scene: Scene, report: Report) -> None:

@@ -10,6 +10,7 @@ from app.features.products import files
 from app.web import fields
 
 ATTRIBUTE = "attributes."
+LONGEST_LIST = 300
 REQUIRED = ("sku", "name", "price")
 
 
@@ -52,13 +53,13 @@ class Columns:
         for name, column in sources.items():
             if header.count(column) != 1:
                 there = "there is no column" if column not in header else "there is more than one column"
-                raise FileUnreadable(f"{there} {column!r} for {name}; the columns are: {', '.join(header)}")
+                raise FileUnreadable(f"{there} {column!r} for {name}; the columns are: {_listed(header)}")
         missing = [name for name in REQUIRED if name not in sources]
         if not {"category", "category_id"} & sources.keys():
             missing.append("category")
         if missing:
             raise FileUnreadable(
-                f"no column feeds {', '.join(missing)}; the columns are: {', '.join(header)}."
+                f"no column feeds {', '.join(missing)}; the columns are: {_listed(header)}."
                 " Is the delimiter right, or a column to be mapped?"
             )
         return Layout(
@@ -97,6 +98,11 @@ def _is_field(name: str) -> bool:
     if name.startswith(ATTRIBUTE):
         return re.fullmatch(fields.Scalars.NAME, name.removeprefix(ATTRIBUTE)) is not None
     return name in files.COLUMNS
+
+
+def _listed(header: Sequence[str]) -> str:
+    names = ", ".join(header)
+    return f"{names[:LONGEST_LIST]}..." if len(names) > LONGEST_LIST else names
 
 
 def _whole_first(names: Iterable[str]) -> list[str]:

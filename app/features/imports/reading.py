@@ -17,7 +17,7 @@ from app.features.imports.models import BadRow, FileUnreadable, Row, RowError
 from app.features.products.files import FileFormat
 from app.web.body import DuplicateKey, JsonMalformed, NumberOutOfRange, parse_json
 
-#: In characters. The largest product there can be, all of it escaped, is about two thirds of this.
+#: In characters; what the body of a request that creates a product may have.
 LONGEST_RECORD = 2**20
 
 _JSON_FAULTS: dict[type[Malformed], str] = {

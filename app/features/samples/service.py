@@ -7,7 +7,7 @@ from itertools import count
 from random import Random
 from typing import Any
 
-from sqlalchemy import func, or_, select, text, true
+from sqlalchemy import or_, select, text, true
 
 from app.core.database import take_turns
 from app.extensions import db
@@ -92,8 +92,10 @@ def next_number(seed: int) -> int:
     prefix = _generated_sku(seed, "")
     sku = product_models.Product.sku
     is_alive = product_models.Product.deleted_at.is_(None)
-    last = db.session.scalar(select(func.max(sku)).where(is_alive, sku >= prefix, sku < f"{prefix}:"))
-    return int(last.removeprefix(prefix)) + 1 if last else 1
+    latest = select(sku).where(is_alive, sku >= prefix, sku < f"{prefix}:").order_by(sku.desc()).limit(100)
+    suffixes = (sku.removeprefix(prefix) for sku in db.session.scalars(latest))
+    # Nothing keeps people from naming theirs GEN-1-9x.
+    return next((int(suffix) + 1 for suffix in suffixes if suffix.isdecimal()), 1)
 
 
 def generate_products(seed: int, numbers: range, categories_by_name: Mapping[str, int], *, currency: str) -> None:

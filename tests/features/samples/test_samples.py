@@ -206,6 +206,16 @@ class TestGenerateProducts:
 
         assert [{**product, "id": 0} for product in products_of(app)] == first
 
+    def test_goes_on_though_somebody_uses_a_sku_like_its_own(self, app: Flask, generate: Generate) -> None:
+        generate(5)
+        with app.app_context(), unit_of_work():
+            row = {"sku": "GEN-1-9x", "name": "Mine", "price": Decimal(1), "currency": "EUR"}
+            bulk.insert_products([{**row, "category_id": create_category(name="Mine").id}])
+
+        generate(5)
+
+        assert max(product["sku"] for product in products_of(app) if product["name"] != "Mine") == "GEN-1-000000010"
+
     def test_makes_others_for_another_seed(self, app: Flask, generate: Generate) -> None:
         generate(50, seed=1)
         generate(50, seed=11)
