@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import IO, Any
 
@@ -265,8 +266,7 @@ def _output(file: str) -> Iterator[IO[bytes]]:
 
 
 def _announce() -> None:
-    host, port = current_app.config["HOST"], current_app.config["PORT"]
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    host, port = _reachable(current_app.config["HOST"]), current_app.config["PORT"]
     click.echo(f"\n  The catalogue   http://{host}:{port}/api/v1/products")
     click.echo(f"  Documentation   http://{host}:{port}/docs")
     with unit_of_work(reading=True):
@@ -276,3 +276,14 @@ def _announce() -> None:
     if not logins:
         click.echo("  Log in as       whom you make with: flask create-user")
     click.echo()
+
+
+def _reachable(host: str) -> str:
+    """What a browser on this machine calls the host that the server listens on."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    if address.is_unspecified:
+        return "[::1]" if address.version == 6 else "127.0.0.1"
+    return f"[{host}]" if address.version == 6 else host
