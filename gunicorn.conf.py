@@ -10,7 +10,6 @@ from typing import Any
 
 from gunicorn import util
 from gunicorn.http import errors
-from gunicorn.workers import base
 from gunicorn.workers.gthread import ThreadWorker
 
 from config import Config, ConfigError
@@ -26,10 +25,10 @@ class Worker(ThreadWorker):
     """gthread, with its refusals in the form of the application's, and a Ctrl-C that does not hang."""
 
     def handle_quit(self, sig: int, frame: Any) -> None:
-        # ThreadWorker's own shuts the thread pool down from this signal handler, and so waits for a lock that the code
-        # it interrupted may hold: one stop in ten lasted for the whole graceful_timeout. The pool's threads are joined
-        # when the interpreter exits.
-        base.Worker.handle_quit(self, sig, frame)
+        # base.Worker's own raises SystemExit wherever the main thread happens to be. Within ThreadPoolExecutor.submit()
+        # that leaves a lock held or a thread that nobody will wake, and one stop in twenty lasted for the whole
+        # graceful_timeout. So Ctrl-C is as orderly as SIGTERM: what was accepted is answered.
+        self.handle_exit(sig, frame)
 
     def set_accept_enabled(self, enabled: bool) -> None:
         super().set_accept_enabled(enabled)
