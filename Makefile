@@ -22,7 +22,7 @@ RUN_SET := $(if $(DATABASE_URL)$(REDIS_URL),production,run)
 
 .PHONY: help
 help: ## This list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: run
 run: install-run ## Serve a demo catalogue on http://127.0.0.1:8000 (PORT=9000 moves it)
@@ -76,6 +76,10 @@ openapi: install-run ## Write openapi.json anew from the routes and schemas
 
 .PHONY: sure
 sure: lint types layers browser test ## Everything CI checks
+
+.PHONY: bench-login
+bench-login: install-test ## Measure logins: whether their time betrays accounts, and what a storm leaves to readers
+	@$(PY) -m benchmarks.login
 
 .PHONY: audit
 audit: install-test ## Ask the vulnerability database about the locked packages

@@ -8,9 +8,12 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import requests
 from flask import Flask
@@ -77,37 +80,32 @@ def time_refusals(api: str) -> dict[str, float]:
 
 def storm(api: str) -> tuple[float, float, int]:
     """Logins a second from eight clients, the 99th percentile of a read meanwhile, and logins told to come again."""
-    token = requests.post(
-        f"{api}/auth/login", json={"email": "active0@example.com", "password": PASSWORD}, timeout=30
-    ).json()["access_token"]
-    over, logins, refused, reads = threading.Event(), [0], [0], []
+    over = threading.Event()
 
-    def log_in(number: int) -> None:
+    def log_in(number: int) -> list[requests.Response]:
+        body = {"email": f"active{number % 5}@example.com", "password": PASSWORD}
+        return ask_on("POST", "/auth/login", json=body)
+
+    def ask_on(method: str, path: str, **content: Any) -> list[requests.Response]:
+        answers = []
         with requests.Session() as session:
             while not over.is_set():
-                body = {"email": f"active{number % 5}@example.com", "password": PASSWORD}
-                answer = session.post(f"{api}/auth/login", json=body, timeout=30)
-                if answer.status_code not in {200, 503}:
-                    sys.exit(f"login: {answer.status_code} {answer.text}")
-                (logins if answer.status_code == 200 else refused)[0] += 1
+                answers.append(session.request(method, f"{api}{path}", timeout=30, **content))
+        return answers
 
-    def read() -> None:
-        with requests.Session() as session:
-            while not over.is_set():
-                started = time.perf_counter()
-                answer = session.get(f"{api}/users/me", headers={"Authorization": f"Bearer {token}"}, timeout=30)
-                reads.append(time.perf_counter() - started)
-                if answer.status_code != 200:
-                    sys.exit(f"read: {answer.status_code} {answer.text}")
-
-    threads = [threading.Thread(target=log_in, args=(n,)) for n in range(8)] + [threading.Thread(target=read)]
-    for thread in threads:
-        thread.start()
-    time.sleep(STORM_SECONDS)
-    over.set()
-    for thread in threads:
-        thread.join()
-    return logins[0] / STORM_SECONDS, statistics.quantiles(reads, n=100)[98], refused[0]
+    credentials = {"email": "active0@example.com", "password": PASSWORD}
+    token = requests.post(f"{api}/auth/login", json=credentials, timeout=30).json()["access_token"]
+    with ThreadPoolExecutor(9) as threads:
+        storming = [threads.submit(log_in, number) for number in range(8)]
+        reading = threads.submit(ask_on, "GET", "/users/me", headers={"Authorization": f"Bearer {token}"})
+        time.sleep(STORM_SECONDS)
+        over.set()
+    logins = Counter(answer.status_code for thread in storming for answer in thread.result())
+    reads = Counter(answer.status_code for answer in reading.result())
+    if logins.keys() - {200, 503} or reads.keys() - {200}:
+        sys.exit(f"errors: logins {dict(logins)}, reads {dict(reads)}")
+    p99 = statistics.quantiles((answer.elapsed.total_seconds() for answer in reading.result()), n=100)[98]
+    return logins[200] / STORM_SECONDS, p99, logins[503]
 
 
 def main() -> None:

@@ -63,11 +63,10 @@ class Report:
         self.sent += 1
         wrong = list(_faults_in(operation, answer, statuses=statuses, place=place, routed=routed))
         if answer.status_code < 400:
-            if goes_on:
-                self.scene.changes()
-            elif not operation.is_safe:
+            changed = self.scene.changes() if goes_on else []
+            if not (goes_on or operation.is_safe) or "sessions" in changed:
                 self.scene.reset()
-        elif _code(answer) not in _committing() and (changed := self.scene.changes()):
+        elif (changed := self.scene.changes()) and _code(answer) not in _committing():
             wrong.append(f"changed {', '.join(changed)}")
         self.complaints += [f"{operation}, {given}: {answer.status_code} {fault}" for fault in wrong]
 

@@ -43,7 +43,7 @@ class UserSchema(Schema):
 class MeUpdateSchema(BodySchema):
     """What people may change of their own account."""
 
-    username = fields.Text(**USERNAME)
+    username = fields.Text(**USERNAME | {"example": "alice.liddell"})
 
 
 class UserCreateSchema(BodySchema):
