@@ -97,8 +97,15 @@ def _changes(session: Session) -> Iterator[dict[str, Any]]:
             state: InstanceState[Any] = inspect(instance)
             before, after = _difference(state, verb)
             if before or after:
-                deed = {"action": f"{instance.audited_as}.{verb}", "resource_type": instance.audited_as}
+                deed = {"action": f"{instance.audited_as}.{_told(verb, after)}", "resource_type": instance.audited_as}
                 yield _from_source({**deed, "resource_id": instance.id, "before": before, "after": after})
+
+
+def _told(verb: str, after: dict[str, Any] | None) -> str:
+    """The verb as people would tell it: to the database, soft deletion is an update like any other."""
+    if verb != "updated" or not after or "deleted_at" not in after:
+        return verb
+    return "restored" if after["deleted_at"] is None else "deleted"
 
 
 def _difference(state: InstanceState[Any], verb: str) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:

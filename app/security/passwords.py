@@ -25,7 +25,7 @@ LONGEST_WAIT = 0.5
 
 
 class HashingBusy(Unavailable):
-    """Too many logins at this moment; try again shortly."""
+    """Too many passwords are being hashed at this moment; try again shortly."""
 
 
 class PasswordTooCommon(Invalid):

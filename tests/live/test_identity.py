@@ -41,10 +41,7 @@ def on_each_worker(site: Site, path: str, token: str, method: str = "GET") -> li
 def log_in(client: Client, user: str) -> dict[str, str]:
     """The tokens of a new session, as soon as there is a turn at hashing."""
     credentials = {"email": f"{user}@example.com", "password": PASSWORD}
-    for _ in range(20):
-        answer = client.post("/auth/login", credentials)
-        if answer.status != 503:
-            break
+    while (answer := client.post("/auth/login", credentials)).status == 503:
         time.sleep(0.2)
     assert answer.status == 200, answer.body
     tokens: dict[str, str] = answer.json

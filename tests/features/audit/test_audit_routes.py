@@ -30,6 +30,15 @@ class TestRecording:
         assert event["after"]["price"] == "12.50"
         assert set(event["after"]) <= {"price", "updated_at", "version"}
 
+    def test_tells_a_soft_deletion_as_one(self, root: Caller, make_product: Make) -> None:
+        product = make_product()
+        root.delete(f"/products/{product['id']}", headers={"If-Match": "*"})
+
+        newest, *_ = events(root, f"&resource=product/{product['id']}")
+
+        assert newest["action"] == "product.deleted"
+        assert newest["before"]["deleted_at"] is None
+
     def test_names_the_key_that_was_used(self, app: Flask, root: Caller, alice: Caller) -> None:
         key = body_of(alice.post("/api-keys", {"name": "Sync", "scopes": ["categories:write"]}))
         Caller(app).post("/categories", {"name": "By key"}, headers={"X-API-Key": key["key"]})
