@@ -8,6 +8,7 @@ from app.features.auth.routes import blueprint as auth
 from app.features.categories.routes import blueprint as categories
 from app.features.passwords.routes import blueprint as passwords
 from app.features.products.routes import blueprint as products
+from app.features.products.routes import in_categories as category_products
 from app.features.sessions.routes import blueprint as sessions
 from app.features.users.routes import blueprint as users
 
@@ -19,4 +20,5 @@ blueprint.register_blueprint(users)
 blueprint.register_blueprint(api_keys)
 blueprint.register_blueprint(categories)
 blueprint.register_blueprint(products)
+blueprint.register_blueprint(category_products)
 blueprint.register_blueprint(audit)

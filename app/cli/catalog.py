@@ -21,10 +21,12 @@ from app.cli.progress import progress
 from app.core.database import unit_of_work
 from app.core.errors import Refusal
 from app.core.money import CURRENCIES
+from app.features.categories import service as categories
 from app.features.imports.columns import Columns
 from app.features.imports.importer import import_rows
 from app.features.imports.models import FileUnreadable, Report
 from app.features.imports.reading import Reading, RowFile, read_rows
+from app.features.imports.trees import read_tree
 from app.features.products import bulk
 from app.features.products.files import FileFormat, write_products
 from app.features.samples import service as samples
@@ -148,6 +150,24 @@ def import_products(
         raise click.ClickException(printable(f"{file}: {failure}.{stopped}"))
     if report.failed:
         sys.exit(SOME_ROWS_FAILED)
+
+
+@catalog.command("import-categories")
+@click.argument("file", type=click.File("rb"))
+def import_categories(file: IO[bytes]) -> None:
+    """Create and update categories from FILE, a JSON array of objects with id, name and path, gzipped or not.
+
+    The path is the list of a category's ancestors, each with id and name, from the root down. The id becomes the slug,
+    which finds the category again at the next import. All or nothing.
+    """
+    try:
+        nodes = read_tree(file)
+    except FileUnreadable as unreadable:
+        raise click.ClickException(printable(f"{file.name}: {unreadable}.")) from None
+    with unit_of_work():
+        created, changed = categories.upsert_tree(nodes)
+    unchanged = len(nodes) - created - changed
+    click.echo(f"{len(nodes):,} categories: {created:,} created, {changed:,} changed, {unchanged:,} unchanged.")
 
 
 @catalog.command("export")

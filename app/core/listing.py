@@ -30,6 +30,8 @@ class Listing:
     tie_breaker: InstrumentedAttribute[int]
     filters: Mapping[str, Callable[[Any], ColumnElement[bool]]] = field(default_factory=dict)
     search: Callable[[str], ColumnElement[bool]] | None = None
+    #: The column that makes a tree of the collection, which then can also be read as one.
+    parent: InstrumentedAttribute[Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +100,22 @@ def read_cursor(rows: Select[Any], listing: Listing, criteria: Criteria, *, secr
     last = items[criteria.per_page - 1]
     position = [_to_wire(getattr(last, column.key)) for column in (_column(listing, criteria), listing.tie_breaker)]
     return CursorPage(items[: criteria.per_page], str(seal.dumps([criteria.fingerprint(), *position])))
+
+
+def read_tree(rows: Select[Any], listing: Listing, criteria: Criteria) -> Sequence[Any]:
+    """All of ``rows``, in their order; `nest` makes a tree of them."""
+    return db.session.scalars(_order(rows, listing, criteria)).all()
+
+
+def nest(items: Sequence[dict[str, Any]], parent: str) -> list[dict[str, Any]]:
+    """The roots among ``items``; each item gets its ``children``, those whose ``parent`` it is, in the order given."""
+    by_id = {item["id"]: item for item in items}
+    roots: list[dict[str, Any]] = []
+    for item in items:
+        item.setdefault("children", [])
+        above = by_id.get(item[parent])
+        (roots if above is None else above.setdefault("children", [])).append(item)
+    return roots
 
 
 def contains_words(column: InstrumentedAttribute[str], words: str) -> ColumnElement[bool]:

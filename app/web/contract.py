@@ -8,7 +8,7 @@ the commit is here.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.core.database import unit_of_work
 from app.core.errors import Fault, Invalid, Refusal
-from app.core.listing import Criteria, CursorPage, Listing, NumberedPage, read_cursor, read_page
+from app.core.listing import Criteria, CursorPage, Listing, NumberedPage, nest, read_cursor, read_page, read_tree
 from app.extensions import db
 from app.security.identity import Identity
 from app.security.permissions import CATALOG_READS, Permission
@@ -77,11 +77,13 @@ class Operation:
         if self.status is None:
             raise ContractMissing(f"{self.name} does not say what it returns: @returns, @lists")
         if self.listing is not None and self.query is not None:
-            reserved = {"page", "cursor", "per_page", "order", "search", "fields", "sort_by"}
+            reserved = {"page", "cursor", "per_page", "order", "search", "fields", "sort_by", "tree"}
             wire = shared(self.query).fields
             filters = {declared.data_key or name for name, declared in wire.items()} - reserved
             if filters != set(self.listing.filters):
                 raise ContractMissing(f"{self.name}: filters differ from its Listing: {filters}")
+            if ("tree" in wire) != (self.listing.parent is not None):
+                raise ContractMissing(f"{self.name}: only one of query and Listing can be a tree")
             if ("search" in wire) != (self.listing.search is not None):
                 raise ContractMissing(f"{self.name}: only one of query and Listing can be searched")
             if wire["sort_by"].metadata["enum"] != list(self.listing.sorts):
@@ -163,6 +165,8 @@ class Operation:
         item = self.returns or Schema
         only = _chosen_members(item, query.get("fields"))
         criteria = _criteria(query, listing)
+        if query.get("tree") and listing.parent is not None:
+            return self._render_tree(read_tree(rows, listing, criteria), listing.parent.key)
         page: NumberedPage | CursorPage
         if criteria.cursor is None:
             page = read_page(rows, listing, criteria)
@@ -175,6 +179,12 @@ class Operation:
         if header := link_header(links):
             response.headers["Link"] = header
         return response
+
+    def _render_tree(self, rows: Sequence[Any], parent: str) -> Response:
+        items = shared(self.returns or Schema).dump(rows, many=True)
+        links = {"self": f"{request.path}?tree=true", "first": f"{request.path}?tree=true", "next": None}
+        tree = {"items": nest(items, parent), "meta": {"total": len(rows)}, "links": links}
+        return Response(orjson.dumps(tree), mimetype=body.JSON)
 
     def _say_who_may_keep_it(self, response: Response, identity: Identity) -> None:
         if "Cache-Control" in response.headers:

@@ -41,6 +41,7 @@ TAGS = {
     "users": "Accounts.",
     "categories": "The tree that products are filed under.",
     "products": "What is for sale.",
+    "category_products": "What is for sale in a category and below it.",
     "keys": "What other services verify our tokens with.",
     "health": "For whoever runs this.",
 }
@@ -349,13 +350,19 @@ def _envelope(spec: APISpec, operation: Operation) -> dict[str, str]:
             "has_more": {"type": "boolean"},
             "next_cursor": {"type": ["string", "null"]},
         }
+        items: dict[str, Any] = {"type": "array", "items": {"$ref": f"#/components/schemas/{item}Item"}}
+        described = {"type": "object", "properties": meta}
+        if operation.listing is None or operation.listing.parent is None:
+            # A tree is no page: it comes as a whole.
+            items["maxItems"] = 100
+            described["required"] = ["per_page"]
         envelope = {
             "type": "object",
             "required": ["items", "meta", "links"],
             "description": "A page: `meta` counts numbered pages, and tells the next cursor of a walk.",
             "properties": {
-                "items": {"type": "array", "items": {"$ref": f"#/components/schemas/{item}Item"}, "maxItems": 100},
-                "meta": {"type": "object", "required": ["per_page"], "properties": meta},
+                "items": items,
+                "meta": described,
                 "links": {
                     "type": "object",
                     "required": ["self", "first", "next"],

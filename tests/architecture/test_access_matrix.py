@@ -1,7 +1,6 @@
 """Who may call what: every operation of the document, asked by every kind of principal, against a reviewed table."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from flask import Flask
@@ -13,9 +12,9 @@ from app.features.users.models import User
 from app.security.identity import Identity
 from app.security.permissions import SCOPES, Permission, Role
 from app.web.openapi import describe
+from tests.architecture.reviewed import assert_reviewed
 from tests.conftest import Caller, body_of
 
-TABLE = Path(__file__).with_name("access_matrix.txt")
 METHODS = ("get", "post", "put", "patch", "delete")
 NOWHERE = 2**62
 
@@ -90,7 +89,7 @@ def test_the_matrix_is_the_reviewed_one(app: Flask, sign_in: Callable[..., Calle
 
     table = "\n".join(row_of(cast, method, path) for method, path in operations(app)) + "\n"
 
-    assert table == TABLE.read_text("utf-8"), f"review the change, then store it:\n{table}"
+    assert_reviewed("access_matrix.txt", table)
 
 
 def test_a_row_of_somebody_elses_is_not_there(app: Flask, sign_in: Callable[..., Caller]) -> None:

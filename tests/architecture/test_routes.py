@@ -1,11 +1,10 @@
 """No route without access and contract; the table of routes and the table of who may call what, reviewed as text.
 
-When a change of either table is meant, copy what the failing test prints into the file beside this one.
+When a change of a table is meant, run the test with UPDATE_REVIEWED=1.
 """
 
 import re
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,11 +21,10 @@ from app.web import fields
 from app.web.contract import Blueprint, ContractMissing, Operation, lists, public, requires, returns
 from app.web.health import HealthSchema
 from app.web.schemas import ListQuerySchema, Schema
+from tests.architecture.reviewed import assert_reviewed
 from tests.conftest import PASSWORD, Caller, settings_for
 from tests.operations import Operation as Documented
 from tests.operations import Scene
-
-HERE = Path(__file__).parent
 
 
 @pytest.fixture
@@ -82,7 +80,7 @@ class TestRoutes:
             for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
         ]
 
-        _assert_reviewed("routes.txt", _table(("method", "path", "operation", "access"), rows))
+        assert_reviewed("routes.txt", _table(("method", "path", "operation", "access"), rows))
 
 
 def _access(operation: Operation) -> str:
@@ -90,10 +88,6 @@ def _access(operation: Operation) -> str:
     if operation.access.is_public:
         return "public"
     return str(operation.access.permission or f"{operation.access.token} token")
-
-
-def _assert_reviewed(name: str, table: str) -> None:
-    assert table == (HERE / name).read_text(), f"{name} should read:\n{table}"
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -215,7 +209,7 @@ class TestRoleByRoute:
             (operation.method, operation.path, *(told[str(who)] for who in CAST)) for operation, told in matrix.values()
         ]
 
-        _assert_reviewed("roles.txt", _table(("method", "path", *map(str, CAST)), rows))
+        assert_reviewed("roles.txt", _table(("method", "path", *map(str, CAST)), rows))
 
     def test_opens_the_catalogue_to_anybody_where_it_is_public(
         self, app: Flask, password_hash: str, app_with: Callable[..., Flask]

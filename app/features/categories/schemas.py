@@ -1,6 +1,9 @@
 """Wire shapes of categories."""
 
+from collections.abc import Mapping
 from typing import Any
+
+import marshmallow as ma
 
 from app.features.categories.service import LISTING
 from app.web import fields
@@ -20,6 +23,7 @@ class CategorySchema(Schema):
     created_at = fields.Moment(dump_only=True)
     updated_at = fields.Moment(dump_only=True)
     version = fields.Integer(dump_only=True, example=1)
+    children = fields.Children("CategoryItem", note="With `tree=true` alone: the categories directly below, alike.")
 
 
 class CategoryCreateSchema(BodySchema):
@@ -45,3 +49,10 @@ class CategoryQuerySchema(SearchQuerySchema):
     order = fields.Choice(["asc", "desc"], load_default="asc")
     parent_id = fields.QueryInteger(note="Only the direct children of this category.")
     slug = fields.Text(**SLUG)
+    tree = fields.QueryBoolean(note="The whole tree at once, nested and sorted by name. Not with other parameters.")
+
+    @ma.validates_schema(pass_original=True)
+    def _refuse_anything_beside_tree(self, data: Mapping[str, Any], original: Mapping[str, Any], **_: Any) -> None:
+        if data.get("tree") and len(original) > 1:
+            message = fields.Message("tree_stands_alone", "The tree comes whole and by name, without other parameters.")
+            raise ma.ValidationError([message], "tree")

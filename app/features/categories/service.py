@@ -1,10 +1,12 @@
 """Use cases of categories."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from sqlalchemy import Select, or_, select, true
-from sqlalchemy.orm import aliased
+from sqlalchemy import ColumnElement, Select, func, or_, select, true
+from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from app.core.database import refusing, take_turns
 from app.core.errors import NotFound
@@ -21,6 +23,16 @@ from app.features.categories.models import (
 )
 from app.security.identity import Identity
 
+
+@dataclass(frozen=True)
+class Node:
+    """A category of a tree from elsewhere; the slugs tell which is which, here and in the tree."""
+
+    slug: str
+    name: str
+    parent: str | None
+
+
 LISTING = Listing(
     filters={
         "parent_id": lambda parent_id: Category.parent_id == parent_id,
@@ -35,6 +47,7 @@ LISTING = Listing(
     },
     tie_breaker=Category.id,
     search=lambda words: contains_words(Category.search_text, words),
+    parent=Category.parent_id,
 )
 
 
@@ -82,12 +95,58 @@ def delete_category(category: Category) -> None:
         db.session.delete(category)
 
 
+def upsert_tree(nodes: Sequence[Node]) -> tuple[int, int]:
+    """Create the categories whose slug is new, rename and move the others; how many of each.
+
+    Parents come before their children, so that no ring can be among the nodes.
+    """
+    take_turns("category-tree")
+    # The tree as a whole: it is small, and one statement.
+    there = {category.slug: category for category in db.session.scalars(select(Category))}
+    created = changed = 0
+    for generation in _generations(nodes):
+        for node in generation:
+            parent_id = there[node.parent].id if node.parent else None
+            category = there.get(node.slug)
+            if category is None:
+                there[node.slug] = Category(name=node.name, slug=node.slug, parent_id=parent_id)
+                db.session.add(there[node.slug])
+                created += 1
+            elif (category.name, category.parent_id) != (node.name, parent_id):
+                category.name, category.parent_id = node.name, parent_id
+                changed += 1
+        db.session.flush()
+    return created, changed
+
+
+def _generations(nodes: Sequence[Node]) -> list[list[Node]]:
+    depths: dict[str | None, int] = {None: -1}
+    generations: list[list[Node]] = []
+    for node in nodes:
+        depth = depths[node.slug] = depths[node.parent] + 1
+        if depth == len(generations):
+            generations.append([])
+        generations[depth].append(node)
+    return generations
+
+
 def is_in_use(category_id: int) -> bool:
     """Whether a product or another category refers to the category."""
     products = Category.metadata.tables["products"]
     children = select(true()).where(Category.parent_id == category_id).exists()
     members = select(true()).select_from(products).where(products.c.category_id == category_id).exists()
     return bool(db.session.scalar(select(or_(children, members))))
+
+
+def is_at_or_below(column: InstrumentedAttribute[int], category_id: int) -> ColumnElement[bool]:
+    """Whether ``column`` refers to a category or to one below it, at any depth."""
+    below = select(Category.id).where(Category.id == category_id).cte("below", recursive=True)
+    below = below.union_all(select(Category.id).join(below, Category.parent_id == below.c.id))
+    ids = select(below.c.id)
+    if db.engine.dialect.name == "postgresql":
+        # As an array: its planner guesses the rows of a recursive query badly (decision 17).
+        return column == func.any(func.array(ids.scalar_subquery()))
+    return column.in_(ids)
 
 
 def category_exists(category_id: int) -> bool:

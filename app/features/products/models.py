@@ -82,6 +82,10 @@ class Product(Keyed, Stamped, Versioned, Audited, Model):
         """Take the product out of the catalogue; its row stays and its sku is free."""
         self.deleted_at = clock.now()
 
+    def restore(self) -> None:
+        """Bring the product back under its sku."""
+        self.deleted_at = None
+
 
 def search_text(*, name: str, sku: str, description: str, tags: list[str]) -> str:
     """What `search` finds a product by."""

@@ -28,6 +28,7 @@ from app.web.contract import (
 )
 
 blueprint = Blueprint("products", __name__, url_prefix="/products")
+in_categories = Blueprint("category_products", __name__, url_prefix="/categories")
 
 
 @blueprint.get("")
@@ -85,6 +86,23 @@ def update_product(product: Product, data: dict[str, Any]) -> Product:
 def delete_product(product: Product) -> None:
     """Delete a product; its sku is free again."""
     service.delete_product(product)
+
+
+@blueprint.post("/<id:product_id>/restore")
+@requires(Permission.PRODUCTS_DELETE)
+@returns(ProductSchema)
+@refuses(SkuTaken)
+def restore_product(product_id: int) -> Product:
+    """Bring a deleted product back; one that is not deleted stays as it is."""
+    return service.restore_product(product_id)
+
+
+@in_categories.get("/<id:category_id>/products")
+@requires(Permission.PRODUCTS_READ)
+@lists(ProductSchema, ProductQuerySchema, service.LISTING)
+def list_products_below(category_id: int) -> Select[Product]:
+    """List the products of a category and of everything below it."""
+    return service.filed_below(category_id, identity=current_identity())
 
 
 def _with_currency(data: dict[str, Any]) -> dict[str, Any]:

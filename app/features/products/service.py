@@ -59,6 +59,12 @@ def visible_to(identity: Identity) -> Select[Product]:
     return rows.where(_has_status(ProductStatus.ACTIVE))
 
 
+def filed_below(category_id: int, *, identity: Identity) -> Select[Product]:
+    """The products of a category and of everything below it."""
+    categories.get_category(category_id, identity=identity)
+    return visible_to(identity).where(categories.is_at_or_below(Product.category_id, category_id))
+
+
 def get_product(product_id: int, *, identity: Identity, lock: bool = False) -> Product:
     """One product that ``identity`` may see."""
     rows = visible_to(identity).where(Product.id == product_id)
@@ -106,6 +112,16 @@ def update_product(product: Product, *, attributes: dict[str, Any] | None = None
 def delete_product(product: Product) -> None:
     """Take a product out of the catalogue; its sku can be used again."""
     product.delete()
+
+
+def restore_product(product_id: int) -> Product:
+    """Bring a deleted product back, unless another has its sku by now; one that is not deleted stays as it is."""
+    product = db.session.scalar(select(Product).where(Product.id == product_id).with_for_update(key_share=True))
+    if product is None:
+        raise NotFound
+    with refusing(REFUSALS):
+        product.restore()
+    return product
 
 
 def _assign(product: Product, members: dict[str, Any]) -> None:

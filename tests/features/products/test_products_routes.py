@@ -854,3 +854,51 @@ class TestIfMatch:
 
         assert answer.status_code == 400
         assert code_of(answer) == "entity_tag_malformed"
+
+
+class TestRestoring:
+    def test_brings_a_deleted_product_back_as_it_was(self, root: Caller, bob: Caller, make_product: Make) -> None:
+        product = make_product(sku="CHAIR-1", stock=5)
+        root.delete(f"/products/{product['id']}")
+
+        answer = root.post(f"/products/{product['id']}/restore")
+
+        assert answer.status_code == 200
+        unchanged = product.keys() - {"version", "updated_at"}
+        restored = body_of(bob.get(f"/products/{product['id']}"))
+        assert {name: restored[name] for name in unchanged} == {name: product[name] for name in unchanged}
+        assert answer.headers["ETag"] == f'"{restored["version"]}"'
+        assert restored["version"] == 3
+
+    def test_leaves_a_living_product_as_it_is(self, root: Caller, make_product: Make) -> None:
+        product = make_product()
+
+        assert body_of(root.post(f"/products/{product['id']}/restore")) == product
+
+    def test_conflicts_when_the_sku_is_used_again(self, root: Caller, make_product: Make) -> None:
+        product = make_product(sku="CHAIR-1")
+        root.delete(f"/products/{product['id']}")
+        make_product(sku="CHAIR-1")
+
+        answer = root.post(f"/products/{product['id']}/restore")
+
+        assert (answer.status_code, code_of(answer)) == (409, "sku_taken")
+        assert root.get(f"/products/{product['id']}").status_code == 404
+
+    def test_is_told_in_the_audit_trail(self, root: Caller, make_product: Make) -> None:
+        product = make_product()
+        root.delete(f"/products/{product['id']}")
+        root.post(f"/products/{product['id']}/restore")
+
+        trail = body_of(root.get(f"/audit-events?resource=product/{product['id']}"))["items"]
+
+        assert [event["action"] for event in trail] == ["product.restored", "product.deleted", "product.created"]
+
+    def test_of_nothing_is_404(self, root: Caller) -> None:
+        assert root.post("/products/999999/restore").status_code == 404
+
+    def test_is_for_administrators(self, alice: Caller, root: Caller, make_product: Make) -> None:
+        product = make_product()
+        root.delete(f"/products/{product['id']}")
+
+        assert alice.post(f"/products/{product['id']}/restore").status_code == 403

@@ -1,0 +1,16 @@
+"""Tables that a person has reviewed, kept beside the tests."""
+
+import os
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def assert_reviewed(name: str, table: str) -> None:
+    """Compare with the stored table; with UPDATE_REVIEWED=1 in the environment, store this one for review instead."""
+    path = HERE / name
+    if os.environ.get("UPDATE_REVIEWED"):
+        path.write_text(table, "utf-8")
+    assert table == path.read_text("utf-8"), (
+        f"{name}: review, then store it with UPDATE_REVIEWED=1:\n{table}"
+    )
