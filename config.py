@@ -161,6 +161,7 @@ class Config:
 
     access_token_ttl: int = _setting(900, _whole(1, 24 * 3600))
     refresh_token_ttl: int = _setting(MONTH, _whole(60, 12 * MONTH))
+    event_retention: int = _setting(MONTH, _whole(60, 120 * MONTH))
     refresh_grace: int = _setting(10, _whole(0, 60))
     registration_open: bool = _setting(True, _truth)
 

@@ -29,6 +29,15 @@ ROWS: dict[str, dict[str, Any]] = {
     },
     "refresh_tokens": {"id": "token", "session_id": 1, "issued_at": MOMENT, "expires_at": MOMENT},
     "categories": {"id": 1, "name": "c", "slug": "c", "search_text": "c", **STAMPS},
+    "catalogue_state": {"id": 1, "version": 1, "pruned_through": 0},
+    "change_events": {
+        "id": 1,
+        "created_at": MOMENT,
+        "type": "product.created",
+        "resource_type": "product",
+        "resource_id": 1,
+        "row_version": 1,
+    },
     "products": {
         "id": 1,
         "sku": "A-1",

@@ -81,24 +81,43 @@ def record_event(
     db.session.execute(insert(AuditEvent), [_from_source(values | ({"actor_id": actor_id} if actor_id else {}))])
 
 
+@dataclass(frozen=True)
+class Deed:
+    """What a flush does to one audited row: created, updated, deleted or restored."""
+
+    row: "Audited"
+    verb: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+def deeds(session: Session) -> Iterator[Deed]:
+    """What the flush that just ended did to audited rows."""
+    for verb, instances in (("created", session.new), ("updated", session.dirty), ("deleted", session.deleted)):
+        for instance in instances:
+            if isinstance(instance, Audited):
+                before, after = _difference(inspect(instance), verb)
+                if before or after:
+                    yield Deed(instance, _told(verb, after), before, after)
+
+
 @event.listens_for(Session, "after_flush")
-def _record_changes(session: Session, _context: UOWTransaction) -> None:
-    rows = [*_changes(session)]
+def _record_deeds(session: Session, _context: UOWTransaction) -> None:
+    rows = [
+        _from_source(
+            {
+                "action": f"{deed.row.audited_as}.{deed.verb}",
+                "resource_type": deed.row.audited_as,
+                "resource_id": deed.row.id,
+                "before": deed.before,
+                "after": deed.after,
+            }
+        )
+        for deed in deeds(session)
+    ]
     if rows:
         # Not through the session: it is in the middle of a flush.
         session.connection().execute(insert(AuditEvent), rows)
-
-
-def _changes(session: Session) -> Iterator[dict[str, Any]]:
-    for verb, instances in (("created", session.new), ("updated", session.dirty), ("deleted", session.deleted)):
-        for instance in instances:
-            if not isinstance(instance, Audited):
-                continue
-            state: InstanceState[Any] = inspect(instance)
-            before, after = _difference(state, verb)
-            if before or after:
-                deed = {"action": f"{instance.audited_as}.{_told(verb, after)}", "resource_type": instance.audited_as}
-                yield _from_source({**deed, "resource_id": instance.id, "before": before, "after": after})
 
 
 def _told(verb: str, after: dict[str, Any] | None) -> str:

@@ -6,6 +6,7 @@ Refusal
 ├── Forbidden               403  known, but not allowed
 ├── NotFound                404  absent, or not yours to see
 ├── Conflict                409  the catalogue's state does not permit it now
+├── Gone                    410  it was there, and is no longer
 ├── PreconditionFailed      412  the resource has changed since it was read
 ├── ContentTooLarge         413  more bytes than are accepted
 ├── UnsupportedMediaType    415  not a media type that is understood here
@@ -74,6 +75,10 @@ class NotFound(Refusal):
 
 class Conflict(Refusal):
     """The current state of the resource does not allow this."""
+
+
+class Gone(Refusal):
+    """This is no longer there."""
 
 
 class PreconditionFailed(Refusal):

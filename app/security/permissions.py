@@ -10,6 +10,7 @@ class Permission(StrEnum):
     USERS_READ = "users:read"
     USERS_WRITE = "users:write"
     AUDIT_READ = "audit:read"
+    EVENTS_READ = "events:read"
     CATEGORIES_READ = "categories:read"
     CATEGORIES_WRITE = "categories:write"
     CATEGORIES_DELETE = "categories:delete"
@@ -35,7 +36,7 @@ PERSONAL = frozenset({Permission.ACCOUNT_MANAGE})
 #: What an API key can be limited to.
 SCOPES = [permission for permission in Permission if permission not in PERSONAL]
 
-_USER = CATALOG_READS | {Permission.ACCOUNT_MANAGE}
+_USER = CATALOG_READS | {Permission.ACCOUNT_MANAGE, Permission.EVENTS_READ}
 _EDITOR = _USER | {Permission.CATEGORIES_WRITE, Permission.PRODUCTS_WRITE}
 
 GRANTS: dict[Role, frozenset[Permission]] = {

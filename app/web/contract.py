@@ -118,6 +118,8 @@ class Operation:
         query = self._read_query()
         row, path = self._load_row(path, identity, if_match)
         values = {"data": validate(shared(self.accepts), content)} if self.accepts else {}
+        if self.query is not None and self.listing is None:
+            values["query"] = query
         result = self.view(*row, **path, **values)
         if request.method not in SAFE_METHODS:
             db.session.flush()
@@ -248,7 +250,7 @@ def accepts(schema: type[BodySchema]) -> Callable[[View], View]:
 
 
 def queries(schema: type[QuerySchema]) -> Callable[[View], View]:
-    """Take these parameters in the query string, and no others."""
+    """Take these parameters in the query string as ``query``, and no others."""
     return _declare(query=schema)
 
 

@@ -24,6 +24,7 @@ STATUSES: dict[type[Refusal], int] = {
     errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,
+    errors.Gone: 410,
     errors.PreconditionFailed: 412,
     errors.ContentTooLarge: 413,
     errors.UnsupportedMediaType: 415,

@@ -38,6 +38,7 @@ TAGS = {
     "passwords": "Changing and resetting passwords.",
     "api_keys": "What programs log in with.",
     "audit": "Who did what.",
+    "events": "What changed, in the order of the changes.",
     "users": "Accounts.",
     "categories": "The tree that products are filed under.",
     "products": "What is for sale.",
@@ -78,7 +79,7 @@ def read_page() -> Response:
 @public
 @queries(AssetQuerySchema)
 @returns(media_type="*/*")
-def read_asset(name: str) -> Response:
+def read_asset(name: str, query: dict[str, Any]) -> Response:  # noqa: ARG001 -- a version changes nothing here
     """Read a part of the documentation page."""
     return docs.asset(name)
 
@@ -96,11 +97,19 @@ def describe(app: Flask) -> dict[str, Any]:
     )
     # Our fields say everything that they check in their metadata.
     converter: Any = plugin.converter
-    converter.add_attribute_function(lambda _self, field, **_: dict(field.metadata))
+    converter.add_attribute_function(lambda _self, field, **_: _describe_field(spec, field))
     _add_components(spec)
     for rule, operation in operations(app):
         _add_operation(spec, rule, operation)
     return spec.to_dict()
+
+
+def _describe_field(spec: APISpec, field: ma_fields.Field[Any]) -> dict[str, Any]:
+    described = dict(field.metadata)
+    if isinstance(field, fields.Nested):
+        reference = _reference(spec, field.nested)
+        return described | ({"type": "array", "items": reference} if field.many else {"type": "object", **reference})
+    return described
 
 
 def operations(app: Flask) -> Iterator[tuple[Rule, Operation]]:
@@ -377,8 +386,14 @@ def _envelope(spec: APISpec, operation: Operation) -> dict[str, str]:
 def _example(schema: type[Any]) -> dict[str, Any]:
     """An example of the whole, from the examples of the members."""
     members: dict[str, ma_fields.Field[Any]] = schema().fields
-    given = {field.data_key or name: field.metadata for name, field in members.items()}
-    return {name: metadata["examples"][0] for name, metadata in given.items() if "examples" in metadata}
+    examples: dict[str, Any] = {}
+    for name, field in members.items():
+        if isinstance(field, fields.Nested):
+            inner = _example(field.nested)
+            examples[field.data_key or name] = [inner] if field.many else inner
+        elif "examples" in field.metadata:
+            examples[field.data_key or name] = field.metadata["examples"][0]
+    return examples
 
 
 def _example_envelope(item: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,4 @@ def assert_reviewed(name: str, table: str) -> None:
     path = HERE / name
     if os.environ.get("UPDATE_REVIEWED"):
         path.write_text(table, "utf-8")
-    assert table == path.read_text("utf-8"), (
-        f"{name}: review, then store it with UPDATE_REVIEWED=1:\n{table}"
-    )
+    assert table == path.read_text("utf-8"), f"{name}: review, then store it with UPDATE_REVIEWED=1:\n{table}"

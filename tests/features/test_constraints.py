@@ -26,6 +26,7 @@ BREAKS: dict[str, tuple[str, dict[str, Any]]] = {
     "ck_categories_not_its_own_parent": ("categories", {**OTHERS["categories"], "parent_id": 2}),
     "uq_categories_slug": ("categories", {**OTHERS["categories"], "slug": "c"}),
     "fk_categories_parent_id_categories": ("categories", {**OTHERS["categories"], "parent_id": 9}),
+    "ck_catalogue_state_one_row": ("catalogue_state", {"id": 2}),
     "ck_products_price_positive": ("products", {"id": 2, "sku": "A-2", "price": 0}),
     "ck_products_stock_not_negative": ("products", {"id": 2, "sku": "A-2", "stock": -1}),
     "ck_products_status": ("products", {"id": 2, "sku": "A-2", "status": "gone"}),

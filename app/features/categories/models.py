@@ -5,6 +5,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.audit import UNAUDITED, Audited
 from app.core.errors import Conflict, Invalid
+from app.core.feed import Published
 from app.core.model import Keyed, Stamped, Versioned, big_integer, ordered_text
 from app.core.text import fold
 from app.extensions import Model
@@ -34,7 +35,7 @@ class SlugTaken(Conflict):
     """Another category has this slug."""
 
 
-class Category(Keyed, Stamped, Versioned, Audited, Model):
+class Category(Keyed, Stamped, Versioned, Audited, Published, Model):
     """A node of the tree; without a parent it is a root. The slug is unique in the whole tree."""
 
     __tablename__ = "categories"

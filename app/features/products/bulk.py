@@ -28,6 +28,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from app.core import clock
 from app.core.audit import record_event
+from app.core.feed import Change, publish
 from app.core.model import Money
 from app.extensions import db
 from app.features.categories.models import Category
@@ -103,6 +104,11 @@ def upsert_products(rows: Iterable[Mapping[str, Any]]) -> dict[str, Upserted]:
     changes = [change for sku, there in found.items() if (change := _change(there, wanted[sku]))]
     _update_products(changes)
     changed = {change["product_id"] for change in changes}
+    publish(
+        Change("product.updated", "product", there["id"], there["version"] + 1)
+        for there in found.values()
+        if there["id"] in changed
+    )
     if created or changed:
         # These statements pass the mapper by, and with it the audit trail.
         made = {"created": sorted(created.values()), "updated": sorted(changed)}
@@ -132,7 +138,9 @@ def insert_products(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
         created = db.session.execute(statement.from_select(list(births[0]), select(table)))
     else:
         created = db.session.execute(statement, births)
-    return {row.sku: row.id for row in created}
+    new = {row.sku: row.id for row in created}
+    publish(Change("product.created", "product", product_id, 1) for product_id in new.values())
+    return new
 
 
 def walk_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterator[Sequence[RowMapping]]:
@@ -159,7 +167,7 @@ def _living_skus(skus: Iterable[str]) -> set[str]:
 
 def _lock_living(skus: Iterable[str]) -> dict[str, RowMapping]:
     rows = (
-        select(PRODUCTS.c.id, *_COLUMNS)
+        select(PRODUCTS.c.id, PRODUCTS.c.version, *_COLUMNS)
         .where(_sku_is_one_of(list(skus)), _IS_ALIVE)
         .order_by(PRODUCTS.c.sku)
         .with_for_update()

@@ -13,6 +13,7 @@ from sqlalchemy.types import Boolean
 from app.core import clock
 from app.core.audit import UNAUDITED, Audited
 from app.core.errors import Conflict, Invalid
+from app.core.feed import Published
 from app.core.model import Keyed, Moment, Money, Stamped, Versioned, big_integer, json_type, ordered_text
 from app.core.text import fold
 from app.extensions import Model
@@ -40,7 +41,7 @@ class TooManyAttributes(Invalid):
 MOST_ATTRIBUTES = 100
 
 
-class Product(Keyed, Stamped, Versioned, Audited, Model):
+class Product(Keyed, Stamped, Versioned, Audited, Published, Model):
     """Something for sale. ``search_text`` is what `search` reads: folded, and kept by the events below."""
 
     __tablename__ = "products"

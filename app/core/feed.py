@@ -1,0 +1,117 @@
+"""The change feed: what became of the rows of the catalogue, numbered in the order of the commits.
+
+A transaction that changes the catalogue counts up the one row of `catalogue_state` just before it commits, and then
+stores its events. The row stays locked until the commit is done, so no event can appear behind one with a greater id:
+who reads on from an id misses nothing (decision 18). The count is the catalogue's version: it changes with every
+committed write, and with nothing else.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, Index, String, Text, event, func, insert, literal, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Mapped, Session, SessionTransaction, UOWTransaction, mapped_column
+
+from app.core import clock
+from app.core.audit import deeds
+from app.core.model import Keyed, Moment, big_integer
+from app.extensions import Model, db
+
+_CHANGES = "changes to the catalogue"
+_INSERTS: Mapping[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
+
+
+class CatalogueState(Model):
+    """One row: how many transactions have changed the catalogue, and the last event that was forgotten."""
+
+    __tablename__ = "catalogue_state"
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    version: Mapped[int] = mapped_column(big_integer, default=0)
+    pruned_through: Mapped[int] = mapped_column(big_integer, default=0)
+
+
+class ChangeEvent(Keyed, Model):
+    """One change of one row; ``row_version`` is the row's version after it."""
+
+    __tablename__ = "change_events"
+
+    created_at: Mapped[Moment]
+    type: Mapped[str] = mapped_column(String(64))
+    resource_type: Mapped[str] = mapped_column(String(32))
+    resource_id: Mapped[int] = mapped_column(big_integer)
+    row_version: Mapped[int] = mapped_column(big_integer)
+
+
+Index("ix_change_events_created_at_id", ChangeEvent.created_at, ChangeEvent.id)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of a row: ``product.updated``, say."""
+
+    type: str
+    resource_type: str
+    resource_id: int
+    row_version: int
+
+
+class Published:
+    """Every change of a row of such a model is an event. Its name is the one that the audit trail has for it."""
+
+
+def publish(changes: Iterable[Change]) -> None:
+    """Make events of changes that no mapper sees, in the transaction that makes them."""
+    db.session.info.setdefault(_CHANGES, []).extend(changes)
+
+
+@event.listens_for(Session, "after_flush")
+def _publish_flushed(session: Session, _context: UOWTransaction) -> None:
+    session.info.setdefault(_CHANGES, []).extend(_changes(session))
+
+
+def _changes(session: Session) -> Iterator[Change]:
+    for deed in deeds(session):
+        if isinstance(deed.row, Published):
+            kind = deed.row.audited_as
+            yield Change(f"{kind}.{deed.verb}", kind, deed.row.id, deed.row.version)  # type: ignore[attr-defined]
+
+
+@event.listens_for(Session, "before_commit")
+def _store_changes(session: Session) -> None:
+    if session.in_nested_transaction():
+        return
+    session.flush()
+    changes: list[Change] = session.info.pop(_CHANGES, [])
+    if not changes:
+        return
+    dialect = session.get_bind().dialect.name
+    count = _INSERTS[dialect](CatalogueState).values(id=1, version=1, pruned_through=0)
+    counted = count.on_conflict_do_update(index_elements=["id"], set_={"version": CatalogueState.version + 1})
+    connection = session.connection()
+    connection.execute(counted)
+    now = clock.now()
+    if dialect == "postgresql":
+        connection.execute(_insert_from_arrays(changes, now))
+    else:
+        connection.execute(insert(ChangeEvent), [{"created_at": now, **vars(change)} for change in changes])
+
+
+def _insert_from_arrays(changes: Sequence[Change], now: Any) -> Any:
+    # Four parameters, however many rows: an import chunk's thousand are stored while everybody else waits for the row.
+    columns = {"type": Text, "resource_type": Text, "resource_id": BigInteger, "row_version": BigInteger}
+    arrays: list[Any] = [
+        literal([getattr(change, name) for change in changes], ARRAY(kind)) for name, kind in columns.items()
+    ]
+    rows = func.unnest(*arrays).table_valued(*columns).render_derived()
+    moment = literal(now, ChangeEvent.created_at.type)
+    return insert(ChangeEvent).from_select(["created_at", *columns], select(moment, *rows.c))
+
+
+@event.listens_for(Session, "after_transaction_end")
+def _forget_changes(session: Session, transaction: SessionTransaction) -> None:
+    if transaction.parent is None:
+        session.info.pop(_CHANGES, None)
