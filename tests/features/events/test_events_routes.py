@@ -1,6 +1,7 @@
 """The change feed over HTTP."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,6 +15,7 @@ from app.core import clock
 from app.core.database import unit_of_work
 from app.core.feed import CatalogueState, ChangeEvent
 from app.extensions import db
+from app.features.categories import service as categories
 from app.features.products import bulk
 from tests.conftest import Caller, body_of, code_of, faults_of, rows_of
 
@@ -169,6 +171,20 @@ class TestCursors:
         make_product()
 
         assert since(root, cursor)
+
+    def test_do_not_pass_by_a_transaction_that_commits_late(self, app: Flask, root: Caller, backend: str) -> None:
+        cursor = now_cursor(root)
+        with ThreadPoolExecutor(1) as thread:
+            with app.app_context(), unit_of_work():
+                categories.create_category(name="Begun first")
+                quick = thread.submit(root.post, "/categories", {"name": "Committed first"})
+                if backend == "postgresql":
+                    assert quick.result(timeout=10).status_code == 201
+                early = body_of(root.get(f"/events?cursor={cursor}"))
+            quick.result(timeout=10)
+
+        items = early["items"] + since(root, early["meta"]["next_cursor"])
+        assert sorted(item["data"]["name"] for item in items) == ["Begun first", "Committed first"]
 
     @pytest.mark.parametrize("cursor", ["x", "a.b.c", "MTAwMQ.c2ln"])
     def test_of_somebody_else_are_refused(self, root: Caller, cursor: str) -> None:
