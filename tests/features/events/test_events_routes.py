@@ -174,13 +174,13 @@ class TestCursors:
 
     def test_do_not_pass_by_a_transaction_that_commits_late(self, app: Flask, root: Caller, backend: str) -> None:
         cursor = now_cursor(root)
-        with ThreadPoolExecutor(1) as thread:
+        with ThreadPoolExecutor(2) as threads:
             with app.app_context(), unit_of_work():
                 categories.create_category(name="Begun first")
-                quick = thread.submit(root.post, "/categories", {"name": "Committed first"})
+                quick = threads.submit(root.post, "/categories", {"name": "Committed first"})
                 if backend == "postgresql":
                     assert quick.result(timeout=10).status_code == 201
-                early = body_of(root.get(f"/events?cursor={cursor}"))
+                early = body_of(threads.submit(root.get, f"/events?cursor={cursor}").result(timeout=10))
             quick.result(timeout=10)
 
         items = early["items"] + since(root, early["meta"]["next_cursor"])
