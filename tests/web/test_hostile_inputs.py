@@ -563,11 +563,15 @@ class TestQueries:
 
     def test_with_both_a_page_and_a_cursor_are_refused(self, scene: Scene, report: Report) -> None:
         for operation in listing(scene):
+            if "page" not in operation.parameters("query"):
+                continue
             answer = scene.send(operation, query="page=1&cursor=")
             report.check(operation, "both", answer, statuses={422}, place="cursor")
 
     def test_with_a_page_beyond_the_end_get_an_empty_one(self, scene: Scene, report: Report) -> None:
         for operation in listing(scene):
+            if "page" not in operation.parameters("query"):
+                continue
             answer = scene.send(operation, query=f"page={2**31 - 1}&per_page=100")
             report.check(operation, "the last page", answer, statuses={200})
             assert answer.json is not None
@@ -609,7 +613,7 @@ class TestCursors:
         """Every collection with a cursor of its own."""
         found = []
         for operation in listing(scene):
-            if "cursor" in operation.parameters("query"):
+            if {"cursor", "page"} <= operation.parameters("query").keys():
                 answer = scene.send(operation, query=f"cursor=&per_page=1{query}")
                 assert answer.json is not None
                 assert answer.json["meta"]["next_cursor"], operation

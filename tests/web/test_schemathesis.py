@@ -34,6 +34,8 @@ UNSAYABLE = {
     "parent_unknown": "which rows there are",
     "cursor_invalid": "what we have signed",
     "page_and_cursor": "that two parameters exclude each other",
+    "cursor_and_from": "that two parameters exclude each other",
+    "tree_stands_alone": "that a parameter excludes all others",
     "not_an_address": "which addresses can get mail",
     "expiry_passed": "what time it is",
     "password_too_common": "which passwords are common",
