@@ -9,6 +9,7 @@ from app.features.categories.routes import blueprint as categories
 from app.features.passwords.routes import blueprint as passwords
 from app.features.products.routes import blueprint as products
 from app.features.sessions.routes import blueprint as sessions
+from app.features.stock.routes import blueprint as stock
 from app.features.users.routes import blueprint as users
 
 blueprint = Blueprint("v1", __name__, url_prefix="/api/v1")
@@ -19,4 +20,5 @@ blueprint.register_blueprint(users)
 blueprint.register_blueprint(api_keys)
 blueprint.register_blueprint(categories)
 blueprint.register_blueprint(products)
+blueprint.register_blueprint(stock)
 blueprint.register_blueprint(audit)

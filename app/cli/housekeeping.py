@@ -10,12 +10,13 @@ from app.core import clock
 from app.core.database import unit_of_work
 from app.features.auth import service as auth
 from app.features.sessions import service as sessions
+from app.features.stock import service as stock
 
 
 @click.command("prune")
 @with_appcontext
 def prune() -> None:
-    """Forget sessions whose every token has expired, and failed logins whose window has ended.
+    """Forget sessions whose every token has expired, failed logins whose window has ended, and holds of last month.
 
     A used refresh token stays as long as anybody could still present it: its second use betrays a theft.
     """
@@ -23,4 +24,5 @@ def prune() -> None:
     with unit_of_work():
         ended = sessions.prune_sessions(before=clock.now() - lifetime)
         accounts = auth.prune_failures()
-    click.echo(f"Forgot {ended} sessions and the failed logins of {accounts} accounts.")
+        holds = stock.prune_holds()
+    click.echo(f"Forgot {ended} sessions, {holds} holds and the failed logins of {accounts} accounts.")

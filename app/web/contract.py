@@ -58,6 +58,7 @@ class Operation:
     status: int | None = None
     location: Callable[[Any], str] | None = None
     media_type: str = body.JSON
+    kept: bool = True
     refuses: tuple[type[Refusal], ...] = ()
 
     @property
@@ -180,7 +181,7 @@ class Operation:
         if "Cache-Control" in response.headers:
             return
         keep = "no-store"
-        if self.access is not None and self.access.permission in CATALOG_READS:
+        if self.kept and self.access is not None and self.access.permission in CATALOG_READS:
             anonymous = f"public, max-age={current_app.config['PUBLIC_CACHE_MAX_AGE']}"
             keep = "private, no-cache" if identity.user_id else anonymous
             response.headers["Vary"] = "Authorization, X-API-Key"
@@ -248,9 +249,13 @@ def returns(
     status: int = 200,
     location: Callable[[Any], str] | None = None,
     media_type: str = body.JSON,
+    kept: bool = True,
 ) -> Callable[[View], View]:
-    """Answer with this schema, or without a body; ``location`` tells where what was created is."""
-    return _declare(returns=schema, status=status, location=location, media_type=media_type)
+    """Answer with this schema, or without a body; ``location`` tells where what was created is.
+
+    What is not ``kept`` no cache may store, even where the catalogue is public.
+    """
+    return _declare(returns=schema, status=status, location=location, media_type=media_type, kept=kept)
 
 
 def refuses(*refusals: type[Refusal]) -> Callable[[View], View]:

@@ -41,6 +41,7 @@ TAGS = {
     "users": "Accounts.",
     "categories": "The tree that products are filed under.",
     "products": "What is for sale.",
+    "stock": "How many there are, and what is held for somebody.",
     "keys": "What other services verify our tokens with.",
     "health": "For whoever runs this.",
 }

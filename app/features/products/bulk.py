@@ -1,6 +1,9 @@
-"""Many products at once: upsert by sku, and a walk through all, in a handful of statements however many they are."""
+"""Many products at once: upsert by sku, and a walk through all, in a handful of statements however many they are.
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+A stock that is stated here goes into the ledger: as a receipt of a new product, as a correction of one that is there.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -9,6 +12,7 @@ from typing import Any
 import orjson
 from sqlalchemy import (
     ARRAY,
+    Column,
     ColumnElement,
     RowMapping,
     Table,
@@ -31,6 +35,8 @@ from app.core.audit import record_event
 from app.core.model import Money
 from app.extensions import db
 from app.features.categories.models import Category
+from app.features.products import ledger
+from app.features.products.ledger import Reason
 from app.features.products.models import Product, ProductStatus, search_text
 
 PRODUCTS = Product.metadata.tables["products"]
@@ -103,6 +109,7 @@ def upsert_products(rows: Iterable[Mapping[str, Any]]) -> dict[str, Upserted]:
     changes = [change for sku, there in found.items() if (change := _change(there, wanted[sku]))]
     _update_products(changes)
     changed = {change["product_id"] for change in changes}
+    _balance(changed, Reason.CORRECTION)
     if created or changed:
         # These statements pass the mapper by, and with it the audit trail.
         made = {"created": sorted(created.values()), "updated": sorted(changed)}
@@ -132,7 +139,9 @@ def insert_products(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
         created = db.session.execute(statement.from_select(list(births[0]), select(table)))
     else:
         created = db.session.execute(statement, births)
-    return {row.sku: row.id for row in created}
+    ids = {row.sku: row.id for row in created}
+    _balance(ids.values(), Reason.RECEIPT)
+    return ids
 
 
 def walk_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterator[Sequence[RowMapping]]:
@@ -154,21 +163,26 @@ def walk_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterat
 
 
 def _living_skus(skus: Iterable[str]) -> set[str]:
-    return set(db.session.scalars(select(PRODUCTS.c.sku).where(_sku_is_one_of(list(skus)), _IS_ALIVE)))
+    return set(db.session.scalars(select(PRODUCTS.c.sku).where(_is_one_of(PRODUCTS.c.sku, list(skus)), _IS_ALIVE)))
 
 
 def _lock_living(skus: Iterable[str]) -> dict[str, RowMapping]:
     rows = (
         select(PRODUCTS.c.id, *_COLUMNS)
-        .where(_sku_is_one_of(list(skus)), _IS_ALIVE)
+        .where(_is_one_of(PRODUCTS.c.sku, list(skus)), _IS_ALIVE)
         .order_by(PRODUCTS.c.sku)
         .with_for_update()
     )
     return {row["sku"]: row for row in db.session.execute(rows).mappings()}
 
 
-def _sku_is_one_of(skus: list[str]) -> ColumnElement[bool]:
-    return PRODUCTS.c.sku == any_(literal(skus, ARRAY(Text))) if _is_postgresql() else PRODUCTS.c.sku.in_(skus)
+def _is_one_of(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:
+    return column == any_(literal(values, ARRAY(column.type))) if _is_postgresql() else column.in_(values)
+
+
+def _balance(product_ids: Collection[int], reason: Reason) -> None:
+    if product_ids:
+        ledger.balance(_is_one_of(PRODUCTS.c.id, list(product_ids)), reason=reason)
 
 
 def _birth(row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
