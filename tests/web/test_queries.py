@@ -150,8 +150,7 @@ class TestStock:
 
     def test_a_page_of_movements_costs_the_product_and_the_rows(self, alice: Caller, product: str) -> None:
         path = f"{product}/stock-movements"
-        for _ in range(3):
-            movement = body_of(alice.post(path, {"delta": -1, "reason": "sale"}))
+        *_, movement = [body_of(alice.post(path, {"delta": -1, "reason": "sale"})) for _ in range(3)]
 
         paths = [path, f"{path}?cursor=", f"{path}/{movement['id']}"]
         assert [cost(alice.get(each)) for each in paths] == [4, 3, 3]

@@ -34,7 +34,7 @@ class MovementCreateSchema(BodySchema):
     delta = fields.Integer(required=True, note="Receipts and returns add, sales take away.", **DELTA)
     reason = fields.Choice(list(Reason), required=True, example="receipt")
     reference = fields.Text(load_default=None, **REFERENCE)
-    expected_stock = fields.Integer(note="Move only if this is the stock now.", **STOCK)
+    expected_stock = fields.Integer(least=0, most=MOST_STOCK, note="Move only if this is the stock now.")
 
 
 class MovementQuerySchema(ListQuerySchema):
