@@ -16,7 +16,7 @@ from app.features.stock import service as stock
 @click.command("prune")
 @with_appcontext
 def prune() -> None:
-    """Forget sessions whose every token has expired, failed logins whose window has ended, and holds of last month.
+    """Forget sessions whose every token has expired, failed logins whose window has ended, and holds of a month ago.
 
     A used refresh token stays as long as anybody could still present it: its second use betrays a theft.
     """
