@@ -51,6 +51,7 @@ class Operation:
     access: Access | None = None
     limit: str | None = None
     load: Callable[..., Any] | None = None
+    by_version: bool = False
     accepts: type[BodySchema] | None = None
     query: type[QuerySchema] | None = None
     listing: Listing | None = None
@@ -113,7 +114,7 @@ class Operation:
             return self._perform(path, identity, content)
 
     def _perform(self, path: dict[str, Any], identity: Identity, content: Any) -> Response:
-        if_match = conditional.read_if_match() if self.load else None
+        if_match = conditional.read_if_match() if self.by_version else None
         query = self._read_query()
         row, path = self._load_row(path, identity, if_match)
         values = {"data": validate(shared(self.accepts), content)} if self.accepts else {}
@@ -138,8 +139,10 @@ class Operation:
         if self.load is None:
             return (), path
         # Whoever writes over whatever is there must not lose to somebody who writes at the same moment.
-        row = self.load(**path, identity=identity, lock=if_match is not None and "*" in if_match)
-        conditional.check_if_match(if_match, row)
+        lock = not self.by_version or (if_match is not None and "*" in if_match)
+        row = self.load(**path, identity=identity, lock=lock)
+        if self.by_version:
+            conditional.check_if_match(if_match, row)
         return (row,), {}
 
     def _render(self, result: Any, query: dict[str, Any]) -> Response:
@@ -230,6 +233,11 @@ def limited(setting: str) -> Callable[[View], View]:
 
 def changes(load: Callable[..., Any]) -> Callable[[View], View]:
     """Load the row that the path names and hand it to the view, if it is there (404) and If-Match fits (428, 412)."""
+    return _declare(load=load, by_version=True)
+
+
+def locks(load: Callable[..., Any]) -> Callable[[View], View]:
+    """Load the row that the path names, lock it and hand it to the view, if it is there (404); without If-Match."""
     return _declare(load=load)
 
 

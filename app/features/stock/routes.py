@@ -4,7 +4,9 @@ from typing import Any
 
 from sqlalchemy import Select
 
+from app.features.products import service as products
 from app.features.products.ledger import StockMovement
+from app.features.products.models import Product
 from app.features.stock import service
 from app.features.stock.models import DeltaUnfit, Hold, HoldEnded, OutOfStock, StockChanged, StockTooLarge
 from app.features.stock.schemas import (
@@ -17,7 +19,7 @@ from app.features.stock.schemas import (
 )
 from app.security.permissions import Permission
 from app.web.access import current_identity
-from app.web.contract import Blueprint, accepts, lists, refuses, requires, returns
+from app.web.contract import Blueprint, accepts, lists, locks, refuses, requires, returns
 
 blueprint = Blueprint("stock", __name__)
 
@@ -36,12 +38,13 @@ def list_stock_movements(product_id: int) -> Select[StockMovement]:
 
 @blueprint.post("/products/<id:product_id>/stock-movements")
 @requires(Permission.STOCK_WRITE)
+@locks(products.get_product)
 @accepts(MovementCreateSchema)
 @returns(MovementSchema, status=201, location=_where_movement_is)
 @refuses(DeltaUnfit, OutOfStock, StockChanged, StockTooLarge)
-def record_stock_movement(product_id: int, data: dict[str, Any]) -> StockMovement:
+def record_stock_movement(product: Product, data: dict[str, Any]) -> StockMovement:
     """Move a product's stock, by no more than is available; the product's version goes up."""
-    return service.record_movement(product_id, **data, identity=current_identity())
+    return service.record_movement(product, **data)
 
 
 @blueprint.get("/products/<id:product_id>/stock-movements/<id:movement_id>")
@@ -62,12 +65,13 @@ def read_availability(product_id: int) -> service.Availability:
 
 @blueprint.post("/products/<id:product_id>/holds")
 @requires(Permission.STOCK_WRITE)
+@locks(products.get_product)
 @accepts(HoldCreateSchema)
 @returns(HoldSchema, status=201, location=lambda hold: f"/api/v1/holds/{hold.id}")
 @refuses(OutOfStock)
-def place_hold(product_id: int, data: dict[str, Any]) -> Hold:
+def place_hold(product: Product, data: dict[str, Any]) -> Hold:
     """Hold a quantity of a product for somebody, until it is confirmed, cancelled or expires."""
-    return service.place_hold(product_id, **data, identity=current_identity())
+    return service.place_hold(product, **data)
 
 
 @blueprint.get("/holds/<id:hold_id>")
@@ -80,17 +84,19 @@ def read_hold(hold_id: int) -> Hold:
 
 @blueprint.post("/holds/<id:hold_id>/confirm")
 @requires(Permission.STOCK_WRITE)
+@locks(service.get_hold)
 @returns(HoldSchema)
 @refuses(HoldEnded, OutOfStock)
-def confirm_hold(hold_id: int) -> Hold:
+def confirm_hold(hold: Hold) -> Hold:
     """Sell what is held: the stock goes down by a movement."""
-    return service.confirm_hold(service.get_hold(hold_id, identity=current_identity(), lock=True))
+    return service.confirm_hold(hold)
 
 
 @blueprint.post("/holds/<id:hold_id>/cancel")
 @requires(Permission.STOCK_WRITE)
+@locks(service.get_hold)
 @returns(HoldSchema)
 @refuses(HoldEnded)
-def cancel_hold(hold_id: int) -> Hold:
+def cancel_hold(hold: Hold) -> Hold:
     """Give free what is held."""
-    return service.cancel_hold(service.get_hold(hold_id, identity=current_identity(), lock=True))
+    return service.cancel_hold(hold)

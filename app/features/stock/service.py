@@ -63,23 +63,16 @@ def get_movement(product_id: int, movement_id: int, *, identity: Identity) -> St
 
 
 def record_movement(
-    product_id: int,
-    *,
-    delta: int,
-    reason: Reason,
-    reference: str | None = None,
-    expected_stock: int | None = None,
-    identity: Identity,
+    product: Product, *, delta: int, reason: Reason, reference: str | None = None, expected_stock: int | None = None
 ) -> StockMovement:
-    """Move a product's stock by ``delta``; what is held stays.
+    """Move the stock of a product, which is locked, by ``delta``; what is held stays.
 
     Refuses a sign that the reason does not have, a stock that is not the expected one, and more than is available.
     """
     if not reason.allows(delta):
         raise DeltaUnfit
-    products.get_product(product_id, identity=identity, lock=True)
     return _move(
-        StockMovement(product_id=product_id, delta=delta, reason=reason, reference=reference),
+        StockMovement(product_id=product.id, delta=delta, reason=reason, reference=reference),
         least=_held() if delta < 0 else 0,
         expected_stock=expected_stock,
     )
@@ -90,23 +83,20 @@ def get_availability(product_id: int, *, identity: Identity) -> Availability:
     return _read_availability(products.visible_to(identity).where(Product.id == product_id))
 
 
-def place_hold(
-    product_id: int, *, quantity: int, expires_in: int, reference: str | None = None, identity: Identity
-) -> Hold:
-    """Keep a quantity for somebody, for ``expires_in`` seconds; refuses more than is available."""
-    products.get_product(product_id, identity=identity, lock=True)
-    available = get_availability(product_id, identity=identity).available
+def place_hold(product: Product, *, quantity: int, expires_in: int, reference: str | None = None) -> Hold:
+    """Keep a quantity of a product, which is locked, for ``expires_in`` seconds; refuses more than is available."""
+    available = _read_availability(select(Product).where(Product.id == product.id)).available
     if quantity > available:
         raise OutOfStock(available=available)
     expires_at = clock.now() + timedelta(seconds=expires_in)
-    hold = Hold(product_id=product_id, quantity=quantity, reference=reference, expires_at=expires_at)
+    hold = Hold(product_id=product.id, quantity=quantity, reference=reference, expires_at=expires_at)
     db.session.add(hold)
     db.session.flush()
     return hold
 
 
 def get_hold(hold_id: int, *, identity: Identity, lock: bool = False) -> Hold:
-    """One hold of a product that ``identity`` may see; ``lock`` locks that product too."""
+    """One hold of a product that ``identity`` may see; ``lock`` locks both."""
     rows = products.visible_to(identity).join(Hold, Hold.product_id == Product.id).where(Hold.id == hold_id)
     holds = rows.with_only_columns(Hold, maintain_column_froms=True)
     hold = db.session.scalar(holds.with_for_update(key_share=True) if lock else holds)
@@ -116,7 +106,7 @@ def get_hold(hold_id: int, *, identity: Identity, lock: bool = False) -> Hold:
 
 
 def confirm_hold(hold: Hold) -> Hold:
-    """Sell what is held; refuses a hold that has ended."""
+    """Sell what is held by a hold that is locked with its product; refuses one that has ended."""
     hold.end(HoldStatus.CONFIRMED)
     reference = hold.reference or f"hold {hold.id}"
     _move(StockMovement(product_id=hold.product_id, delta=-hold.quantity, reason=Reason.SALE, reference=reference))
@@ -124,7 +114,7 @@ def confirm_hold(hold: Hold) -> Hold:
 
 
 def cancel_hold(hold: Hold) -> Hold:
-    """Give free what is held; refuses a hold that has ended."""
+    """Give free what is held by a hold that is locked; refuses one that has ended."""
     hold.end(HoldStatus.CANCELLED)
     return hold
 

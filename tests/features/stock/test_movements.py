@@ -159,6 +159,11 @@ class TestMoving:
             json = {"delta": 1, "reason": "receipt"} if method == "POST" else None
             assert alice.call(method, path, json=json).status_code == 404
 
+    def test_looks_for_the_product_before_the_body_is_judged(self, alice: Caller, make_product: Make) -> None:
+        for path in (f"/products/{2**40}/stock-movements", f"/products/{2**40}/holds"):
+            assert alice.post(path, {"delta": "x"}).status_code == 404
+            assert alice.post(path.replace(str(2**40), str(make_product()["id"])), {"delta": "x"}).status_code == 422
+
     def test_stays_out_of_put_and_patch(self, alice: Caller, make_product: Make) -> None:
         product = make_product(stock=5)
 
