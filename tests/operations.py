@@ -282,6 +282,10 @@ class Scene:
             # Logging in makes them, and not a POST to their collection.
             self._ids[name] = self._add_session()
             return
+        if name == "hold_id":
+            # They are made below their product.
+            self._make_rows("product_id", "/api/v1/products")
+            collection = "/api/v1/products/{product_id}/holds"
         create = next((one for one in self.operations if str(one) == f"POST {collection}"), None)
         assert create, f"say here how a row for {{{name}}} below {collection} is made"
         needed = create.body_schema["required"]
@@ -293,7 +297,10 @@ class Scene:
         for number in range(3):
             # A name of its own, lest what is made from it be taken when the whole example is sent.
             names = {"name": f"Row {number}", "username": f"row{number}", "email": f"row{number}@example.com"}
-            own = {member: value for member, value in names.items() if member in example}
+            own: dict[str, Any] = {member: value for member, value in names.items() if member in example}
+            if name == "product_id":
+                # Something to sell and to hold.
+                own["stock"] = 100
             answer = self.send(create, body=example | own)
             assert answer.json is not None
             assert answer.status_code == 201, answer.json

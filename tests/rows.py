@@ -53,6 +53,22 @@ ROWS: dict[str, dict[str, Any]] = {
         "search_text": "p",
         **STAMPS,
     },
+    "stock_movements": {
+        "id": 1,
+        "product_id": 1,
+        "delta": 1,
+        "reason": "receipt",
+        "stock_after": 1,
+        "created_at": MOMENT,
+    },
+    "holds": {
+        "id": 1,
+        "product_id": 1,
+        "quantity": 1,
+        "expires_at": MOMENT,
+        "created_at": MOMENT,
+        "updated_at": MOMENT,
+    },
     "login_failures": {"account": "0" * 64, "failures": 1, "first_at": MOMENT},
     "api_keys": {
         "id": 1,

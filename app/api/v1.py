@@ -11,6 +11,7 @@ from app.features.passwords.routes import blueprint as passwords
 from app.features.products.routes import blueprint as products
 from app.features.products.routes import in_categories as category_products
 from app.features.sessions.routes import blueprint as sessions
+from app.features.stock.routes import blueprint as stock
 from app.features.users.routes import blueprint as users
 
 blueprint = Blueprint("v1", __name__, url_prefix="/api/v1")
@@ -23,4 +24,5 @@ blueprint.register_blueprint(categories)
 blueprint.register_blueprint(products)
 blueprint.register_blueprint(category_products)
 blueprint.register_blueprint(events)
+blueprint.register_blueprint(stock)
 blueprint.register_blueprint(audit)

@@ -11,21 +11,24 @@ from app.core.database import unit_of_work
 from app.features.auth import service as auth
 from app.features.events import service as events
 from app.features.sessions import service as sessions
+from app.features.stock import service as stock
 
 
 @click.command("prune")
 @with_appcontext
 def prune() -> None:
-    """Forget sessions whose every token has expired, failed logins whose window has ended, and events past retention.
+    """Forget sessions, failed logins, holds and events of the change feed that have served their time.
 
     A used refresh token stays as long as anybody could still present it: its second use betrays a theft.
     """
     lifetime = timedelta(seconds=current_app.config["REFRESH_TOKEN_TTL"])
+    retention = timedelta(seconds=current_app.config["EVENT_RETENTION"])
     with unit_of_work():
-        ended = sessions.prune_sessions(before=clock.now() - lifetime)
-        accounts = auth.prune_failures()
-        retention = timedelta(seconds=current_app.config["EVENT_RETENTION"])
-        changes = events.prune_events(before=clock.now() - retention)
-    click.echo(
-        f"Forgot {ended} sessions, the failed logins of {accounts} accounts, and {changes} events of the change feed."
-    )
+        forgotten = {
+            "sessions": sessions.prune_sessions(before=clock.now() - lifetime),
+            "accounts with failed logins": auth.prune_failures(),
+            "holds": stock.prune_holds(),
+            "events of the change feed": events.prune_events(before=clock.now() - retention),
+        }
+    for what, number in forgotten.items():
+        click.echo(f"Forgot {number} {what}.")

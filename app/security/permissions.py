@@ -17,6 +17,8 @@ class Permission(StrEnum):
     PRODUCTS_READ = "products:read"
     PRODUCTS_WRITE = "products:write"
     PRODUCTS_DELETE = "products:delete"
+    STOCK_READ = "stock:read"
+    STOCK_WRITE = "stock:write"
 
 
 class Role(StrEnum):
@@ -37,7 +39,12 @@ PERSONAL = frozenset({Permission.ACCOUNT_MANAGE})
 SCOPES = [permission for permission in Permission if permission not in PERSONAL]
 
 _USER = CATALOG_READS | {Permission.ACCOUNT_MANAGE, Permission.EVENTS_READ}
-_EDITOR = _USER | {Permission.CATEGORIES_WRITE, Permission.PRODUCTS_WRITE}
+_EDITOR = _USER | {
+    Permission.CATEGORIES_WRITE,
+    Permission.PRODUCTS_WRITE,
+    Permission.STOCK_READ,
+    Permission.STOCK_WRITE,
+}
 
 GRANTS: dict[Role, frozenset[Permission]] = {
     Role.USER: _USER,

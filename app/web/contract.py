@@ -51,6 +51,7 @@ class Operation:
     access: Access | None = None
     limit: str | None = None
     load: Callable[..., Any] | None = None
+    by_version: bool = False
     accepts: type[BodySchema] | None = None
     query: type[QuerySchema] | None = None
     listing: Listing | None = None
@@ -58,6 +59,7 @@ class Operation:
     status: int | None = None
     location: Callable[[Any], str] | None = None
     media_type: str = body.JSON
+    kept: bool = True
     refuses: tuple[type[Refusal], ...] = ()
 
     @property
@@ -114,7 +116,7 @@ class Operation:
             return self._perform(path, identity, content)
 
     def _perform(self, path: dict[str, Any], identity: Identity, content: Any) -> Response:
-        if_match = conditional.read_if_match() if self.load else None
+        if_match = conditional.read_if_match() if self.by_version else None
         query = self._read_query()
         row, path = self._load_row(path, identity, if_match)
         values = {"data": validate(shared(self.accepts), content)} if self.accepts else {}
@@ -141,8 +143,10 @@ class Operation:
         if self.load is None:
             return (), path
         # Whoever writes over whatever is there must not lose to somebody who writes at the same moment.
-        row = self.load(**path, identity=identity, lock=if_match is not None and "*" in if_match)
-        conditional.check_if_match(if_match, row)
+        lock = not self.by_version or (if_match is not None and "*" in if_match)
+        row = self.load(**path, identity=identity, lock=lock)
+        if self.by_version:
+            conditional.check_if_match(if_match, row)
         return (row,), {}
 
     def _render(self, result: Any, query: dict[str, Any]) -> Response:
@@ -192,7 +196,7 @@ class Operation:
         if "Cache-Control" in response.headers:
             return
         keep = "no-store"
-        if self.access is not None and self.access.permission in CATALOG_READS:
+        if self.kept and self.access is not None and self.access.permission in CATALOG_READS:
             anonymous = f"public, max-age={current_app.config['PUBLIC_CACHE_MAX_AGE']}"
             keep = "private, no-cache" if identity.user_id else anonymous
             response.headers["Vary"] = "Authorization, X-API-Key"
@@ -241,6 +245,11 @@ def limited(setting: str) -> Callable[[View], View]:
 
 def changes(load: Callable[..., Any]) -> Callable[[View], View]:
     """Load the row that the path names and hand it to the view, if it is there (404) and If-Match fits (428, 412)."""
+    return _declare(load=load, by_version=True)
+
+
+def locks(load: Callable[..., Any]) -> Callable[[View], View]:
+    """Load the row that the path names, lock it and hand it to the view, if it is there (404); without If-Match."""
     return _declare(load=load)
 
 
@@ -260,9 +269,13 @@ def returns(
     status: int = 200,
     location: Callable[[Any], str] | None = None,
     media_type: str = body.JSON,
+    kept: bool = True,
 ) -> Callable[[View], View]:
-    """Answer with this schema, or without a body; ``location`` tells where what was created is."""
-    return _declare(returns=schema, status=status, location=location, media_type=media_type)
+    """Answer with this schema, or without a body; ``location`` tells where what was created is.
+
+    What is not ``kept`` no cache may store, even where the catalogue is public.
+    """
+    return _declare(returns=schema, status=status, location=location, media_type=media_type, kept=kept)
 
 
 def refuses(*refusals: type[Refusal]) -> Callable[[View], View]:

@@ -43,6 +43,7 @@ TAGS = {
     "categories": "The tree that products are filed under.",
     "products": "What is for sale.",
     "category_products": "What is for sale in a category and below it.",
+    "stock": "How many there are, and what is held for somebody.",
     "keys": "What other services verify our tokens with.",
     "health": "For whoever runs this.",
 }
@@ -263,7 +264,7 @@ def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
 
 
 def _header_parameters(operation: Operation, method: str) -> list[str]:
-    if operation.load is not None:
+    if operation.by_version:
         return ["If-Match"]
     return ["If-None-Match"] if operation.is_versioned and method.upper() in SAFE_METHODS else []
 
@@ -290,7 +291,7 @@ def _implied(rule: Rule, operation: Operation) -> Iterator[type[Refusal]]:
             yield errors.Forbidden
     if rule.arguments or operation.load is not None:
         yield errors.NotFound
-    if operation.load is not None:
+    if operation.by_version:
         yield from (errors.PreconditionFailed, errors.PreconditionRequired)
     if operation.accepts is not None:
         yield from (errors.ContentTooLarge, errors.UnsupportedMediaType)

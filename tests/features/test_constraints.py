@@ -33,6 +33,12 @@ BREAKS: dict[str, tuple[str, dict[str, Any]]] = {
     "ck_products_currency": ("products", {"id": 2, "sku": "A-2", "currency": "US"}),
     "uq_products_sku": ("products", {"id": 2, "sku": "A-1"}),
     "fk_products_category_id_categories": ("products", {"id": 2, "sku": "A-2", "category_id": 9}),
+    "ck_stock_movements_delta_fits_reason": ("stock_movements", {"id": 2, "reason": "sale"}),
+    "ck_stock_movements_stock_after_not_negative": ("stock_movements", {"id": 2, "stock_after": -1}),
+    "fk_stock_movements_product_id_products": ("stock_movements", {"id": 2, "product_id": 9}),
+    "ck_holds_quantity_positive": ("holds", {"id": 2, "quantity": 0}),
+    "ck_holds_outcome": ("holds", {"id": 2, "outcome": "expired"}),
+    "fk_holds_product_id_products": ("holds", {"id": 2, "product_id": 9}),
 }
 
 Execute = Callable[..., None]
@@ -94,7 +100,8 @@ class TestDeleting:
             execute("DELETE FROM categories")
 
     def test_is_refused_for_a_category_with_children(self, execute: Execute) -> None:
-        execute("DELETE FROM products")
+        for table in ("holds", "stock_movements", "products"):
+            execute(f"DELETE FROM {table}")
         child = {**ROWS["categories"], **OTHERS["categories"], "parent_id": 1}
         execute(insert("categories", child), child)
 

@@ -4,20 +4,22 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
 from alembic.script import ScriptDirectory
 from flask import Flask
 from flask_migrate import check, downgrade, upgrade
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from app import create_app
 from app.core.database import unit_of_work
 from app.extensions import db
+from app.features.products.ledger import StockMovement
 from tests.conftest import Caller, code_of, settings_for
-from tests.rows import ROWS
+from tests.rows import MOMENT, ROWS
 from tests.servers import INHERITED, PROJECT
 
 # SQLite cannot show the index on lower(username) as columns; the comparison of schemas below reads its text.
@@ -58,9 +60,14 @@ def fill() -> None:
     """Put a row into each table."""
     with unit_of_work():
         for table, row in ROWS.items():
-            names = ", ".join(row)
-            places = ", ".join(f":{name}" for name in row)
-            db.session.execute(text(f"INSERT INTO {table} ({names}) VALUES ({places})"), row)
+            insert(table, row)
+
+
+def insert(table: str, row: dict[str, Any]) -> None:
+    """Put a row into a table."""
+    names = ", ".join(row)
+    places = ", ".join(f":{name}" for name in row)
+    db.session.execute(text(f"INSERT INTO {table} ({names}) VALUES ({places})"), row)
 
 
 def tables() -> set[str]:
@@ -157,6 +164,29 @@ class TestUp:
     def test_is_not_written_out_instead_of_done(self) -> None:
         with pytest.raises(SystemExit, match="not supported"):
             upgrade(sql=True)
+
+
+class TestTheLedger:
+    @pytest.mark.usefixtures("bare")
+    def test_opens_with_what_there_is_in_stock(self) -> None:
+        upgrade(revision=str(SCRIPTS.get_revision("0004").down_revision))
+        products: list[dict[str, Any]] = [{"stock": 7}, {"stock": 0}, {"stock": 5, "deleted_at": MOMENT}]
+        rows = [("categories", ROWS["categories"])]
+        rows += [
+            ("products", {**ROWS["products"], "id": number, "sku": f"A-{number}", **product})
+            for number, product in enumerate(products, 1)
+        ]
+        with unit_of_work():
+            for table, row in rows:
+                insert(table, row)
+
+        upgrade()
+
+        with unit_of_work(reading=True):
+            found = db.session.execute(select(StockMovement).order_by(StockMovement.product_id)).scalars().all()
+        told = [(row.product_id, row.delta, row.reason, row.stock_after, row.created_at) for row in found]
+        moment = datetime.fromisoformat(MOMENT)
+        assert told == [(1, 7, "receipt", 7, moment), (3, 5, "receipt", 5, moment)]
 
 
 class TestDown:

@@ -133,6 +133,50 @@ class TestWriting:
         assert cost(root.delete(f"/categories/{make_category()['id']}")) == 5 + EVENT + BEGIN[backend]
 
 
+class TestStock:
+    @pytest.fixture
+    def product(self, make_product: Make) -> str:
+        """A product of which some are held and some were sold."""
+        return f"/products/{make_product(stock=9)['id']}"
+
+    def test_a_product_that_begins_with_some(self, alice: Caller, make_category: Make, backend: str) -> None:
+        product = {"name": "Oak", "price": "1.00", "category_id": make_category()["id"], "sku": "A-1", "stock": 9}
+
+        # Who, the category, the row, that it was done, and the first receipt.
+        assert cost(alice.post("/products", product)) == 5 + BEGIN[backend]
+
+    @pytest.mark.parametrize("sale", [{"delta": -1, "reason": "sale"}, {"delta": 1, "reason": "return"}])
+    def test_a_movement(self, alice: Caller, product: str, backend: str, sale: dict[str, Any]) -> None:
+        # Who, the product's turn, its stock, the movement, and that it was done.
+        assert cost(alice.post(f"{product}/stock-movements", sale)) == 5 + BEGIN[backend]
+
+    def test_a_page_of_movements_costs_the_product_and_the_rows(self, alice: Caller, product: str) -> None:
+        path = f"{product}/stock-movements"
+        *_, movement = [body_of(alice.post(path, {"delta": -1, "reason": "sale"})) for _ in range(3)]
+
+        paths = [path, f"{path}?cursor=", f"{path}/{movement['id']}"]
+        assert [cost(alice.get(each)) for each in paths] == [4, 3, 3]
+
+    def test_the_availability_costs_one_more(self, bob: Caller, alice: Caller, product: str) -> None:
+        for _ in range(3):
+            alice.post(f"{product}/holds", {"quantity": 1})
+
+        assert cost(bob.get(f"{product}/availability")) == 2
+
+    def test_a_hold_and_its_end(self, alice: Caller, product: str, backend: str) -> None:
+        held = alice.post(f"{product}/holds", {"quantity": 1})
+        other = alice.post(f"{product}/holds", {"quantity": 1})
+        path, other_path = (f"/holds/{body_of(answer)['id']}" for answer in (held, other))
+
+        # Who, the product's turn, what is available, the hold, and that it was done.
+        assert cost(held) == cost(other) == 5 + BEGIN[backend]
+        assert cost(alice.get(path)) == 2
+        # Who, the hold with its product's turn, its end, and that it was done.
+        assert cost(alice.post(f"{other_path}/cancel")) == 4 + BEGIN[backend]
+        # As above, and the stock and the movement.
+        assert cost(alice.post(f"{path}/confirm")) == 6 + BEGIN[backend]
+
+
 class TestSessions:
     LOGIN = {"email": "bob@example.com", "password": PASSWORD}
 

@@ -41,6 +41,7 @@ UNSAYABLE = {
     "password_too_common": "which passwords are common",
     "current_password_wrong": "which password is whose",
     "reset_token_invalid": "what we have signed",
+    "delta_unfit": "that two members depend on each other",
     "too_many_bytes": "how many bytes a text is",
 }
 

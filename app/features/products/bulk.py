@@ -1,6 +1,9 @@
-"""Many products at once: upsert by sku, and a walk through all, in a handful of statements however many they are."""
+"""Many products at once: upsert by sku, and a walk through all, in a handful of statements however many they are.
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+A stock that is stated here goes into the ledger: as a receipt of a new product, as a correction of one that is there.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -9,6 +12,7 @@ from typing import Any
 import orjson
 from sqlalchemy import (
     ARRAY,
+    Column,
     ColumnElement,
     RowMapping,
     Table,
@@ -32,6 +36,8 @@ from app.core.feed import Change, publish
 from app.core.model import Money
 from app.extensions import db
 from app.features.categories.models import Category
+from app.features.products import ledger
+from app.features.products.ledger import Reason
 from app.features.products.models import Product, ProductStatus, search_text
 
 PRODUCTS = Product.metadata.tables["products"]
@@ -109,6 +115,7 @@ def upsert_products(rows: Iterable[Mapping[str, Any]]) -> dict[str, Upserted]:
         for there in found.values()
         if there["id"] in changed
     )
+    _balance(changed, Reason.CORRECTION)
     if created or changed:
         # These statements pass the mapper by, and with it the audit trail.
         made = {"created": sorted(created.values()), "updated": sorted(changed)}
@@ -138,9 +145,10 @@ def insert_products(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
         created = db.session.execute(statement.from_select(list(births[0]), select(table)))
     else:
         created = db.session.execute(statement, births)
-    new = {row.sku: row.id for row in created}
-    publish(Change("product.created", "product", product_id, 1) for product_id in new.values())
-    return new
+    ids = {row.sku: row.id for row in created}
+    _balance(ids.values(), Reason.RECEIPT)
+    publish(Change("product.created", "product", product_id, 1) for product_id in ids.values())
+    return ids
 
 
 def walk_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterator[Sequence[RowMapping]]:
@@ -162,21 +170,26 @@ def walk_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterat
 
 
 def _living_skus(skus: Iterable[str]) -> set[str]:
-    return set(db.session.scalars(select(PRODUCTS.c.sku).where(_sku_is_one_of(list(skus)), _IS_ALIVE)))
+    return set(db.session.scalars(select(PRODUCTS.c.sku).where(_is_one_of(PRODUCTS.c.sku, list(skus)), _IS_ALIVE)))
 
 
 def _lock_living(skus: Iterable[str]) -> dict[str, RowMapping]:
     rows = (
         select(PRODUCTS.c.id, PRODUCTS.c.version, *_COLUMNS)
-        .where(_sku_is_one_of(list(skus)), _IS_ALIVE)
+        .where(_is_one_of(PRODUCTS.c.sku, list(skus)), _IS_ALIVE)
         .order_by(PRODUCTS.c.sku)
         .with_for_update()
     )
     return {row["sku"]: row for row in db.session.execute(rows).mappings()}
 
 
-def _sku_is_one_of(skus: list[str]) -> ColumnElement[bool]:
-    return PRODUCTS.c.sku == any_(literal(skus, ARRAY(Text))) if _is_postgresql() else PRODUCTS.c.sku.in_(skus)
+def _is_one_of(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:
+    return column == any_(literal(values, ARRAY(column.type))) if _is_postgresql() else column.in_(values)
+
+
+def _balance(product_ids: Collection[int], reason: Reason) -> None:
+    if product_ids:
+        ledger.balance(_is_one_of(PRODUCTS.c.id, list(product_ids)), reason=reason)
 
 
 def _birth(row: Mapping[str, Any], now: datetime) -> dict[str, Any]:

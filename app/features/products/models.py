@@ -39,6 +39,7 @@ class TooManyAttributes(Invalid):
 
 
 MOST_ATTRIBUTES = 100
+MOST_STOCK = 2**53
 
 
 class Product(Keyed, Stamped, Versioned, Audited, Published, Model):

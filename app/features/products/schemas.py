@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.features.products.models import MOST_ATTRIBUTES, ProductStatus
+from app.features.products.models import MOST_ATTRIBUTES, MOST_STOCK, ProductStatus
 from app.features.products.service import LISTING
 from app.web import fields
 from app.web.schemas import BodySchema, Schema, SearchQuerySchema
@@ -11,7 +11,6 @@ SKU: dict[str, Any] = {"most": 64, "pattern": r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$",
 NAME: dict[str, Any] = {"most": 200, "example": "Oak chair"}
 TAG: dict[str, Any] = {"most": 50, "example": "garden"}
 EXTERNAL_ID: dict[str, Any] = {"most": 128, "allow_none": True, "example": "erp-7781"}
-MOST_STOCK = 2**53
 
 
 def _tags(**options: Any) -> fields.Items:

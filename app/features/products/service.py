@@ -12,6 +12,7 @@ from app.core.listing import Listing, contains_words
 from app.extensions import db
 from app.features.categories import service as categories
 from app.features.categories.models import CategoryUnknown
+from app.features.products import ledger
 from app.features.products.models import REFUSALS, Product, ProductStatus, has_tag, search_text
 from app.security.identity import Identity
 from app.security.permissions import Permission
@@ -75,7 +76,7 @@ def get_product(product_id: int, *, identity: Identity, lock: bool = False) -> P
 
 
 def create_product(*, sku: str | None = None, **members: Any) -> Product:
-    """Add a product; without a sku it gets one made from its id.
+    """Add a product; without a sku it gets one made from its id, and what it has in stock is its first receipt.
 
     Refuses a sku that a living product has, and an unknown category.
     """
@@ -86,6 +87,8 @@ def create_product(*, sku: str | None = None, **members: Any) -> Product:
         db.session.add(product)
     if sku is None:
         _name_after_id(product)
+    if product.stock:
+        ledger.balance(Product.id == product.id, reason=ledger.Reason.RECEIPT)
     return product
 
 

@@ -11,7 +11,7 @@ from flask import Flask
 from app.core.database import unit_of_work
 from app.extensions import db
 from app.features.categories.service import create_category
-from app.features.products import bulk
+from app.features.products import bulk, ledger
 from app.features.products.files import FileFormat, write_products
 from tests.conftest import empty
 from tests.features.imports.conftest import Catalogue, Import
@@ -52,6 +52,7 @@ def export(app: Flask, file_format: FileFormat) -> str:
 
 def delete_products(app: Flask) -> None:
     with app.app_context(), unit_of_work():
+        db.session.execute(ledger.MOVEMENTS.delete())
         db.session.execute(bulk.PRODUCTS.delete())
 
 

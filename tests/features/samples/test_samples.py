@@ -15,7 +15,7 @@ from app.extensions import db
 from app.features.categories.models import Category
 from app.features.categories.service import create_category
 from app.features.imports.schemas import ImportRowSchema
-from app.features.products import bulk
+from app.features.products import bulk, ledger
 from app.features.products.files import COLUMNS
 from app.features.products.models import Product, search_text
 from app.features.samples import service as samples
@@ -199,6 +199,7 @@ class TestGenerateProducts:
         generate(50)
         first = [{**product, "id": 0} for product in products_of(app)]
         with app.app_context(), unit_of_work():
+            db.session.execute(ledger.MOVEMENTS.delete())
             db.session.execute(bulk.PRODUCTS.delete())
 
         generate(20)
