@@ -127,6 +127,24 @@ class Catalogue(RuleBasedStateMachine):
             self.note("product.updated", expected)
 
     @precondition(lambda self: self.products)
+    @rule(number=PICKS, delta=st.sampled_from([-2, -1, 1, 2]), expected=st.none() | st.integers(0, 3))
+    def move_stock(self, number: int, delta: int, expected: int | None) -> None:
+        before = self.products[self.pick(self.products, number)]
+        path = f"/products/{before['id']}/stock-movements"
+        content = {"delta": delta, "reason": "correction"} | ({} if expected is None else {"expected_stock": expected})
+        answer = self.root.post(path, content)
+        if expected not in {None, before["stock"]}:
+            assert (answer.status_code, code_of(answer)) == (409, "stock_changed")
+        elif before["stock"] + delta < 0:
+            assert (answer.status_code, body_of(answer)["available"]) == (409, before["stock"])
+        else:
+            after = {"stock": before["stock"] + delta, "version": before["version"] + 1}
+            self.products[before["id"]] = self.expect(self.root.get(f"/products/{before['id']}"), before | after)
+            self.note("stock.moved", self.products[before["id"]])
+        ledger = body_of(self.root.get(f"{path}?per_page=100"))["items"]
+        assert sum(movement["delta"] for movement in ledger) == self.products[before["id"]]["stock"]
+
+    @precondition(lambda self: self.products)
     @rule(number=PICKS)
     def delete_product(self, number: int) -> None:
         product_id = self.pick(self.products, number)
@@ -189,7 +207,7 @@ class Catalogue(RuleBasedStateMachine):
 
     def as_told(self, type_: str, row_id: int, version: int) -> tuple[str, int, int | None]:
         """A change as the feed tells it to somebody who sees everything that is there."""
-        kind = type_.partition(".")[0]
+        kind = "category" if type_.startswith("category") else "product"
         there = row_id in {"product": self.products, "category": self.categories}[kind]
         return (type_, row_id, version) if there or type_.endswith(".deleted") else (f"{kind}.hidden", row_id, None)
 

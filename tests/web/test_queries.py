@@ -143,12 +143,12 @@ class TestStock:
         product = {"name": "Oak", "price": "1.00", "category_id": make_category()["id"], "sku": "A-1", "stock": 9}
 
         # Who, the category, the row, that it was done, and the first receipt.
-        assert cost(alice.post("/products", product)) == 5 + BEGIN[backend]
+        assert cost(alice.post("/products", product)) == 5 + EVENT + BEGIN[backend]
 
     @pytest.mark.parametrize("sale", [{"delta": -1, "reason": "sale"}, {"delta": 1, "reason": "return"}])
     def test_a_movement(self, alice: Caller, product: str, backend: str, sale: dict[str, Any]) -> None:
         # Who, the product's turn, its stock, the movement, and that it was done.
-        assert cost(alice.post(f"{product}/stock-movements", sale)) == 5 + BEGIN[backend]
+        assert cost(alice.post(f"{product}/stock-movements", sale)) == 5 + EVENT + BEGIN[backend]
 
     def test_a_page_of_movements_costs_the_product_and_the_rows(self, alice: Caller, product: str) -> None:
         path = f"{product}/stock-movements"
@@ -174,7 +174,7 @@ class TestStock:
         # Who, the hold with its product's turn, its end, and that it was done.
         assert cost(alice.post(f"{other_path}/cancel")) == 4 + BEGIN[backend]
         # As above, and the stock and the movement.
-        assert cost(alice.post(f"{path}/confirm")) == 6 + BEGIN[backend]
+        assert cost(alice.post(f"{path}/confirm")) == 6 + EVENT + BEGIN[backend]
 
 
 class TestSessions:

@@ -141,7 +141,7 @@ class TestUpsertProducts:
         upsert(*({"sku": f"S{number}", "stock": 5} for number in range(1000)))
 
         tally.reset(token)
-        assert counted.statements <= 8
+        assert counted.statements <= 10
 
     def test_does_nothing_for_no_rows(self, upsert: Upsert) -> None:
         assert upsert() == {}
