@@ -8,6 +8,7 @@ from flask.cli import with_appcontext
 
 from app.core import clock
 from app.core.database import unit_of_work
+from app.core.idempotency import prune_answers
 from app.features.auth import service as auth
 from app.features.sessions import service as sessions
 
@@ -15,7 +16,7 @@ from app.features.sessions import service as sessions
 @click.command("prune")
 @with_appcontext
 def prune() -> None:
-    """Forget sessions whose every token has expired, and failed logins whose window has ended.
+    """Forget sessions whose every token has expired, failed logins whose window has ended, and old answers.
 
     A used refresh token stays as long as anybody could still present it: its second use betrays a theft.
     """
@@ -23,4 +24,7 @@ def prune() -> None:
     with unit_of_work():
         ended = sessions.prune_sessions(before=clock.now() - lifetime)
         accounts = auth.prune_failures()
-    click.echo(f"Forgot {ended} sessions and the failed logins of {accounts} accounts.")
+        answers = prune_answers()
+    click.echo(
+        f"Forgot {ended} sessions, the failed logins of {accounts} accounts and {answers} answers to idempotency keys."
+    )

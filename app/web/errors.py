@@ -118,7 +118,7 @@ def _answer_refusal(refusal: Refusal) -> Response:
     response = problem(status, refusal.code(), refusal.sentence(), faults, refusal.data)
     if status == 401:
         response.headers["WWW-Authenticate"] = _challenge(refusal)
-    if isinstance(refusal, Unavailable | errors.TooManyRequests):
+    if refusal.retry_after is not None:
         response.headers["Retry-After"] = str(refusal.retry_after)
     return response
 

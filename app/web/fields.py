@@ -37,11 +37,20 @@ class Field(ma.fields.Field[Any]):
     }
 
     def __init__(
-        self, *, schema: Mapping[str, Any] | None = None, note: str = "", example: Any = None, **options: Any
+        self,
+        *,
+        schema: Mapping[str, Any] | None = None,
+        note: str = "",
+        example: Any = None,
+        secret: bool = False,
+        **options: Any,
     ) -> None:
         metadata: dict[str, Any] = {"type": self.openapi_type, **(schema or {})}
-        if options.get("allow_none"):
+        if options.get("allow_none") or secret:
             metadata["type"] = [self.openapi_type, "null"]
+        if secret:
+            # Shown once: an answer that is sent again (Idempotency-Key) has null here.
+            metadata["x-secret"] = True
         if note:
             metadata["description"] = note
         if example is not None:
