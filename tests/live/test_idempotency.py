@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.client import HTTPException
 from itertools import count
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -130,14 +130,23 @@ class TestARequestWhoseWorkerIsKilled:
         assert len(stored) == len(made)
 
     @pytest.mark.parametrize("backend", ["postgresql"])
+    @pytest.mark.parametrize(
+        "hold",
+        ["SELECT 1 FROM categories FOR UPDATE", "LOCK TABLE idempotency_keys IN SHARE MODE"],
+        ids=["within its effect", "between its effect and its answer"],
+    )
     def test_is_done_by_the_next_when_it_was_half_done(
-        self, server: GunicornServer, app: Flask, alice: Caller, connect: Connect, make_category: Make
+        self,
+        server: GunicornServer,
+        app: Flask,
+        alice: Caller,
+        connect: Connect,
+        make_category: Make,
+        hold: LiteralString,
     ) -> None:
-        category = make_category()
-        product = {"name": "Chair", "price": "1.00", "category_id": category["id"], "sku": "A-1"}
+        product = {"name": "Chair", "price": "1.00", "category_id": make_category()["id"]}
         with ThreadPoolExecutor(1) as thread, psycopg.connect(conninfo(app)) as holder:
-            # Its row is inserted, and waits for what it refers to.
-            holder.execute("SELECT 1 FROM categories WHERE id = %s FOR UPDATE", [category["id"]])
+            holder.execute(hold)
             half_done = thread.submit(connect(alice).post, "/products", product, idempotency_key="k")
             wait_for(lambda: waiting(app))
             while_it_runs = connect(alice).post("/products", product, idempotency_key="k")
@@ -154,8 +163,9 @@ class TestARequestWhoseWorkerIsKilled:
                 return None
             return answer if answer.status != 409 else None
 
-        first = wait_for(again)
-        second = wait_for(again)
+        first, second = wait_for(again), wait_for(again)
+        assert first
+        assert second
 
         assert (while_it_runs.status, while_it_runs.code) == (409, "idempotency_key_in_use")
         assert (first.status, is_replay(first), second.body) == (201, False, first.body)
