@@ -141,6 +141,7 @@ class TestARequestWhoseWorkerIsKilled:
         app: Flask,
         alice: Caller,
         connect: Connect,
+        *,
         make_category: Make,
         hold: LiteralString,
     ) -> None:
