@@ -100,13 +100,14 @@ def problem(
         "request_id": g.get("request_id", ""),
     }
     if faults:
-        members["errors"] = [_describe(fault) for fault in faults[:MOST_FAULTS]]
+        members["errors"] = [describe_fault(fault) for fault in faults[:MOST_FAULTS]]
     response = Response(orjson.dumps(members), status=status, mimetype=PROBLEM)
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
-def _describe(fault: Fault) -> dict[str, str]:
+def describe_fault(fault: Fault) -> dict[str, str]:
+    """A fault as a problem document tells it."""
     places = {"pointer": fault.pointer, "parameter": fault.parameter, "header": fault.header}
     place = {name: value for name, value in places.items() if value is not None}
     return {**place, "detail": fault.detail, "code": fault.code}

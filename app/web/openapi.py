@@ -19,6 +19,7 @@ from app.core.model import MAX_ID
 from app.security.permissions import CATALOG_READS, PERSONAL, roles_with
 from app.security.tokens import TokenKind
 from app.web import cookies, docs, fields
+from app.web.batch import Batch
 from app.web.body import JSON
 from app.web.contract import SAFE_METHODS, Blueprint, Operation, operation_of, public, queries, returns
 from app.web.errors import PROBLEM, phrase_of, status_of
@@ -98,7 +99,7 @@ def describe(app: Flask) -> dict[str, Any]:
     )
     # Our fields say everything that they check in their metadata.
     converter: Any = plugin.converter
-    converter.add_attribute_function(lambda _self, field, **_: dict(field.metadata))
+    converter.add_attribute_function(lambda _self, field, **_: _describe_field(spec, field))
     _add_components(spec)
     for rule, operation in operations(app):
         _add_operation(spec, rule, operation)
@@ -111,6 +112,16 @@ def operations(app: Flask) -> Iterator[tuple[Rule, Operation]]:
     for rule in rules:
         if not rule.endpoint.startswith("docs."):
             yield rule, operation_of(app.view_functions[rule.endpoint])
+
+
+def _describe_field(spec: APISpec, field: ma_fields.Field[Any]) -> dict[str, Any]:
+    described = dict(field.metadata)
+    if isinstance(field, Batch):
+        return described | {"items": _reference(spec, field.item)}
+    if isinstance(field, fields.Nested):
+        reference = _reference(spec, field.nested)
+        return described | ({"type": "array", "items": reference} if field.many else {"type": "object", **reference})
+    return described
 
 
 def _component_name(schema: Any) -> str:
@@ -223,6 +234,8 @@ def _add_operation(spec: APISpec, rule: Rule, operation: Operation) -> None:
         content = {"schema": _reference(spec, schema), "example": _example(schema)}
         types = operation.media_types(method.upper())
         described["requestBody"] = {"required": True, "content": dict.fromkeys(types, content)}
+        if operation.largest:
+            described["requestBody"]["x-max-bytes"] = operation.largest
     spec.path(path=re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), operations={method: described})
 
 
