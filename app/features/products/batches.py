@@ -88,9 +88,7 @@ def save_products(items: Sequence[Item], *, mode: BatchMode, dry_run: bool, curr
         raise BatchRefused(*(fault for index in sorted(problems) for fault in problems[index].faults))
     return BatchResult(
         [
-            ItemResult(index=index, sku=values.get("sku"), status=Outcome.FAILED, problem=problems[index])
-            if index in problems
-            else _told(index, values["sku"], upserted[values["sku"]], dry_run=dry_run)
+            _tell(index, values.get("sku"), problems.get(index) or upserted[values["sku"]], dry_run=dry_run)
             for index, (values, _) in enumerate(items)
         ]
     )
@@ -137,7 +135,9 @@ def _rehearse(rows: Iterable[Mapping[str, Any]], *, defaults: Mapping[str, Any])
     return upserted
 
 
-def _told(index: int, sku: str, done: bulk.Upserted, *, dry_run: bool) -> ItemResult:
-    status = Outcome(done.effect)
-    is_real = not (dry_run and status is Outcome.CREATED)
-    return ItemResult(index=index, sku=sku, status=status, id=done.product_id if is_real else None)
+def _tell(index: int, sku: str | None, became: bulk.Upserted | Invalid, *, dry_run: bool) -> ItemResult:
+    if isinstance(became, Invalid):
+        return ItemResult(index=index, sku=sku, status=Outcome.FAILED, problem=became)
+    is_gone = dry_run and became.effect is bulk.Effect.CREATED
+    product_id = None if is_gone else became.product_id
+    return ItemResult(index=index, sku=sku, status=Outcome(became.effect), id=product_id)

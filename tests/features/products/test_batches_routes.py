@@ -1,6 +1,8 @@
 """POST /products/bulk: created and updated by sku, item by item."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -8,10 +10,14 @@ from flask import Flask
 from sqlalchemy import update
 
 from app.core import clock
+from app.core.errors import Malformed
 from app.extensions import db
 from app.features.products import bulk
 from app.features.products.models import Product
+from app.features.products.schemas import ProductUpsertSchema
+from app.web.body import parse_json
 from tests.conftest import Caller, body_of, code_of, faults_of, rows_of
+from tests.web.test_hostile_inputs import VALUES, Raw
 from tests.web.test_queries import cost
 
 Make = Callable[..., dict[str, Any]]
@@ -47,6 +53,15 @@ def told(batch: dict[str, Any]) -> list[str]:
 def by_sku(caller: Caller, sku: str) -> dict[str, Any]:
     (found,) = body_of(caller.get(f"/products?sku={sku}"))["items"]
     return dict(found)
+
+
+def readable(values: Iterable[Any]) -> Iterator[Any]:
+    """Those of the values that are JSON to us: the others refuse the whole body."""
+    for value in values:
+        with suppress(ValueError, UnicodeError, Malformed):
+            parse_json(json.dumps(value, ensure_ascii=False, allow_nan=False).encode())
+            if not isinstance(value, Raw):
+                yield value
 
 
 class TestABatch:
@@ -209,6 +224,16 @@ class TestPartially:
     def test_nothing_but_bad_items_is_an_answer_too(self, app: Flask, alice: Caller) -> None:
         assert save(alice, {}, {}, mode="partial")["meta"]["failed"] == 2
         assert rows_of(app, "products") == []
+
+    @pytest.mark.parametrize("member", ProductUpsertSchema().fields)
+    def test_whatever_an_item_states_is_answered(self, alice: Caller, chair: Chair, member: str) -> None:
+        items = [chair(f"S{number}") | {member: value} for number, value in enumerate(readable(VALUES.values()))]
+
+        batch = save(alice, *items, mode="partial")
+
+        assert len(items) > 50
+        assert batch["meta"]["failed"] > 10
+        assert all(item["problem"] is None or item["problem"]["errors"] for item in batch["items"])
 
     def test_a_thousand_bad_items_get_a_bounded_answer(self, alice: Caller) -> None:
         item = {f"member_{number}": 1 for number in range(50)}
