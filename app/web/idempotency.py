@@ -36,7 +36,7 @@ def once(
 ) -> Response:
     """Perform the request, or answer as it was answered before; ``schema`` tells which members are secrets.
 
-    Only what was done is stored. A refusal is an exception: it is not, and may be another when the request comes again.
+    Only what was done is stored: a refusal is an exception, which undoes everything, and may be another the next time.
     """
     key = _read_key()
     if key is None:
