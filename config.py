@@ -163,6 +163,7 @@ class Config:
     refresh_token_ttl: int = _setting(MONTH, _whole(60, 12 * MONTH))
     event_retention: int = _setting(MONTH, _whole(60, 120 * MONTH))
     refresh_grace: int = _setting(10, _whole(0, 60))
+    idempotency_ttl: int = _setting(24 * 3600, _whole(1, MONTH))
     registration_open: bool = _setting(True, _truth)
 
     catalog_public_read: bool = _setting(False, _truth)

@@ -217,7 +217,14 @@ class Scene:
         example = operation.example
         if operation.name == "confirm_password_reset":
             example["token"] = self._reset_token()
-        return example | {name: self._references[name] for name in example if name in self._references}
+        return self._with_references(example)
+
+    def _with_references(self, members: dict[str, Any]) -> dict[str, Any]:
+        filled = {name: self._references.get(name, value) for name, value in members.items()}
+        for name, value in filled.items():
+            if isinstance(value, list):
+                filled[name] = [self._with_references(one) if isinstance(one, dict) else one for one in value]
+        return filled
 
     def _reset_token(self) -> str:
         """What a mail would have brought."""

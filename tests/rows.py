@@ -79,5 +79,15 @@ ROWS: dict[str, dict[str, Any]] = {
         "last_four": "abcd",
         **STAMPS,
     },
+    "idempotency_keys": {
+        "principal": "user:1",
+        "route": "POST /api/v1/products",
+        "key": "k",
+        "fingerprint": "0" * 64,
+        "status": 201,
+        "headers": "{}",
+        "body": b"{}",
+        "expires_at": MOMENT,
+    },
     "audit_events": {"id": 1, "created_at": MOMENT, "action": "user.created", "resource_type": "user"},
 }

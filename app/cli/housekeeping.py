@@ -8,6 +8,7 @@ from flask.cli import with_appcontext
 
 from app.core import clock
 from app.core.database import unit_of_work
+from app.core.idempotency import prune_answers
 from app.features.auth import service as auth
 from app.features.events import service as events
 from app.features.sessions import service as sessions
@@ -17,7 +18,7 @@ from app.features.stock import service as stock
 @click.command("prune")
 @with_appcontext
 def prune() -> None:
-    """Forget sessions, failed logins, holds and events of the change feed that have served their time.
+    """Forget what has served its time: sessions, failed logins, holds, answers to idempotency keys, old events.
 
     A used refresh token stays as long as anybody could still present it: its second use betrays a theft.
     """
@@ -28,6 +29,7 @@ def prune() -> None:
             "sessions": sessions.prune_sessions(before=clock.now() - lifetime),
             "accounts with failed logins": auth.prune_failures(),
             "holds": stock.prune_holds(),
+            "answers to idempotency keys": prune_answers(),
             "events of the change feed": events.prune_events(before=clock.now() - retention),
         }
     for what, number in forgotten.items():

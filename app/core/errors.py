@@ -42,6 +42,9 @@ class Refusal(Exception):
     #: Whether what was written before the refusal must stay (a failed login counted, a token family ended).
     commits: ClassVar[bool] = False
 
+    #: After how many seconds the same request may succeed, where that is worth saying.
+    retry_after: int | None = None
+
     def __init__(self, **data: object) -> None:
         super().__init__(self.code())
         self.data = data
@@ -119,4 +122,4 @@ class TooManyRequests(Refusal):
 class Unavailable(Refusal):
     """A service that is needed to answer is not available; try again shortly."""
 
-    retry_after: ClassVar[int] = 1
+    retry_after = 1

@@ -47,8 +47,8 @@ class OrjsonProvider(JSONProvider):
         return Response(orjson.dumps(content), mimetype=JSON)
 
 
-def read_json(*, limit: int, accepted: tuple[str, ...]) -> Any:
-    """The JSON value of the request's body.
+def read_json(*, limit: int, accepted: tuple[str, ...]) -> tuple[bytes, Any]:
+    """The request's body, as bytes and as a JSON value.
 
     Refuses another media type, charset or content coding (415), more than ``limit`` bytes, announced or chunked (413),
     and what is not strict JSON (400).
@@ -56,10 +56,13 @@ def read_json(*, limit: int, accepted: tuple[str, ...]) -> Any:
     charset = request.mimetype_params.get("charset", "utf-8").lower()
     if request.mimetype not in accepted or charset not in {"utf-8", "utf8"} or request.content_encoding:
         raise UnsupportedMediaType(accepted=list(accepted))
-    return parse_json(_read_bytes(limit))
+    content = _read_bytes(limit)
+    return content, parse_json(content)
 
 
 def _read_bytes(limit: int) -> bytes:
+    # Where an operation takes more than others, Flask would refuse what it was told about all of them.
+    request.max_content_length = limit
     if (request.content_length or 0) > limit:
         raise ContentTooLarge(limit=limit)
     # A chunked body announces no length: Flask would cut it at the limit, and half a body is another request. A server

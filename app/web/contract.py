@@ -26,7 +26,7 @@ from app.extensions import db
 from app.security.identity import Identity
 from app.security.permissions import CATALOG_READS, Permission
 from app.security.tokens import TokenKind
-from app.web import body, conditional
+from app.web import body, conditional, idempotency
 from app.web.access import Access, admit, current_identity, remember_use
 from app.web.limits import limit_calls
 from app.web.links import describe_page, link_header
@@ -53,6 +53,7 @@ class Operation:
     load: Callable[..., Any] | None = None
     by_version: bool = False
     accepts: type[BodySchema] | None = None
+    largest: int = 0
     query: type[QuerySchema] | None = None
     listing: Listing | None = None
     returns: type[ma.Schema] | None = None
@@ -107,13 +108,21 @@ class Operation:
         reading = request.method in SAFE_METHODS
         if self.accepts is None:
             with unit_of_work(reading=reading):
-                return self._perform(path, admit(access), None)
+                return self._perform_once(path, admit(access), b"", None)
         with unit_of_work(reading=True):
             identity = admit(access)
         # A body comes at its sender's pace; no lock and no connection is held meanwhile.
-        content = body.read_json(limit=current_app.config["MAX_BODY_BYTES"], accepted=self.media_types(request.method))
+        limit = max(self.largest, current_app.config["MAX_BODY_BYTES"])
+        content, value = body.read_json(limit=limit, accepted=self.media_types(request.method))
         with unit_of_work(reading=reading):
-            return self._perform(path, identity, content)
+            return self._perform_once(path, identity, content, value)
+
+    def _perform_once(self, path: dict[str, Any], identity: Identity, content: bytes, value: Any) -> Response:
+        perform = functools.partial(self._perform, path, identity, value)
+        retriable = request.url_rule is not None and idempotency.takes_key(request.url_rule, self.access or Access())
+        response = idempotency.once(perform, identity, content, self.returns) if retriable else perform()
+        self._say_who_may_keep_it(response, identity)
+        return response
 
     def _perform(self, path: dict[str, Any], identity: Identity, content: Any) -> Response:
         if_match = conditional.read_if_match() if self.by_version else None
@@ -125,9 +134,7 @@ class Operation:
         result = self.view(*row, **path, **values)
         if request.method not in SAFE_METHODS:
             db.session.flush()
-        response = result if isinstance(result, Response) else self._render(result, query)
-        self._say_who_may_keep_it(response, identity)
-        return response
+        return result if isinstance(result, Response) else self._render(result, query)
 
     @staticmethod
     def media_types(method: str) -> tuple[str, ...]:
@@ -253,9 +260,9 @@ def locks(load: Callable[..., Any]) -> Callable[[View], View]:
     return _declare(load=load)
 
 
-def accepts(schema: type[BodySchema]) -> Callable[[View], View]:
-    """Take a JSON body of this schema as ``data``."""
-    return _declare(accepts=schema)
+def accepts(schema: type[BodySchema], *, largest: int = 0) -> Callable[[View], View]:
+    """Take a JSON body of this schema as ``data``; one of ``largest`` bytes, even where MAX_BODY_BYTES is less."""
+    return _declare(accepts=schema, largest=largest)
 
 
 def queries(schema: type[QuerySchema]) -> Callable[[View], View]:

@@ -101,13 +101,14 @@ def problem(
         "request_id": g.get("request_id", ""),
     }
     if faults:
-        members["errors"] = [_describe(fault) for fault in faults[:MOST_FAULTS]]
+        members["errors"] = [describe_fault(fault) for fault in faults[:MOST_FAULTS]]
     response = Response(orjson.dumps(members), status=status, mimetype=PROBLEM)
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
-def _describe(fault: Fault) -> dict[str, str]:
+def describe_fault(fault: Fault) -> dict[str, str]:
+    """A fault as a problem document tells it."""
     places = {"pointer": fault.pointer, "parameter": fault.parameter, "header": fault.header}
     place = {name: value for name, value in places.items() if value is not None}
     return {**place, "detail": fault.detail, "code": fault.code}
@@ -119,7 +120,7 @@ def _answer_refusal(refusal: Refusal) -> Response:
     response = problem(status, refusal.code(), refusal.sentence(), faults, refusal.data)
     if status == 401:
         response.headers["WWW-Authenticate"] = _challenge(refusal)
-    if isinstance(refusal, Unavailable | errors.TooManyRequests):
+    if refusal.retry_after is not None:
         response.headers["Retry-After"] = str(refusal.retry_after)
     return response
 

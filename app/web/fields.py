@@ -37,11 +37,20 @@ class Field(ma.fields.Field[Any]):
     }
 
     def __init__(
-        self, *, schema: Mapping[str, Any] | None = None, note: str = "", example: Any = None, **options: Any
+        self,
+        *,
+        schema: Mapping[str, Any] | None = None,
+        note: str = "",
+        example: Any = None,
+        secret: bool = False,
+        **options: Any,
     ) -> None:
         metadata: dict[str, Any] = {"type": self.openapi_type, **(schema or {})}
-        if options.get("allow_none"):
+        if options.get("allow_none") or secret:
             metadata["type"] = [self.openapi_type, "null"]
+        if secret:
+            # Shown once: an answer that is sent again (Idempotency-Key) has null here.
+            metadata["x-secret"] = True
         if note:
             metadata["description"] = note
         if example is not None:
@@ -250,31 +259,43 @@ class Moment(Field):
         return None if value is None else value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-class Items(Field):
-    """A list of ``least`` to ``most`` values of one kind, each once."""
+class Array(Field):
+    """A list of ``least`` to ``most`` items; a subclass says of what."""
 
     openapi_type = "array"
     default_error_messages = {
         "invalid": "Not a list.",
         "too_few": "Fewer than {least} items.",
         "too_many": "More than {most} items.",
-        "repeated": "The same item twice.",
     }
 
-    def __init__(self, inner: Field, *, most: int, least: int = 0, **options: Any) -> None:
-        self.inner, self.least, self.most = inner, least, most
-        bounds = {"items": inner.metadata, "minItems": least, "maxItems": most, "uniqueItems": True}
-        super().__init__(schema=bounds, **options)
+    def __init__(self, *, most: int, least: int = 0, schema: Mapping[str, Any] | None = None, **options: Any) -> None:
+        self.least, self.most = least, most
+        super().__init__(schema={"minItems": least, "maxItems": most, **(schema or {})}, **options)
 
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> list[Any]:
+    def read_list(self, value: Any) -> list[Any]:
+        """The items as they came."""
         if not isinstance(value, list):
             raise self.make_error("invalid")
         if len(value) > self.most:
             raise self.make_error("too_many", most=self.most)
         if len(value) < self.least:
             raise self.make_error("too_few", least=self.least)
+        return value
+
+
+class Items(Array):
+    """A list of values of one kind, each once."""
+
+    default_error_messages = {"repeated": "The same item twice."}
+
+    def __init__(self, inner: Field, **options: Any) -> None:
+        self.inner = inner
+        super().__init__(schema={"items": inner.metadata, "uniqueItems": True}, **options)
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> list[Any]:
         items, wrong = [], {}
-        for index, item in enumerate(value):
+        for index, item in enumerate(self.read_list(value)):
             try:
                 items.append(self.inner.deserialize(item))
             except ma.ValidationError as error:

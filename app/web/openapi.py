@@ -14,13 +14,16 @@ from werkzeug.routing import Rule
 
 from app.core import errors
 from app.core.errors import Refusal
+from app.core.idempotency import IdempotencyKeyInUse, IdempotencyKeyReused
 from app.core.model import MAX_ID
 from app.security.permissions import CATALOG_READS, PERSONAL, roles_with
 from app.security.tokens import TokenKind
 from app.web import cookies, docs, fields
+from app.web.batch import Batch
 from app.web.body import JSON
 from app.web.contract import SAFE_METHODS, Blueprint, Operation, operation_of, public, queries, returns
 from app.web.errors import PROBLEM, phrase_of, status_of
+from app.web.idempotency import IdempotencyKeyMalformed, takes_key
 from app.web.schemas import BodySchema, QuerySchema, Schema, shared
 
 blueprint = Blueprint("docs", __name__)
@@ -29,7 +32,8 @@ DESCRIPTION = """A product catalogue: browse and search it, and keep it up to da
 
 Log in with `POST /api/v1/auth/login` and send the access token as `Authorization: Bearer <token>`. Every error is an
 `application/problem+json` document (RFC 9457) with a stable `code`. A `PUT`, `PATCH` or `DELETE` needs `If-Match` with
-the `ETag` that was read. Lists come in numbered pages (`page`) or as a walk that misses nothing (`cursor`).
+the `ETag` that was read. A `POST` with an `Idempotency-Key` can be sent again, and is done once. Lists come in numbered
+pages (`page`) or as a walk that misses nothing (`cursor`).
 """
 
 TAGS = {
@@ -105,20 +109,22 @@ def describe(app: Flask) -> dict[str, Any]:
     return spec.to_dict()
 
 
-def _describe_field(spec: APISpec, field: ma_fields.Field[Any]) -> dict[str, Any]:
-    described = dict(field.metadata)
-    if isinstance(field, fields.Nested):
-        reference = _reference(spec, field.nested)
-        return described | ({"type": "array", "items": reference} if field.many else {"type": "object", **reference})
-    return described
-
-
 def operations(app: Flask) -> Iterator[tuple[Rule, Operation]]:
     """Every documented route with its operation, in a stable order."""
     rules = sorted(app.url_map.iter_rules(), key=lambda rule: (rule.rule, sorted(rule.methods or ())))
     for rule in rules:
         if not rule.endpoint.startswith("docs."):
             yield rule, operation_of(app.view_functions[rule.endpoint])
+
+
+def _describe_field(spec: APISpec, field: ma_fields.Field[Any]) -> dict[str, Any]:
+    described = dict(field.metadata)
+    if isinstance(field, Batch):
+        return described | {"items": _reference(spec, field.item)}
+    if isinstance(field, fields.Nested):
+        reference = _reference(spec, field.nested)
+        return described | ({"type": "array", "items": reference} if field.many else {"type": "object", **reference})
+    return described
 
 
 def _component_name(schema: Any) -> str:
@@ -172,6 +178,10 @@ def _add_components(spec: APISpec) -> None:
 _STRING = {"type": "string"}
 HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ETag": ("The version of the representation.", _STRING),
+    "Idempotency-Replayed": (
+        "The answer is the one that this Idempotency-Key had before.",
+        {**_STRING, "enum": ["true"]},
+    ),
     "Location": ("Where what was created is.", _STRING),
     "Link": ("The links of the envelope (RFC 8288).", _STRING),
     "X-Request-ID": ("The request's id; yours if it was good.", {**_STRING, "pattern": "^[A-Za-z0-9._-]{8,64}$"}),
@@ -182,8 +192,9 @@ HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     "WWW-Authenticate": ("How to authenticate (RFC 6750).", _STRING),
     "API-Version": ("The version that answered.", {**_STRING, "pattern": "^[0-9]+$"}),
 }
-#: A list of one page has no links, and limits can be off; every other header is there where it is described.
-SOMETIMES = frozenset({"Link", "RateLimit-Policy", "RateLimit"})
+#: A list of one page has no links, limits can be off, and few answers are replayed; every other header is there where
+#: it is described.
+SOMETIMES = frozenset({"Idempotency-Replayed", "Link", "RateLimit-Policy", "RateLimit"})
 
 _TAG = r'(W/)?"[!#-~]*"'
 _EXAMPLES = {**_STRING, "examples": ["*", '"1"']}
@@ -192,6 +203,11 @@ PARAMETERS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "header",
         "The ETag that you read, or * for whatever is there.",
         {**_EXAMPLES, "maxLength": 4096, "pattern": rf"^(\*|{_TAG}( *, *{_TAG})*)$"},
+    ),
+    "Idempotency-Key": (
+        "header",
+        "A name of your choice for this request: sent again with it, it is not done again but answered as it was.",
+        {**_STRING, "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$", "examples": ["8e03978e-40d5-43dd-bc93"]},
     ),
     "If-None-Match": ("header", "The ETag that you hold: 304 when it is still right.", _EXAMPLES),
 }
@@ -204,7 +220,11 @@ def _add_operation(spec: APISpec, rule: Rule, operation: Operation) -> None:
         "operationId": operation.name,
         "summary": sentence,
         "tags": [rule.endpoint.split(".")[-2]],
-        "parameters": [*_path_parameters(rule), *_query_parameters(operation), *_header_parameters(operation, method)],
+        "parameters": [
+            *_path_parameters(rule),
+            *_query_parameters(operation),
+            *_header_parameters(rule, operation, method),
+        ],
         "responses": _responses(spec, rule, operation, method),
         **_security(operation),
     }
@@ -217,6 +237,8 @@ def _add_operation(spec: APISpec, rule: Rule, operation: Operation) -> None:
         content = {"schema": _reference(spec, schema), "example": _example(schema)}
         types = operation.media_types(method.upper())
         described["requestBody"] = {"required": True, "content": dict.fromkeys(types, content)}
+        if operation.largest:
+            described["requestBody"]["x-max-bytes"] = operation.largest
     spec.path(path=re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), operations={method: described})
 
 
@@ -263,10 +285,16 @@ def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
     return described
 
 
-def _header_parameters(operation: Operation, method: str) -> list[str]:
+def _header_parameters(rule: Rule, operation: Operation, method: str) -> list[str]:
+    if _takes_key(rule, operation):
+        return ["Idempotency-Key"]
     if operation.by_version:
         return ["If-Match"]
     return ["If-None-Match"] if operation.is_versioned and method.upper() in SAFE_METHODS else []
+
+
+def _takes_key(rule: Rule, operation: Operation) -> bool:
+    return operation.access is not None and takes_key(rule, operation.access)
 
 
 def _responses(spec: APISpec, rule: Rule, operation: Operation, method: str) -> dict[str, Any]:
@@ -293,6 +321,8 @@ def _implied(rule: Rule, operation: Operation) -> Iterator[type[Refusal]]:
         yield errors.NotFound
     if operation.by_version:
         yield from (errors.PreconditionFailed, errors.PreconditionRequired)
+    if _takes_key(rule, operation):
+        yield from (IdempotencyKeyMalformed, IdempotencyKeyInUse, IdempotencyKeyReused)
     if operation.accepts is not None:
         yield from (errors.ContentTooLarge, errors.UnsupportedMediaType)
 
@@ -305,6 +335,8 @@ def _success(spec: APISpec, rule: Rule, operation: Operation) -> dict[str, Any]:
         names.append("ETag")
     if operation.location is not None:
         names.append("Location")
+    if _takes_key(rule, operation):
+        names.append("Idempotency-Replayed")
     described: dict[str, Any] = {"description": phrase_of(operation.status or 200)}
     if operation.returns is not None:
         schema = _reference(spec, operation.returns)

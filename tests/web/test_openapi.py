@@ -240,7 +240,14 @@ def _schemas_with_examples(described: Any) -> Iterator[dict[str, Any]]:
 class TestSchemas:
     @staticmethod
     def bodies(document: Document, operations: list[Operation]) -> list[tuple[str, dict[str, Any]]]:
-        return [(str(one), dict(one.body_schema)) for one in operations if one.media_types]
+        """What each body is, and what it is made of."""
+        found = []
+        for operation in operations:
+            if operation.media_types:
+                found.append((str(operation), dict(operation.body_schema)))
+                references = values_in(operation.body_schema, "$ref")
+                found += [(reference, dict(resolve(document, {"$ref": reference}))) for reference in references]
+        return found
 
     def test_of_bodies_take_no_other_members(self, document: Document, operations: list[Operation]) -> None:
         for name, schema in self.bodies(document, operations):
@@ -328,5 +335,5 @@ def _boundless(schema: dict[str, Any]) -> Iterator[str]:
     for one in inner:
         if isinstance(one, dict):
             yield from _boundless(one)
-    if not {"type", "anyOf", "enum"} & schema.keys():
+    if not {"type", "anyOf", "enum", "$ref"} & schema.keys():
         yield f"anything: {schema}"

@@ -31,6 +31,9 @@ SEED = int(os.environ.get("SCHEMATHESIS_SEED", "20"))
 #: What no schema can say, by the code of the refusal and the one reason why a request that fits may be refused.
 UNSAYABLE = {
     "category_unknown": "which rows there are",
+    "product_incomplete": "which rows there are",
+    "duplicate_sku": "that of two items the members differ",
+    "idempotency_key_reused": "which requests were sent before",
     "parent_unknown": "which rows there are",
     "cursor_invalid": "what we have signed",
     "page_and_cursor": "that two parameters exclude each other",

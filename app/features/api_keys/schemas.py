@@ -35,7 +35,9 @@ class ApiKeySchema(Schema):
 class NewApiKeySchema(ApiKeySchema):
     """An API key with its secret, which is shown this once."""
 
-    key = fields.Text(most=100, dump_only=True, note="Keep it: it is stored nowhere here.", example="cat_5_...")
+    key = fields.Text(
+        most=100, dump_only=True, secret=True, note="Keep it: it is stored nowhere here.", example="cat_5_..."
+    )
 
 
 class ApiKeyCreateSchema(BodySchema):

@@ -1,6 +1,6 @@
 """Use cases of categories."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -152,6 +152,15 @@ def is_at_or_below(column: InstrumentedAttribute[int], category_id: int) -> Colu
 def category_exists(category_id: int) -> bool:
     """Whether there is such a category."""
     return db.session.scalar(select(Category.id).where(Category.id == category_id)) is not None
+
+
+def hold_categories(category_ids: Iterable[int]) -> set[int]:
+    """Which of the categories there are; these stay until the transaction ends."""
+    wanted = set(category_ids)
+    if not wanted:
+        return set()
+    rows = select(Category.id).where(Category.id.in_(wanted)).order_by(Category.id)
+    return set(db.session.scalars(rows.with_for_update(read=True, key_share=True)))
 
 
 def _require_parent(category: Category, parent_id: int | None) -> None:

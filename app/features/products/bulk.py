@@ -89,24 +89,30 @@ class Upserted:
     effect: Effect
 
 
-def upsert_products(rows: Iterable[Mapping[str, Any]]) -> dict[str, Upserted]:
+def upsert_products(
+    rows: Iterable[Mapping[str, Any]], *, defaults: Mapping[str, Any] = DEFAULTS
+) -> dict[str, Upserted]:
     """Create the products whose sku no living product has and update the others; what became of each, by sku.
 
-    No two rows have the same sku. A row holds the members that it states: a product that exists keeps the others. Only
-    a product that really differs is written, so that its version counts changes. The caller has validated the values
-    and answers for the transaction, and a category that is not there violates its reference.
+    No two rows have the same sku. A row holds the members that it states: a product that exists keeps the others, and a
+    new one takes ``defaults``; a new one that lacks a member without default is left out. Only a product that really
+    differs is written, so that its version counts changes. The caller has validated the values and answers for the
+    transaction, and a category that is not there violates its reference.
     """
     wanted = {row["sku"]: row for row in rows}
+    whole = {sku for sku, row in wanted.items() if not missing_members(row, defaults)}
     new = wanted.keys() - _living_skus(wanted)
     found: dict[str, RowMapping] = {}
     created: dict[str, int] = {}
     # First everything is inserted, in the order of the sku, and only then what is there is locked, in that order too:
     # two transactions that want the same products cannot wait for each other. Once around, unless one of the products
     # is deleted in between.
-    while len(found) + len(created) < len(wanted):
-        created |= insert_products([wanted[sku] for sku in sorted(new)])
+    while True:
+        created |= insert_products([wanted[sku] for sku in sorted(new & whole)], defaults=defaults)
         found |= _lock_living(wanted.keys() - created.keys() - found.keys())
         new = wanted.keys() - created.keys() - found.keys()
+        if not new & whole:
+            break
     changes = [change for sku, there in found.items() if (change := _change(there, wanted[sku]))]
     _update_products(changes)
     changed = {change["product_id"] for change in changes}
@@ -126,7 +132,12 @@ def upsert_products(rows: Iterable[Mapping[str, Any]]) -> dict[str, Upserted]:
     }
 
 
-def insert_products(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+def missing_members(row: Mapping[str, Any], defaults: Mapping[str, Any] = DEFAULTS) -> list[str]:
+    """What a row does not state that a new product needs."""
+    return [name for name in MEMBERS if name not in row and name not in defaults]
+
+
+def insert_products(rows: Sequence[Mapping[str, Any]], *, defaults: Mapping[str, Any] = DEFAULTS) -> dict[str, int]:
     """Create products, but for those whose sku a living product has; the ids of the new ones, by sku.
 
     One that another transaction is creating is waited for, and then left alone.
@@ -139,7 +150,7 @@ def insert_products(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
         .on_conflict_do_nothing(index_elements=[PRODUCTS.c.sku], index_where=_IS_ALIVE)
         .returning(PRODUCTS.c.sku, PRODUCTS.c.id)
     )
-    births = [_birth(row, now) for row in rows]
+    births = [_birth(row, defaults, now) for row in rows]
     if _is_postgresql():
         table = _table_of(births)
         created = db.session.execute(statement.from_select(list(births[0]), select(table)))
@@ -192,8 +203,8 @@ def _balance(product_ids: Collection[int], reason: Reason) -> None:
         ledger.balance(_is_one_of(PRODUCTS.c.id, list(product_ids)), reason=reason)
 
 
-def _birth(row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    members = {name: row[name] if name in row else DEFAULTS[name] for name in MEMBERS}
+def _birth(row: Mapping[str, Any], defaults: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    members = {name: row[name] if name in row else defaults[name] for name in MEMBERS}
     return {**members, "search_text": _search_text(members), "created_at": now, "updated_at": now, "version": 1}
 
 

@@ -6,9 +6,12 @@ from flask import current_app
 from sqlalchemy import Select
 
 from app.features.categories.models import CategoryUnknown
-from app.features.products import service
+from app.features.products import batches, service
+from app.features.products.batches import BatchRefused, BatchResult
 from app.features.products.models import Product, SkuTaken
 from app.features.products.schemas import (
+    ProductBatchResultSchema,
+    ProductBatchSchema,
     ProductCreateSchema,
     ProductQuerySchema,
     ProductReplaceSchema,
@@ -47,6 +50,20 @@ def list_products() -> Select[Product]:
 def create_product(data: dict[str, Any]) -> Product:
     """Create a product."""
     return service.create_product(**_with_currency(data))
+
+
+@blueprint.post("/bulk")
+@requires(Permission.PRODUCTS_WRITE)
+@accepts(ProductBatchSchema, largest=4 * 1024 * 1024)
+@returns(ProductBatchResultSchema)
+@refuses(BatchRefused)
+def save_products(data: dict[str, Any]) -> BatchResult:
+    """Create and update up to a thousand products by their sku.
+
+    A product whose sku is there keeps what its item does not state. An atomic batch with a bad item is refused as a
+    whole, and names every fault; a partial one writes the good items and tells what is wrong with the others.
+    """
+    return batches.save_products(**data, currency=current_app.config["DEFAULT_CURRENCY"])
 
 
 @blueprint.get("/<id:product_id>")

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from app.features.products.batches import BatchMode, Outcome
 from app.features.products.models import MOST_ATTRIBUTES, MOST_STOCK, ProductStatus
 from app.features.products.service import LISTING
 from app.web import fields
+from app.web.batch import Batch, Problem
 from app.web.schemas import BodySchema, Schema, SearchQuerySchema
 
 SKU: dict[str, Any] = {"most": 64, "pattern": r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$", "example": "CHAIR-042"}
@@ -75,6 +77,63 @@ class ProductUpdateSchema(BodySchema):
     tags = _tags()
     attributes = _attributes(removable=True)
     external_id = fields.Text(**EXTERNAL_ID)
+
+
+class ProductUpsertSchema(ProductUpdateSchema):
+    """A product of a batch, found by its sku: a new one needs a name, a price and a category as well."""
+
+    sku = fields.Text(required=True, **SKU)
+    stock = fields.Integer(least=0, most=MOST_STOCK, example=12)
+    attributes = _attributes()
+
+
+class ProductBatchSchema(BodySchema):
+    """Products to create, or to update where their sku is there."""
+
+    mode = fields.Choice(
+        list(BatchMode),
+        load_default=BatchMode.ATOMIC,
+        note="Whether a bad item spoils the whole batch (`atomic`) or is left out (`partial`).",
+        example="atomic",
+    )
+    dry_run = fields.Boolean(load_default=False, note="Tell what would be done, and do nothing.", example=False)
+    items = Batch(
+        ProductUpsertSchema,
+        most=1000,
+        required=True,
+        example=[{"sku": "CHAIR-042", "name": "Oak chair", "price": "129.00", "category_id": 7}],
+    )
+
+
+class ProductUpsertResultSchema(Schema):
+    """What became of an item: the product's id, or the problem."""
+
+    index = fields.Integer(least=0, most=999, note="Its place in the batch, from 0.", example=0)
+    sku = fields.Text(allow_none=True, example="CHAIR-042", **{k: v for k, v in SKU.items() if k != "example"})
+    status = fields.Choice(list(Outcome), example="created")
+    id = fields.Integer(dump_only=True, allow_none=True, example=42)
+    problem = Problem(allow_none=True)
+
+
+class BatchMetaSchema(Schema):
+    """How many items there were, and how many of each outcome."""
+
+    total = fields.Integer(least=0, most=1000, example=1)
+    created = fields.Integer(least=0, most=1000, example=1)
+    updated = fields.Integer(least=0, most=1000, example=0)
+    unchanged = fields.Integer(least=0, most=1000, example=0)
+    failed = fields.Integer(least=0, most=1000, example=0)
+
+
+class ProductBatchResultSchema(Schema):
+    """What became of each item of a batch, in their order."""
+
+    items = fields.Nested(
+        ProductUpsertResultSchema,
+        many=True,
+        example=[{"index": 0, "sku": "CHAIR-042", "status": "created", "id": 42, "problem": None}],
+    )
+    meta = fields.Nested(BatchMetaSchema, example={"total": 1, "created": 1, "updated": 0, "unchanged": 0, "failed": 0})
 
 
 class ProductQuerySchema(SearchQuerySchema):

@@ -49,8 +49,8 @@ class MeUpdateSchema(BodySchema):
 class UserCreateSchema(BodySchema):
     """An account made by an administrator."""
 
-    email = fields.Email(required=True, example="carol@example.com")
-    username = fields.Text(required=True, **USERNAME)
+    email = fields.Email(required=True, example="dave@example.com")
+    username = fields.Text(required=True, **USERNAME | {"example": "dave"})
     password = Password(required=True, example="correct horse battery")
     role = fields.Choice(list(Role), load_default=Role.USER)
     is_active = fields.Boolean(load_default=True)

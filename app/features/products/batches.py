@@ -1,0 +1,143 @@
+"""Batches of products as clients send them: each item is written or refused by itself, and all of them are told of."""
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from app.core.errors import Fault, Invalid
+from app.extensions import db
+from app.features.categories import service as categories
+from app.features.categories.models import CategoryUnknown
+from app.features.products import bulk
+
+#: The members of an item that are right, and what is wrong with the others.
+Item = tuple[Mapping[str, Any], Sequence[Fault]]
+
+
+class BatchMode(StrEnum):
+    """Whether one bad item spoils the batch."""
+
+    ATOMIC = "atomic"
+    PARTIAL = "partial"
+
+
+class Outcome(StrEnum):
+    """What became of an item."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    FAILED = "failed"
+
+
+class BatchRefused(Invalid):
+    """Some of the items are not acceptable, and nothing was changed."""
+
+
+class DuplicateSku(Invalid):
+    """An item before this one has the same sku."""
+
+
+class ProductIncomplete(Invalid):
+    """No product has this sku, and a new one needs more members."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemResult:
+    """What became of one item: the product's id, or why there is none. A dry run has no ids of new products."""
+
+    index: int
+    sku: str | None
+    status: Outcome
+    id: int | None = None
+    problem: Invalid | None = None
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What became of every item, in their order."""
+
+    items: Sequence[ItemResult]
+
+    @property
+    def meta(self) -> dict[str, int]:
+        """How many items there are, and how many of each outcome."""
+        told = [item.status for item in self.items]
+        return {"total": len(told)} | {outcome.value: told.count(outcome) for outcome in Outcome}
+
+
+def save_products(items: Sequence[Item], *, mode: BatchMode, dry_run: bool, currency: str) -> BatchResult:
+    """Create the products whose sku is not there, and update the others by the members that their items state.
+
+    An item fails that has faults, the sku of an item before it or an unknown category, or that is new and lacks a
+    member which has no default; ``currency`` is a new product's unless it states one. A failed item is left out, or, in
+    an atomic batch, refuses the whole (``BatchRefused``). A dry run writes nothing, and is told the same.
+    """
+    problems = {index: Invalid(*faults) for index, (_, faults) in enumerate(items) if faults}
+    problems |= _repeated(items, but=problems)
+    problems |= _misfiled(items, but=problems)
+    good = {index: values for index, (values, _) in enumerate(items) if index not in problems}
+    defaults = {**bulk.DEFAULTS, "currency": currency}
+    upsert = _rehearse if dry_run else bulk.upsert_products
+    upserted = upsert(good.values(), defaults=defaults)
+    for index, values in good.items():
+        if values["sku"] not in upserted:
+            problems[index] = _refuse(ProductIncomplete, index, bulk.missing_members(values, defaults))
+    if problems and mode is BatchMode.ATOMIC:
+        raise BatchRefused(*(fault for index in sorted(problems) for fault in problems[index].faults))
+    return BatchResult(
+        [
+            _tell(index, values.get("sku"), problems.get(index) or upserted[values["sku"]], dry_run=dry_run)
+            for index, (values, _) in enumerate(items)
+        ]
+    )
+
+
+def _repeated(items: Sequence[Item], *, but: Container[int]) -> dict[int, Invalid]:
+    seen: set[str] = set()
+    problems = {}
+    for index, (values, _) in enumerate(items):
+        sku = values.get("sku")
+        if sku in seen and index not in but:
+            problems[index] = _refuse(DuplicateSku, index, ["sku"])
+        if sku is not None:
+            seen.add(sku)
+    return problems
+
+
+def _misfiled(items: Sequence[Item], *, but: Container[int]) -> dict[int, Invalid]:
+    filed = {
+        index: values["category_id"]
+        for index, (values, _) in enumerate(items)
+        if "category_id" in values and index not in but
+    }
+    known = categories.hold_categories(filed.values())
+    return {
+        index: _refuse(CategoryUnknown, index, ["category_id"])
+        for index, category_id in filed.items()
+        if category_id not in known
+    }
+
+
+def _refuse(refusal: type[Invalid], index: int, members: Iterable[str]) -> Invalid:
+    """A refusal of one item that tells of each of the members."""
+    return refusal(
+        *(Fault(refusal.sentence(), refusal.code(), pointer=f"/items/{index}/{member}") for member in members)
+    )
+
+
+def _rehearse(rows: Iterable[Mapping[str, Any]], *, defaults: Mapping[str, Any]) -> dict[str, bulk.Upserted]:
+    """What an upsert would do."""
+    savepoint = db.session.begin_nested()
+    upserted = bulk.upsert_products(rows, defaults=defaults)
+    savepoint.rollback()
+    return upserted
+
+
+def _tell(index: int, sku: str | None, became: bulk.Upserted | Invalid, *, dry_run: bool) -> ItemResult:
+    if isinstance(became, Invalid):
+        return ItemResult(index=index, sku=sku, status=Outcome.FAILED, problem=became)
+    is_gone = dry_run and became.effect is bulk.Effect.CREATED
+    product_id = None if is_gone else became.product_id
+    return ItemResult(index=index, sku=sku, status=Outcome(became.effect), id=product_id)
