@@ -20,6 +20,7 @@ from app.core.model import Keyed, Moment, big_integer
 from app.extensions import Model, db
 
 _CHANGES = "changes to the catalogue"
+_SAVEPOINTS = "how many changes there were at each savepoint"
 _INSERTS: Mapping[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
@@ -111,7 +112,22 @@ def _insert_from_arrays(changes: Sequence[Change], now: Any) -> Any:
     return insert(ChangeEvent).from_select(["created_at", *columns], select(moment, *rows.c))
 
 
+@event.listens_for(Session, "after_transaction_create")
+def _mark_savepoint(session: Session, transaction: SessionTransaction) -> None:
+    if transaction.nested:
+        marks = session.info.setdefault(_SAVEPOINTS, {})
+        marks[transaction] = len(session.info.get(_CHANGES, ()))
+
+
+@event.listens_for(Session, "after_soft_rollback")
+def _forget_since_savepoint(session: Session, transaction: SessionTransaction) -> None:
+    mark = session.info.get(_SAVEPOINTS, {}).get(transaction)
+    if mark is not None:
+        del session.info.get(_CHANGES, [])[mark:]
+
+
 @event.listens_for(Session, "after_transaction_end")
 def _forget_changes(session: Session, transaction: SessionTransaction) -> None:
     if transaction.parent is None:
         session.info.pop(_CHANGES, None)
+        session.info.pop(_SAVEPOINTS, None)

@@ -107,6 +107,17 @@ class TestEvents:
         assert sorted(told(items)) == [("product.created", 1), ("product.created", 1), ("product.updated", 2)]
         assert {item["data"]["sku"] for item in items} == {"NEW-1", "NEW-2", "OLD"}
 
+    def test_are_not_made_of_a_dry_run(self, alice: Caller, make_product: Make) -> None:
+        old = make_product(sku="OLD", name="Chair")
+        cursor = now_cursor(alice)
+        new = {"sku": "NEW", "name": "New", "price": "1.00", "category_id": old["category_id"]}
+        batch = {"dry_run": True, "items": [{"sku": "OLD", "name": "Stool"}, new]}
+
+        answer = alice.post("/products/bulk", batch)
+
+        assert [item["status"] for item in body_of(answer)["items"]] == ["updated", "created"]
+        assert since(alice, cursor) == []
+
     def test_count_a_transaction_once(self, app: Flask, make_product: Make) -> None:
         category_id = make_product()["category_id"]
 
