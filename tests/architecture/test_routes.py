@@ -178,6 +178,8 @@ class TestLists:
 CAST = ("anonymous", *Role)
 
 
+# Each operation is asked by four callers, each time on a scene of its own.
+@pytest.mark.timeout(400)
 class TestRoleByRoute:
     @pytest.fixture
     def matrix(
