@@ -5,7 +5,7 @@ count and use OFFSET; cursor pages compare rows and count nothing, so that page 
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -16,20 +16,31 @@ from itsdangerous import BadData, URLSafeSerializer
 from sqlalchemy import ColumnElement, Select, and_, func, literal, select, true, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
+from app.core.database import UNPREPARED
 from app.core.errors import Fault, Invalid
 from app.core.model import Money, UtcDateTime
 from app.core.text import fold
 from app.extensions import db
 
 
+#: The sorting of numbered pages by how well a row fits the search, where a collection tells that.
+RELEVANCE = "relevance"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """What a collection can be filtered and sorted by. The tie breaker ends every ordering, in the same direction."""
+    """What a collection can be filtered and sorted by. The tie breaker ends every ordering, in the same direction.
+
+    ``relevance`` is a number, the greater the better a row fits the search. ``fallback`` makes the listing whose search
+    is tried on numbered pages when this one's finds nothing, if the database can do that.
+    """
 
     sorts: Mapping[str, InstrumentedAttribute[Any]]
     tie_breaker: InstrumentedAttribute[int]
     filters: Mapping[str, Callable[[Any], ColumnElement[bool]]] = field(default_factory=dict)
     search: Callable[[str], ColumnElement[bool]] | None = None
+    relevance: Callable[[str], ColumnElement[Any]] | None = None
+    fallback: "Callable[[], Listing | None] | None" = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,19 +86,22 @@ class CursorInvalid(Invalid):
 
 def read_page(rows: Select[Any], listing: Listing, criteria: Criteria) -> NumberedPage:
     """One numbered page of ``rows``; a page beyond the end is empty."""
-    matching = _narrow(rows, listing, criteria)
-    total = db.session.scalar(select(func.count()).select_from(matching.order_by(None).subquery())) or 0
+    for reading in readings(listing, criteria.search):
+        matching = narrow(rows, reading, search=criteria.search, filters=criteria.filters)
+        total = db.session.scalar(_count(matching)) or 0
+        if total:
+            break
     offset = (criteria.page - 1) * criteria.per_page
     if offset >= total:
         return NumberedPage([], total)
-    page = _order(matching, listing, criteria).limit(criteria.per_page).offset(offset)
+    page = _order(matching, reading, criteria).limit(criteria.per_page).offset(offset)
     return NumberedPage(db.session.scalars(page).all(), total)
 
 
 def read_cursor(rows: Select[Any], listing: Listing, criteria: Criteria, *, secret: str, scope: str) -> CursorPage:
     """One page of a walk through ``rows``. ``scope`` names the collection: a cursor of another is refused."""
     seal = URLSafeSerializer(secret, salt=f"cursor:{scope}", signer_kwargs={"digest_method": hashlib.sha256})
-    matching = _narrow(rows, listing, criteria)
+    matching = narrow(rows, listing, search=criteria.search, filters=criteria.filters)
     if criteria.cursor:
         matching = matching.where(_after(_unseal(seal, criteria), listing, criteria))
     # One row more than asked tells whether there is another page.
@@ -105,14 +119,30 @@ def contains_words(column: InstrumentedAttribute[str], words: str) -> ColumnElem
     return and_(true(), *(column.contains(word, autoescape=True) for word in fold(words).split()))
 
 
-def _narrow(rows: Select[Any], listing: Listing, criteria: Criteria) -> Select[Any]:
-    conditions = [listing.filters[name](value) for name, value in criteria.filters.items()]
-    if criteria.search is not None and listing.search is not None:
-        conditions.append(listing.search(criteria.search))
-    return rows.where(*conditions)
+def readings(listing: Listing, search: str | None) -> Iterator[Listing]:
+    """The listing, and the one that takes the search less literally, for whoever has found nothing yet."""
+    yield listing
+    if search is not None and listing.fallback is not None and (fallback := listing.fallback()):
+        yield fallback
 
 
-def _column(listing: Listing, criteria: Criteria) -> InstrumentedAttribute[Any]:
+def narrow(rows: Select[Any], listing: Listing, *, search: str | None, filters: Mapping[str, Any]) -> Select[Any]:
+    """Those of ``rows`` that meet the filters and the search."""
+    narrowed = rows.where(*(listing.filters[name](value) for name, value in filters.items()))
+    if search is None or listing.search is None:
+        return narrowed
+    # What to do first depends on how common the words are, so PostgreSQL must plan for these and not for any.
+    return narrowed.where(listing.search(search)).execution_options(**UNPREPARED)
+
+
+def _count(rows: Select[Any]) -> Select[int]:
+    count = select(func.count()).select_from(rows.order_by(None).subquery())
+    return count.execution_options(**rows.get_execution_options())
+
+
+def _column(listing: Listing, criteria: Criteria) -> ColumnElement[Any] | InstrumentedAttribute[Any]:
+    if criteria.sort_by == RELEVANCE and listing.relevance is not None:
+        return listing.relevance(criteria.search or "")
     return listing.sorts[criteria.sort_by]
 
 

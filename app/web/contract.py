@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.core.database import unit_of_work
 from app.core.errors import Fault, Invalid, Refusal
-from app.core.listing import Criteria, CursorPage, Listing, NumberedPage, read_cursor, read_page
+from app.core.listing import RELEVANCE, Criteria, CursorPage, Listing, NumberedPage, read_cursor, read_page
 from app.extensions import db
 from app.security.identity import Identity
 from app.security.permissions import CATALOG_READS, Permission
@@ -84,7 +84,8 @@ class Operation:
                 raise ContractMissing(f"{self.name}: filters differ from its Listing: {filters}")
             if ("search" in wire) != (self.listing.search is not None):
                 raise ContractMissing(f"{self.name}: only one of query and Listing can be searched")
-            if wire["sort_by"].metadata["enum"] != list(self.listing.sorts):
+            sorts = [*self.listing.sorts, *([RELEVANCE] if self.listing.relevance else [])]
+            if wire["sort_by"].metadata["enum"] != sorts:
                 raise ContractMissing(f"{self.name}: sort_by differs from its Listing")
 
     def __call__(self, **path: Any) -> Response:
@@ -116,6 +117,8 @@ class Operation:
         query = self._read_query()
         row, path = self._load_row(path, identity, if_match)
         values = {"data": validate(shared(self.accepts), content)} if self.accepts else {}
+        if self.query is not None and self.listing is None:
+            values["query"] = query
         result = self.view(*row, **path, **values)
         if request.method not in SAFE_METHODS:
             db.session.flush()
@@ -238,7 +241,7 @@ def accepts(schema: type[BodySchema]) -> Callable[[View], View]:
 
 
 def queries(schema: type[QuerySchema]) -> Callable[[View], View]:
-    """Take these parameters in the query string, and no others."""
+    """Take these parameters in the query string as ``query``, and no others."""
     return _declare(query=schema)
 
 

@@ -77,7 +77,7 @@ def read_page() -> Response:
 @public
 @queries(AssetQuerySchema)
 @returns(media_type="*/*")
-def read_asset(name: str) -> Response:
+def read_asset(name: str, query: dict[str, Any]) -> Response:  # noqa: ARG001
     """Read a part of the documentation page."""
     return docs.asset(name)
 

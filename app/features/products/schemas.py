@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from app.core.listing import RELEVANCE
 from app.features.products.models import MOST_ATTRIBUTES, ProductStatus
 from app.features.products.service import LISTING
 from app.web import fields
-from app.web.schemas import BodySchema, Schema, SearchQuerySchema
+from app.web.schemas import BodySchema, QuerySchema, RankedQuerySchema, Schema
 
 SKU: dict[str, Any] = {"most": 64, "pattern": r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$", "example": "CHAIR-042"}
 NAME: dict[str, Any] = {"most": 200, "example": "Oak chair"}
@@ -78,11 +79,14 @@ class ProductUpdateSchema(BodySchema):
     external_id = fields.Text(**EXTERNAL_ID)
 
 
-class ProductQuerySchema(SearchQuerySchema):
-    """Filters and sorting of products."""
+class ProductFilterSchema(QuerySchema):
+    """Which products are meant."""
 
-    sort_by = fields.Choice(list(LISTING.sorts), load_default="created_at")
-    order = fields.Choice(["asc", "desc"], load_default="desc")
+    search = fields.Text(
+        most=200,
+        note="Words that each begin a word of the name, the sku, a tag or the description, in any order. Numbered pages"
+        " and facets forgive typos where nothing is found, if the database can.",
+    )
     category_id = fields.QueryInteger(note="Filed directly under this category.")
     min_price = fields.Money(note="This price or more.")
     max_price = fields.Money(note="This price or less.")
@@ -91,3 +95,10 @@ class ProductQuerySchema(SearchQuerySchema):
     currency = fields.Currency()
     sku = fields.Text(**SKU)
     tag = fields.Text(**TAG)
+
+
+class ProductQuerySchema(ProductFilterSchema, RankedQuerySchema):
+    """Filters and sorting of products."""
+
+    sort_by = fields.Choice([*LISTING.sorts, RELEVANCE], load_default="created_at", note=RankedQuerySchema.NOTE)
+    order = fields.Choice(["asc", "desc"], load_default="desc")
