@@ -5,7 +5,7 @@ count and use OFFSET; cursor pages compare rows and count nothing, so that page 
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -22,7 +22,6 @@ from app.core.model import Money, UtcDateTime
 from app.core.text import fold
 from app.extensions import db
 
-
 #: The sorting of numbered pages by how well a row fits the search, where a collection tells that.
 RELEVANCE = "relevance"
 
@@ -31,8 +30,8 @@ RELEVANCE = "relevance"
 class Listing:
     """What a collection can be filtered and sorted by. The tie breaker ends every ordering, in the same direction.
 
-    ``relevance`` is a number, the greater the better a row fits the search. ``fallback`` makes the listing whose search
-    is tried on numbered pages when this one's finds nothing, if the database can do that.
+    ``relevance`` is a number, the greater the better a row fits the search. ``lenient`` makes the listing that is
+    tried where a search finds nothing, if the database has one.
     """
 
     sorts: Mapping[str, InstrumentedAttribute[Any]]
@@ -40,7 +39,11 @@ class Listing:
     filters: Mapping[str, Callable[[Any], ColumnElement[bool]]] = field(default_factory=dict)
     search: Callable[[str], ColumnElement[bool]] | None = None
     relevance: Callable[[str], ColumnElement[Any]] | None = None
-    fallback: "Callable[[], Listing | None] | None" = None
+    lenient: "Callable[[], Listing | None] | None" = None
+
+    def otherwise(self, search: str | None) -> "Listing | None":
+        """The listing to try where nothing is found."""
+        return self.lenient() if search is not None and self.lenient is not None else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,15 +89,14 @@ class CursorInvalid(Invalid):
 
 def read_page(rows: Select[Any], listing: Listing, criteria: Criteria) -> NumberedPage:
     """One numbered page of ``rows``; a page beyond the end is empty."""
-    for reading in readings(listing, criteria.search):
-        matching = narrow(rows, reading, search=criteria.search, filters=criteria.filters)
-        total = db.session.scalar(_count(matching)) or 0
-        if total:
-            break
+    matching = narrow(rows, listing, search=criteria.search, filters=criteria.filters)
+    total = db.session.scalar(_count(matching)) or 0
+    if not total and (lenient := listing.otherwise(criteria.search)):
+        return read_page(rows, lenient, criteria)
     offset = (criteria.page - 1) * criteria.per_page
     if offset >= total:
         return NumberedPage([], total)
-    page = _order(matching, reading, criteria).limit(criteria.per_page).offset(offset)
+    page = _order(matching, listing, criteria).limit(criteria.per_page).offset(offset)
     return NumberedPage(db.session.scalars(page).all(), total)
 
 
@@ -119,13 +121,6 @@ def contains_words(column: InstrumentedAttribute[str], words: str) -> ColumnElem
     return and_(true(), *(column.contains(word, autoescape=True) for word in fold(words).split()))
 
 
-def readings(listing: Listing, search: str | None) -> Iterator[Listing]:
-    """The listing, and the one that takes the search less literally, for whoever has found nothing yet."""
-    yield listing
-    if search is not None and listing.fallback is not None and (fallback := listing.fallback()):
-        yield fallback
-
-
 def narrow(rows: Select[Any], listing: Listing, *, search: str | None, filters: Mapping[str, Any]) -> Select[Any]:
     """Those of ``rows`` that meet the filters and the search."""
     narrowed = rows.where(*(listing.filters[name](value) for name, value in filters.items()))
@@ -140,14 +135,16 @@ def _count(rows: Select[Any]) -> Select[int]:
     return count.execution_options(**rows.get_execution_options())
 
 
-def _column(listing: Listing, criteria: Criteria) -> ColumnElement[Any] | InstrumentedAttribute[Any]:
-    if criteria.sort_by == RELEVANCE and listing.relevance is not None:
-        return listing.relevance(criteria.search or "")
+def _column(listing: Listing, criteria: Criteria) -> InstrumentedAttribute[Any]:
     return listing.sorts[criteria.sort_by]
 
 
 def _order(rows: Select[Any], listing: Listing, criteria: Criteria) -> Select[Any]:
-    columns = dict.fromkeys((_column(listing, criteria), listing.tie_breaker))
+    if criteria.sort_by == RELEVANCE and listing.relevance is not None:
+        columns: Collection[ColumnElement[Any] | InstrumentedAttribute[Any]]
+        columns = (listing.relevance(criteria.search or ""), listing.tie_breaker)
+    else:
+        columns = dict.fromkeys((_column(listing, criteria), listing.tie_breaker))
     return rows.order_by(*(column.desc() if criteria.descending else column.asc() for column in columns))
 
 

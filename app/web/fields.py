@@ -353,7 +353,12 @@ class Nested(Field):
 
     def __init__(self, nested: type[ma.Schema], *, many: bool = False, **options: Any) -> None:
         self.nested, self.many = nested, many
-        super().__init__(**options)
+        members = {name: member.metadata for name, member in nested().fields.items()}
+        described = {"type": "object", "required": list(members), "properties": members}
+        example: Any = {name: member["examples"][0] for name, member in members.items()}
+        if many:
+            described, example = {"type": "array", "items": described}, [example]
+        super().__init__(schema=described, example=example, **options)
 
     def _serialize(self, value: Any, *_: Any, **__: Any) -> Any:
         return self.nested(many=self.many).dump(value)

@@ -51,12 +51,12 @@ COLUMNS = "rowid, name, labels, description"
 TAKE_OUT = f"INSERT INTO products_search (products_search, {COLUMNS}) SELECT 'delete', {row('old')}"
 PUT_IN = f"INSERT INTO products_search ({COLUMNS}) SELECT {row('new')}"
 ON_SQLITE = (
-    "CREATE VIRTUAL TABLE products_search USING fts5(name, labels, description,"
-    " content='', columnsize=0, detail='column', tokenize='ascii')",
+    """CREATE VIRTUAL TABLE products_search USING fts5(
+        name, labels, description, content='', columnsize=0, detail='column', tokenize='ascii')""",
     f"CREATE TRIGGER products_search_insert AFTER INSERT ON products BEGIN {PUT_IN}; END",
     f"CREATE TRIGGER products_search_delete AFTER DELETE ON products BEGIN {TAKE_OUT}; END",
-    "CREATE TRIGGER products_search_update AFTER UPDATE OF search_text ON products"
-    f" WHEN old.search_text <> new.search_text BEGIN {TAKE_OUT}; {PUT_IN}; END",
+    f"""CREATE TRIGGER products_search_update AFTER UPDATE OF search_text ON products
+        WHEN old.search_text <> new.search_text BEGIN {TAKE_OUT}; {PUT_IN}; END""",
 )
 
 

@@ -6,10 +6,12 @@ from flask import current_app
 from sqlalchemy import Select
 
 from app.features.categories.models import CategoryUnknown
-from app.features.products import service
+from app.features.products import facets, service
 from app.features.products.models import Product, SkuTaken
 from app.features.products.schemas import (
+    FacetsSchema,
     ProductCreateSchema,
+    ProductFilterSchema,
     ProductQuerySchema,
     ProductReplaceSchema,
     ProductSchema,
@@ -22,6 +24,7 @@ from app.web.contract import (
     accepts,
     changes,
     lists,
+    queries,
     refuses,
     requires,
     returns,
@@ -36,6 +39,15 @@ blueprint = Blueprint("products", __name__, url_prefix="/products")
 def list_products() -> Select[Product]:
     """List products; people who do not write them see the active ones."""
     return service.visible_to(current_identity())
+
+
+@blueprint.get("/facets")
+@requires(Permission.PRODUCTS_READ)
+@queries(ProductFilterSchema)
+@returns(FacetsSchema)
+def count_facets(query: dict[str, Any]) -> dict[str, Any]:
+    """Count the products of a list by category, tag, price, stock and status."""
+    return facets.count_facets(service.visible_to(current_identity()), service.LISTING, **query)
 
 
 @blueprint.post("")

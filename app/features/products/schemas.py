@@ -43,6 +43,55 @@ class ProductSchema(Schema):
     version = fields.Integer(dump_only=True, example=1)
 
 
+class CategoryCountSchema(Schema):
+    """How many products are filed directly under a category."""
+
+    id = fields.Integer(example=7)
+    name = fields.Text(most=120, example="Chairs")
+    count = fields.Integer(example=31)
+
+
+class TagCountSchema(Schema):
+    """How many products have a tag."""
+
+    value = fields.Text(**TAG)
+    count = fields.Integer(example=12)
+
+
+class PriceCountSchema(Schema):
+    """How many products cost from `min_price` to `max_price`, both included, in whatever currency."""
+
+    min_price = fields.Money(example="100.00")
+    max_price = fields.Money(example="199.99")
+    count = fields.Integer(example=9)
+
+
+class StockCountSchema(Schema):
+    """How many products are in stock."""
+
+    in_stock = fields.Integer(least=0, example=40)
+    out_of_stock = fields.Integer(least=0, example=2)
+
+
+class StatusCountSchema(Schema):
+    """How many products have each status."""
+
+    draft = fields.Integer(least=0, example=0)
+    active = fields.Integer(least=0, example=42)
+    archived = fields.Integer(least=0, example=0)
+
+
+class FacetsSchema(Schema):
+    """How many products there are, and of which kinds; the commonest 50 categories and tags, commonest first."""
+
+    total = fields.Integer(least=0, example=42)
+    category = fields.Nested(CategoryCountSchema, many=True)
+    tag = fields.Nested(TagCountSchema, many=True)
+    price = fields.Nested(PriceCountSchema, many=True, note="Where there are any, the cheapest first.")
+    stock = fields.Nested(StockCountSchema)
+    status = fields.Nested(StatusCountSchema)
+
+
 class ProductReplaceSchema(BodySchema):
     """The whole of a product but its stock; what is missing takes its default, and the sku stays."""
 

@@ -56,7 +56,9 @@ def relevance(search: str) -> ColumnElement[int]:
 
 def can_compare() -> bool:
     """Whether the database can tell words that are alike: PostgreSQL, where the migration found pg_trgm."""
-    return _is_postgresql() and bool(db.session.scalar(select(func.to_regclass("ix_products_search_text").is_not(None))))
+    return _is_postgresql() and bool(
+        db.session.scalar(select(func.to_regclass("ix_products_search_text").is_not(None)))
+    )
 
 
 def has_similar_words(search: str) -> ColumnElement[bool]:
@@ -127,14 +129,14 @@ def _row(which: str) -> str:
 _TAKE_OUT = f"INSERT INTO products_search (products_search, {_COLUMNS}) SELECT 'delete', {_row('old')}"
 _PUT_IN = f"INSERT INTO products_search ({_COLUMNS}) SELECT {_row('new')}"
 _ON_SQLITE = (
-    "CREATE VIRTUAL TABLE products_search USING fts5(name, labels, description,"
-    " content='', columnsize=0, detail='column', tokenize='ascii')",
+    """CREATE VIRTUAL TABLE products_search USING fts5(
+        name, labels, description, content='', columnsize=0, detail='column', tokenize='ascii')""",
     f"CREATE TRIGGER products_search_insert AFTER INSERT ON products BEGIN {_PUT_IN}; END",
     f"CREATE TRIGGER products_search_delete AFTER DELETE ON products BEGIN {_TAKE_OUT}; END",
-    "CREATE TRIGGER products_search_update AFTER UPDATE OF search_text ON products"
-    f" WHEN old.search_text <> new.search_text BEGIN {_TAKE_OUT}; {_PUT_IN}; END",
+    f"""CREATE TRIGGER products_search_update AFTER UPDATE OF search_text ON products
+        WHEN old.search_text <> new.search_text BEGIN {_TAKE_OUT}; {_PUT_IN}; END""",
 )
 
 for _dialect, _statements in (("postgresql", _ON_POSTGRESQL), ("sqlite", _ON_SQLITE)):
     for _statement in _statements:
-        event.listen(Product.__table__, "after_create", DDL(_statement).execute_if(dialect=_dialect))
+        event.listen(Product.__table__, "after_create", DDL(_statement).execute_if(dialect=_dialect))  # type: ignore[no-untyped-call]

@@ -27,6 +27,10 @@ def _has_status(status: str) -> ColumnElement[bool]:
     return Product.status == status
 
 
+def _lenient() -> Listing | None:
+    return replace(LISTING, search=has_similar_words, relevance=similarity, lenient=None) if can_compare() else None
+
+
 LISTING = Listing(
     filters={
         "category_id": lambda category_id: Product.category_id == category_id,
@@ -51,9 +55,8 @@ LISTING = Listing(
     tie_breaker=Product.id,
     search=has_words,
     relevance=relevance,
-    fallback=lambda: _LENIENT if can_compare() else None,
+    lenient=_lenient,
 )
-_LENIENT = replace(LISTING, search=has_similar_words, relevance=similarity, fallback=None)
 
 
 def visible_to(identity: Identity) -> Select[Product]:
