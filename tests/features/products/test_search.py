@@ -389,7 +389,7 @@ class TestTypos:
     def test_are_found_by_an_index(self, app: Flask, make_category: Make) -> None:
         row = {"price": Decimal(1), "currency": "USD", "category_id": make_category()["id"]}
         with app.app_context(), unit_of_work():
-            bulk.insert_products([{**row, "sku": f"S-{number}", "name": f"Seat {number}"} for number in range(2000)])
+            bulk.insert_products([{**row, "sku": f"S-{number}", "name": f"Seat {number}"} for number in range(4000)])
             db.session.execute(text("ANALYZE products"))
             nearly = text("EXPLAIN SELECT id FROM products WHERE 'hamock' <% search_text AND deleted_at IS NULL")
             assert "Bitmap Index Scan on ix_products_search_text" in "\n".join(db.session.scalars(nearly))
