@@ -34,6 +34,7 @@ UNSAYABLE = {
     "parent_unknown": "which rows there are",
     "cursor_invalid": "what we have signed",
     "page_and_cursor": "that two parameters exclude each other",
+    "relevance_unknown": "that one parameter needs another",
     "not_an_address": "which addresses can get mail",
     "expiry_passed": "what time it is",
     "password_too_common": "which passwords are common",
