@@ -30,12 +30,12 @@ ON_POSTGRESQL = (
         || replace(split_part(search_text, chr(10), 2), ' ', ':1B ')
         || replace(split_part(search_text, chr(10), 3), ' ', ':1C ') AS tsvector)) STORED""",
     "CREATE INDEX ix_products_search_vector ON products USING gin (search_vector) WHERE deleted_at IS NULL",
-    # An extension that PostgreSQL's administrators may not have installed, or not permit.
+    # An extension that may not be installed, or not permitted; without it no typos are forgiven.
     """DO $$ BEGIN
         CREATE EXTENSION IF NOT EXISTS pg_trgm;
         CREATE INDEX ix_products_search_text ON products USING gin (search_text gin_trgm_ops) WHERE deleted_at IS NULL;
-    EXCEPTION WHEN feature_not_supported OR undefined_file OR insufficient_privilege THEN
-        RAISE NOTICE 'pg_trgm is not available: searches forgive no typos';
+    EXCEPTION WHEN OTHERS THEN
+        RAISE NOTICE USING MESSAGE = 'searches forgive no typos: ' || SQLERRM;
     END $$""",
 )
 

@@ -10,12 +10,14 @@ import pytest
 from alembic.script import ScriptDirectory
 from flask import Flask
 from flask_migrate import check, downgrade, upgrade
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from app import create_app
 from app.core.database import unit_of_work
 from app.extensions import db
+from app.features.products.models import Product
+from app.features.products.search import has_words
 from tests.conftest import Caller, code_of, settings_for
 from tests.rows import ROWS
 from tests.servers import INHERITED, PROJECT
@@ -194,6 +196,43 @@ class TestDown:
 
         assert revision() == REVISIONS[0]
         check()
+
+
+class TestSearch:
+    """Revision 0006 writes the words of products that were there before."""
+
+    #: What no text of words has: quotes, weights and operators of either database.
+    TEXT = "It's \"Oak\":1A & 'Été' \\ {name} : *"
+
+    @pytest.mark.usefixtures("bare")
+    def test_finds_what_was_there_before(self) -> None:
+        upgrade(revision="0002")
+        with unit_of_work():
+            for table in ("categories", "products"):
+                row = (
+                    ROWS[table]
+                    | {"search_text": self.TEXT}
+                    | ({"description": self.TEXT} if table == "products" else {})
+                )
+                places = ", ".join(f":{name}" for name in row)
+                db.session.execute(text(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})"), row)
+
+        upgrade()
+
+        with unit_of_work(reading=True):
+            found = [db.session.scalars(select(Product.id).where(has_words(word))).all() for word in ("ete oa", "elm")]
+            assert found == [[1], []]
+            assert db.session.scalar(select(Product.search_text)) == "p \na 1 \nit s oak 1a ete name "
+
+    @pytest.mark.usefixtures("bare")
+    def test_leaves_the_folded_text_on_the_way_down(self) -> None:
+        upgrade()
+        fill()
+
+        downgrade(revision="0002")
+
+        with unit_of_work(reading=True):
+            assert db.session.scalar(select(Product.search_text)) == "p a-1"
 
 
 class TestSeveralAtOnce:

@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from flask import Flask
 from flask_migrate import check, upgrade
@@ -23,7 +25,7 @@ from app.extensions import db
 from app.features.categories.models import Category
 from app.features.products import bulk
 from app.features.products.models import Product, search_text
-from app.features.products.search import MOST_WORDS
+from app.features.products.search import MOST_WORDS, can_compare
 from app.features.products.service import LISTING, visible_to
 from app.security.identity import Identity
 from app.security.permissions import GRANTS, Role
@@ -318,17 +320,30 @@ class TestAnySearch:
 
 
 @pytest.fixture(scope="module")
-def debian_app() -> Iterator[Flask]:
-    """An application on Debian's PostgreSQL, which has the extensions that pip's lacks."""
+def debian_url() -> Iterator[str]:
+    """Debian's PostgreSQL, which has the extensions that pip's lacks."""
     if "DEBIAN_PG_BIN" not in os.environ:
         pytest.skip("DEBIAN_PG_BIN does not say where Debian's PostgreSQL is")
     with postgres_server(binaries=Path(os.environ["DEBIAN_PG_BIN"])) as url:
-        app = create_app(settings_for(create_database(url, "catalog")))
-        with app.app_context():
-            upgrade()
+        yield url
+
+
+@contextmanager
+def migrated(url: str) -> Iterator[Flask]:
+    """An application on a new database."""
+    app = create_app(settings_for(url))
+    with app.app_context():
+        upgrade()
+    yield app
+    with app.app_context():
+        db.engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def debian_app(debian_url: str) -> Iterator[Flask]:
+    """An application that knows trigrams."""
+    with migrated(create_database(debian_url, "catalog")) as app:
         yield app
-        with app.app_context():
-            db.engine.dispose()
 
 
 class TestTypos:
@@ -396,6 +411,17 @@ class TestTypos:
 
 
 class TestTyposElsewhere:
+    def test_are_not_forgiven_where_the_extension_is_not_permitted(self, debian_url: str) -> None:
+        url = create_database(debian_url, "poor")
+        with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as administrator:
+            administrator.execute("CREATE ROLE poor LOGIN")
+            administrator.execute("GRANT ALL ON SCHEMA public TO poor")
+
+        with migrated(url.replace("postgres@", "poor@")) as app, app.app_context():
+            assert not can_compare()
+            assert db.session.scalar(text("SELECT current_user")) == "poor"
+            db.session.rollback()
+
     def test_find_nothing(self, bob: Caller, make_product: Make) -> None:
         make_product(name="Hammock")
 
