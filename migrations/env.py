@@ -28,7 +28,7 @@ NOT_ON_SQLITE = {"ix_products_tags", "uq_users_username"}
 
 
 #: What the models do not know, since only one of the databases has it (app.features.products.search).
-OF_ONE_DATABASE = re.compile(r"products_search(_\w+)?|search_vector|ix_products_search_(vector|text)")
+OF_ONE_DATABASE = re.compile(r"products_search(_\w+)?|search_vector|ix_products_search_(vector|trigrams)")
 
 
 def include_object(_item: object, name: str | None, kind: str, _reflected: bool, _compared_to: object) -> bool:

@@ -209,11 +209,8 @@ class TestSearch:
         upgrade(revision="0002")
         with unit_of_work():
             for table in ("categories", "products"):
-                row = (
-                    ROWS[table]
-                    | {"search_text": self.TEXT}
-                    | ({"description": self.TEXT} if table == "products" else {})
-                )
+                texts = {"description", "search_text"} & ROWS[table].keys()
+                row = ROWS[table] | dict.fromkeys(texts, self.TEXT)
                 places = ", ".join(f":{name}" for name in row)
                 db.session.execute(text(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})"), row)
 
