@@ -305,7 +305,9 @@ class Config:
                 "connect_timeout": 2,
                 # gthread cannot stop a stuck request, so the database has to.
                 "options": "-c statement_timeout=15s -c lock_timeout=5s"
-                " -c idle_in_transaction_session_timeout=30s -c timezone=UTC",
+                " -c idle_in_transaction_session_timeout=30s -c timezone=UTC"
+                # Half of the letters' triples: a letter wrong in a word of five (searches that find nothing else).
+                " -c pg_trgm.word_similarity_threshold=0.5",
             },
         }
 

@@ -28,6 +28,9 @@ class Tally:
     seconds: float = 0.0
 
 
+#: Execution options of a statement that PostgreSQL is to plan for its own parameters, each time.
+UNPREPARED: Mapping[str, Any] = {"unprepared": True}
+
 tally: ContextVar[Tally | None] = ContextVar("tally", default=None)
 
 
@@ -38,6 +41,7 @@ def set_up_engine(engine: Engine) -> None:
         event.listen(engine, "begin", _begin_sqlite)
     else:
         event.listen(engine, "begin", _begin_postgresql)
+        event.listen(engine, "do_execute", _execute_unprepared)
     event.listen(engine, "before_cursor_execute", _start_statement)
     event.listen(engine, "after_cursor_execute", _count_statement)
 
@@ -60,6 +64,13 @@ def _begin_postgresql(connection: Connection) -> None:
     # A reader commits nothing, so it is spared the BEGIN and ROLLBACK round trips.
     driver: Any = connection.connection.dbapi_connection
     driver.autocommit = _reading.get()
+
+
+def _execute_unprepared(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+    if not context.execution_options.get("unprepared"):
+        return False
+    cursor.execute(statement, parameters, prepare=False)
+    return True
 
 
 def _start_statement(connection: Connection, *_: object) -> None:

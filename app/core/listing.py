@@ -5,7 +5,7 @@ count and use OFFSET; cursor pages compare rows and count nothing, so that page 
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -16,15 +16,23 @@ from itsdangerous import BadData, URLSafeSerializer
 from sqlalchemy import ColumnElement, Select, and_, func, literal, select, true, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
+from app.core.database import UNPREPARED
 from app.core.errors import Fault, Invalid
 from app.core.model import Money, UtcDateTime
 from app.core.text import fold
 from app.extensions import db
 
+#: The sorting of numbered pages by how well a row fits the search, where a collection tells that.
+RELEVANCE = "relevance"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """What a collection can be filtered and sorted by. The tie breaker ends every ordering, in the same direction."""
+    """What a collection can be filtered and sorted by. The tie breaker ends every ordering, in the same direction.
+
+    ``relevance`` is a number, the greater the better a row fits the search. ``lenient`` makes the listing that is
+    tried where a search finds nothing, if the database has one.
+    """
 
     sorts: Mapping[str, InstrumentedAttribute[Any]]
     tie_breaker: InstrumentedAttribute[int]
@@ -32,6 +40,12 @@ class Listing:
     search: Callable[[str], ColumnElement[bool]] | None = None
     #: The column that makes a tree of the collection, which then can also be read as one.
     parent: InstrumentedAttribute[Any] | None = None
+    relevance: Callable[[str], ColumnElement[Any]] | None = None
+    lenient: "Callable[[], Listing | None] | None" = None
+
+    def otherwise(self, search: str | None) -> "Listing | None":
+        """The listing to try where nothing is found."""
+        return self.lenient() if search is not None and self.lenient is not None else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +91,10 @@ class CursorInvalid(Invalid):
 
 def read_page(rows: Select[Any], listing: Listing, criteria: Criteria) -> NumberedPage:
     """One numbered page of ``rows``; a page beyond the end is empty."""
-    matching = _narrow(rows, listing, criteria)
-    total = db.session.scalar(select(func.count()).select_from(matching.order_by(None).subquery())) or 0
+    matching = narrow(rows, listing, search=criteria.search, filters=criteria.filters)
+    total = db.session.scalar(_count(matching)) or 0
+    if not total and (lenient := listing.otherwise(criteria.search)):
+        return read_page(rows, lenient, criteria)
     offset = (criteria.page - 1) * criteria.per_page
     if offset >= total:
         return NumberedPage([], total)
@@ -89,7 +105,7 @@ def read_page(rows: Select[Any], listing: Listing, criteria: Criteria) -> Number
 def read_cursor(rows: Select[Any], listing: Listing, criteria: Criteria, *, secret: str, scope: str) -> CursorPage:
     """One page of a walk through ``rows``. ``scope`` names the collection: a cursor of another is refused."""
     seal = URLSafeSerializer(secret, salt=f"cursor:{scope}", signer_kwargs={"digest_method": hashlib.sha256})
-    matching = _narrow(rows, listing, criteria)
+    matching = narrow(rows, listing, search=criteria.search, filters=criteria.filters)
     if criteria.cursor:
         matching = matching.where(_after(_unseal(seal, criteria), listing, criteria))
     # One row more than asked tells whether there is another page.
@@ -123,11 +139,18 @@ def contains_words(column: InstrumentedAttribute[str], words: str) -> ColumnElem
     return and_(true(), *(column.contains(word, autoescape=True) for word in fold(words).split()))
 
 
-def _narrow(rows: Select[Any], listing: Listing, criteria: Criteria) -> Select[Any]:
-    conditions = [listing.filters[name](value) for name, value in criteria.filters.items()]
-    if criteria.search is not None and listing.search is not None:
-        conditions.append(listing.search(criteria.search))
-    return rows.where(*conditions)
+def narrow(rows: Select[Any], listing: Listing, *, search: str | None, filters: Mapping[str, Any]) -> Select[Any]:
+    """Those of ``rows`` that meet the filters and the search."""
+    narrowed = rows.where(*(listing.filters[name](value) for name, value in filters.items()))
+    if search is None or listing.search is None:
+        return narrowed
+    # What to do first depends on how common the words are, so PostgreSQL must plan for these and not for any.
+    return narrowed.where(listing.search(search)).execution_options(**UNPREPARED)
+
+
+def _count(rows: Select[Any]) -> Select[int]:
+    count = select(func.count()).select_from(rows.order_by(None).subquery())
+    return count.execution_options(**rows.get_execution_options())
 
 
 def _column(listing: Listing, criteria: Criteria) -> InstrumentedAttribute[Any]:
@@ -135,7 +158,11 @@ def _column(listing: Listing, criteria: Criteria) -> InstrumentedAttribute[Any]:
 
 
 def _order(rows: Select[Any], listing: Listing, criteria: Criteria) -> Select[Any]:
-    columns = dict.fromkeys((_column(listing, criteria), listing.tie_breaker))
+    if criteria.sort_by == RELEVANCE and listing.relevance is not None:
+        columns: Collection[ColumnElement[Any] | InstrumentedAttribute[Any]]
+        columns = (listing.relevance(criteria.search or ""), listing.tie_breaker)
+    else:
+        columns = dict.fromkeys((_column(listing, criteria), listing.tie_breaker))
     return rows.order_by(*(column.desc() if criteria.descending else column.asc() for column in columns))
 
 

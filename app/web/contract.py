@@ -21,7 +21,17 @@ from sqlalchemy.exc import DBAPIError
 
 from app.core.database import unit_of_work
 from app.core.errors import Fault, Invalid, Refusal
-from app.core.listing import Criteria, CursorPage, Listing, NumberedPage, nest, read_cursor, read_page, read_tree
+from app.core.listing import (
+    RELEVANCE,
+    Criteria,
+    CursorPage,
+    Listing,
+    NumberedPage,
+    nest,
+    read_cursor,
+    read_page,
+    read_tree,
+)
 from app.extensions import db
 from app.security.identity import Identity
 from app.security.permissions import CATALOG_READS, Permission
@@ -89,7 +99,8 @@ class Operation:
                 raise ContractMissing(f"{self.name}: only one of query and Listing can be a tree")
             if ("search" in wire) != (self.listing.search is not None):
                 raise ContractMissing(f"{self.name}: only one of query and Listing can be searched")
-            if wire["sort_by"].metadata["enum"] != list(self.listing.sorts):
+            sorts = [*self.listing.sorts, *([RELEVANCE] if self.listing.relevance else [])]
+            if wire["sort_by"].metadata["enum"] != sorts:
                 raise ContractMissing(f"{self.name}: sort_by differs from its Listing")
 
     def __call__(self, **path: Any) -> Response:

@@ -421,11 +421,11 @@ def _example(schema: type[Any]) -> dict[str, Any]:
     members: dict[str, ma_fields.Field[Any]] = schema().fields
     examples: dict[str, Any] = {}
     for name, field in members.items():
-        if isinstance(field, fields.Nested):
+        if "examples" in field.metadata:
+            examples[field.data_key or name] = field.metadata["examples"][0]
+        elif isinstance(field, fields.Nested):
             inner = _example(field.nested)
             examples[field.data_key or name] = [inner] if field.many else inner
-        elif "examples" in field.metadata:
-            examples[field.data_key or name] = field.metadata["examples"][0]
     return examples
 
 

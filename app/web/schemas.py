@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import marshmallow as ma
 
+from app.core.listing import RELEVANCE
 from app.web import fields
 
 Made = TypeVar("Made", bound=ma.Schema)
@@ -77,6 +78,18 @@ class ListQuerySchema(QuerySchema):
         if "page" in data and "cursor" in data:
             message = fields.Message("page_and_cursor", "Give either a page or a cursor.")
             raise ma.ValidationError([message], "cursor")
+
+
+class RankedQuerySchema(ListQuerySchema):
+    """What a collection takes whose `Listing` tells the relevance of a row; a subclass adds ``search``."""
+
+    NOTE = "`relevance` needs a `search`, and no `cursor`."
+
+    @ma.validates_schema
+    def _refuse_relevance_of_nothing(self, data: Mapping[str, Any], **_: Any) -> None:
+        if data.get("sort_by") == RELEVANCE and ("search" not in data or "cursor" in data):
+            message = fields.Message("relevance_unknown", "Relevance is told of numbered pages of a search only.")
+            raise ma.ValidationError([message], "sort_by")
 
 
 class SearchQuerySchema(ListQuerySchema):

@@ -12,7 +12,7 @@ from flask import Flask
 from sqlalchemy import select
 
 from app import create_app
-from app.core.listing import Listing
+from app.core.listing import RELEVANCE, Listing
 from app.features.categories.models import Category
 from app.features.products import service as products
 from app.features.products.schemas import ProductQuerySchema
@@ -172,7 +172,8 @@ class TestLists:
         wire = set(ProductQuerySchema().fields)
 
         assert set(products.LISTING.filters) < wire
-        assert list(products.LISTING.sorts) == list(ProductQuerySchema().fields["sort_by"].choices)  # type: ignore[attr-defined]  # a Choice
+        choices = list(ProductQuerySchema().fields["sort_by"].choices)  # type: ignore[attr-defined]  # a Choice
+        assert [*products.LISTING.sorts, RELEVANCE] == choices
 
 
 CAST = ("anonymous", *Role)

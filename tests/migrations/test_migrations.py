@@ -18,6 +18,8 @@ from app import create_app
 from app.core.database import unit_of_work
 from app.extensions import db
 from app.features.products.ledger import StockMovement
+from app.features.products.models import Product
+from app.features.products.search import has_words
 from tests.conftest import Caller, code_of, settings_for
 from tests.rows import MOMENT, ROWS
 from tests.servers import INHERITED, PROJECT
@@ -71,8 +73,9 @@ def insert(table: str, row: dict[str, Any]) -> None:
 
 
 def tables() -> set[str]:
-    """The tables that there are."""
-    return set(inspect(db.engine).get_table_names()) - {"alembic_version"}
+    """The tables that there are, but for those that SQLite's search keeps by itself."""
+    found = set(inspect(db.engine).get_table_names()) - {"alembic_version"}
+    return {name for name in found if not name.startswith("products_search")}
 
 
 def revision() -> str | None:
@@ -223,6 +226,40 @@ class TestDown:
 
         assert revision() == REVISIONS[0]
         check()
+
+
+class TestSearch:
+    """Revision 0006 writes the words of products that were there before."""
+
+    #: What no text of words has: quotes, weights and operators of either database.
+    TEXT = "It's \"Oak\":1A & 'Été' \\ {name} : *"
+
+    @pytest.mark.usefixtures("bare")
+    def test_finds_what_was_there_before(self) -> None:
+        upgrade(revision="0002")
+        with unit_of_work():
+            for table in ("categories", "products"):
+                texts = {"description", "search_text"} & ROWS[table].keys()
+                row = ROWS[table] | dict.fromkeys(texts, self.TEXT)
+                places = ", ".join(f":{name}" for name in row)
+                db.session.execute(text(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})"), row)
+
+        upgrade()
+
+        with unit_of_work(reading=True):
+            found = [db.session.scalars(select(Product.id).where(has_words(word))).all() for word in ("ete oa", "elm")]
+            assert found == [[1], []]
+            assert db.session.scalar(select(Product.search_text)) == "p \na 1 \nit s oak 1a ete name "
+
+    @pytest.mark.usefixtures("bare")
+    def test_leaves_the_folded_text_on_the_way_down(self) -> None:
+        upgrade()
+        fill()
+
+        downgrade(revision="0002")
+
+        with unit_of_work(reading=True):
+            assert db.session.scalar(select(Product.search_text)) == "p a-1"
 
 
 class TestSeveralAtOnce:

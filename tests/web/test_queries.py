@@ -44,6 +44,25 @@ class TestReading:
         assert cost(bob.get(path)) <= 3
         assert cost(bob.get("/products")) == 3
 
+    @pytest.mark.parametrize("query", ["search=product", "search=pro%201&sort_by=relevance", "search=a&cursor="])
+    def test_a_search_costs_no_more(self, bob: Caller, make_product: Make, query: str) -> None:
+        for _ in range(5):
+            make_product()
+
+        assert cost(bob.get(f"/products?{query}")) <= 3
+
+    def test_a_search_that_finds_nothing_costs_the_question_whether_typos_can_be_forgiven(
+        self, bob: Caller, backend: str
+    ) -> None:
+        assert cost(bob.get("/products?search=nothing")) == {"sqlite": 2, "postgresql": 3}[backend]
+
+    @pytest.mark.parametrize("query", ["", "search=product&min_price=1&tag=x", "category_id=1"])
+    def test_facets_cost_one_more_however_many_they_are(self, bob: Caller, make_product: Make, query: str) -> None:
+        for number in range(5):
+            make_product(tags=[f"t{number}", "x"])
+
+        assert cost(bob.get(f"/products/facets?{query}")) == 2
+
     def test_a_page_beyond_the_end_costs_a_count(self, bob: Caller, make_product: Make) -> None:
         make_product()
 

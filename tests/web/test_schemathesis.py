@@ -39,6 +39,7 @@ UNSAYABLE = {
     "page_and_cursor": "that two parameters exclude each other",
     "cursor_and_from": "that two parameters exclude each other",
     "tree_stands_alone": "that a parameter excludes all others",
+    "relevance_unknown": "that one parameter needs another",
     "not_an_address": "which addresses can get mail",
     "expiry_passed": "what time it is",
     "password_too_common": "which passwords are common",

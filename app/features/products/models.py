@@ -15,7 +15,7 @@ from app.core.audit import UNAUDITED, Audited
 from app.core.errors import Conflict, Invalid
 from app.core.feed import Published
 from app.core.model import Keyed, Moment, Money, Stamped, Versioned, big_integer, json_type, ordered_text
-from app.core.text import fold
+from app.core.text import words
 from app.extensions import Model
 from app.features.categories.models import CategoryUnknown
 
@@ -43,7 +43,7 @@ MOST_STOCK = 2**53
 
 
 class Product(Keyed, Stamped, Versioned, Audited, Published, Model):
-    """Something for sale. ``search_text`` is what `search` reads: folded, and kept by the events below."""
+    """Something for sale. ``search_text`` is what `search` reads, kept by the events below."""
 
     __tablename__ = "products"
     audited_as = "product"
@@ -90,8 +90,17 @@ class Product(Keyed, Stamped, Versioned, Audited, Published, Model):
 
 
 def search_text(*, name: str, sku: str, description: str, tags: list[str]) -> str:
-    """What `search` finds a product by."""
-    return fold(" ".join([name, sku, *tags, description]))
+    """The words that a product is found by: a line of the name's, of the sku's and tags', of the description's.
+
+    A word stands in the first of these places that has it; a blank follows it.
+    """
+    seen: set[str] = set()
+    lines = []
+    for place in (name, " ".join([sku, *tags]), description):
+        found = [word for word in words(place) if word not in seen]
+        seen.update(found)
+        lines.append("".join(f"{word} " for word in found))
+    return "\n".join(lines)
 
 
 @event.listens_for(Product, "before_insert")

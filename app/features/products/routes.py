@@ -6,13 +6,15 @@ from flask import current_app
 from sqlalchemy import Select
 
 from app.features.categories.models import CategoryUnknown
-from app.features.products import batches, service
+from app.features.products import batches, facets, service
 from app.features.products.batches import BatchRefused, BatchResult
 from app.features.products.models import Product, SkuTaken
 from app.features.products.schemas import (
+    FacetsSchema,
     ProductBatchResultSchema,
     ProductBatchSchema,
     ProductCreateSchema,
+    ProductFilterSchema,
     ProductQuerySchema,
     ProductReplaceSchema,
     ProductSchema,
@@ -25,6 +27,7 @@ from app.web.contract import (
     accepts,
     changes,
     lists,
+    queries,
     refuses,
     requires,
     returns,
@@ -40,6 +43,15 @@ in_categories = Blueprint("category_products", __name__, url_prefix="/categories
 def list_products() -> Select[Product]:
     """List products; people who do not write them see the active ones."""
     return service.visible_to(current_identity())
+
+
+@blueprint.get("/facets")
+@requires(Permission.PRODUCTS_READ)
+@queries(ProductFilterSchema)
+@returns(FacetsSchema)
+def count_facets(query: dict[str, Any]) -> dict[str, Any]:
+    """Count the products of a list by category, tag, price, stock and status."""
+    return facets.count_facets(service.visible_to(current_identity()), service.LISTING, **query)
 
 
 @blueprint.post("")

@@ -2,12 +2,13 @@
 
 from typing import Any
 
+from app.core.listing import RELEVANCE
 from app.features.products.batches import BatchMode, Outcome
 from app.features.products.models import MOST_ATTRIBUTES, MOST_STOCK, ProductStatus
 from app.features.products.service import LISTING
 from app.web import fields
 from app.web.batch import Batch, Problem
-from app.web.schemas import BodySchema, Schema, SearchQuerySchema
+from app.web.schemas import BodySchema, QuerySchema, RankedQuerySchema, Schema
 
 SKU: dict[str, Any] = {"most": 64, "pattern": r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$", "example": "CHAIR-042"}
 NAME: dict[str, Any] = {"most": 200, "example": "Oak chair"}
@@ -41,6 +42,55 @@ class ProductSchema(Schema):
     created_at = fields.Moment(dump_only=True)
     updated_at = fields.Moment(dump_only=True)
     version = fields.Integer(dump_only=True, example=1)
+
+
+class CategoryCountSchema(Schema):
+    """How many products are filed directly under a category."""
+
+    id = fields.Integer(example=7)
+    name = fields.Text(most=120, example="Chairs")
+    count = fields.Integer(example=31)
+
+
+class TagCountSchema(Schema):
+    """How many products have a tag."""
+
+    value = fields.Text(**TAG)
+    count = fields.Integer(example=12)
+
+
+class PriceCountSchema(Schema):
+    """How many products cost from `min_price` to `max_price`, both included, in whatever currency."""
+
+    min_price = fields.Money(example="100.00")
+    max_price = fields.Money(example="199.99")
+    count = fields.Integer(example=9)
+
+
+class StockCountSchema(Schema):
+    """How many products are in stock."""
+
+    in_stock = fields.Integer(least=0, example=40)
+    out_of_stock = fields.Integer(least=0, example=2)
+
+
+class StatusCountSchema(Schema):
+    """How many products have each status."""
+
+    draft = fields.Integer(least=0, example=0)
+    active = fields.Integer(least=0, example=42)
+    archived = fields.Integer(least=0, example=0)
+
+
+class FacetsSchema(Schema):
+    """How many products there are, and of which kinds; the commonest 50 categories and tags, commonest first."""
+
+    total = fields.Integer(least=0, example=42)
+    category = fields.Nested(CategoryCountSchema, many=True)
+    tag = fields.Nested(TagCountSchema, many=True)
+    price = fields.Nested(PriceCountSchema, many=True, note="Where there are any, the cheapest first.")
+    stock = fields.Nested(StockCountSchema)
+    status = fields.Nested(StatusCountSchema)
 
 
 class ProductReplaceSchema(BodySchema):
@@ -136,11 +186,14 @@ class ProductBatchResultSchema(Schema):
     meta = fields.Nested(BatchMetaSchema, example={"total": 1, "created": 1, "updated": 0, "unchanged": 0, "failed": 0})
 
 
-class ProductQuerySchema(SearchQuerySchema):
-    """Filters and sorting of products."""
+class ProductFilterSchema(QuerySchema):
+    """Which products are meant."""
 
-    sort_by = fields.Choice(list(LISTING.sorts), load_default="created_at")
-    order = fields.Choice(["asc", "desc"], load_default="desc")
+    search = fields.Text(
+        most=200,
+        note="Words that each begin a word of the name, the sku, a tag or the description, in any order. Numbered pages"
+        " and facets forgive typos where nothing is found, if the database can.",
+    )
     category_id = fields.QueryInteger(note="Filed directly under this category.")
     min_price = fields.Money(note="This price or more.")
     max_price = fields.Money(note="This price or less.")
@@ -149,3 +202,10 @@ class ProductQuerySchema(SearchQuerySchema):
     currency = fields.Currency()
     sku = fields.Text(**SKU)
     tag = fields.Text(**TAG)
+
+
+class ProductQuerySchema(ProductFilterSchema, RankedQuerySchema):
+    """Filters and sorting of products."""
+
+    sort_by = fields.Choice([*LISTING.sorts, RELEVANCE], load_default="created_at", note=RankedQuerySchema.NOTE)
+    order = fields.Choice(["asc", "desc"], load_default="desc")

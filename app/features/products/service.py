@@ -1,6 +1,7 @@
 """Use cases of products."""
 
 import secrets
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, select, update
@@ -8,12 +9,13 @@ from sqlalchemy.exc import IntegrityError
 
 from app.core.database import refusing
 from app.core.errors import NotFound
-from app.core.listing import Listing, contains_words
+from app.core.listing import Listing
 from app.extensions import db
 from app.features.categories import service as categories
 from app.features.categories.models import CategoryUnknown
 from app.features.products import ledger
 from app.features.products.models import REFUSALS, Product, ProductStatus, has_tag, search_text
+from app.features.products.search import can_compare, has_similar_words, has_words, relevance, similarity
 from app.security.identity import Identity
 from app.security.permissions import Permission
 
@@ -24,6 +26,10 @@ def _has_status(status: str) -> ColumnElement[bool]:
     if status == ProductStatus.ACTIVE:
         return Product.status.not_in([other for other in ProductStatus if other is not ProductStatus.ACTIVE])
     return Product.status == status
+
+
+def _lenient() -> Listing | None:
+    return replace(LISTING, search=has_similar_words, relevance=similarity, lenient=None) if can_compare() else None
 
 
 LISTING = Listing(
@@ -48,7 +54,9 @@ LISTING = Listing(
         "id": Product.id,
     },
     tie_breaker=Product.id,
-    search=lambda words: contains_words(Product.search_text, words),
+    search=has_words,
+    relevance=relevance,
+    lenient=_lenient,
 )
 
 

@@ -63,7 +63,7 @@ def shelf(app: Flask, make_category: Callable[..., dict[str, Any]]) -> int:
             "stock": number % 50,
             "status": "draft" if number % 50 == 0 else "active",
             "tags": [],
-            "search_text": "",
+            "search_text": f"name {number} \ns {number} \noak {'rare ' if number % 100 == 1 else ''}",
             "created_at": now + timedelta(seconds=number),
             "updated_at": now + timedelta(seconds=number),
             "version": 1,
@@ -74,6 +74,8 @@ def shelf(app: Flask, make_category: Callable[..., dict[str, Any]]) -> int:
         db.session.execute(insert(Product), rows)
         if db.engine.dialect.name == "postgresql":
             db.session.execute(text("ANALYZE products"))
+            # As autovacuum does: what waits to be put into the index makes reading it dear.
+            db.session.execute(text("SELECT gin_clean_pending_list('ix_products_search_vector')"))
     return category_id
 
 
@@ -136,7 +138,7 @@ class TestEveryFilter:
 
     #: A value of these is rare: it is found by its own index and then sorted.
     RARE = ("currency=USD", "status=draft", "sku=A-1")
-    COMMON = ("status=active", "in_stock=true", "in_stock=false", "min_price=5", "max_price=5", "tag=oak", "search=oak")
+    COMMON = ("status=active", "in_stock=true", "in_stock=false", "min_price=5", "max_price=5", "tag=oak")
 
     @pytest.mark.parametrize("narrowed", [*COMMON, *RARE])
     @pytest.mark.parametrize("category", ["", "category_id=1&"])
@@ -156,3 +158,62 @@ class TestEveryFilter:
         steps = plan(alice, f"/products?cursor=&{narrowed}&sort_by=name")
 
         assert f"({narrowed.partition('=')[0]}=?" in steps
+
+
+FTS = "SCAN products_search VIRTUAL TABLE INDEX"
+
+
+@pytest.mark.usefixtures("shelf")
+class TestSearch:
+    #: With a currency, SQLite reads all that have it, and keeps those that the index of words names.
+    NARROWED = ("", "in_stock=true&", "status=active&", "min_price=5&", "category_id=1&")
+    ORDERS = [f"{place}&sort_by={sort}" for sort in LISTING.sorts for place in ("page=1", "cursor=")]
+
+    @pytest.mark.parametrize("words", ["rare", "rar%20na"])
+    @pytest.mark.parametrize("order", ["sort_by=relevance", *ORDERS])
+    def test_reads_the_index_of_words(self, *, alice: Caller, plan: Plan, backend: str, words: str, order: str) -> None:
+        for narrowed in self.NARROWED:
+            steps = plan(alice, f"/products?search={words}&{narrowed}{order}")
+
+            if backend == "sqlite":
+                assert FTS in steps
+                assert "category" in steps or re.search(r"SEARCH products USING .*\b(id|rowid)=\?\)", steps), steps
+            elif "category" not in narrowed:
+                assert "Bitmap Index Scan on ix_products_search_vector" in steps
+
+    def test_is_planned_for_its_own_words_however_often_it_is_asked(
+        self, app: Flask, bob: Caller, backend: str
+    ) -> None:
+        for _ in range(8):
+            assert body_of(bob.get("/products?search=rare"))["meta"]["total"] == 10
+            assert len(body_of(bob.get("/products?search=rare&cursor="))["items"]) == 10
+
+        if backend == "postgresql":
+            with app.app_context():
+                prepared = db.session.scalars(text("SELECT statement FROM pg_prepared_statements")).all()
+            assert prepared
+            assert [statement for statement in prepared if "search_vector @@" in statement] == []
+
+
+class TestFacets:
+    @pytest.mark.usefixtures("shelf")
+    @pytest.mark.parametrize(
+        ("narrowed", "index"),
+        [
+            ("category_id=9999", "ix_products_category_id"),
+            ("search=rare", "ix_products_search_vector"),
+            ("sku=S-7", "uq_products_sku"),
+            ("currency=EUR", "ix_products_currency_price_id"),
+            ("min_price=3&max_price=4", "ix_products_price"),
+        ],
+    )
+    def test_read_an_index(self, bob: Caller, plan: Plan, backend: str, narrowed: str, index: str) -> None:
+        steps = plan(bob, f"/products/facets?{narrowed}")
+
+        assert (FTS if backend == "sqlite" and "search" in narrowed else index) in steps
+
+    @pytest.mark.usefixtures("shelf")
+    def test_read_the_products_once(self, bob: Caller, plan: Plan) -> None:
+        steps = plan(bob, "/products/facets")
+
+        assert len(re.findall(r"(?:SCAN|SEARCH|Scan .*\bon) products\b", steps)) == 1, steps

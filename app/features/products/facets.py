@@ -1,0 +1,95 @@
+"""Facets: how many of the products found there are by category, price, tag, stock and status.
+
+One statement reads the products once and counts them in every way, so that all counts are of the same moment.
+"""
+
+from collections import defaultdict
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import CTE, Select, Text, case, cast, func, literal, null, select, true, union_all
+
+from app.core.database import UNPREPARED
+from app.core.listing import Listing, narrow
+from app.core.model import big_integer, ordered_text
+from app.core.money import LEAST_AMOUNT, MOST_AMOUNT
+from app.extensions import db
+from app.features.categories.models import Category
+from app.features.products.models import Product, ProductStatus
+
+#: Only the commonest categories and tags are told.
+MOST_VALUES = 50
+
+#: The price bands, both ends included. They begin at 1, 2, 5, 10, 20, 50 and so on, which serves every currency.
+_EDGES = [Decimal(digit).scaleb(exponent) for exponent in range(10) for digit in (1, 2, 5)]
+BANDS = list(zip([LEAST_AMOUNT, *_EDGES], [*(edge - LEAST_AMOUNT for edge in _EDGES), MOST_AMOUNT], strict=True))
+
+
+def count_facets(
+    rows: Select[Product], listing: Listing, *, search: str | None = None, **filters: Any
+) -> dict[str, Any]:
+    """How many products, by each facet, a list of ``rows`` with this search and these filters shows."""
+    facets = _count(narrow(rows, listing, search=search, filters=filters))
+    if not facets["total"] and (lenient := listing.otherwise(search)):
+        return count_facets(rows, lenient, search=search, **filters)
+    return facets
+
+
+def _count(rows: Select[Product]) -> dict[str, Any]:
+    members = (Product.category_id, Product.price, Product.tags, Product.status)
+    found = rows.with_only_columns(*members, case((Product.stock > 0, 1), else_=0).label("in_stock")).cte("found")
+    counted = union_all(_by_category(found), _by_price(found), _by_tag(found), _by_status(found))
+    facets: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
+    for facet, number, text, count in db.session.execute(counted, execution_options=UNPREPARED):
+        facets[facet].append((-count, number, text))
+    return {
+        "total": -sum(count for count, _, _ in facets["status"]),
+        # The commonest first; of those that are as common, the lesser.
+        "category": [{"id": id_, "name": name, "count": -count} for count, id_, name in sorted(facets["category"])],
+        "tag": [{"value": tag, "count": -count} for count, _, tag in sorted(facets["tag"])],
+        "price": [
+            {"min_price": BANDS[band][0], "max_price": BANDS[band][1], "count": -count}
+            for count, band, _ in sorted(facets["price"], key=lambda counted: counted[1])
+        ],
+        "stock": {
+            name: -sum(count for count, in_stock, _ in facets["status"] if in_stock == wanted)
+            for name, wanted in (("in_stock", 1), ("out_of_stock", 0))
+        },
+        "status": {
+            status.value: -sum(count for count, _, text in facets["status"] if text == status)
+            for status in ProductStatus
+        },
+    }
+
+
+def _by_category(found: CTE) -> Select[Any]:
+    count = func.count().label("products")
+    ranked = select(found.c.category_id, count).group_by(found.c.category_id)
+    most = ranked.order_by(count.desc(), found.c.category_id).limit(MOST_VALUES).subquery()
+    named = _counted("category", most.c.category_id, Category.name, most.c.products)
+    return named.join_from(most, Category, Category.id == most.c.category_id)
+
+
+def _by_price(found: CTE) -> Select[Any]:
+    band = case(*((found.c.price < edge, number) for number, edge in enumerate(_EDGES)), else_=len(_EDGES))
+    counted = select(band.label("band"), func.count().label("products")).select_from(found).group_by("band").subquery()
+    return _counted("price", counted.c.band, null(), counted.c.products)
+
+
+def _by_tag(found: CTE) -> Select[Any]:
+    spread = func.jsonb_array_elements_text if db.engine.dialect.name == "postgresql" else func.json_each
+    tags = spread(found.c.tags).table_valued("value")
+    # By code point on both databases, where as many have the last tag as the one that is left out.
+    tag, count = cast(tags.c.value, ordered_text(50)).label("tag"), func.count().label("products")
+    ranked = select(tag, count).select_from(found.join(tags, true())).group_by("tag")
+    most = ranked.order_by(count.desc(), tag).limit(MOST_VALUES).subquery()
+    return _counted("tag", literal(0), most.c.tag, most.c.products)
+
+
+def _by_status(found: CTE) -> Select[Any]:
+    return _counted("status", found.c.in_stock, found.c.status, func.count()).group_by(found.c.in_stock, found.c.status)
+
+
+def _counted(facet: str, number: Any, text: Any, count: Any) -> Select[Any]:
+    """A part of the union: what is counted, the value as a number or a text, and how many there are."""
+    return select(literal(facet), cast(number, big_integer), cast(text, Text), count)

@@ -1,0 +1,148 @@
+"""How products are found by words: each word of a search must begin a word of the product.
+
+``Product.search_text`` is indexed by the database's own means: PostgreSQL makes a tsvector of it, with the weights A, B
+and C for its three lines, SQLite an FTS5 table with a column for each. Words are letters and digits only, cut by
+``core.text.words`` and not by the databases, so that both find the same, and no word is an operator of either's query
+language. (decision 16)
+"""
+
+from sqlalchemy import (
+    DDL,
+    ColumnElement,
+    Text,
+    and_,
+    case,
+    cast,
+    column,
+    event,
+    false,
+    func,
+    literal,
+    literal_column,
+    select,
+    table,
+)
+from sqlalchemy.dialects.postgresql import TSQUERY, TSVECTOR
+
+from app.core.text import words
+from app.extensions import db
+from app.features.products.models import Product
+
+#: The words of a search that are looked at: each costs, and a person's search has few.
+MOST_WORDS = 12
+
+# Each is there on one of the databases only, and the mapper must not know them.
+_VECTOR = literal_column("products.search_vector", TSVECTOR)
+_FTS = table("products_search", column("rowid"), column("products_search", Text))
+
+# Where typos are forgiven; of all words of a description, the index would double the time of an import.
+_NAME_AND_LABELS = literal_column(
+    "(split_part(products.search_text, chr(10), 1) || split_part(products.search_text, chr(10), 2))", Text
+)
+
+# Where a word must be, as SQLite says it before the word and PostgreSQL after it.
+_ANYWHERE, _NAME_OR_LABELS, _NAME = ("", ""), ("{name labels} : ", "AB"), ("name : ", "A")
+
+
+def has_words(search: str) -> ColumnElement[bool]:
+    """Whether each word of the search begins a word of the product. A search without words finds nothing."""
+    sought = [_beginning(word) for word in _words_of(search)]
+    return _matches((" & " if _is_postgresql() else " AND ").join(sought)) if sought else false()
+
+
+def relevance(search: str) -> ColumnElement[int]:
+    """How well a product fits: each word counts most in the name, least in the description, and more when whole."""
+    score: ColumnElement[int] = literal(0)
+    for word in _words_of(search):
+        for query, weight in ((_beginning(word, _NAME), 4), (_beginning(word, _NAME_OR_LABELS), 2), (_whole(word), 1)):
+            score += case((_matches(query), weight), else_=0)
+    return score
+
+
+def can_compare() -> bool:
+    """Whether the database can tell words that are alike: PostgreSQL, where the migration found pg_trgm."""
+    return _is_postgresql() and bool(
+        db.session.scalar(select(func.to_regclass("ix_products_search_trigrams").is_not(None)))
+    )
+
+
+def has_similar_words(search: str) -> ColumnElement[bool]:
+    """Whether the name, the sku and the tags have something like each word of the search."""
+    sought = [literal(word, Text).bool_op("<%")(_NAME_AND_LABELS) for word in _words_of(search)]
+    return and_(*sought) if sought else false()
+
+
+def similarity(search: str) -> ColumnElement[float]:
+    """How much alike the words are."""
+    score: ColumnElement[float] = literal(0.0)
+    for word in _words_of(search):
+        score += func.word_similarity(word, _NAME_AND_LABELS)
+    return score
+
+
+def _words_of(search: str) -> list[str]:
+    return words(search)[:MOST_WORDS]
+
+
+def _is_postgresql() -> bool:
+    return db.engine.dialect.name == "postgresql"
+
+
+def _beginning(word: str, place: tuple[str, str] = _ANYWHERE) -> str:
+    columns, weights = place
+    return f"{word}:*{weights}" if _is_postgresql() else f'{columns}"{word}" *'
+
+
+def _whole(word: str) -> str:
+    return word if _is_postgresql() else f'"{word}"'
+
+
+def _matches(query: str) -> ColumnElement[bool]:
+    if _is_postgresql():
+        # Not by to_tsquery, which would cut the words once more and in its own way.
+        return _VECTOR.bool_op("@@")(cast(query, TSQUERY))
+    return Product.id.in_(select(_FTS.c.rowid).where(_FTS.c.products_search.match(query)))
+
+
+def _line(number: int, weight: str) -> str:
+    return f"replace(split_part(search_text, chr(10), {number}), ' ', ':1{weight} ')"
+
+
+_ON_POSTGRESQL = (
+    f"""ALTER TABLE products ADD COLUMN search_vector tsvector GENERATED ALWAYS AS (
+        CAST({_line(1, "A")} || {_line(2, "B")} || {_line(3, "C")} AS tsvector)) STORED""",
+    "CREATE INDEX ix_products_search_vector ON products USING gin (search_vector) WHERE deleted_at IS NULL",
+    # An extension that may not be installed, or not permitted; without it no typos are forgiven.
+    f"""DO $$ BEGIN
+        CREATE EXTENSION IF NOT EXISTS pg_trgm;
+        CREATE INDEX ix_products_search_trigrams ON products USING gin ({_NAME_AND_LABELS} gin_trgm_ops)
+        WHERE deleted_at IS NULL;
+    EXCEPTION WHEN OTHERS THEN
+        RAISE NOTICE USING MESSAGE = 'searches forgive no typos: ' || SQLERRM;
+    END $$""",
+)
+
+_COLUMNS = "rowid, name, labels, description"
+
+
+def _row(which: str) -> str:
+    lines = f"""'["' || replace({which}.search_text, char(10), '","') || '"]'"""
+    places = ", ".join(f"json_extract(lines, '$[{number}]')" for number in range(3))
+    return f"id, {places} FROM (SELECT {which}.id AS id, {lines} AS lines)"
+
+
+# The table keeps the index only, so what is to be taken out of it must be told again.
+_TAKE_OUT = f"INSERT INTO products_search (products_search, {_COLUMNS}) SELECT 'delete', {_row('old')}"
+_PUT_IN = f"INSERT INTO products_search ({_COLUMNS}) SELECT {_row('new')}"
+_ON_SQLITE = (
+    """CREATE VIRTUAL TABLE products_search USING fts5(
+        name, labels, description, content='', columnsize=0, detail='column', tokenize='ascii')""",
+    f"CREATE TRIGGER products_search_insert AFTER INSERT ON products BEGIN {_PUT_IN}; END",
+    f"CREATE TRIGGER products_search_delete AFTER DELETE ON products BEGIN {_TAKE_OUT}; END",
+    f"""CREATE TRIGGER products_search_update AFTER UPDATE OF search_text ON products
+        WHEN old.search_text <> new.search_text BEGIN {_TAKE_OUT}; {_PUT_IN}; END""",
+)
+
+for _dialect, _statements in (("postgresql", _ON_POSTGRESQL), ("sqlite", _ON_SQLITE)):
+    for _statement in _statements:
+        event.listen(Product.__table__, "after_create", DDL(_statement).execute_if(dialect=_dialect))  # type: ignore[no-untyped-call]
