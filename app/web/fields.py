@@ -378,13 +378,3 @@ class Nested(Field):
 
     def _serialize(self, value: Any, *_: Any, **__: Any) -> Any:
         return self.nested(many=self.many).dump(value)
-
-
-class Children(Field):
-    """The items below an item of a tree, as ``component`` of the OpenAPI document describes each; for answers."""
-
-    openapi_type = "array"
-
-    def __init__(self, component: str, **options: Any) -> None:
-        items = {"$ref": f"#/components/schemas/{component}"}
-        super().__init__(schema={"items": items, "x-optional": True}, dump_only=True, **options)

@@ -381,7 +381,11 @@ def _envelope(spec: APISpec, operation: Operation) -> dict[str, str]:
     if name not in spec.components.schemas:
         # `fields` can leave any member out, so an item of a list requires none.
         whole = spec.components.schemas[item]
-        spec.components.schema(f"{item}Item", component={k: v for k, v in whole.items() if k != "required"})
+        part = {k: v for k, v in whole.items() if k != "required"}
+        if operation.listing is not None and operation.listing.parent is not None:
+            below = {"type": "array", "items": {"$ref": f"#/components/schemas/{item}Item"}}
+            part["properties"] = {**whole["properties"], "children": {**below, "description": "With `tree=true`."}}
+        spec.components.schema(f"{item}Item", component=part)
         link = {"type": ["string", "null"]}
         count = {"type": "integer", "minimum": 0}
         meta = {

@@ -405,8 +405,8 @@ class TestTally:
             db.session.execute(select(Category.id))
         tally.reset(token)
 
-        # The row, its trace in the audit trail, the question.
-        assert counted.statements - _begins() == 3
+        # The row, its trace in the audit trail, the question; its number and its event.
+        assert counted.statements - _begins() == 5
         assert 0 < counted.seconds < 5
 
 

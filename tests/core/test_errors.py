@@ -49,6 +49,7 @@ class TestCodes:
             403: "forbidden",
             404: "not_found",
             409: "conflict",
+            410: "gone",
             412: "precondition_failed",
             413: "content_too_large",
             415: "unsupported_media_type",

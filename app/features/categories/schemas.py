@@ -23,7 +23,6 @@ class CategorySchema(Schema):
     created_at = fields.Moment(dump_only=True)
     updated_at = fields.Moment(dump_only=True)
     version = fields.Integer(dump_only=True, example=1)
-    children = fields.Children("CategoryItem", note="With `tree=true` alone: the categories directly below, alike.")
 
 
 class CategoryCreateSchema(BodySchema):

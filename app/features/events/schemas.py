@@ -21,7 +21,7 @@ class ChangeEventSchema(Schema):
     type = fields.Text(most=64, pattern=r"^[a-z]+\.[a-z_]+$", example="product.updated")
     resource_type = fields.Text(most=32, example="product")
     resource_id = fields.Integer(example=42)
-    version = fields.Integer(allow_none=True, note="The row's version after the change.", example=3)
+    version = fields.Integer(dump_only=True, allow_none=True, note="The row's version after the change.", example=3)
     data = fields.Anything(allow_none=True, example={"id": 42, "name": "Oak chair", "version": 3})
 
 

@@ -204,7 +204,7 @@ class TestFacets:
             ("search=rare", "ix_products_search_vector"),
             ("sku=S-7", "uq_products_sku"),
             ("currency=EUR", "ix_products_currency_price_id"),
-            ("min_price=3&max_price=4", "ix_products_price"),
+            ("min_price=3&max_price=4", "price_id"),
         ],
     )
     def test_read_an_index(self, bob: Caller, plan: Plan, backend: str, narrowed: str, index: str) -> None:
