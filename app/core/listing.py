@@ -5,7 +5,7 @@ count and use OFFSET; cursor pages compare rows and count nothing, so that page 
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -158,11 +158,11 @@ def _column(listing: Listing, criteria: Criteria) -> InstrumentedAttribute[Any]:
 
 
 def _order(rows: Select[Any], listing: Listing, criteria: Criteria) -> Select[Any]:
-    if criteria.sort_by == RELEVANCE and listing.relevance is not None:
-        columns: Collection[ColumnElement[Any] | InstrumentedAttribute[Any]]
-        columns = (listing.relevance(criteria.search or ""), listing.tie_breaker)
+    if criteria.sort_by == RELEVANCE and listing.relevance is not None and criteria.search is not None:
+        by: ColumnElement[Any] | InstrumentedAttribute[Any] = listing.relevance(criteria.search)
     else:
-        columns = dict.fromkeys((_column(listing, criteria), listing.tie_breaker))
+        by = _column(listing, criteria)
+    columns = dict.fromkeys((by, listing.tie_breaker))
     return rows.order_by(*(column.desc() if criteria.descending else column.asc() for column in columns))
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.text import fold, slugify
+from app.core.text import LONGEST_WORD, fold, slugify, words
 
 
 class TestFold:
@@ -65,3 +65,24 @@ class TestSlugify:
     @given(st.text())
     def test_leaves_a_slug_alone(self, text: str) -> None:
         assert slugify(slugify(text)) == slugify(text)
+
+
+class TestWords:
+    @pytest.mark.parametrize(
+        ("text", "found"),
+        [
+            ("Oak chair, oak", ["oak", "chair"]),
+            ("HAMMOCK-1 SKU_100%", ["hammock", "1", "sku", "100"]),
+            ("1e5 1.5 a/b it's", ["1e5", "1", "5", "a", "b", "it", "s"]),
+            ("Été ½ Straße", ["ete", "1", "2", "strasse"]),
+            ("木の椅子x 🪑", ["木", "の", "椅", "子", "x"]),
+            ("%_\\*'", []),
+            ("x" * 100, ["x" * LONGEST_WORD]),
+        ],
+    )
+    def test_are_folded_letters_and_digits(self, text: str, found: list[str]) -> None:
+        assert words(text) == found
+
+    @given(st.text())
+    def test_are_the_words_of_their_own_text(self, text: str) -> None:
+        assert words(" ".join(words(text))) == words(text)

@@ -4,10 +4,11 @@ One statement reads the products once and counts them in every way, so that all 
 """
 
 from collections import defaultdict
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import CTE, Select, Text, case, cast, func, literal, null, select, true, union_all
+from sqlalchemy import CTE, Select, Text, case, cast, func, literal, select, true, union_all
 
 from app.core.database import UNPREPARED
 from app.core.listing import Listing, narrow
@@ -25,6 +26,15 @@ _EDGES = [Decimal(digit).scaleb(exponent) for exponent in range(10) for digit in
 BANDS = list(zip([LEAST_AMOUNT, *_EDGES], [*(edge - LEAST_AMOUNT for edge in _EDGES), MOST_AMOUNT], strict=True))
 
 
+@dataclass(frozen=True, order=True)
+class Count:
+    """How many products there are of one value, which is a number or a text or both."""
+
+    number: int
+    text: str
+    count: int
+
+
 def count_facets(
     rows: Select[Product], listing: Listing, *, search: str | None = None, **filters: Any
 ) -> dict[str, Any]:
@@ -39,27 +49,30 @@ def _count(rows: Select[Product]) -> dict[str, Any]:
     members = (Product.category_id, Product.price, Product.tags, Product.status)
     found = rows.with_only_columns(*members, case((Product.stock > 0, 1), else_=0).label("in_stock")).cte("found")
     counted = union_all(_by_category(found), _by_price(found), _by_tag(found), _by_status(found))
-    facets: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
-    for facet, number, text, count in db.session.execute(counted, execution_options=UNPREPARED):
-        facets[facet].append((-count, number, text))
+    counts: dict[str, list[Count]] = defaultdict(list)
+    for facet, *count in db.session.execute(counted, execution_options=UNPREPARED):
+        counts[facet].append(Count(*count))
+    by_status = counts["status"]
     return {
-        "total": -sum(count for count, _, _ in facets["status"]),
-        # The commonest first; of those that are as common, the lesser.
-        "category": [{"id": id_, "name": name, "count": -count} for count, id_, name in sorted(facets["category"])],
-        "tag": [{"value": tag, "count": -count} for count, _, tag in sorted(facets["tag"])],
+        "total": sum(one.count for one in by_status),
+        "category": [{"id": one.number, "name": one.text, "count": one.count} for one in _ranked(counts["category"])],
+        "tag": [{"value": one.text, "count": one.count} for one in _ranked(counts["tag"])],
         "price": [
-            {"min_price": BANDS[band][0], "max_price": BANDS[band][1], "count": -count}
-            for count, band, _ in sorted(facets["price"], key=lambda counted: counted[1])
+            {"min_price": least, "max_price": most, "count": one.count}
+            for one in sorted(counts["price"])
+            for least, most in [BANDS[one.number]]
         ],
         "stock": {
-            name: -sum(count for count, in_stock, _ in facets["status"] if in_stock == wanted)
-            for name, wanted in (("in_stock", 1), ("out_of_stock", 0))
+            "in_stock": sum(one.count for one in by_status if one.number),
+            "out_of_stock": sum(one.count for one in by_status if not one.number),
         },
-        "status": {
-            status.value: -sum(count for count, _, text in facets["status"] if text == status)
-            for status in ProductStatus
-        },
+        "status": {status.value: sum(one.count for one in by_status if one.text == status) for status in ProductStatus},
     }
+
+
+def _ranked(counts: list[Count]) -> list[Count]:
+    """The commonest first; of those that are as common, the lesser."""
+    return sorted(counts, key=lambda one: (-one.count, one.number, one.text))
 
 
 def _by_category(found: CTE) -> Select[Any]:
@@ -73,7 +86,7 @@ def _by_category(found: CTE) -> Select[Any]:
 def _by_price(found: CTE) -> Select[Any]:
     band = case(*((found.c.price < edge, number) for number, edge in enumerate(_EDGES)), else_=len(_EDGES))
     counted = select(band.label("band"), func.count().label("products")).select_from(found).group_by("band").subquery()
-    return _counted("price", counted.c.band, null(), counted.c.products)
+    return _counted("price", counted.c.band, literal(""), counted.c.products)
 
 
 def _by_tag(found: CTE) -> Select[Any]:
@@ -91,5 +104,5 @@ def _by_status(found: CTE) -> Select[Any]:
 
 
 def _counted(facet: str, number: Any, text: Any, count: Any) -> Select[Any]:
-    """A part of the union: what is counted, the value as a number or a text, and how many there are."""
+    """A part of the union: the name of the facet and the members of a `Count`."""
     return select(literal(facet), cast(number, big_integer), cast(text, Text), count)

@@ -47,7 +47,7 @@ class ProductSchema(Schema):
 class CategoryCountSchema(Schema):
     """How many products are filed directly under a category."""
 
-    id = fields.Integer(example=7)
+    id = fields.Integer(dump_only=True, example=7)
     name = fields.Text(most=120, example="Chairs")
     count = fields.Integer(example=31)
 
