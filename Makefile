@@ -91,7 +91,9 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 
 .PHONY: lock
 lock: ## Pin the dependencies anew (ARGS=--upgrade takes newer versions); needs uv
-	$(COMPILE) --extra production --extra test --output-file requirements/test.txt $(ARGS)
+	$(COMPILE) --extra production --extra worker --extra test --output-file requirements/test.txt $(ARGS)
+	$(COMPILE) --extra production --extra worker --constraint requirements/test.txt --output-file requirements/worker.txt \
+		$(ARGS)
 	$(COMPILE) --extra production --constraint requirements/test.txt --output-file requirements/production.txt $(ARGS)
 	$(COMPILE) --constraint requirements/test.txt --output-file requirements/run.txt $(ARGS)
 

@@ -6,6 +6,7 @@ from app.features.api_keys.routes import blueprint as api_keys
 from app.features.audit.routes import blueprint as audit
 from app.features.auth.routes import blueprint as auth
 from app.features.categories.routes import blueprint as categories
+from app.features.imports.routes import blueprint as imports
 from app.features.passwords.routes import blueprint as passwords
 from app.features.products.routes import blueprint as products
 from app.features.sessions.routes import blueprint as sessions
@@ -19,4 +20,5 @@ blueprint.register_blueprint(users)
 blueprint.register_blueprint(api_keys)
 blueprint.register_blueprint(categories)
 blueprint.register_blueprint(products)
+blueprint.register_blueprint(imports)
 blueprint.register_blueprint(audit)

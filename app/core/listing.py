@@ -31,6 +31,13 @@ class Listing:
     filters: Mapping[str, Callable[[Any], ColumnElement[bool]]] = field(default_factory=dict)
     search: Callable[[str], ColumnElement[bool]] | None = None
 
+    def conditions(self, filters: Mapping[str, Any], search: str | None = None) -> list[ColumnElement[bool]]:
+        """What a row must meet to be among those that were asked for."""
+        conditions = [self.filters[name](value) for name, value in filters.items()]
+        if search is not None and self.search is not None:
+            conditions.append(self.search(search))
+        return conditions
+
 
 @dataclass(frozen=True, kw_only=True)
 class Criteria:
@@ -75,7 +82,7 @@ class CursorInvalid(Invalid):
 
 def read_page(rows: Select[Any], listing: Listing, criteria: Criteria) -> NumberedPage:
     """One numbered page of ``rows``; a page beyond the end is empty."""
-    matching = _narrow(rows, listing, criteria)
+    matching = rows.where(*listing.conditions(criteria.filters, criteria.search))
     total = db.session.scalar(select(func.count()).select_from(matching.order_by(None).subquery())) or 0
     offset = (criteria.page - 1) * criteria.per_page
     if offset >= total:
@@ -87,7 +94,7 @@ def read_page(rows: Select[Any], listing: Listing, criteria: Criteria) -> Number
 def read_cursor(rows: Select[Any], listing: Listing, criteria: Criteria, *, secret: str, scope: str) -> CursorPage:
     """One page of a walk through ``rows``. ``scope`` names the collection: a cursor of another is refused."""
     seal = URLSafeSerializer(secret, salt=f"cursor:{scope}", signer_kwargs={"digest_method": hashlib.sha256})
-    matching = _narrow(rows, listing, criteria)
+    matching = rows.where(*listing.conditions(criteria.filters, criteria.search))
     if criteria.cursor:
         matching = matching.where(_after(_unseal(seal, criteria), listing, criteria))
     # One row more than asked tells whether there is another page.
@@ -103,13 +110,6 @@ def read_cursor(rows: Select[Any], listing: Listing, criteria: Criteria, *, secr
 def contains_words(column: InstrumentedAttribute[str], words: str) -> ColumnElement[bool]:
     """Whether a folded column contains every word; wildcards of LIKE are characters like any other."""
     return and_(true(), *(column.contains(word, autoescape=True) for word in fold(words).split()))
-
-
-def _narrow(rows: Select[Any], listing: Listing, criteria: Criteria) -> Select[Any]:
-    conditions = [listing.filters[name](value) for name, value in criteria.filters.items()]
-    if criteria.search is not None and listing.search is not None:
-        conditions.append(listing.search(criteria.search))
-    return rows.where(*conditions)
 
 
 def _column(listing: Listing, criteria: Criteria) -> InstrumentedAttribute[Any]:

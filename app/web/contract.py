@@ -8,7 +8,8 @@ the commit is here.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,7 @@ from app.extensions import db
 from app.security.identity import Identity
 from app.security.permissions import CATALOG_READS, Permission
 from app.security.tokens import TokenKind
-from app.web import body, conditional
+from app.web import body, conditional, uploads
 from app.web.access import Access, admit, current_identity, remember_use
 from app.web.limits import limit_calls
 from app.web.links import describe_page, link_header
@@ -43,6 +44,14 @@ class ContractMissing(Exception):
     """A view was registered that does not declare who may call it and what it returns."""
 
 
+@dataclass(frozen=True)
+class FileContract:
+    """What kinds of files an operation takes, and the name of the setting that bounds their size."""
+
+    media_types: tuple[str, ...]
+    limit: str
+
+
 @dataclass
 class Operation:
     """What a view declares. Filled by the decorators below; read by the pipeline and by the OpenAPI document."""
@@ -52,6 +61,8 @@ class Operation:
     limit: str | None = None
     load: Callable[..., Any] | None = None
     accepts: type[BodySchema] | None = None
+    takes_file: FileContract | None = None
+    streams: tuple[str, ...] = ()
     query: type[QuerySchema] | None = None
     listing: Listing | None = None
     returns: type[ma.Schema] | None = None
@@ -101,21 +112,34 @@ class Operation:
     def _answer(self, path: dict[str, Any]) -> Response:
         access = self.access or Access()
         reading = request.method in SAFE_METHODS
-        if self.accepts is None:
+        if self.accepts is None and self.takes_file is None:
             with unit_of_work(reading=reading):
                 return self._perform(path, admit(access), None)
         with unit_of_work(reading=True):
             identity = admit(access)
         # A body comes at its sender's pace; no lock and no connection is held meanwhile.
-        content = body.read_json(limit=current_app.config["MAX_BODY_BYTES"], accepted=self.media_types(request.method))
-        with unit_of_work(reading=reading):
+        with self._read_body() as content, unit_of_work(reading=reading):
             return self._perform(path, identity, content)
+
+    @contextmanager
+    def _read_body(self) -> Iterator[Any]:
+        config = current_app.config
+        if self.takes_file is None:
+            yield body.read_json(limit=config["MAX_BODY_BYTES"], accepted=self.media_types(request.method))
+            return
+        limit, accepted = config[self.takes_file.limit], (*self.takes_file.media_types, uploads.FORM)
+        with uploads.receive(limit=limit, accepted=accepted) as upload:
+            yield upload
 
     def _perform(self, path: dict[str, Any], identity: Identity, content: Any) -> Response:
         if_match = conditional.read_if_match() if self.load else None
-        query = self._read_query()
+        query = self._read_query(content.fields if self.takes_file else {})
         row, path = self._load_row(path, identity, if_match)
         values = {"data": validate(shared(self.accepts), content)} if self.accepts else {}
+        if self.takes_file:
+            values = {"upload": content, "query": query}
+        elif self.streams:
+            values = {"query": query}
         result = self.view(*row, **path, **values)
         if request.method not in SAFE_METHODS:
             db.session.flush()
@@ -128,8 +152,11 @@ class Operation:
         """What a body may be sent as."""
         return (body.JSON, body.MERGE_PATCH) if method == "PATCH" else (body.JSON,)
 
-    def _read_query(self) -> dict[str, Any]:
-        return validate(shared(self.query or QuerySchema), read_query(), in_query=True)
+    def _read_query(self, form: dict[str, str]) -> dict[str, Any]:
+        query = read_query()
+        if twice := query.keys() & form.keys():
+            raise Invalid(*(Fault("Given more than once.", "repeated", parameter=name) for name in sorted(twice)))
+        return validate(shared(self.query or QuerySchema), query | form, in_query=True)
 
     def _load_row(
         self, path: dict[str, Any], identity: Identity, if_match: frozenset[str] | None
@@ -235,6 +262,20 @@ def changes(load: Callable[..., Any]) -> Callable[[View], View]:
 def accepts(schema: type[BodySchema]) -> Callable[[View], View]:
     """Take a JSON body of this schema as ``data``."""
     return _declare(accepts=schema)
+
+
+def takes_file(*media_types: str, options: type[QuerySchema], limit: str) -> Callable[[View], View]:
+    """Take a file as ``upload``: the body, of one of these media types, or the part ``file`` of a form.
+
+    Its options, in the query string or as other fields of the form, come as ``query``. ``limit`` names the setting that
+    bounds the body, in bytes.
+    """
+    return _declare(takes_file=FileContract(media_types, limit), query=options)
+
+
+def streams(*media_types: str, query: type[QuerySchema]) -> Callable[[View], View]:
+    """Answer with a stream of one of these media types, which the view makes as its ``query`` asks."""
+    return _declare(streams=media_types, query=query, status=200)
 
 
 def queries(schema: type[QuerySchema]) -> Callable[[View], View]:

@@ -17,9 +17,9 @@ from app.core.errors import Refusal
 from app.core.model import MAX_ID
 from app.security.permissions import CATALOG_READS, PERSONAL, roles_with
 from app.security.tokens import TokenKind
-from app.web import cookies, docs, fields
+from app.web import cookies, docs, fields, uploads
 from app.web.body import JSON
-from app.web.contract import SAFE_METHODS, Blueprint, Operation, operation_of, public, queries, returns
+from app.web.contract import SAFE_METHODS, Blueprint, FileContract, Operation, operation_of, public, queries, returns
 from app.web.errors import PROBLEM, phrase_of, status_of
 from app.web.schemas import BodySchema, QuerySchema, Schema, shared
 
@@ -41,6 +41,7 @@ TAGS = {
     "users": "Accounts.",
     "categories": "The tree that products are filed under.",
     "products": "What is for sale.",
+    "imports": "Files of products that are read in the background.",
     "keys": "What other services verify our tokens with.",
     "health": "For whoever runs this.",
 }
@@ -206,7 +207,21 @@ def _add_operation(spec: APISpec, rule: Rule, operation: Operation) -> None:
         content = {"schema": _reference(spec, schema), "example": _example(schema)}
         types = operation.media_types(method.upper())
         described["requestBody"] = {"required": True, "content": dict.fromkeys(types, content)}
+    if operation.takes_file is not None:
+        described["requestBody"] = {"required": True, "content": _file_content(operation, operation.takes_file)}
     spec.path(path=re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), operations={method: described})
+
+
+def _file_content(operation: Operation, contract: FileContract) -> dict[str, Any]:
+    file = {"type": "string", "description": f"At most {contract.limit} bytes."}
+    options = {parameter["name"]: parameter["schema"] for parameter in _query_parameters(operation)}
+    form = {
+        "type": "object",
+        "required": [uploads.PART],
+        "properties": {uploads.PART: file, **options},
+        "additionalProperties": False,
+    }
+    return {**{media_type: {"schema": file} for media_type in contract.media_types}, uploads.FORM: {"schema": form}}
 
 
 def _security(operation: Operation) -> dict[str, Any]:
@@ -282,7 +297,7 @@ def _implied(rule: Rule, operation: Operation) -> Iterator[type[Refusal]]:
         yield errors.NotFound
     if operation.load is not None:
         yield from (errors.PreconditionFailed, errors.PreconditionRequired)
-    if operation.accepts is not None:
+    if operation.accepts is not None or operation.takes_file is not None:
         yield from (errors.ContentTooLarge, errors.UnsupportedMediaType)
 
 
@@ -302,6 +317,8 @@ def _success(spec: APISpec, rule: Rule, operation: Operation) -> dict[str, Any]:
             names.append("Link")
             schema, example = _envelope(spec, operation), _example_envelope(example)
         described["content"] = {JSON: {"schema": schema, "example": example}}
+    if operation.streams:
+        described["content"] = {media_type: {"schema": {"type": "string"}} for media_type in operation.streams}
     return {**described, "headers": _headers(*names)}
 
 

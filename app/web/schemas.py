@@ -79,7 +79,11 @@ class ListQuerySchema(QuerySchema):
             raise ma.ValidationError([message], "cursor")
 
 
-class SearchQuerySchema(ListQuerySchema):
-    """What a collection takes whose `Listing` can be searched."""
+class SearchSchema(QuerySchema):
+    """What whatever can be searched takes."""
 
     search = fields.Text(most=200, note="Words that an item must contain, in any order.")
+
+
+class SearchQuerySchema(ListQuerySchema, SearchSchema):
+    """What a collection takes whose `Listing` can be searched."""

@@ -295,7 +295,7 @@ class TestBodies:
 
     def test_where_none_is_taken_change_nothing(self, scene: Scene, report: Report) -> None:
         for operation in scene.operations:
-            if not operation.media_types:
+            if not operation.media_types and not operation.takes_file:
                 for given, body in {"an object": b'{"id": 1}', "no JSON": b"\xff" * 1000}.items():
                     answer = scene.send(operation, body=body, headers={"Content-Type": "application/json"})
                     report.check(operation, given, answer, statuses={operation.success})
@@ -557,7 +557,7 @@ class TestQueries:
                         operation,
                         f"{name} is {value[:40]!r}",
                         answer,
-                        statuses={200, 422} if allowed else {422},
+                        statuses={operation.success, 422} if allowed else {422},
                         place=None if allowed else name,
                     )
 
@@ -568,6 +568,8 @@ class TestQueries:
 
     def test_with_a_page_beyond_the_end_get_an_empty_one(self, scene: Scene, report: Report) -> None:
         for operation in listing(scene):
+            if "page" not in operation.parameters("query"):
+                continue
             answer = scene.send(operation, query=f"page={2**31 - 1}&per_page=100")
             report.check(operation, "the last page", answer, statuses={200})
             assert answer.json is not None
@@ -579,8 +581,9 @@ class TestQueries:
             if "search" in operation.parameters("query"):
                 answer = scene.send(operation, query=f"search={''.join(f'%{byte:02x}' for byte in word.encode())}")
                 report.check(operation, word, answer, statuses={200})
-                assert answer.json is not None
-                assert answer.json["items"] == [], operation
+                if "page" in operation.parameters("query"):
+                    assert answer.json is not None
+                    assert answer.json["items"] == [], operation
 
 
 def listing(scene: Scene) -> list[Operation]:

@@ -2,14 +2,16 @@
 
 from typing import Any
 
-from flask import current_app
+from flask import Response, current_app
 from sqlalchemy import Select
 
 from app.features.categories.models import CategoryUnknown
-from app.features.products import service
+from app.features.products import bulk, service
+from app.features.products.files import MEDIA_TYPES, FileFormat, write_products
 from app.features.products.models import Product, SkuTaken
 from app.features.products.schemas import (
     ProductCreateSchema,
+    ProductExportSchema,
     ProductQuerySchema,
     ProductReplaceSchema,
     ProductSchema,
@@ -25,7 +27,9 @@ from app.web.contract import (
     refuses,
     requires,
     returns,
+    streams,
 )
+from app.web.downloads import download, read_in_turns
 
 blueprint = Blueprint("products", __name__, url_prefix="/products")
 
@@ -46,6 +50,21 @@ def list_products() -> Select[Product]:
 def create_product(data: dict[str, Any]) -> Product:
     """Create a product."""
     return service.create_product(**_with_currency(data))
+
+
+@blueprint.get("/export")
+@requires(Permission.PRODUCTS_WRITE)
+@streams(*MEDIA_TYPES.values(), query=ProductExportSchema)
+def export_products(query: dict[str, Any]) -> Response:
+    """Download the products that the filters leave, as a file that an import takes back.
+
+    In CSV, a cell that a spreadsheet would take for a formula has an apostrophe before it, which an import takes away.
+    A download that ends without the last chunk of its transfer coding is not whole.
+    """
+    file_format, search = FileFormat(query.pop("format")), query.pop("search", None)
+    batches = read_in_turns(bulk.walk_products(*service.LISTING.conditions(query, search)))
+    pieces = write_products(batches, file_format)
+    return download(pieces, media_type=MEDIA_TYPES[file_format], name=f"products.{file_format}")
 
 
 @blueprint.get("/<id:product_id>")

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from app.features.products.files import FileFormat
 from app.features.products.models import MOST_ATTRIBUTES, ProductStatus
 from app.features.products.service import LISTING
 from app.web import fields
-from app.web.schemas import BodySchema, Schema, SearchQuerySchema
+from app.web.schemas import BodySchema, ListQuerySchema, Schema, SearchSchema
 
 SKU: dict[str, Any] = {"most": 64, "pattern": r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$", "example": "CHAIR-042"}
 NAME: dict[str, Any] = {"most": 200, "example": "Oak chair"}
@@ -78,11 +79,9 @@ class ProductUpdateSchema(BodySchema):
     external_id = fields.Text(**EXTERNAL_ID)
 
 
-class ProductQuerySchema(SearchQuerySchema):
-    """Filters and sorting of products."""
+class ProductFilterSchema(SearchSchema):
+    """Which products."""
 
-    sort_by = fields.Choice(list(LISTING.sorts), load_default="created_at")
-    order = fields.Choice(["asc", "desc"], load_default="desc")
     category_id = fields.QueryInteger(note="Filed directly under this category.")
     min_price = fields.Money(note="This price or more.")
     max_price = fields.Money(note="This price or less.")
@@ -91,3 +90,16 @@ class ProductQuerySchema(SearchQuerySchema):
     currency = fields.Currency()
     sku = fields.Text(**SKU)
     tag = fields.Text(**TAG)
+
+
+class ProductQuerySchema(ListQuerySchema, ProductFilterSchema):
+    """Filters and sorting of products."""
+
+    sort_by = fields.Choice(list(LISTING.sorts), load_default="created_at")
+    order = fields.Choice(["asc", "desc"], load_default="desc")
+
+
+class ProductExportSchema(ProductFilterSchema):
+    """Which products to export, and how."""
+
+    format = fields.Choice(list(FileFormat), load_default=FileFormat.CSV)
