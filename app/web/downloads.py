@@ -1,7 +1,7 @@
 """Files that clients download, made while they are read; a failure on the way breaks the connection."""
 
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import TypeVar
 
 from flask import Response, stream_with_context
@@ -28,7 +28,7 @@ def download(pieces: Iterator[str], *, media_type: str, name: str) -> Response:
     failure it closes the connection instead.
     """
     # The first pieces are made now: a database that is down is an answer of its own, and not half a file.
-    first = [piece for piece, _ in zip(pieces, range(2), strict=False)]
+    first = list(islice(pieces, 2))
     content = stream_with_context(piece.encode() for piece in chain(first, pieces))
     response = Response(content, mimetype=media_type)
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'

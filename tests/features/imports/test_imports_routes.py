@@ -10,12 +10,15 @@ from flask import Flask
 from flask.testing import FlaskCliRunner
 from werkzeug.test import TestResponse
 
+from app.core.database import unit_of_work
 from app.core.jobs import Task
 from app.core.worker import Worker
 from app.extensions import db
 from app.features.imports import importer, tasks
 from app.features.imports.models import MOST_ERRORS
 from app.features.imports.service import CHUNK_SIZE, KIND
+from app.features.products import bulk
+from app.features.products.files import MEDIA_TYPES, FileFormat
 from app.security.permissions import Role
 from tests.conftest import Caller, body_of, code_of, faults_of, rows_of
 from tests.features.imports.conftest import Catalogue, prices
@@ -23,6 +26,7 @@ from tests.features.imports.conftest import Catalogue, prices
 HEADER = "sku,name,price,category\n"
 TWO = f"{HEADER}A-1,Chair,10.00,Chairs\nA-2,Table,20.00,Tables\n"
 Work = Callable[[], None]
+Imported = Callable[..., dict[str, Any]]
 
 
 def send(caller: Caller, text: str | bytes, *, query: str = "", media_type: str = "text/csv") -> TestResponse:
@@ -100,7 +104,7 @@ class TestCreateImport:
         assert after["finished_at"] >= after["started_at"] >= after["created_at"]
         assert {sku: row["category"] for sku, row in catalogue().items()} == {"A-1": "Chairs", "A-2": "Tables"}
 
-    def test_takes_ndjson(self, imported: Callable[..., dict[str, Any]], catalogue: Catalogue) -> None:
+    def test_takes_ndjson(self, imported: Imported, catalogue: Catalogue) -> None:
         line = {"sku": "A-1", "name": "Chair", "price": "10.00", "category": "Chairs"}
 
         done = imported(json.dumps(line), media_type="application/x-ndjson")
@@ -153,7 +157,7 @@ class TestCreateImport:
             {"width": "45"},
         )
 
-    def test_takes_a_file_of_many_pieces(self, imported: Callable[..., dict[str, Any]]) -> None:
+    def test_takes_a_file_of_many_pieces(self, imported: Imported) -> None:
         text = HEADER + "".join(f"S-{number},{'x' * 150},1.50,Things\n" for number in range(8000))
         assert len(text) > 2 * CHUNK_SIZE
 
@@ -161,13 +165,13 @@ class TestCreateImport:
 
         assert (done["status"], done["created"], done["size"]) == ("succeeded", 8000, len(text))
 
-    def test_keeps_nothing_but_the_report(self, app: Flask, imported: Callable[..., dict[str, Any]]) -> None:
+    def test_keeps_nothing_but_the_report(self, app: Flask, imported: Imported) -> None:
         imported(TWO)
 
         assert remains(app) == 0
 
     def test_merges_rows_with_the_same_sku_across_chunks(
-        self, imported: Callable[..., dict[str, Any]], catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+        self, imported: Imported, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(importer, "ROWS_PER_CHUNK", 2)
 
@@ -176,9 +180,7 @@ class TestCreateImport:
         assert (done["rows_read"], done["created"], done["merged"]) == (4, 3, 1)
         assert catalogue()["A-1"]["name"] == "Chair"
 
-    def test_is_the_doing_of_who_ordered_it(
-        self, alice: Caller, root: Caller, imported: Callable[..., dict[str, Any]]
-    ) -> None:
+    def test_is_the_doing_of_who_ordered_it(self, alice: Caller, root: Caller, imported: Imported) -> None:
         imported(TWO)
 
         events = body_of(root.get("/audit-events?action=product.bulk_written"))["items"]
@@ -259,9 +261,7 @@ class TestRefusals:
 
 
 class TestFaults:
-    def test_are_told_by_line(
-        self, alice: Caller, imported: Callable[..., dict[str, Any]], catalogue: Catalogue
-    ) -> None:
+    def test_are_told_by_line(self, alice: Caller, imported: Imported, catalogue: Catalogue) -> None:
         done = imported(f"{HEADER}A-1,Chair,ten,Chairs\nA-2,Table,2.00,Tables\nA-3,Lamp,3.00\n,,1.00,Lamps\n")
 
         assert (done["status"], done["rows_read"], done["created"], done["failed"]) == ("succeeded", 4, 1, 3)
@@ -272,16 +272,14 @@ class TestFaults:
         assert done["errors"] == 4
         assert catalogue().keys() == {"A-2"}
 
-    def test_are_kept_up_to_a_number_and_counted_beyond(
-        self, app: Flask, alice: Caller, imported: Callable[..., dict[str, Any]]
-    ) -> None:
+    def test_are_kept_up_to_a_number_and_counted_beyond(self, app: Flask, alice: Caller, imported: Imported) -> None:
         done = imported(HEADER + "A-1,Chair,ten,Chairs\n" * (MOST_ERRORS + 7))
 
         assert (done["failed"], done["errors"]) == (MOST_ERRORS + 7, MOST_ERRORS + 7)
         assert len(rows_of(app, "import_faults")) == MOST_ERRORS
         assert errors_of(alice, done, "?per_page=1&order=desc") == [(MOST_ERRORS + 1, "/price", "invalid")]
 
-    def test_of_hostile_names_can_be_stored(self, alice: Caller, imported: Callable[..., dict[str, Any]]) -> None:
+    def test_of_hostile_names_can_be_stored(self, alice: Caller, imported: Imported) -> None:
         line = json.dumps({"a\0b" + "x" * 1000: 1, "sku": "A-1"})
 
         done = imported(line, media_type="application/x-ndjson")
@@ -299,7 +297,7 @@ class TestFaults:
         ],
     )
     def test_of_the_whole_file_fail_the_import(
-        self, app: Flask, imported: Callable[..., dict[str, Any]], text: str | bytes, reason: str
+        self, app: Flask, imported: Imported, text: str | bytes, reason: str
     ) -> None:
         done = imported(text)
 
@@ -374,7 +372,7 @@ class TestCancelImport:
         assert len(catalogue()) == 30
         assert remains(app) == 0
 
-    def test_after_it_ended_is_refused(self, alice: Caller, imported: Callable[..., dict[str, Any]]) -> None:
+    def test_after_it_ended_is_refused(self, alice: Caller, imported: Imported) -> None:
         done = imported(TWO)
 
         again = alice.post(f"/imports/{done['id']}/cancel")
@@ -414,3 +412,23 @@ class TestGoingOn:
         ]
         assert catalogue() == products
         assert prices(products)["S-3"] == prices(products)["S-4"]
+
+
+class TestExportedFile:
+    @pytest.mark.parametrize("file_format", list(FileFormat))
+    def test_gives_the_same_catalogue_again(
+        self, alice: Caller, imported: Imported, make_product: Imported, file_format: FileFormat
+    ) -> None:
+        def export() -> bytes:
+            return alice.get(f"/products/export?format={file_format}").get_data()
+
+        make_product(name="=1+1", description=" a \n'b", tags=["a|b", "c"], attributes={"width": 4, "is_new": True})
+        make_product(price="9999999999.99", status="archived", stock=7, external_id="+49")
+        before = export()
+        with alice.app.app_context(), unit_of_work():
+            db.session.execute(bulk.PRODUCTS.delete())
+
+        done = imported(before, media_type=MEDIA_TYPES[file_format])
+
+        assert done["created"] == 2
+        assert export() == before
