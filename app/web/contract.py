@@ -153,10 +153,7 @@ class Operation:
         return (body.JSON, body.MERGE_PATCH) if method == "PATCH" else (body.JSON,)
 
     def _read_query(self, form: dict[str, str]) -> dict[str, Any]:
-        query = read_query()
-        if twice := query.keys() & form.keys():
-            raise Invalid(*(Fault("Given more than once.", "repeated", parameter=name) for name in sorted(twice)))
-        return validate(shared(self.query or QuerySchema), query | form, in_query=True)
+        return validate(shared(self.query or QuerySchema), read_query() | form, in_query=True)
 
     def _load_row(
         self, path: dict[str, Any], identity: Identity, if_match: frozenset[str] | None
@@ -267,7 +264,7 @@ def accepts(schema: type[BodySchema]) -> Callable[[View], View]:
 def takes_file(*media_types: str, options: type[QuerySchema], limit: str) -> Callable[[View], View]:
     """Take a file as ``upload``: the body, of one of these media types, or the part ``file`` of a form.
 
-    Its options, in the query string or as other fields of the form, come as ``query``. ``limit`` names the setting that
+    Its options, in the query string or as other fields of the form, come as ``query``; the form's own come first. ``limit`` names the setting that
     bounds the body, in bytes.
     """
     return _declare(takes_file=FileContract(media_types, limit), query=options)
