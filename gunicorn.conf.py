@@ -12,8 +12,6 @@ from gunicorn import util
 from gunicorn.http import errors
 from gunicorn.workers.gthread import ThreadWorker
 
-from app.api.tasks import TASKS
-from app.core.worker import start_thread
 from config import Config, ConfigError
 
 # Before any worker is forked, so that a wrong setting is one line and not a traceback from each of them.
@@ -128,10 +126,14 @@ control_socket_disable = True
 def post_worker_init(worker: Any) -> None:
     """Do the background jobs beside the requests, where no worker of their own does; leases keep several apart."""
     if _config.works_within:
+        # Not at the top: what the master has imported, a reload would not pick up.
+        from app.api.tasks import TASKS  # noqa: PLC0415
+        from app.core.worker import start_thread  # noqa: PLC0415
+
         worker.stop_jobs = start_thread(TASKS, worker.wsgi.app_context)
 
 
 def worker_exit(_server: Any, worker: Any) -> None:
     """Let a job finish the step that it is at."""
-    if _config.works_within and hasattr(worker, "stop_jobs"):
+    if hasattr(worker, "stop_jobs"):
         worker.stop_jobs()

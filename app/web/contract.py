@@ -264,8 +264,8 @@ def accepts(schema: type[BodySchema]) -> Callable[[View], View]:
 def takes_file(*media_types: str, options: type[QuerySchema], limit: str) -> Callable[[View], View]:
     """Take a file as ``upload``: the body, of one of these media types, or the part ``file`` of a form.
 
-    Its options, in the query string or as other fields of the form, come as ``query``; the form's own come first. ``limit`` names the setting that
-    bounds the body, in bytes.
+    Its options come as ``query``: parameters of the query string, and before them the other fields of the form.
+    ``limit`` names the setting that bounds the body, in bytes.
     """
     return _declare(takes_file=FileContract(media_types, limit), query=options)
 
