@@ -221,7 +221,8 @@ def _file_content(operation: Operation, contract: FileContract) -> dict[str, Any
         "properties": {uploads.PART: file, **options},
         "additionalProperties": False,
     }
-    return {**{media_type: {"schema": file} for media_type in contract.media_types}, uploads.FORM: {"schema": form}}
+    # A file has no schema: to JSON Schema it would be a string among other values.
+    return {**{media_type: {} for media_type in contract.media_types}, uploads.FORM: {"schema": form}}
 
 
 def _security(operation: Operation) -> dict[str, Any]:

@@ -40,6 +40,8 @@ UNSAYABLE = {
     "current_password_wrong": "which password is whose",
     "reset_token_invalid": "what we have signed",
     "too_many_bytes": "how many bytes a text is",
+    "not_a_map": "what is in a text that is JSON",
+    "format_unknown": "that one of a format, a media type and a name must tell",
 }
 
 

@@ -35,17 +35,16 @@ class ColumnMap(fields.Text):
     """A JSON object from fields to columns, in a query string; read as ``field=column`` pairs."""
 
     default_error_messages = {
-        "not_an_object": "Not a JSON object from fields to the names of columns.",
-        "not_a_map": "Not a map from fields of a product to columns: {reason}.",
+        "not_a_map": "Not a JSON object from fields of a product to the names of columns: {reason}.",
     }
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         try:
             named = parse_json(super()._deserialize(value).encode())
         except Malformed:
-            raise self.make_error("not_an_object") from None
+            raise self.make_error("not_a_map", reason="it is not JSON") from None
         if not isinstance(named, dict) or not all(isinstance(column, str) for column in named.values()):
-            raise self.make_error("not_an_object")
+            raise self.make_error("not_a_map", reason="it is something else")
         pairs = [f"{name}={column}" for name, column in named.items()]
         try:
             Columns.parse(pairs)
