@@ -10,6 +10,7 @@ from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, UniqueConst
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.core import clock
+from app.core.audit import Audited
 from app.core.errors import Conflict, Fault, Invalid
 from app.core.jobs import Job, JobStatus
 from app.core.model import Keyed, Moment, big_integer, ordered_text
@@ -33,10 +34,11 @@ class CategoryAmbiguous(Invalid):
     pointer = "/category"
 
 
-class Import(Keyed, Model):
+class Import(Keyed, Audited, Model):
     """A file that somebody sent to be imported. Its job tells how far that is."""
 
     __tablename__ = "imports"
+    audited_as = "import"
     __table_args__ = (UniqueConstraint("job_id"), {"sqlite_autoincrement": True})
 
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))

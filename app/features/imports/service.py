@@ -8,6 +8,7 @@ from sqlalchemy import Select, delete, or_, select
 from sqlalchemy.orm import contains_eager
 
 from app.core import jobs
+from app.core.audit import record_event
 from app.core.database import take_turns
 from app.core.errors import Invalid, NotFound
 from app.core.jobs import Job
@@ -74,6 +75,7 @@ def cancel_import(ordered: Import) -> Import:
     """Stop an import. What it has saved stays; what it is saving just now is undone."""
     if not jobs.cancel(ordered.job_id):
         raise ImportEnded
+    record_event("import.cancelled", resource_type="import", resource_id=ordered.id)
     clear_away(ordered.id)
     db.session.refresh(ordered.job)
     return ordered

@@ -381,6 +381,17 @@ class TestCancelImport:
 
         assert (again.status_code, code_of(again)) == (409, "import_ended")
 
+    def test_is_in_the_audit_trail(self, alice: Caller, root: Caller) -> None:
+        import_id = body_of(send(alice, TWO))["id"]
+        alice.post(f"/imports/{import_id}/cancel")
+
+        events = body_of(root.get(f"/audit-events?resource=import/{import_id}&order=asc"))["items"]
+
+        assert [(event["action"], event["actor_id"]) for event in events] == [
+            ("import.created", alice.user_id),
+            ("import.cancelled", alice.user_id),
+        ]
+
     def test_of_somebody_elses_is_not_there(self, alice: Caller, sign_in: Callable[..., Caller]) -> None:
         sent = send(alice, TWO)
 
