@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import IO
 
 from flask import request
@@ -15,7 +16,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
 
 from app.core.errors import ContentTooLarge, Fault, Invalid, Malformed, UnsupportedMediaType
-from app.web.body import read_blocks
+from app.web.body import BLOCK, read_blocks
 
 FORM = "multipart/form-data"
 #: The name of the part that is the file.
@@ -76,6 +77,8 @@ def _receive_form(blocks: Iterator[bytes], upload: Upload) -> None:
     here: IO[bytes] = io.BytesIO()
     for event in _events(blocks, boundary):
         if isinstance(event, File | Field):
+            if not event.name:
+                raise FormMalformed
             if event.name in parts:
                 raise Invalid(Fault("Given more than once.", "repeated", pointer=f"/{event.name}"))
             is_file = event.name == PART
@@ -102,16 +105,12 @@ def _text(part: IO[bytes]) -> str:
 
 def _events(blocks: Iterator[bytes], boundary: bytes) -> Iterator[Event]:
     # Werkzeug's own form parser would keep the fields in memory and the file on disk before anybody could refuse them.
-    decoder = MultipartDecoder(boundary, max_parts=MOST_FIELDS + 1)
+    # The bound is on what it keeps until it makes sense of it, such as a preamble.
+    decoder = MultipartDecoder(boundary, max_form_memory_size=4 * BLOCK, max_parts=MOST_FIELDS + 1)
     try:
-        for block in blocks:
+        for block in chain(blocks, [None]):
             decoder.receive_data(block)
-            while not isinstance(event := decoder.next_event(), NeedData):
+            while not isinstance(event := decoder.next_event(), Epilogue | NeedData):
                 yield event
-                if isinstance(event, Epilogue):
-                    break
-        decoder.receive_data(None)
-        while not isinstance(event := decoder.next_event(), Epilogue | NeedData):
-            yield event
     except (ValueError, HTTPException):
         raise FormMalformed from None

@@ -157,12 +157,17 @@ class TestCreateImport:
             {"width": "45"},
         )
 
-    def test_takes_a_file_of_many_pieces(self, imported: Imported) -> None:
+    @pytest.mark.parametrize("sending", [send, send_form])
+    def test_takes_a_file_of_many_pieces(
+        self, alice: Caller, work: Work, sending: Callable[[Caller, str], TestResponse]
+    ) -> None:
         text = HEADER + "".join(f"S-{number},{'x' * 150},1.50,Things\n" for number in range(8000))
         assert len(text) > 2 * CHUNK_SIZE
 
-        done = imported(text)
+        sent = sending(alice, text)
+        work()
 
+        done = follow(alice, sent)
         assert (done["status"], done["created"], done["size"]) == ("succeeded", 8000, len(text))
 
     def test_keeps_nothing_but_the_report(self, app: Flask, imported: Imported) -> None:
@@ -239,6 +244,19 @@ class TestRefusals:
 
     def test_of_a_form_cut_off_within_the_file(self, app: Flask, alice: Caller) -> None:
         whole = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n' + TWO.encode()
+
+        sent = send(alice, whole, media_type="multipart/form-data; boundary=x")
+
+        assert (sent.status_code, code_of(sent)) == (400, "form_malformed")
+        assert rows_of(app, "imports") == []
+
+    @pytest.mark.parametrize("where", ["preamble", "headers", "epilogue"])
+    def test_of_a_form_that_would_be_kept_in_memory(self, app: Flask, alice: Caller, where: str) -> None:
+        much = dict.fromkeys(("preamble", "headers", "epilogue"), b"") | {where: b"x" * 2**20}
+        head = b'Content-Disposition: form-data; name="file"; filename="a.csv"\r\nX-Much: ' + much["headers"]
+        whole = b"\r\n".join(
+            [much["preamble"], b"--x", head, b"", TWO.encode(), b"--x--", much["epilogue"]],
+        )
 
         sent = send(alice, whole, media_type="multipart/form-data; boundary=x")
 
