@@ -15,7 +15,7 @@ WORKERS ?= logical
 # The modules rather than the scripts in .venv/bin, whose first line breaks when the folder is moved.
 PY := .venv/bin/python
 INSTALL := PYTHON='$(PYTHON)' UV='$(UV)' sh requirements/install.sh
-SOURCES := app config.py wsgi.py gunicorn.conf.py
+SOURCES := app config.py worker.py wsgi.py gunicorn.conf.py
 
 # A PostgreSQL or Redis to run on needs its driver.
 RUN_SET := $(if $(DATABASE_URL)$(REDIS_URL),production,run)
@@ -81,6 +81,10 @@ sure: lint types layers browser test ## Everything CI checks
 bench-login: install-test ## Measure logins: whether their time betrays accounts, and what a storm leaves to readers
 	@$(PY) -m benchmarks.login
 
+.PHONY: bench-imports
+bench-imports: install-test ## Measure an import through the API: rows a second, and the memory of who takes and does it
+	@$(PY) -m benchmarks.imports
+
 .PHONY: audit
 audit: install-test ## Ask the vulnerability database about the locked packages
 	@$(PY) -m pip_audit --strict --disable-pip --require-hashes --requirement requirements/production.txt
@@ -91,7 +95,9 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 
 .PHONY: lock
 lock: ## Pin the dependencies anew (ARGS=--upgrade takes newer versions); needs uv
-	$(COMPILE) --extra production --extra test --output-file requirements/test.txt $(ARGS)
+	$(COMPILE) --extra production --extra worker --extra test --output-file requirements/test.txt $(ARGS)
+	$(COMPILE) --extra production --extra worker --constraint requirements/test.txt --output-file requirements/worker.txt \
+		$(ARGS)
 	$(COMPILE) --extra production --constraint requirements/test.txt --output-file requirements/production.txt $(ARGS)
 	$(COMPILE) --constraint requirements/test.txt --output-file requirements/run.txt $(ARGS)
 

@@ -153,6 +153,7 @@ class Config:
     jwt_key_files: tuple[bytes, ...] = _setting((), _contents)
     database_url: str = _setting(f"sqlite:///{INSTANCE / 'catalog.db'}", _database, required=True)
     redis_url: str | None = _setting(None, _redis)
+    celery_broker_url: str | None = _setting(None, _redis)
 
     host: str = _setting("127.0.0.1")
     port: int = _setting(8000, _whole(1, 65535))
@@ -170,6 +171,7 @@ class Config:
     public_cache_max_age: int = _setting(0, _whole(0, MONTH))
     default_currency: str = _setting("USD", _currency)
     max_body_bytes: int = _setting(1024 * 1024, _whole(1024, 64 * 1024 * 1024))
+    max_upload_bytes: int = _setting(100 * 1024 * 1024, _whole(1024, 2**31 - 1))
 
     rate_limit_enabled: bool = _setting(True, _truth)
     rate_limit_default: str = _setting("300 per minute", _rate)
@@ -255,6 +257,11 @@ class Config:
     def is_sqlite(self) -> bool:
         """Whether the catalogue lives in an embedded SQLite file."""
         return self.database_url.startswith("sqlite")
+
+    @property
+    def works_within(self) -> bool:
+        """Whether the server does the background jobs itself: in development, where nobody has started a worker."""
+        return self.app_env is Environment.DEVELOPMENT and not self.celery_broker_url
 
     def for_flask(self) -> dict[str, Any]:
         """The settings under the names that Flask and its extensions read, beside our own."""

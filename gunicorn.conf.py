@@ -121,3 +121,19 @@ loglevel = "info"
 
 # Since gunicorn 25.1 it would open a socket in the home folder that accepts commands.
 control_socket_disable = True
+
+
+def post_worker_init(worker: Any) -> None:
+    """Do the background jobs beside the requests, where no worker of their own does; leases keep several apart."""
+    if _config.works_within:
+        # Not at the top: what the master has imported, a reload would not pick up.
+        from app.api.tasks import TASKS  # noqa: PLC0415
+        from app.core.worker import start_thread  # noqa: PLC0415
+
+        worker.stop_jobs = start_thread(TASKS, worker.wsgi.app_context)
+
+
+def worker_exit(_server: Any, worker: Any) -> None:
+    """Let a job finish the step that it is at."""
+    if hasattr(worker, "stop_jobs"):
+        worker.stop_jobs()

@@ -4,7 +4,7 @@ from flask import Flask
 
 from app import cli
 from app.api import v1
-from app.clients import mail
+from app.clients import broker, mail
 from app.core.database import set_up_engine
 from app.extensions import cache, db, jwt, migrate
 from app.features.auth.service import load_identity, mark_seen
@@ -38,6 +38,7 @@ def create_app(config: Config | str | None = None) -> Flask:
     cors.init_app(app, origins=config.cors_origins)
     access.init_app(app, load_identity=load_identity, mark_seen=mark_seen)
     mail.init_app(app)
+    broker.init_app(app)
     keys.init_app(app, ring)
     jwt.init_app(app)
     cache.init_app(app)

@@ -16,6 +16,7 @@ from werkzeug.wrappers import Request
 from app.core import clock
 from app.core.database import unit_of_work
 from app.extensions import db
+from app.features.imports.models import ImportFault
 from app.features.passwords import service as passwords
 from app.features.sessions.models import UserSession
 from app.features.users.models import User
@@ -26,6 +27,8 @@ from tests.conftest import PASSWORD, empty
 
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options", "trace")
 Table = list[tuple[Any, ...]]
+#: What is sent where a file is taken.
+FILE = b"sku,name,price,category\nFILE-1,Oak chair,129.00,Chairs\n"
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,18 @@ class Operation:
 
     @property
     def media_types(self) -> list[str]:
-        """What a body may be sent as; nothing where none is taken."""
-        return list(self.described.get("requestBody", {}).get("content", {}))
+        """What a JSON body may be sent as; nothing where none is taken."""
+        return [] if self.takes_file else list(self._content)
+
+    @property
+    def takes_file(self) -> bool:
+        """Whether the body is a file of any size, or a form with one."""
+        return "multipart/form-data" in self._content
+
+    @property
+    def _content(self) -> Mapping[str, Any]:
+        content: Mapping[str, Any] = self.described.get("requestBody", {}).get("content", {})
+        return content
 
     @property
     def body_schema(self) -> Mapping[str, Any]:
@@ -161,6 +174,8 @@ class Scene:
         """Send the operation's own example, with what is given instead of its own. A header that is None stays out."""
         self._set_up()
         content: dict[str, Any] = {"data": body} if isinstance(body, bytes) else {}
+        if body is None and operation.takes_file:
+            content["data"] = FILE
         if body is None and operation.media_types:
             body = self.example(operation)
         if isinstance(body, dict):
@@ -196,6 +211,8 @@ class Scene:
             headers["Authorization"] = f"Bearer {self.token(operation.credentials)}"
         if operation.media_types:
             headers["Content-Type"] = operation.media_types[0]
+        if operation.takes_file:
+            headers["Content-Type"] = "text/csv"
         if "If-Match" in operation.parameters("header"):
             headers["If-Match"] = "*"
         return headers
@@ -295,12 +312,13 @@ class Scene:
             collection = "/api/v1/products/{product_id}/holds"
         create = next((one for one in self.operations if str(one) == f"POST {collection}"), None)
         assert create, f"say here how a row for {{{name}}} below {collection} is made"
-        needed = create.body_schema["required"]
+        needed = [] if create.takes_file else create.body_schema["required"]
         for other in self.operations:
             for parent in other.parameters("path"):
                 if parent in needed:
                     self._make_rows(parent, other.path.partition(f"/{{{parent}}}")[0])
-        example = {member: value for member, value in self.example(create).items() if member in needed}
+        example = {} if create.takes_file else self.example(create)
+        example = {member: value for member, value in example.items() if member in needed}
         for number in range(3):
             # A name of its own, lest what is made from it be taken when the whole example is sent.
             names = {"name": f"Row {number}", "username": f"row{number}", "email": f"row{number}@example.com"}
@@ -308,11 +326,20 @@ class Scene:
             if name == "product_id":
                 # Something to sell and to hold.
                 own["stock"] = 100
-            answer = self.send(create, body=example | own)
+            answer = self.send(create, body=None if create.takes_file else example | own)
             assert answer.json is not None
-            assert answer.status_code == 201, answer.json
+            assert answer.status_code == create.success, answer.json
             self._ids[name] = answer.json["id"]
             self._references.setdefault(name, answer.json["id"])
+            if name == "import_id":
+                self._add_faults(answer.json["id"])
+
+    def _add_faults(self, import_id: int) -> None:
+        """What a worker would have found wrong with a file."""
+        with self.app.app_context(), unit_of_work():
+            for line in (2, 3):
+                fault = {"import_id": import_id, "line": line, "pointer": "/price", "code": "invalid", "detail": "No."}
+                db.session.add(ImportFault(**fault))
 
 
 def values_in(described: Any, key: str) -> Iterator[Any]:

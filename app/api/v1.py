@@ -7,6 +7,7 @@ from app.features.audit.routes import blueprint as audit
 from app.features.auth.routes import blueprint as auth
 from app.features.categories.routes import blueprint as categories
 from app.features.events.routes import blueprint as events
+from app.features.imports.routes import blueprint as imports
 from app.features.passwords.routes import blueprint as passwords
 from app.features.products.routes import blueprint as products
 from app.features.products.routes import in_categories as category_products
@@ -25,4 +26,5 @@ blueprint.register_blueprint(products)
 blueprint.register_blueprint(category_products)
 blueprint.register_blueprint(events)
 blueprint.register_blueprint(stock)
+blueprint.register_blueprint(imports)
 blueprint.register_blueprint(audit)

@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-from app.cli import api_keys, catalog, housekeeping, spec, users
+from app.cli import api_keys, catalog, housekeeping, spec, users, worker
 
 
 def init_app(app: Flask) -> None:
@@ -12,3 +12,4 @@ def init_app(app: Flask) -> None:
     app.cli.add_command(housekeeping.prune)
     app.cli.add_command(catalog.catalog)
     app.cli.add_command(spec.openapi)
+    app.cli.add_command(worker.worker)

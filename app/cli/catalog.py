@@ -28,16 +28,9 @@ from app.features.imports.models import FileUnreadable, Report
 from app.features.imports.reading import Reading, RowFile, read_rows
 from app.features.imports.trees import read_tree
 from app.features.products import bulk
-from app.features.products.files import FileFormat, write_products
+from app.features.products.files import SUFFIXES, FileFormat, write_products
 from app.features.samples import service as samples
 
-SUFFIXES = {
-    ".csv": FileFormat.CSV,
-    ".tsv": FileFormat.CSV,
-    ".txt": FileFormat.CSV,
-    ".ndjson": FileFormat.NDJSON,
-    ".jsonl": FileFormat.NDJSON,
-}
 SOME_ROWS_FAILED = 3
 
 

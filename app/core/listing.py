@@ -47,6 +47,13 @@ class Listing:
         """The listing to try where nothing is found."""
         return self.lenient() if search is not None and self.lenient is not None else None
 
+    def conditions(self, filters: Mapping[str, Any], search: str | None = None) -> list[ColumnElement[bool]]:
+        """What a row must meet to be among those that were asked for."""
+        conditions = [self.filters[name](value) for name, value in filters.items()]
+        if search is not None and self.search is not None:
+            conditions.append(self.search(search))
+        return conditions
+
 
 @dataclass(frozen=True, kw_only=True)
 class Criteria:
@@ -141,11 +148,11 @@ def contains_words(column: InstrumentedAttribute[str], words: str) -> ColumnElem
 
 def narrow(rows: Select[Any], listing: Listing, *, search: str | None, filters: Mapping[str, Any]) -> Select[Any]:
     """Those of ``rows`` that meet the filters and the search."""
-    narrowed = rows.where(*(listing.filters[name](value) for name, value in filters.items()))
+    narrowed = rows.where(*listing.conditions(filters, search))
     if search is None or listing.search is None:
         return narrowed
     # What to do first depends on how common the words are, so PostgreSQL must plan for these and not for any.
-    return narrowed.where(listing.search(search)).execution_options(**UNPREPARED)
+    return narrowed.execution_options(**UNPREPARED)
 
 
 def _count(rows: Select[Any]) -> Select[int]:

@@ -1,7 +1,8 @@
 """The strict door: a request body is read whole, within its limit, as exactly one JSON text, or refused."""
 
 import json
-from typing import Any, NoReturn
+from collections.abc import Iterator
+from typing import IO, Any, NoReturn
 
 import orjson
 from flask import Response, request
@@ -12,6 +13,8 @@ from app.core.model import MAX_ID
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
+#: Bytes that are read at a time.
+BLOCK = 64 * 1024
 
 
 class BodyUnreadable(Malformed):
@@ -56,28 +59,35 @@ def read_json(*, limit: int, accepted: tuple[str, ...]) -> tuple[bytes, Any]:
     charset = request.mimetype_params.get("charset", "utf-8").lower()
     if request.mimetype not in accepted or charset not in {"utf-8", "utf8"} or request.content_encoding:
         raise UnsupportedMediaType(accepted=list(accepted))
-    content = _read_bytes(limit)
+    content = b"".join(read_blocks(limit))
     return content, parse_json(content)
 
 
-def _read_bytes(limit: int) -> bytes:
-    # Where an operation takes more than others, Flask would refuse what it was told about all of them.
-    request.max_content_length = limit
+def read_blocks(limit: int) -> Iterator[bytes]:
+    """The request's body, piece by piece. Refuses one that breaks off (400) or is larger than ``limit`` (413)."""
     if (request.content_length or 0) > limit:
         raise ContentTooLarge(limit=limit)
+    # Flask has the one limit of all requests in mind.
+    request.max_content_length = limit
     # A chunked body announces no length: Flask would cut it at the limit, and half a body is another request. A server
     # that ends the stream itself says so, and one byte past the limit tells.
     chunked = request.environ.get("wsgi.input_terminated")
     stream = request.environ["wsgi.input"] if chunked else request.stream
+    length = 0
+    while block := _read_block(stream, min(BLOCK, limit + 1 - length)):
+        length += len(block)
+        if length > limit:
+            raise ContentTooLarge(limit=limit)
+        yield block
+    if request.content_length is not None and length < request.content_length:
+        raise BodyUnreadable
+
+
+def _read_block(stream: IO[bytes], size: int) -> bytes:
     try:
-        content: bytes = stream.read(limit + 1)
+        return stream.read(size)
     except Exception:  # noqa: BLE001 -- each server has its own class for a broken chunk; gunicorn's are no OSError
         raise BodyUnreadable from None
-    if len(content) > limit:
-        raise ContentTooLarge(limit=limit)
-    if request.content_length is not None and len(content) < request.content_length:
-        raise BodyUnreadable
-    return content
 
 
 def parse_json(content: bytes) -> Any:

@@ -8,7 +8,8 @@ the commit is here.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,7 @@ from app.extensions import db
 from app.security.identity import Identity
 from app.security.permissions import CATALOG_READS, Permission
 from app.security.tokens import TokenKind
-from app.web import body, conditional, idempotency
+from app.web import body, conditional, idempotency, uploads
 from app.web.access import Access, admit, current_identity, remember_use
 from app.web.limits import limit_calls
 from app.web.links import describe_page, link_header
@@ -53,6 +54,14 @@ class ContractMissing(Exception):
     """A view was registered that does not declare who may call it and what it returns."""
 
 
+@dataclass(frozen=True)
+class FileContract:
+    """What kinds of files an operation takes, and the name of the setting that bounds their size."""
+
+    media_types: tuple[str, ...]
+    limit: str
+
+
 @dataclass
 class Operation:
     """What a view declares. Filled by the decorators below; read by the pipeline and by the OpenAPI document."""
@@ -64,6 +73,8 @@ class Operation:
     by_version: bool = False
     accepts: type[BodySchema] | None = None
     largest: int = 0
+    takes_file: FileContract | None = None
+    streams: tuple[str, ...] = ()
     query: type[QuerySchema] | None = None
     listing: Listing | None = None
     returns: type[ma.Schema] | None = None
@@ -117,29 +128,44 @@ class Operation:
     def _answer(self, path: dict[str, Any]) -> Response:
         access = self.access or Access()
         reading = request.method in SAFE_METHODS
-        if self.accepts is None:
+        if self.accepts is None and self.takes_file is None:
             with unit_of_work(reading=reading):
-                return self._perform_once(path, admit(access), b"", None)
+                return self._perform_once(path, admit(access), bytes, None)
         with unit_of_work(reading=True):
             identity = admit(access)
         # A body comes at its sender's pace; no lock and no connection is held meanwhile.
-        limit = max(self.largest, current_app.config["MAX_BODY_BYTES"])
-        content, value = body.read_json(limit=limit, accepted=self.media_types(request.method))
-        with unit_of_work(reading=reading):
-            return self._perform_once(path, identity, content, value)
+        with self._read_body() as (read, content), unit_of_work(reading=reading):
+            return self._perform_once(path, identity, read, content)
 
-    def _perform_once(self, path: dict[str, Any], identity: Identity, content: bytes, value: Any) -> Response:
-        perform = functools.partial(self._perform, path, identity, value)
+    def _perform_once(
+        self, path: dict[str, Any], identity: Identity, read: Callable[[], bytes], content: Any
+    ) -> Response:
+        perform = functools.partial(self._perform, path, identity, content)
         retriable = request.url_rule is not None and idempotency.takes_key(request.url_rule, self.access or Access())
-        response = idempotency.once(perform, identity, content, self.returns) if retriable else perform()
+        response = idempotency.once(perform, identity, read, self.returns) if retriable else perform()
         self._say_who_may_keep_it(response, identity)
         return response
 
+    @contextmanager
+    def _read_body(self) -> Iterator[tuple[Callable[[], bytes], Any]]:
+        """What tells the body from others, when it is asked, and what the view takes of it."""
+        config = current_app.config
+        if self.takes_file is None:
+            largest = max(self.largest, config["MAX_BODY_BYTES"])
+            content, value = body.read_json(limit=largest, accepted=self.media_types(request.method))
+            yield lambda: content, value
+            return
+        limit, accepted = config[self.takes_file.limit], (*self.takes_file.media_types, uploads.FORM)
+        with uploads.receive(limit=limit, accepted=accepted) as upload:
+            yield upload.fingerprint, upload
+
     def _perform(self, path: dict[str, Any], identity: Identity, content: Any) -> Response:
         if_match = conditional.read_if_match() if self.by_version else None
-        query = self._read_query()
+        query = self._read_query(content.fields if self.takes_file else {})
         row, path = self._load_row(path, identity, if_match)
         values = {"data": validate(shared(self.accepts), content)} if self.accepts else {}
+        if self.takes_file:
+            values["upload"] = content
         if self.query is not None and self.listing is None:
             values["query"] = query
         result = self.view(*row, **path, **values)
@@ -152,8 +178,8 @@ class Operation:
         """What a body may be sent as."""
         return (body.JSON, body.MERGE_PATCH) if method == "PATCH" else (body.JSON,)
 
-    def _read_query(self) -> dict[str, Any]:
-        return validate(shared(self.query or QuerySchema), read_query(), in_query=True)
+    def _read_query(self, form: dict[str, str]) -> dict[str, Any]:
+        return validate(shared(self.query or QuerySchema), read_query() | form, in_query=True)
 
     def _load_row(
         self, path: dict[str, Any], identity: Identity, if_match: frozenset[str] | None
@@ -274,6 +300,20 @@ def locks(load: Callable[..., Any]) -> Callable[[View], View]:
 def accepts(schema: type[BodySchema], *, largest: int = 0) -> Callable[[View], View]:
     """Take a JSON body of this schema as ``data``; one of ``largest`` bytes, even where MAX_BODY_BYTES is less."""
     return _declare(accepts=schema, largest=largest)
+
+
+def takes_file(*media_types: str, options: type[QuerySchema], limit: str) -> Callable[[View], View]:
+    """Take a file as ``upload``: the body, of one of these media types, or the part ``file`` of a form.
+
+    Its options come as ``query``: parameters of the query string, and before them the other fields of the form.
+    ``limit`` names the setting that bounds the body, in bytes.
+    """
+    return _declare(takes_file=FileContract(media_types, limit), query=options)
+
+
+def streams(*media_types: str, query: type[QuerySchema]) -> Callable[[View], View]:
+    """Answer with a stream of one of these media types, which the view makes as its ``query`` asks."""
+    return _declare(streams=media_types, query=query, status=200)
 
 
 def queries(schema: type[QuerySchema]) -> Callable[[View], View]:

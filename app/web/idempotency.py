@@ -32,9 +32,11 @@ def takes_key(rule: Rule, access: Access) -> bool:
 
 
 def once(
-    perform: Callable[[], Response], identity: Identity, content: bytes, schema: type[ma.Schema] | None
+    perform: Callable[[], Response], identity: Identity, read: Callable[[], bytes], schema: type[ma.Schema] | None
 ) -> Response:
     """Perform the request, or answer as it was answered before; ``schema`` tells which members are secrets.
+
+    What ``read`` gives tells the request's body from others.
 
     Only what was done is stored: a refusal is an exception, which undoes everything, and may be another the next time.
     """
@@ -45,7 +47,7 @@ def once(
         principal=f"key:{identity.api_key_id}" if identity.api_key_id else f"user:{identity.user_id}",
         route=f"{request.method} {request.url_rule}",
         key=key,
-        fingerprint=_fingerprint(content),
+        fingerprint=_fingerprint(read()),
     )
     stored = find_answer(attempt)
     if stored is not None:

@@ -18,10 +18,10 @@ from app.core.idempotency import IdempotencyKeyInUse, IdempotencyKeyReused
 from app.core.model import MAX_ID
 from app.security.permissions import CATALOG_READS, PERSONAL, roles_with
 from app.security.tokens import TokenKind
-from app.web import cookies, docs, fields
+from app.web import cookies, docs, fields, uploads
 from app.web.batch import Batch
 from app.web.body import JSON
-from app.web.contract import SAFE_METHODS, Blueprint, Operation, operation_of, public, queries, returns
+from app.web.contract import SAFE_METHODS, Blueprint, FileContract, Operation, operation_of, public, queries, returns
 from app.web.errors import PROBLEM, phrase_of, status_of
 from app.web.idempotency import IdempotencyKeyMalformed, takes_key
 from app.web.schemas import BodySchema, QuerySchema, Schema, shared
@@ -48,6 +48,7 @@ TAGS = {
     "products": "What is for sale.",
     "category_products": "What is for sale in a category and below it.",
     "stock": "How many there are, and what is held for somebody.",
+    "imports": "Files of products that are read in the background.",
     "keys": "What other services verify our tokens with.",
     "health": "For whoever runs this.",
 }
@@ -239,7 +240,22 @@ def _add_operation(spec: APISpec, rule: Rule, operation: Operation) -> None:
         described["requestBody"] = {"required": True, "content": dict.fromkeys(types, content)}
         if operation.largest:
             described["requestBody"]["x-max-bytes"] = operation.largest
+    if operation.takes_file is not None:
+        described["requestBody"] = {"required": True, "content": _file_content(operation, operation.takes_file)}
     spec.path(path=re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), operations={method: described})
+
+
+def _file_content(operation: Operation, contract: FileContract) -> dict[str, Any]:
+    file = {"type": "string", "description": f"At most {contract.limit} bytes."}
+    options = {parameter["name"]: parameter["schema"] for parameter in _query_parameters(operation)}
+    form = {
+        "type": "object",
+        "required": [uploads.PART],
+        "properties": {uploads.PART: file, **options},
+        "additionalProperties": False,
+    }
+    # A file has no schema: to JSON Schema it would be a string among other values.
+    return {**{media_type: {} for media_type in contract.media_types}, uploads.FORM: {"schema": form}}
 
 
 def _security(operation: Operation) -> dict[str, Any]:
@@ -323,7 +339,7 @@ def _implied(rule: Rule, operation: Operation) -> Iterator[type[Refusal]]:
         yield from (errors.PreconditionFailed, errors.PreconditionRequired)
     if _takes_key(rule, operation):
         yield from (IdempotencyKeyMalformed, IdempotencyKeyInUse, IdempotencyKeyReused)
-    if operation.accepts is not None:
+    if operation.accepts is not None or operation.takes_file is not None:
         yield from (errors.ContentTooLarge, errors.UnsupportedMediaType)
 
 
@@ -345,6 +361,8 @@ def _success(spec: APISpec, rule: Rule, operation: Operation) -> dict[str, Any]:
             names.append("Link")
             schema, example = _envelope(spec, operation), _example_envelope(example)
         described["content"] = {JSON: {"schema": schema, "example": example}}
+    if operation.streams:
+        described["content"] = {media_type: {"schema": {"type": "string"}} for media_type in operation.streams}
     return {**described, "headers": _headers(*names)}
 
 

@@ -39,6 +39,14 @@ BREAKS: dict[str, tuple[str, dict[str, Any]]] = {
     "ck_holds_quantity_positive": ("holds", {"id": 2, "quantity": 0}),
     "ck_holds_outcome": ("holds", {"id": 2, "outcome": "expired"}),
     "fk_holds_product_id_products": ("holds", {"id": 2, "product_id": 9}),
+    "ck_jobs_status": ("jobs", {"id": 2, "status": "lost"}),
+    "ck_jobs_leased_while_running": ("jobs", {"id": 2, "lease": "0" * 32}),
+    "uq_imports_job_id": ("imports", {"id": 2}),
+    "fk_imports_user_id_users": ("imports", {"id": 2, "user_id": 9, "job_id": 9}),
+    "fk_imports_job_id_jobs": ("imports", {"id": 2, "job_id": 9}),
+    "fk_import_chunks_import_id_imports": ("import_chunks", {"import_id": 9}),
+    "fk_import_skus_import_id_imports": ("import_skus", {"import_id": 9}),
+    "fk_import_faults_import_id_imports": ("import_faults", {"id": 2, "import_id": 9}),
 }
 
 Execute = Callable[..., None]

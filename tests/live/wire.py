@@ -60,6 +60,13 @@ class Client:
         response = self._connection.getresponse()
         return Answer(response.status, response.msg, response.read())
 
+    def upload(self, path: str, content: bytes, media_type: str) -> Answer:
+        """Send a file as the body."""
+        headers = {"authorization": f"Bearer {self.token}", "content-type": media_type}
+        self._connection.request("POST", API + path, content, headers)
+        response = self._connection.getresponse()
+        return Answer(response.status, response.msg, response.read())
+
     def get(self, path: str, **headers: str) -> Answer:
         return self.call("GET", path, **headers)
 
@@ -174,10 +181,10 @@ def wait_for_more(answers: Sequence[object], more: int = 100) -> None:
     wait_for(lambda: len(answers) >= enough)
 
 
-def wait_for(look: Callable[[], T], *, seconds: float = PATIENCE) -> T:
-    """What ``look`` sees once it sees something."""
+def wait_for(look: Callable[[], T], *, until: Callable[[T], object] = bool, seconds: float = PATIENCE) -> T:
+    """What ``look`` sees once it sees something, or what ``until`` takes for it."""
     deadline = time.monotonic() + seconds
-    while not (seen := look()):
+    while not until(seen := look()):
         assert time.monotonic() < deadline, "it never came"
         time.sleep(0.01)
     return seen

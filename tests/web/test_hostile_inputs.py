@@ -295,7 +295,7 @@ class TestBodies:
 
     def test_where_none_is_taken_change_nothing(self, scene: Scene, report: Report) -> None:
         for operation in scene.operations:
-            if not operation.media_types:
+            if not operation.media_types and not operation.takes_file:
                 for given, body in {"an object": b'{"id": 1}', "no JSON": b"\xff" * 1000}.items():
                     answer = scene.send(operation, body=body, headers={"Content-Type": "application/json"})
                     report.check(operation, given, answer, statuses={operation.success})
@@ -557,7 +557,7 @@ class TestQueries:
                         operation,
                         f"{name} is {value[:40]!r}",
                         answer,
-                        statuses={200, 422} if allowed else {422},
+                        statuses={operation.success, 422} if allowed else {422},
                         place=None if allowed else name,
                     )
 
@@ -583,8 +583,9 @@ class TestQueries:
             if "search" in operation.parameters("query"):
                 answer = scene.send(operation, query=f"search={''.join(f'%{byte:02x}' for byte in word.encode())}")
                 report.check(operation, word, answer, statuses={200})
-                assert answer.json is not None
-                assert answer.json.get("items", []) == answer.json.get("tag", []) == [], operation
+                assert answer.json is not None or "page" not in operation.parameters("query")
+                if answer.json is not None:
+                    assert answer.json.get("items", []) == answer.json.get("tag", []) == [], operation
 
 
 def querying(scene: Scene) -> list[Operation]:

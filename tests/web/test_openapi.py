@@ -197,7 +197,7 @@ class TestExamples:
 
     def test_of_answers_fit_their_schemas(self, document: Document, operations: list[Operation]) -> None:
         for operation in operations:
-            for content in operation.described["responses"][str(operation.success)].get("content", {}).values():
+            for content in _json_answers(operation):
                 if "schema" in content:
                     errors = [
                         error.message
@@ -207,7 +207,7 @@ class TestExamples:
 
     def test_of_answers_show_every_member(self, document: Document, operations: list[Operation]) -> None:
         for operation in operations:
-            for content in operation.described["responses"][str(operation.success)].get("content", {}).values():
+            for content in _json_answers(operation):
                 schema = resolve(document, content["schema"])
                 assert content["example"].keys() == schema["properties"].keys(), operation
 
@@ -220,6 +220,13 @@ class TestExamples:
                 checked += 1
 
         assert checked > 20
+
+
+def _json_answers(operation: Operation) -> list[Any]:
+    """What a successful answer is, but for files."""
+    content = operation.described["responses"][str(operation.success)].get("content", {})
+    files = {"text/csv", "application/x-ndjson"}
+    return [described for media_type, described in content.items() if media_type not in files]
 
 
 def _validator(document: Document, schema: Any) -> jsonschema_rs.Draft202012Validator:

@@ -47,6 +47,8 @@ UNSAYABLE = {
     "reset_token_invalid": "what we have signed",
     "delta_unfit": "that two members depend on each other",
     "too_many_bytes": "how many bytes a text is",
+    "not_a_map": "what is in a text that is JSON",
+    "format_unknown": "that one of a format, a media type and a name must tell",
 }
 
 

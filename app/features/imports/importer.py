@@ -1,12 +1,13 @@
 """The importer: rows are validated and saved in chunks, each in a transaction of its own.
 
 The command line and the API share it. Whoever drives it takes the report of each chunk as it comes; a crash leaves the
-chunks before it whole, and importing the file again finds those products unchanged.
+chunks before it whole. The command line remembers what a file has had in memory, and importing the file again finds
+those products unchanged; the API remembers it in the transaction of each chunk, and goes on after the last of them.
 """
 
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import islice
 
@@ -28,21 +29,43 @@ _TRANSIENT = (IntegrityError, OperationalError, categories.SlugTaken)
 _ATTEMPTS = 4
 
 
+class Memory:
+    """What later chunks of a file must know of those before: here of one run, in this process."""
+
+    def __init__(self) -> None:
+        self._filed: dict[str, str] = {}
+
+    def recall(self, _skus: Collection[str]) -> Mapping[str, str]:
+        """The category's name of each of these skus that an earlier chunk had."""
+        return self._filed
+
+    def record(self, report: Report, filed: Mapping[str, str]) -> None:
+        """Take note of a chunk, in its transaction."""
+
+    def keep(self, filed: Mapping[str, str]) -> None:
+        """Take note of a chunk that is saved."""
+        self._filed |= filed
+
+
 def import_rows(
-    rows: Iterable[Row | BadRow], *, currency: str, dry_run: bool = False, rows_per_chunk: int = ROWS_PER_CHUNK
+    rows: Iterable[Row | BadRow],
+    *,
+    currency: str,
+    dry_run: bool = False,
+    rows_per_chunk: int = ROWS_PER_CHUNK,
+    memory: Memory | None = None,
 ) -> Iterator[Report]:
     """Import rows, and report on each chunk once it is saved. A row without a currency gets this one.
 
     A dry run saves nothing and reports the same.
     """
-    seen: dict[str, str] = {}
+    memory = memory or Memory()
     source = iter(rows)
     while read := list(islice(source, rows_per_chunk)):
         checked = [_check(row, currency) for row in read]
-        good = [row for row in checked if isinstance(row, Row)]
-        chunk = _save(good, seen=seen, dry_run=dry_run) if good else service.SavedChunk(Report())
-        seen |= chunk.filed
-        yield _complete(chunk.report, checked)
+        chunk = _save(checked, memory=memory, dry_run=dry_run)
+        memory.keep(chunk.filed)
+        yield chunk.report
 
 
 def _check(row: Row | BadRow, currency: str) -> Row | BadRow:
@@ -55,19 +78,24 @@ def _check(row: Row | BadRow, currency: str) -> Row | BadRow:
     return Row(row.line, {"currency": currency, **values})
 
 
-def _save(rows: list[Row], *, seen: Mapping[str, str], dry_run: bool) -> service.SavedChunk:
+def _save(checked: list[Row | BadRow], *, memory: Memory, dry_run: bool) -> service.SavedChunk:
     # A chunk that was saved although its COMMIT seemed to fail is harmless: the repetition finds it unchanged.
     for attempt in range(1, _ATTEMPTS):
         try:
-            return _save_once(rows, seen=seen, dry_run=dry_run)
+            return _save_once(checked, memory=memory, dry_run=dry_run)
         except _TRANSIENT:
             time.sleep(random.uniform(0, 0.2) * attempt)  # noqa: S311 -- apart from the other, not hidden from anybody
-    return _save_once(rows, seen=seen, dry_run=dry_run)
+    return _save_once(checked, memory=memory, dry_run=dry_run)
 
 
-def _save_once(rows: list[Row], *, seen: Mapping[str, str], dry_run: bool) -> service.SavedChunk:
+def _save_once(checked: list[Row | BadRow], *, memory: Memory, dry_run: bool) -> service.SavedChunk:
+    good = [row for row in checked if isinstance(row, Row)]
     with _undone() if dry_run else unit_of_work():
-        return service.save_chunk(rows, seen=seen)
+        seen = memory.recall({row.values["sku"] for row in good})
+        chunk = service.save_chunk(good, seen=seen) if good else service.SavedChunk(Report())
+        _complete(chunk.report, checked)
+        memory.record(chunk.report, chunk.filed)
+    return chunk
 
 
 class _Undo(Exception):
@@ -81,10 +109,9 @@ def _undone() -> Iterator[None]:
         raise _Undo
 
 
-def _complete(report: Report, checked: list[Row | BadRow]) -> Report:
+def _complete(report: Report, checked: list[Row | BadRow]) -> None:
     for row in checked:
         if isinstance(row, BadRow):
             report.fail(row)
     report.errors.sort(key=lambda error: error.line)
     report.last_line = checked[-1].line
-    return report

@@ -1,11 +1,20 @@
-"""What an import is made of: rows, what is wrong with them, and the report."""
+"""What an import is made of: the tables, the rows of a file, what is wrong with them, and the report."""
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from app.core.errors import Fault, Invalid
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app.core import clock
+from app.core.audit import Audited
+from app.core.errors import Conflict, Fault, Invalid
+from app.core.jobs import Job, JobStatus
+from app.core.model import Keyed, Moment, big_integer, ordered_text
+from app.extensions import Model
 
 #: A report lists this many errors and counts the others.
 MOST_ERRORS = 1000
@@ -15,10 +24,123 @@ class FileUnreadable(Exception):
     """The file, or the rest of it from a line on, cannot be told into rows; the message says why."""
 
 
+class ImportEnded(Conflict):
+    """This import has ended already."""
+
+
 class CategoryAmbiguous(Invalid):
     """Several categories have this name; say which one by its category_id."""
 
     pointer = "/category"
+
+
+class Import(Keyed, Audited, Model):
+    """A file that somebody sent to be imported. Its job tells how far that is."""
+
+    __tablename__ = "imports"
+    audited_as = "import"
+    __table_args__ = (UniqueConstraint("job_id"), {"sqlite_autoincrement": True})
+
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"))
+    #: Of the file, in bytes.
+    size: Mapped[int] = mapped_column(big_integer)
+    created_at: Mapped[Moment] = mapped_column(default=clock.now)
+
+    job: Mapped[Job] = relationship(lazy="raise")
+
+    @property
+    def status(self) -> JobStatus:
+        """Where the import is in its life."""
+        return self.job.status
+
+    @property
+    def format(self) -> str:
+        """What the file is written in."""
+        return str(self.job.payload["format"])
+
+    @property
+    def counts(self) -> "Counts":
+        """What became of the rows so far."""
+        return Counts(**self.job.progress)
+
+    @property
+    def error(self) -> str | None:
+        """Why the import failed, or has to be tried again."""
+        return self.job.error
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When a worker took it up first."""
+        return self.job.started_at
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """When it ended."""
+        return self.job.finished_at
+
+
+Index("ix_imports_user_id_id", Import.user_id, Import.id)
+
+
+class ImportChunk(Model):
+    """A piece of an import's file, so that a worker on any machine can read it; deleted when the import ends."""
+
+    __tablename__ = "import_chunks"
+
+    import_id: Mapped[int] = mapped_column(ForeignKey("imports.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class ImportSku(Model):
+    """A sku that an import has saved, and its category's name: later rows with it are merged. Deleted at the end."""
+
+    __tablename__ = "import_skus"
+
+    import_id: Mapped[int] = mapped_column(ForeignKey("imports.id", ondelete="CASCADE"), primary_key=True)
+    sku: Mapped[str] = mapped_column(ordered_text(64), primary_key=True)
+    category: Mapped[str] = mapped_column(String(200))
+
+
+class ImportFault(Keyed, Model):
+    """What is wrong with a row of an import; the first of them are kept."""
+
+    __tablename__ = "import_faults"
+
+    import_id: Mapped[int] = mapped_column(ForeignKey("imports.id", ondelete="CASCADE"))
+    line: Mapped[int] = mapped_column(big_integer)
+    pointer: Mapped[str] = mapped_column(Text)
+    code: Mapped[str] = mapped_column(String(64))
+    detail: Mapped[str] = mapped_column(Text)
+
+
+Index("ix_import_faults_import_id_line_id", ImportFault.import_id, ImportFault.line, ImportFault.id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How many rows of a file were read, and what became of them; how many faults the failed ones have."""
+
+    rows_read: int = 0
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    merged: int = 0
+    failed: int = 0
+    faults: int = 0
+
+    def plus(self, report: "Report") -> "Counts":
+        """The counts after one more chunk."""
+        return Counts(
+            rows_read=self.rows_read + report.rows,
+            created=self.created + report.created,
+            updated=self.updated + report.updated,
+            unchanged=self.unchanged + report.unchanged,
+            merged=self.merged + report.merged,
+            failed=self.failed + report.failed,
+            faults=self.faults + len(report.errors),
+        )
 
 
 @dataclass(frozen=True)

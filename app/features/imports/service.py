@@ -1,18 +1,95 @@
-"""The use case of an import: save a chunk of rows."""
+"""Use cases of imports: order one, follow it, cancel it; and save a chunk of its rows."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import Select, delete, or_, select
+from sqlalchemy.orm import contains_eager
 
+from app.core import jobs
+from app.core.audit import record_event
 from app.core.database import take_turns
-from app.core.errors import Invalid
+from app.core.errors import Invalid, NotFound
+from app.core.jobs import Job
+from app.core.listing import Listing
 from app.extensions import db
 from app.features.categories import models as category_models
 from app.features.categories import service as categories
-from app.features.imports.models import BadRow, CategoryAmbiguous, Report, Row
+from app.features.imports.models import (
+    BadRow,
+    CategoryAmbiguous,
+    Import,
+    ImportChunk,
+    ImportEnded,
+    ImportFault,
+    ImportSku,
+    Report,
+    Row,
+)
 from app.features.products import bulk
+from app.security.identity import Identity
+from app.security.permissions import Permission
+
+#: The kind of an import's job.
+KIND = "import"
+#: Of a piece of a file in the database, in bytes.
+CHUNK_SIZE = 512 * 1024
+
+LISTING = Listing(
+    filters={"status": lambda status: Job.status == status},
+    sorts={"created_at": Import.created_at, "id": Import.id},
+    tie_breaker=Import.id,
+)
+FAULTS = Listing(sorts={"line": ImportFault.line, "id": ImportFault.id}, tie_breaker=ImportFault.id)
+
+
+def visible_to(identity: Identity) -> Select[Import]:
+    """One's own imports, or everybody's for who administers users."""
+    rows = select(Import).join(Import.job).options(contains_eager(Import.job))
+    return rows if identity.can(Permission.USERS_WRITE) else rows.where(Import.user_id == identity.user_id)
+
+
+def get_import(import_id: int, *, identity: Identity) -> Import:
+    """One import that ``identity`` may see."""
+    found = db.session.scalar(visible_to(identity).where(Import.id == import_id))
+    if found is None:
+        raise NotFound
+    return found
+
+
+def create_import(file: IO[bytes], *, size: int, reading: Mapping[str, Any], identity: Identity) -> Import:
+    """Keep a file, of ``size`` bytes, and order its import; ``reading`` is how to read it."""
+    ordered = Import(user_id=identity.user_id, size=size, job=jobs.enqueue(KIND, dict(reading)))
+    db.session.add(ordered)
+    db.session.flush()
+    number = 0
+    while content := file.read(CHUNK_SIZE):
+        piece = {"import_id": ordered.id, "number": number, "content": content}
+        db.session.execute(ImportChunk.metadata.tables["import_chunks"].insert(), piece)
+        number += 1
+    return ordered
+
+
+def cancel_import(ordered: Import) -> Import:
+    """Stop an import. What it has saved stays; what it is saving just now is undone."""
+    if not jobs.cancel(ordered.job_id):
+        raise ImportEnded
+    record_event("import.cancelled", resource_type="import", resource_id=ordered.id)
+    clear_away(ordered.id)
+    db.session.refresh(ordered.job)
+    return ordered
+
+
+def clear_away(import_id: int) -> None:
+    """Delete what only a running import needs."""
+    for table in (ImportChunk, ImportSku):
+        db.session.execute(delete(table).where(table.import_id == import_id))
+
+
+def faults_of(ordered: Import) -> Select[ImportFault]:
+    """What is wrong with the rows of an import, as far as it is kept."""
+    return select(ImportFault).where(ImportFault.import_id == ordered.id)
 
 
 @dataclass

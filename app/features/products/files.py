@@ -23,6 +23,15 @@ class FileFormat(StrEnum):
     NDJSON = "ndjson"
 
 
+MEDIA_TYPES = {FileFormat.CSV: "text/csv", FileFormat.NDJSON: "application/x-ndjson"}
+SUFFIXES = {
+    ".csv": FileFormat.CSV,
+    ".tsv": FileFormat.CSV,
+    ".txt": FileFormat.CSV,
+    ".ndjson": FileFormat.NDJSON,
+    ".jsonl": FileFormat.NDJSON,
+}
+
 #: The columns of a CSV file and the members of an NDJSON line. The category's name finds it in another catalogue, and
 #: its id tells it from others of the same name in this one.
 COLUMNS = (

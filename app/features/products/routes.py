@@ -2,18 +2,20 @@
 
 from typing import Any
 
-from flask import current_app
+from flask import Response, current_app
 from sqlalchemy import Select
 
 from app.features.categories.models import CategoryUnknown
-from app.features.products import batches, facets, service
+from app.features.products import batches, bulk, facets, service
 from app.features.products.batches import BatchRefused, BatchResult
+from app.features.products.files import MEDIA_TYPES, FileFormat, write_products
 from app.features.products.models import Product, SkuTaken
 from app.features.products.schemas import (
     FacetsSchema,
     ProductBatchResultSchema,
     ProductBatchSchema,
     ProductCreateSchema,
+    ProductExportSchema,
     ProductFilterSchema,
     ProductQuerySchema,
     ProductReplaceSchema,
@@ -31,7 +33,9 @@ from app.web.contract import (
     refuses,
     requires,
     returns,
+    streams,
 )
+from app.web.downloads import download, read_in_turns
 
 blueprint = Blueprint("products", __name__, url_prefix="/products")
 in_categories = Blueprint("category_products", __name__, url_prefix="/categories")
@@ -76,6 +80,21 @@ def save_products(data: dict[str, Any]) -> BatchResult:
     whole, and names every fault; a partial one writes the good items and tells what is wrong with the others.
     """
     return batches.save_products(**data, currency=current_app.config["DEFAULT_CURRENCY"])
+
+
+@blueprint.get("/export")
+@requires(Permission.PRODUCTS_WRITE)
+@streams(*MEDIA_TYPES.values(), query=ProductExportSchema)
+def export_products(query: dict[str, Any]) -> Response:
+    """Download the products that the filters leave, as a file that an import takes back.
+
+    In CSV, a cell that a spreadsheet would take for a formula has an apostrophe before it, which an import takes away.
+    A download that ends without the last chunk of its transfer coding is not whole.
+    """
+    file_format, search = FileFormat(query.pop("format")), query.pop("search", None)
+    rows = read_in_turns(bulk.walk_products(*service.LISTING.conditions(query, search)))
+    pieces = write_products(rows, file_format)
+    return download(pieces, media_type=MEDIA_TYPES[file_format], name=f"products.{file_format}")
 
 
 @blueprint.get("/<id:product_id>")

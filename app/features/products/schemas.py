@@ -4,6 +4,7 @@ from typing import Any
 
 from app.core.listing import RELEVANCE
 from app.features.products.batches import BatchMode, Outcome
+from app.features.products.files import FileFormat
 from app.features.products.models import MOST_ATTRIBUTES, MOST_STOCK, ProductStatus
 from app.features.products.service import LISTING
 from app.web import fields
@@ -209,3 +210,9 @@ class ProductQuerySchema(ProductFilterSchema, RankedQuerySchema):
 
     sort_by = fields.Choice([*LISTING.sorts, RELEVANCE], load_default="created_at", note=RankedQuerySchema.NOTE)
     order = fields.Choice(["asc", "desc"], load_default="desc")
+
+
+class ProductExportSchema(ProductFilterSchema):
+    """Which products to export, and how."""
+
+    format = fields.Choice(list(FileFormat), load_default=FileFormat.CSV)

@@ -1,0 +1,11 @@
+"""The table of background work: what is done about each kind of job."""
+
+from collections.abc import Mapping
+
+from app.core.jobs import Task
+from app.features.imports import tasks as imports
+from app.features.imports.service import KIND
+
+TASKS: Mapping[str, Task] = {
+    KIND: Task(imports.run_import, imports.clear_away),
+}

@@ -1,0 +1,232 @@
+"""Background jobs: a table of work that outlives whoever does it.
+
+A job is enqueued in the transaction of the change that wants it, and claimed by one UPDATE, which leases it. Whoever
+does it stores its progress in the transaction of each step, which renews the lease and proves that it still holds: a
+worker that was taken for dead, or whose job was cancelled, loses that step whole. A job whose worker died is claimed
+again when the lease has run out, and goes on where its progress ends.
+"""
+
+import random
+import secrets
+from collections.abc import Callable, Collection, Generator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import CheckConstraint, ColumnElement, Index, String, Text, case, select, update
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.core import clock
+from app.core.model import Keyed, Moment, json_type
+from app.extensions import Model, db
+
+#: Seconds that a worker may be silent before its job is given to another.
+LEASE = 60
+MOST_ATTEMPTS = 5
+LONGEST_WAIT = 300
+#: The mark on a session that has enqueued something: whoever wakes workers looks for it at the commit.
+ENQUEUED = "job_enqueued"
+
+
+class JobStatus(StrEnum):
+    """Where a job is in its life; the last three are its end."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class JobFailed(Exception):
+    """The job cannot succeed, however often it is tried; the message is for whoever ordered it."""
+
+
+class LeaseLost(Exception):
+    """Somebody else has this job now, or it was cancelled."""
+
+
+class Job(Keyed, Model):
+    """One piece of work. ``due_at`` is when it may be claimed: while it runs, the end of its lease."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(f"status IN ({', '.join(repr(s.value) for s in JobStatus)})", name="status"),
+        CheckConstraint("(status = 'running') = (lease IS NOT NULL)", name="leased_while_running"),
+        {"sqlite_autoincrement": True},
+    )
+
+    kind: Mapped[str] = mapped_column(String(32))
+    payload: Mapped[dict[str, Any]] = mapped_column(json_type)
+    status: Mapped[JobStatus] = mapped_column(String(16), default=JobStatus.QUEUED)
+    due_at: Mapped[Moment] = mapped_column(default=clock.now)
+    #: A secret of whoever holds the job.
+    lease: Mapped[str | None] = mapped_column(String(32))
+    #: How often it was claimed since it last made progress.
+    attempts: Mapped[int] = mapped_column(default=0)
+    max_attempts: Mapped[int] = mapped_column(default=MOST_ATTEMPTS)
+    progress: Mapped[dict[str, Any]] = mapped_column(json_type, default=dict)
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[Moment] = mapped_column(default=clock.now)
+    started_at: Mapped[Moment | None]
+    finished_at: Mapped[Moment | None]
+
+
+_IS_OPEN = Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING])
+Index("ix_jobs_due_at_id", Job.due_at, Job.id, postgresql_where=_IS_OPEN, sqlite_where=_IS_OPEN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A job as its worker holds it; ``progress`` is where the one before came to."""
+
+    job_id: int
+    kind: str
+    payload: dict[str, Any]
+    progress: dict[str, Any]
+    attempts: int
+    max_attempts: int
+    lease: str
+    seconds: int
+
+    @property
+    def is_last(self) -> bool:
+        """Whether there is no attempt after this one."""
+        return self.attempts >= self.max_attempts
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a kind of job does.
+
+    ``run`` yields after each step that it has committed, where it can be left for another worker to go on. ``end`` is
+    handed the job's id in the transaction that ends the job, however it ends, to clear away what it needed.
+    """
+
+    run: Callable[[Claim], Generator[None, None, None]]
+    end: Callable[[int], None] = lambda _: None
+
+
+def enqueue(kind: str, payload: dict[str, Any], *, max_attempts: int = MOST_ATTEMPTS) -> Job:
+    """Add a job, to be done once the caller's transaction is committed."""
+    job = Job(kind=kind, payload=payload, max_attempts=max_attempts)
+    db.session.add(job)
+    db.session.flush()
+    db.session.info[ENQUEUED] = True
+    return job
+
+
+def is_any_due(kinds: Collection[str]) -> bool:
+    """Whether there is work of these kinds, or the remains of it; spares the idle a transaction that writes."""
+    return db.session.scalar(select(Job.id).where(_is_due(kinds, clock.now())).limit(1)) is not None
+
+
+def claim_job(kinds: Collection[str], *, seconds: int = LEASE) -> Claim | None:
+    """Lease the job of these kinds that has waited longest, unless there is none. No two workers get the same one."""
+    now, lease = clock.now(), secrets.token_hex(16)
+    longest_due = (
+        select(Job.id)
+        .where(_is_due(kinds, now), Job.attempts < Job.max_attempts)
+        .order_by(Job.due_at, Job.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .correlate(None)
+        .scalar_subquery()
+    )
+    claimed = {
+        "status": JobStatus.RUNNING,
+        "lease": lease,
+        "due_at": now + timedelta(seconds=seconds),
+        "attempts": Job.attempts + 1,
+        "started_at": case((Job.started_at.is_(None), now), else_=Job.started_at),
+    }
+    columns = (Job.id, Job.kind, Job.payload, Job.progress, Job.attempts, Job.max_attempts)
+    row = db.session.execute(update(Job).where(Job.id == longest_due).values(claimed).returning(*columns)).one_or_none()
+    if row is None:
+        return None
+    return Claim(
+        job_id=row.id,
+        kind=row.kind,
+        payload=row.payload,
+        progress=row.progress,
+        attempts=row.attempts,
+        max_attempts=row.max_attempts,
+        lease=lease,
+        seconds=seconds,
+    )
+
+
+def bury_jobs(kinds: Collection[str]) -> list[tuple[int, str]]:
+    """Fail the jobs whose last attempt ended with the worker's death; their ids and kinds."""
+    is_hopeless = (_is_due(kinds, clock.now()), Job.status == JobStatus.RUNNING, Job.attempts >= Job.max_attempts)
+    ended = _ended(JobStatus.FAILED, "The workers that tried this did not survive it.")
+    buried = db.session.execute(update(Job).where(*is_hopeless).values(ended).returning(Job.id, Job.kind))
+    return [(row.id, row.kind) for row in buried]
+
+
+def confirm(claim: Claim, progress: dict[str, Any]) -> None:
+    """Make sure at the beginning of a step that the job is still held and stands here. Raises ``LeaseLost``.
+
+    It stands further on when a step was committed although its COMMIT seemed to fail.
+    """
+    stored = db.session.scalar(select(Job.progress).where(Job.id == claim.job_id, Job.lease == claim.lease))
+    if stored != progress:
+        raise LeaseLost
+
+
+def advance(claim: Claim, progress: dict[str, Any]) -> None:
+    """Store how far a job is, in the transaction of the step that brought it there, and renew its lease.
+
+    A job that comes forward has all its attempts again. Raises ``LeaseLost``.
+    """
+    due_at = clock.now() + timedelta(seconds=claim.seconds)
+    _change(claim, {"progress": progress, "attempts": 1, "due_at": due_at})
+
+
+def finish(claim: Claim) -> None:
+    """End a job that did all there was to do. Raises ``LeaseLost``."""
+    _change(claim, _ended(JobStatus.SUCCEEDED))
+
+
+def fail(claim: Claim, error: str) -> None:
+    """End a job that cannot succeed. Raises ``LeaseLost``."""
+    _change(claim, _ended(JobStatus.FAILED, error))
+
+
+def retry(claim: Claim, error: str) -> None:
+    """Let a job that failed be tried again later. Raises ``LeaseLost``.
+
+    The waits double, and are spread so that jobs that failed together do not come back together.
+    """
+    wait = min(2**claim.attempts, LONGEST_WAIT) * random.uniform(0.5, 1)  # noqa: S311 -- spread, not secret
+    _change(claim, {**_free(clock.now() + timedelta(seconds=wait)), "error": error})
+
+
+def release(claim: Claim) -> None:
+    """Give a job back unharmed, because its worker has to go. Raises ``LeaseLost``."""
+    _change(claim, {**_free(clock.now()), "attempts": Job.attempts - 1})
+
+
+def cancel(job_id: int) -> bool:
+    """Stop a job before its next step; false when it has ended already."""
+    ended = update(Job).where(Job.id == job_id, _IS_OPEN).values(_ended(JobStatus.CANCELLED)).returning(Job.id)
+    return db.session.scalar(ended) is not None
+
+
+def _is_due(kinds: Collection[str], now: datetime) -> ColumnElement[bool]:
+    return Job.kind.in_(kinds) & _IS_OPEN & (Job.due_at <= now)
+
+
+def _free(due_at: datetime) -> dict[str, Any]:
+    return {"status": JobStatus.QUEUED, "lease": None, "due_at": due_at}
+
+
+def _ended(status: JobStatus, error: str | None = None) -> dict[str, Any]:
+    return {"status": status, "lease": None, "error": error, "finished_at": clock.now()}
+
+
+def _change(claim: Claim, values: dict[str, Any]) -> None:
+    is_held = (Job.id == claim.job_id, Job.lease == claim.lease)
+    if db.session.scalar(update(Job).where(*is_held).values(values).returning(Job.id)) is None:
+        raise LeaseLost

@@ -1,0 +1,122 @@
+"""A worker: claims jobs and does them, one after the other, until it is told to stop."""
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, closing
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.core import jobs
+from app.core.database import unit_of_work
+from app.core.jobs import Claim, JobFailed, LeaseLost, Task
+
+#: Seconds between two looks for work.
+PAUSE = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class Worker:
+    """Does jobs of the kinds that it knows, each within a context of the application.
+
+    Once ``stop`` is set it finishes the step that it is at, gives the job back and leaves.
+    """
+
+    def __init__(
+        self,
+        tasks: Mapping[str, Task],
+        context: Callable[[], AbstractContextManager[object]],
+        *,
+        stop: Callable[[], bool] = lambda: False,
+        lease: int = jobs.LEASE,
+    ) -> None:
+        self._tasks, self._context, self._stop, self._lease = tasks, context, stop, lease
+
+    def drain(self) -> int:
+        """Do what is due, and return how many jobs that were."""
+        done = 0
+        while not self._stop() and self._work():
+            done += 1
+        return done
+
+    def watch(self, pause: Callable[[float], object]) -> None:
+        """Do what is due whenever it is, until told to stop; a database that is away is asked again."""
+        while not self._stop():
+            try:
+                self.drain()
+            except SQLAlchemyError as error:
+                log.warning("no_jobs_to_be_had", error=type(error).__name__)
+            pause(PAUSE)
+
+    def _work(self) -> bool:
+        with self._context():
+            claim = self._claim()
+            if claim is None:
+                return False
+            self._perform(claim, self._tasks[claim.kind])
+            return True
+
+    def _claim(self) -> Claim | None:
+        with unit_of_work(reading=True):
+            if not jobs.is_any_due(self._tasks):
+                return None
+        with unit_of_work():
+            for job_id, kind in jobs.bury_jobs(self._tasks):
+                self._tasks[kind].end(job_id)
+            return jobs.claim_job(self._tasks, seconds=self._lease)
+
+    def _perform(self, claim: Claim, task: Task) -> None:
+        try:
+            self._try(claim, task)
+        except LeaseLost:
+            log.info("job_left", job_id=claim.job_id, kind=claim.kind)
+
+    def _try(self, claim: Claim, task: Task) -> None:
+        try:
+            self._run(claim, task)
+        except LeaseLost:
+            raise
+        except JobFailed as failure:
+            self._end(claim, task, str(failure))
+        except Exception as error:  # whatever it is, the worker lives and the job has another try
+            log.warning("job_failed", job_id=claim.job_id, kind=claim.kind, attempt=claim.attempts, exc_info=error)
+            # Its message might quote what the job worked with.
+            self._end(claim, task, f"It failed unexpectedly ({type(error).__name__}).", can_retry=True)
+
+    def _run(self, claim: Claim, task: Task) -> None:
+        with closing(task.run(claim)) as steps:
+            for _ in steps:
+                if self._stop():
+                    with unit_of_work():
+                        jobs.release(claim)
+                    return
+        with unit_of_work():
+            # First the job and then what belongs to it, as cancelling does: they cannot wait for each other.
+            jobs.finish(claim)
+            task.end(claim.job_id)
+
+    @staticmethod
+    def _end(claim: Claim, task: Task, error: str, *, can_retry: bool = False) -> None:
+        with unit_of_work():
+            if can_retry and not claim.is_last:
+                jobs.retry(claim, error)
+                return
+            jobs.fail(claim, error)
+            task.end(claim.job_id)
+
+
+def start_thread(
+    tasks: Mapping[str, Task], context: Callable[[], AbstractContextManager[object]]
+) -> Callable[[], None]:
+    """Work in a thread of this process; returns what stops it, at its next step, and waits for that a while."""
+    over = threading.Event()
+    worker = Worker(tasks, context, stop=over.is_set)
+    thread = threading.Thread(target=worker.watch, args=(over.wait,), name="jobs", daemon=True)
+    thread.start()
+
+    def stop() -> None:
+        over.set()
+        thread.join(timeout=5)
+
+    return stop

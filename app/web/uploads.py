@@ -1,0 +1,126 @@
+"""Files that clients send: as the body itself or as a part of a form, put aside on disk while they come.
+
+A file comes at its sender's pace and may be larger than memory; no transaction is open meanwhile.
+"""
+
+import hashlib
+import io
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import IO
+
+import orjson
+from flask import request
+from werkzeug.exceptions import HTTPException
+from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
+
+from app.core.errors import ContentTooLarge, Fault, Invalid, Malformed, UnsupportedMediaType
+from app.web.body import BLOCK, read_blocks
+
+FORM = "multipart/form-data"
+#: The name of the part that is the file.
+PART = "file"
+LONGEST_FIELD = 8 * 1024
+MOST_FIELDS = 20
+
+
+class FormMalformed(Malformed):
+    """The request body is not a form as its Content-Type says (RFC 7578)."""
+
+
+class FileMissing(Invalid):
+    """The form has no part named file."""
+
+    pointer = f"/{PART}"
+
+
+@dataclass
+class Upload:
+    """A file that has arrived whole. ``media_type`` and ``name`` are its sender's words, and may be empty."""
+
+    stream: IO[bytes]
+    size: int = 0
+    media_type: str = ""
+    name: str = ""
+    #: The other fields of the form.
+    fields: dict[str, str] = field(default_factory=dict)
+
+    def fingerprint(self) -> bytes:
+        """What another file, or other fields, would not have."""
+        digest = hashlib.sha256()
+        while block := self.stream.read(BLOCK):
+            digest.update(block)
+        self.stream.seek(0)
+        return digest.digest() + orjson.dumps([self.media_type, self.name, self.fields], option=orjson.OPT_SORT_KEYS)
+
+
+@contextmanager
+def receive(*, limit: int, accepted: tuple[str, ...]) -> Iterator[Upload]:
+    """The file of this request for the length of a block.
+
+    Refuses another media type, charset or content coding (415), more than ``limit`` bytes (413), and a form that is
+    broken (400) or has no file (422).
+    """
+    charset = request.mimetype_params.get("charset", "utf-8").lower()
+    if request.mimetype not in accepted or charset not in {"utf-8", "utf8"} or request.content_encoding:
+        raise UnsupportedMediaType(accepted=list(accepted))
+    with tempfile.TemporaryFile() as stream:
+        upload = Upload(stream)
+        if request.mimetype == FORM:
+            _receive_form(read_blocks(limit), upload)
+        else:
+            upload.media_type = request.mimetype
+            stream.writelines(read_blocks(limit))
+        upload.size = stream.tell()
+        stream.seek(0)
+        yield upload
+
+
+def _receive_form(blocks: Iterator[bytes], upload: Upload) -> None:
+    boundary = request.mimetype_params.get("boundary", "").encode("latin-1", "replace")
+    if not 0 < len(boundary) <= 70:  # RFC 2046 section 5.1.1
+        raise FormMalformed
+    parts: dict[str, IO[bytes]] = {}
+    here: IO[bytes] = io.BytesIO()
+    for event in _events(blocks, boundary):
+        if isinstance(event, File | Field):
+            if not event.name:
+                raise FormMalformed
+            if event.name in parts:
+                raise Invalid(Fault("Given more than once.", "repeated", pointer=f"/{event.name}"))
+            is_file = event.name == PART
+            if is_file:
+                upload.media_type = event.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+                upload.name = (event.filename or "") if isinstance(event, File) else ""
+            here = parts[event.name] = upload.stream if is_file else io.BytesIO()
+        elif isinstance(event, Data):
+            here.write(event.data)
+            if here is not upload.stream and here.tell() > LONGEST_FIELD:
+                raise ContentTooLarge(limit=LONGEST_FIELD)
+    if parts.pop(PART, None) is None:
+        raise FileMissing
+    upload.fields = {name: _text(part) for name, part in parts.items()}
+
+
+def _text(part: IO[bytes]) -> str:
+    part.seek(0)
+    try:
+        return part.read().decode()
+    except UnicodeDecodeError:
+        raise FormMalformed from None
+
+
+def _events(blocks: Iterator[bytes], boundary: bytes) -> Iterator[Event]:
+    # Werkzeug's own form parser would keep the fields in memory and the file on disk before anybody could refuse them.
+    # The bound is on what it keeps until it makes sense of it, such as a preamble.
+    decoder = MultipartDecoder(boundary, max_form_memory_size=4 * BLOCK, max_parts=MOST_FIELDS + 1)
+    try:
+        for block in chain(blocks, [None]):
+            decoder.receive_data(block)
+            while not isinstance(event := decoder.next_event(), Epilogue | NeedData):
+                yield event
+    except (ValueError, HTTPException):
+        raise FormMalformed from None

@@ -1,0 +1,471 @@
+"""Importing a file through the API: sent by a client, kept, and done by a worker."""
+
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskCliRunner
+from werkzeug.test import TestResponse
+
+from app.core.database import unit_of_work
+from app.core.jobs import Task
+from app.core.worker import Worker
+from app.extensions import db
+from app.features.imports import importer, tasks
+from app.features.imports.models import MOST_ERRORS
+from app.features.imports.service import CHUNK_SIZE, KIND
+from app.features.products import bulk
+from app.features.products.files import MEDIA_TYPES, FileFormat
+from app.security.permissions import Role
+from tests.conftest import Caller, body_of, code_of, faults_of, rows_of
+from tests.features.imports.conftest import Catalogue, prices
+
+HEADER = "sku,name,price,category\n"
+TWO = f"{HEADER}A-1,Chair,10.00,Chairs\nA-2,Table,20.00,Tables\n"
+Work = Callable[[], None]
+Imported = Callable[..., dict[str, Any]]
+
+
+def send(caller: Caller, text: str | bytes, *, query: str = "", media_type: str = "text/csv") -> TestResponse:
+    """Send a file as the body."""
+    data = text.encode() if isinstance(text, str) else text
+    return caller.call("POST", f"/imports{query}", data=data, headers={"Content-Type": media_type})
+
+
+def send_form(
+    caller: Caller, text: str, *, name: str = "products.csv", media_type: str = "", **fields: str
+) -> TestResponse:
+    """Send a file as a part of a form."""
+    file = (io.BytesIO(text.encode()), name, media_type) if media_type else (io.BytesIO(text.encode()), name)
+    return caller.call("POST", "/imports", data={**fields, "file": file})
+
+
+def many(count: int, *, first: int = 0) -> str:
+    """A file of so many products."""
+    return HEADER + "".join(f"S-{number},Thing {number},1.50,Things\n" for number in range(first, first + count))
+
+
+def follow(caller: Caller, sent: TestResponse) -> dict[str, Any]:
+    """The import that was ordered, as it stands."""
+    assert sent.status_code == 202, sent.get_data(as_text=True)
+    return body_of(caller.get(sent.headers["Location"].removeprefix("/api/v1")))
+
+
+def errors_of(caller: Caller, ordered: dict[str, Any], query: str = "") -> list[tuple[Any, ...]]:
+    page = body_of(caller.get(f"/imports/{ordered['id']}/errors{query}"))
+    return [(error["line"], error["pointer"], error["code"]) for error in page["items"]]
+
+
+def remains(app: Flask) -> int:
+    """How many rows there are that only a running import needs."""
+    with app.app_context():
+        return sum(
+            db.session.scalar(db.select(db.func.count()).select_from(db.metadata.tables[name])) or 0
+            for name in ("import_chunks", "import_skus")
+        )
+
+
+@pytest.fixture
+def work(runner: FlaskCliRunner) -> Work:
+    """Do what is due, as a worker does."""
+
+    def work() -> None:
+        done = runner.invoke(args=["worker", "--once"])
+        assert done.exit_code == 0, done.output
+
+    return work
+
+
+@pytest.fixture
+def imported(alice: Caller, work: Work) -> Callable[..., dict[str, Any]]:
+    """Send a file, have it done, and hand out the import."""
+
+    def imported(text: str | bytes, **options: Any) -> dict[str, Any]:
+        sent = send(alice, text, **options)
+        work()
+        return follow(alice, sent)
+
+    return imported
+
+
+class TestCreateImport:
+    def test_is_done_by_a_worker(self, alice: Caller, work: Work, catalogue: Catalogue) -> None:
+        sent = send(alice, TWO)
+        before = follow(alice, sent)
+        work()
+        after = follow(alice, sent)
+
+        assert body_of(sent) == before
+        assert (before["status"], before["rows_read"], before["size"]) == ("queued", 0, len(TWO))
+        assert (after["status"], after["rows_read"], after["created"]) == ("succeeded", 2, 2)
+        assert after["finished_at"] >= after["started_at"] >= after["created_at"]
+        assert {sku: row["category"] for sku, row in catalogue().items()} == {"A-1": "Chairs", "A-2": "Tables"}
+
+    def test_takes_ndjson(self, imported: Imported, catalogue: Catalogue) -> None:
+        line = {"sku": "A-1", "name": "Chair", "price": "10.00", "category": "Chairs"}
+
+        done = imported(json.dumps(line), media_type="application/x-ndjson")
+
+        assert (done["status"], done["format"], done["created"]) == ("succeeded", "ndjson", 1)
+        assert list(catalogue()) == ["A-1"]
+
+    @pytest.mark.parametrize(
+        "part",
+        [
+            {"name": "products.csv"},
+            {"name": "products", "media_type": "text/csv"},
+            {"name": "products.bin", "format": "csv"},
+        ],
+    )
+    def test_takes_a_form(self, alice: Caller, work: Work, catalogue: Catalogue, part: dict[str, str]) -> None:
+        sent = send_form(alice, TWO, **part)
+        work()
+
+        assert follow(alice, sent)["created"] == 2
+        assert catalogue().keys() == {"A-1", "A-2"}
+
+    @pytest.mark.parametrize("as_form", [True, False])
+    def test_reads_a_file_as_it_is_told(self, alice: Caller, work: Work, catalogue: Catalogue, as_form: bool) -> None:
+        text = "Artikel;Bezeichnung;Preis;Gruppe;Breite\nA-1;Stühle;1,50;Möbel;45\n"
+        names = {"sku": "Artikel", "name": "Bezeichnung", "price": "Preis", "category": "Gruppe"}
+        options = {
+            "delimiter": ";",
+            "decimal": ",",
+            "currency": "EUR",
+            "map": json.dumps({**names, "attributes.width": "Breite"}),
+        }
+
+        if as_form:
+            sent = send_form(alice, text, **options)
+        else:
+            sent = alice.call(
+                "POST",
+                "/imports",
+                data=text.encode("cp1252"),
+                query_string={**options, "encoding": "windows-1252"},
+                headers={"Content-Type": "text/csv"},
+            )
+        work()
+
+        assert follow(alice, sent)["error"] is None
+        row = catalogue()["A-1"]
+        assert (row["name"], str(row["price"]), row["currency"], row["category"], row["attributes"]) == (
+            *("Stühle", "1.50", "EUR", "Möbel"),
+            {"width": "45"},
+        )
+
+    @pytest.mark.parametrize("sending", [send, send_form])
+    def test_takes_a_file_of_many_pieces(
+        self, alice: Caller, work: Work, sending: Callable[[Caller, str], TestResponse]
+    ) -> None:
+        text = HEADER + "".join(f"S-{number},{'x' * 150},1.50,Things\n" for number in range(8000))
+        assert len(text) > 2 * CHUNK_SIZE
+
+        sent = sending(alice, text)
+        work()
+
+        done = follow(alice, sent)
+        assert (done["status"], done["created"], done["size"]) == ("succeeded", 8000, len(text))
+
+    def test_keeps_nothing_but_the_report(self, app: Flask, imported: Imported) -> None:
+        imported(TWO)
+
+        assert remains(app) == 0
+
+    def test_merges_rows_with_the_same_sku_across_chunks(
+        self, imported: Imported, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(importer, "ROWS_PER_CHUNK", 2)
+
+        done = imported(f"{TWO}A-3,Lamp,3.00,Lamps\nA-1,Other,99.00,Others\n")
+
+        assert (done["rows_read"], done["created"], done["merged"]) == (4, 3, 1)
+        assert catalogue()["A-1"]["name"] == "Chair"
+
+    def test_is_the_doing_of_who_ordered_it(self, alice: Caller, root: Caller, imported: Imported) -> None:
+        imported(TWO)
+
+        events = body_of(root.get("/audit-events?action=product.bulk_written"))["items"]
+        assert [event["actor_id"] for event in events] == [alice.user_id]
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("query", "where", "code"),
+        [
+            ("?encoding=rot13", "encoding", "not_a_choice"),
+            ("?delimiter=x", "delimiter", "not_a_choice"),
+            ("?decimal=%3B", "decimal", "not_a_choice"),
+            ("?currency=XXQ", "currency", "not_a_choice"),
+            ("?format=xlsx", "format", "not_a_choice"),
+            ("?map=sku", "map", "not_a_map"),
+            ("?map=%5B%5D", "map", "not_a_map"),
+            ("?map=%7B%22sku%22:1%7D", "map", "not_a_map"),
+            ("?map=%7B%22colour%22:%22x%22%7D", "map", "not_a_map"),
+            ("?columns=1", "columns", "unknown_parameter"),
+        ],
+    )
+    def test_names_the_option(self, app: Flask, alice: Caller, query: str, where: str, code: str) -> None:
+        assert faults_of(send(alice, TWO, query=query)) == [(where, code)]
+        assert rows_of(app, "jobs") == []
+
+    def test_names_the_field_of_a_form(self, alice: Caller) -> None:
+        assert faults_of(send_form(alice, TWO, delimiter="x")) == [("delimiter", "not_a_choice")]
+        assert faults_of(send_form(alice, TWO, colour="x")) == [("colour", "unknown_parameter")]
+
+    def test_of_a_form_without_a_file(self, alice: Caller) -> None:
+        sent = alice.call("POST", "/imports", data={"delimiter": ";"}, headers={"Content-Type": "multipart/form-data"})
+
+        assert faults_of(sent) == [("/file", "file_missing")]
+
+    def test_of_a_file_that_nothing_tells_the_format_of(self, alice: Caller) -> None:
+        sent = send_form(alice, TWO, name="products", media_type="application/octet-stream")
+
+        assert faults_of(sent) == [("format", "format_unknown")]
+
+    @pytest.mark.parametrize("media_type", ["application/json", "text/plain", "text/csv; charset=utf-16"])
+    def test_of_another_media_type(self, alice: Caller, media_type: str) -> None:
+        sent = send(alice, TWO, media_type=media_type)
+
+        assert (sent.status_code, code_of(sent)) == (415, "unsupported_media_type")
+
+    @pytest.mark.parametrize(
+        "body",
+        [b"", b"--x", b"no form at all", b"--x\r\nContent-Disposition: form-data; name=file\r\n\r\nsku", b"\xff" * 99],
+    )
+    def test_of_a_broken_form(self, app: Flask, alice: Caller, body: bytes) -> None:
+        sent = send(alice, body, media_type="multipart/form-data; boundary=x")
+
+        assert sent.status_code in {400, 422}
+        assert rows_of(app, "imports") == []
+
+    def test_of_a_form_cut_off_within_the_file(self, app: Flask, alice: Caller) -> None:
+        whole = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n' + TWO.encode()
+
+        sent = send(alice, whole, media_type="multipart/form-data; boundary=x")
+
+        assert (sent.status_code, code_of(sent)) == (400, "form_malformed")
+        assert rows_of(app, "imports") == []
+
+    @pytest.mark.parametrize("where", ["preamble", "headers", "epilogue"])
+    def test_of_a_form_that_would_be_kept_in_memory(self, app: Flask, alice: Caller, where: str) -> None:
+        much = dict.fromkeys(("preamble", "headers", "epilogue"), b"") | {where: b"x" * 2**20}
+        head = b'Content-Disposition: form-data; name="file"; filename="a.csv"\r\nX-Much: ' + much["headers"]
+        whole = b"\r\n".join(
+            [much["preamble"], b"--x", head, b"", TWO.encode(), b"--x--", much["epilogue"]],
+        )
+
+        sent = send(alice, whole, media_type="multipart/form-data; boundary=x")
+
+        assert (sent.status_code, code_of(sent)) == (400, "form_malformed")
+        assert rows_of(app, "imports") == []
+
+    @pytest.mark.parametrize("over", [0, 1])
+    def test_of_a_file_over_the_limit(
+        self, app: Flask, alice: Caller, app_with: Callable[..., Flask], over: int
+    ) -> None:
+        text = many(500)
+        limited = alice.on(app_with(max_upload_bytes=len(text) - over))
+
+        sent = send(limited, text)
+
+        assert sent.status_code == (413 if over else 202)
+        assert len(rows_of(app, "imports")) == 1 - over
+
+    def test_of_people_who_do_not_write_products(self, bob: Caller, anonymous: Caller) -> None:
+        assert send(bob, TWO).status_code == 403
+        assert send(anonymous, TWO).status_code == 401
+
+
+class TestFaults:
+    def test_are_told_by_line(self, alice: Caller, imported: Imported, catalogue: Catalogue) -> None:
+        done = imported(f"{HEADER}A-1,Chair,ten,Chairs\nA-2,Table,2.00,Tables\nA-3,Lamp,3.00\n,,1.00,Lamps\n")
+
+        assert (done["status"], done["rows_read"], done["created"], done["failed"]) == ("succeeded", 4, 1, 3)
+        assert errors_of(alice, done) == [
+            *((2, "/price", "invalid"), (4, "", "cell_count")),
+            *((5, "/sku", "required"), (5, "/name", "required")),
+        ]
+        assert done["errors"] == 4
+        assert catalogue().keys() == {"A-2"}
+
+    def test_are_kept_up_to_a_number_and_counted_beyond(self, app: Flask, alice: Caller, imported: Imported) -> None:
+        done = imported(HEADER + "A-1,Chair,ten,Chairs\n" * (MOST_ERRORS + 7))
+
+        assert (done["failed"], done["errors"]) == (MOST_ERRORS + 7, MOST_ERRORS + 7)
+        assert len(rows_of(app, "import_faults")) == MOST_ERRORS
+        assert errors_of(alice, done, "?per_page=1&order=desc") == [(MOST_ERRORS + 1, "/price", "invalid")]
+
+    def test_of_hostile_names_can_be_stored(self, alice: Caller, imported: Imported) -> None:
+        line = json.dumps({"a\0b" + "x" * 1000: 1, "sku": "A-1"})
+
+        done = imported(line, media_type="application/x-ndjson")
+
+        assert (done["status"], done["failed"]) == ("succeeded", 1)
+        assert any(pointer.startswith("/a\ufffdb") for _, pointer, _ in errors_of(alice, done))
+
+    @pytest.mark.parametrize(
+        ("text", "reason"),
+        [
+            ("", "the file is empty"),
+            ("name,price\nChair,1.00\n", "no column feeds sku"),
+            (b"\xff\xfe\xff", "this is not utf-8"),
+            ("sku\0,name\n", "no column feeds"),
+        ],
+    )
+    def test_of_the_whole_file_fail_the_import(
+        self, app: Flask, imported: Imported, text: str | bytes, reason: str
+    ) -> None:
+        done = imported(text)
+
+        assert done["status"] == "failed"
+        assert reason in done["error"]
+        assert remains(app) == 0
+
+
+class TestReadImport:
+    @pytest.mark.parametrize("path", ["", "/errors"])
+    def test_is_for_who_ordered_it_and_for_administrators(
+        self, alice: Caller, root: Caller, sign_in: Callable[..., Caller], path: str
+    ) -> None:
+        sent = send(alice, TWO)
+        where = f"/imports/{body_of(sent)['id']}{path}"
+        dave = sign_in("dave", Role.EDITOR)
+
+        assert [who.get(where).status_code for who in (alice, root, dave)] == [200, 200, 404]
+
+    def test_lists_the_newest_first_by_status(
+        self, alice: Caller, root: Caller, sign_in: Callable[..., Caller], work: Work
+    ) -> None:
+        done = body_of(send(alice, TWO))["id"]
+        work()
+        waiting = [body_of(send(alice, TWO))["id"] for _ in range(2)]
+        dave = sign_in("dave", Role.EDITOR)
+
+        def listed(who: Caller, query: str = "") -> list[int]:
+            return [one["id"] for one in body_of(who.get(f"/imports{query}"))["items"]]
+
+        assert listed(alice) == [*reversed(waiting), done]
+        assert listed(alice, "?status=succeeded") == [done]
+        assert listed(alice, "?status=queued&sort_by=id&order=asc") == waiting
+        assert listed(alice, "?cursor=&per_page=2") == [*reversed(waiting)]
+        assert listed(root) == listed(alice)
+        assert listed(dave) == []
+
+
+class TestCancelImport:
+    def test_before_it_begins_leaves_nothing(self, app: Flask, alice: Caller, work: Work, catalogue: Catalogue) -> None:
+        sent = send(alice, TWO)
+
+        cancelled = alice.post(f"/imports/{body_of(sent)['id']}/cancel")
+        work()
+
+        assert cancelled.status_code == 200
+        assert body_of(cancelled) == follow(alice, sent)
+        assert body_of(cancelled)["status"] == "cancelled"
+        assert catalogue() == {}
+        assert remains(app) == 0
+
+    def test_while_it_runs_keeps_whole_chunks_alone(
+        self, app: Flask, alice: Caller, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(importer, "ROWS_PER_CHUNK", 10)
+        sent = send(alice, many(100))
+        steps = 0
+
+        def run(claim: Any) -> Any:
+            nonlocal steps
+            for step in tasks.run_import(claim):
+                steps += 1
+                yield step
+                if steps == 3:
+                    assert alice.post(f"/imports/{body_of(sent)['id']}/cancel").status_code == 200
+
+        Worker({KIND: Task(run, tasks.clear_away)}, app.app_context).drain()
+
+        after = follow(alice, sent)
+        assert steps == 3
+        assert (after["status"], after["rows_read"], after["created"]) == ("cancelled", 30, 30)
+        assert len(catalogue()) == 30
+        assert remains(app) == 0
+
+    def test_after_it_ended_is_refused(self, alice: Caller, imported: Imported) -> None:
+        done = imported(TWO)
+
+        again = alice.post(f"/imports/{done['id']}/cancel")
+
+        assert (again.status_code, code_of(again)) == (409, "import_ended")
+
+    def test_is_in_the_audit_trail(self, alice: Caller, root: Caller) -> None:
+        import_id = body_of(send(alice, TWO))["id"]
+        alice.post(f"/imports/{import_id}/cancel")
+
+        events = body_of(root.get(f"/audit-events?resource=import/{import_id}&order=asc"))["items"]
+
+        assert [(event["action"], event["actor_id"]) for event in events] == [
+            ("import.created", alice.user_id),
+            ("import.cancelled", alice.user_id),
+        ]
+
+    def test_of_somebody_elses_is_not_there(self, alice: Caller, sign_in: Callable[..., Caller]) -> None:
+        sent = send(alice, TWO)
+
+        assert sign_in("dave", Role.EDITOR).post(f"/imports/{body_of(sent)['id']}/cancel").status_code == 404
+
+
+#: What each import has of its own.
+OWN = ("id", "created_at", "started_at", "finished_at")
+
+
+def without_ids(products: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {sku: {**product, "id": 0} for sku, product in products.items()}
+
+
+class TestGoingOn:
+    def test_after_any_chunk_ends_where_an_undisturbed_run_does(
+        self, app: Flask, alice: Caller, work: Work, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(importer, "ROWS_PER_CHUNK", 7)
+        text = many(30) + "S-3,Twin,9.00,Twins\nS-40,,1.00,Things\n" + many(20, first=30).removeprefix(HEADER)
+        sent = send(alice, text)
+        work()
+        undisturbed, products = follow(alice, sent), catalogue()
+        with app.app_context(), unit_of_work():
+            db.session.execute(bulk.PRODUCTS.delete())
+
+        sent, steps = send(alice, text), 0
+        while follow(alice, sent)["status"] == "queued":
+            # A worker that is told to stop as soon as it has begun.
+            told = iter([False, True, True])
+            Worker({KIND: Task(tasks.run_import, tasks.clear_away)}, app.app_context, stop=told.__next__).drain()
+            steps += 1
+        interrupted = follow(alice, sent)
+
+        assert (undisturbed["rows_read"], undisturbed["created"], undisturbed["merged"]) == (52, 50, 1)
+        assert steps == 52 // 7 + 2  # the last finds nothing more
+        assert {**interrupted, **dict.fromkeys(OWN)} == {**undisturbed, **dict.fromkeys(OWN)}
+        assert without_ids(catalogue()) == without_ids(products)
+        assert prices(products)["S-3"] == prices(products)["S-4"]
+
+
+class TestExportedFile:
+    @pytest.mark.parametrize("file_format", list(FileFormat))
+    def test_gives_the_same_catalogue_again(
+        self, alice: Caller, imported: Imported, make_product: Imported, file_format: FileFormat
+    ) -> None:
+        def export() -> bytes:
+            return alice.get(f"/products/export?format={file_format}").get_data()
+
+        make_product(name="=1+1", description=" a \n'b", tags=["a|b", "c"], attributes={"width": 4, "is_new": True})
+        make_product(price="9999999999.99", status="archived", stock=7, external_id="+49")
+        before = export()
+        with alice.app.app_context(), unit_of_work():
+            db.session.execute(bulk.PRODUCTS.delete())
+
+        done = imported(before, media_type=MEDIA_TYPES[file_format])
+
+        assert done["created"] == 2
+        assert export() == before

@@ -1,0 +1,367 @@
+"""Background work by processes of their own: killed, told to stop, several at once, and called by a broker."""
+
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from app.core import clock, jobs
+from app.core.database import unit_of_work
+from app.core.jobs import JobStatus
+from app.extensions import db
+from app.features.imports.models import Import
+from app.features.products import bulk
+from app.security.permissions import Role
+from tests.conftest import Caller, body_of, empty
+from tests.live.conftest import Site, environment
+from tests.live.wire import PATIENCE, Client, at_once, wait_for, wire
+from tests.servers import PROJECT, free_port, gunicorn_server
+
+pytestmark = pytest.mark.live
+
+ROWS, ROWS_PER_CHUNK, LEASE = 4000, 20, 1
+FLASK_WORKER = f"""
+import sys
+from app.features.imports import importer
+from flask.cli import main
+importer.ROWS_PER_CHUNK = {ROWS_PER_CHUNK}
+sys.argv = ["flask", "worker", "--lease", "{LEASE}"]
+main()
+"""
+#: One row in fifty has the sku of the row before it, and one in seventy a price that is none.
+FILE = "sku,name,price,category\n" + "".join(
+    f"S-{number - (number % 50 == 49)},Thing {number},{'none' if number % 70 == 69 else '1.50'},Things {number % 7}\n"
+    for number in range(ROWS)
+)
+
+
+@contextmanager
+def process(arguments: list[str], env: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process, with this environment alone, for the length of a block."""
+    with log.open("ab") as output:
+        started = subprocess.Popen(
+            [sys.executable, *arguments], cwd=PROJECT, env=env, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        yield started
+    finally:
+        started.terminate()
+        try:
+            started.wait(30)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            started.wait()
+
+
+@pytest.fixture
+def flask_worker(app: Flask, tmp_path: Path) -> Callable[[], Any]:
+    """Start ``flask worker``, with small chunks and a short lease."""
+    env = environment(app.config["DATABASE_URL"])
+    return lambda: process(["-c", FLASK_WORKER], env, tmp_path / "worker.log")
+
+
+def order(who: Caller, text: str = FILE) -> int:
+    sent = who.call("POST", "/imports", data=text.encode(), headers={"Content-Type": "text/csv"})
+    assert sent.status_code == 202, sent.get_data(as_text=True)
+    return int(body_of(sent)["id"])
+
+
+def look(who: Caller, import_id: int) -> dict[str, Any]:
+    return body_of(who.get(f"/imports/{import_id}"))
+
+
+def wait_for_rows(who: Caller, import_id: int, rows: int) -> dict[str, Any]:
+    """The import, once so many rows are read or it has ended."""
+    return wait_for(lambda: look(who, import_id), until=lambda seen: seen["rows_read"] >= rows or seen["finished_at"])
+
+
+def wait_for_end(who: Caller, import_id: int) -> dict[str, Any]:
+    """The import, once it has ended."""
+    return wait_for(lambda: look(who, import_id), until=lambda seen: seen["finished_at"])
+
+
+def outcome(app: Flask, who: Caller, import_id: int) -> tuple[Any, ...]:
+    """Everything that an import has left, but for ids and times."""
+    report = look(who, import_id)
+    counts = {name: report[name] for name in ("rows_read", "created", "updated", "unchanged", "merged", "failed")}
+    with app.app_context(), unit_of_work(reading=True):
+        products = {
+            row["sku"]: {name: row[name] for name in row if name not in {"id", "category_id"}}
+            for batch in bulk.walk_products()
+            for row in batch
+        }
+        versions = Counter(db.session.scalars(db.select(db.metadata.tables["products"].c.version)))
+        categories = db.session.scalars(db.select(db.metadata.tables["categories"].c.name)).all()
+        faults = db.metadata.tables["import_faults"].c
+        told = db.session.execute(db.select(faults.line, faults.pointer, faults.code).order_by(faults.id)).all()
+        left = [db.session.scalar(db.select(db.func.count()).select_from(db.metadata.tables[name])) for name in REMAINS]
+    return report["status"], counts, products, versions, sorted(categories), [tuple(fault) for fault in told], left
+
+
+REMAINS = ("import_chunks", "import_skus")
+
+
+class TestWorker:
+    def test_that_is_killed_again_and_again_changes_nothing(
+        self, app: Flask, sign_in: Callable[..., Caller], flask_worker: Callable[[], Any]
+    ) -> None:
+        alice = sign_in("alice", Role.ADMIN)
+        import_id = order(alice)
+        with flask_worker():
+            wait_for_rows(alice, import_id, ROWS)
+            wait_for_end(alice, import_id)
+        undisturbed = outcome(app, alice, import_id)
+        empty(app)
+
+        alice = sign_in("alice", Role.ADMIN)
+        import_id, kills, read = order(alice), 0, 0
+        for share in (0.1, 0.25, 0.4, 0.6, 0.8):
+            with flask_worker() as worker:
+                seen = wait_for_rows(alice, import_id, max(read + 1, int(share * ROWS)))
+                time.sleep(random.uniform(0, 0.05))
+                worker.kill()
+                worker.wait()
+            assert seen["rows_read"] >= read
+            read, kills = seen["rows_read"], kills + (seen["finished_at"] is None)
+        with flask_worker():
+            wait_for_end(alice, import_id)
+
+        assert kills >= 4
+        assert outcome(app, alice, import_id) == undisturbed
+        assert undisturbed[0] == "succeeded"
+        assert undisturbed[1]["rows_read"] == ROWS
+        assert undisturbed[3] == {1: undisturbed[1]["created"]}
+        assert undisturbed[-1] == [0, 0]
+
+    def test_that_is_told_to_stop_gives_its_job_back(
+        self, app: Flask, sign_in: Callable[..., Caller], flask_worker: Callable[[], Any]
+    ) -> None:
+        alice = sign_in("alice", Role.EDITOR)
+        import_id = order(alice)
+
+        with flask_worker() as worker:
+            wait_for_rows(alice, import_id, ROWS_PER_CHUNK)
+            worker.send_signal(signal.SIGTERM)
+            status = worker.wait(PATIENCE)
+        left = look(alice, import_id)
+        with flask_worker():
+            done = wait_for_end(alice, import_id)
+
+        assert status == 0
+        assert left["status"] == "queued"
+        assert 0 < left["rows_read"] < ROWS
+        assert (done["status"], done["rows_read"]) == ("succeeded", ROWS)
+
+    def test_whose_import_is_cancelled_leaves_whole_chunks(
+        self, app: Flask, sign_in: Callable[..., Caller], flask_worker: Callable[[], Any]
+    ) -> None:
+        alice = sign_in("alice", Role.EDITOR)
+        import_id, after = order(alice), order(alice, FILE[: FILE.index("S-1,")])
+
+        with flask_worker():
+            wait_for_rows(alice, import_id, ROWS_PER_CHUNK)
+            cancelled = body_of(alice.post(f"/imports/{import_id}/cancel"))
+            # The worker lives, and goes on with something else.
+            wait_for_end(alice, after)
+
+        assert cancelled["status"] == "cancelled"
+        assert look(alice, import_id) == cancelled
+        assert 0 < cancelled["rows_read"] < ROWS
+        assert cancelled["rows_read"] % ROWS_PER_CHUNK == 0
+        with app.app_context(), unit_of_work(reading=True):
+            saved = sum(len(batch) for batch in bulk.walk_products())
+        assert saved == cancelled["created"]
+
+
+class TestClaims:
+    def test_of_many_workers_at_once_are_each_of_another_job(self, app: Flask) -> None:
+        kinds, many, workers = ["nothing"], 60, 8
+        with app.app_context(), unit_of_work():
+            ordered = {jobs.enqueue("nothing", {}).id for _ in range(many)}
+
+        def claim_all() -> list[int]:
+            claimed: list[int] = []
+            while True:
+                with app.app_context(), unit_of_work():
+                    claim = jobs.claim_job(kinds)
+                if claim is None:
+                    return claimed
+                claimed.append(claim.job_id)
+
+        claims = Counter(job_id for claimed in at_once([claim_all] * workers) for job_id in claimed)
+
+        # A worker that finds nothing was right for a moment: on PostgreSQL it skips what another is just claiming.
+        assert set(claims) == ordered
+        assert set(claims.values()) == {1}
+
+
+@pytest.fixture
+def celery(app: Flask, redis_url: str, tmp_path: Path) -> Callable[..., Any]:
+    """Start a Celery worker."""
+
+    def start(*options: str) -> Any:
+        env = environment(app.config["DATABASE_URL"], CELERY_BROKER_URL=redis_url)
+        arguments = ["-m", "celery", "--app", "worker", "worker", "--concurrency", "2", "--loglevel", "INFO", *options]
+        return process(arguments, env, tmp_path / "celery.log")
+
+    return start
+
+
+class TestDevelopmentServer:
+    def test_does_the_work_itself(self, app: Flask, sign_in: Callable[..., Caller]) -> None:
+        alice = sign_in("alice", Role.EDITOR)
+        env = environment(app.config["DATABASE_URL"], APP_ENV="development")
+
+        with gunicorn_server(env):
+            done = wait_for_end(alice, order(alice))
+
+        assert (done["status"], done["rows_read"]) == ("succeeded", ROWS)
+
+    def test_is_alone_in_that(self, app: Flask, site: Site, sign_in: Callable[..., Caller]) -> None:
+        alice = sign_in("alice", Role.EDITOR)
+        import_id = order(alice)
+
+        time.sleep(2)
+
+        assert look(alice, import_id)["status"] == "queued"
+
+
+class TestCelery:
+    def test_does_an_import_as_soon_as_it_is_committed(
+        self, app: Flask, sign_in: Callable[..., Caller], celery: Callable[..., Any], redis_url: str, tmp_path: Path
+    ) -> None:
+        alice = sign_in("alice", Role.EDITOR)
+        env = environment(app.config["DATABASE_URL"], CELERY_BROKER_URL=redis_url)
+
+        with celery(), gunicorn_server(env) as server:
+            wait_for(lambda: "ready" in (tmp_path / "celery.log").read_text())
+            with closing(Client(server.port, alice.token)) as client:
+                answer = client.upload("/imports", FILE.encode(), "text/csv")
+            done = wait_for_end(alice, answer.json["id"])
+
+        assert answer.status == 202
+        assert (done["status"], done["rows_read"]) == ("succeeded", ROWS)
+
+    def test_looks_by_itself_for_what_no_message_told_of(
+        self, app: Flask, sign_in: Callable[..., Caller], celery: Callable[..., Any]
+    ) -> None:
+        alice = sign_in("alice", Role.EDITOR)
+        import_id = order(alice)
+
+        with celery("--beat"):
+            done = wait_for_end(alice, import_id)
+
+        assert done["status"] == "succeeded"
+
+
+class TestBroker:
+    @pytest.mark.parametrize("is_there", [True, False], ids=["silent", "gone"])
+    def test_that_is_dead_delays_and_fails_nothing(
+        self, app: Flask, sign_in: Callable[..., Caller], is_there: bool
+    ) -> None:
+        alice = sign_in("alice", Role.EDITOR)
+
+        with ExitStack() as stack:
+            port = free_port()
+            if is_there:
+                silent = stack.enter_context(socket.socket())
+                silent.bind(("127.0.0.1", port))
+                silent.listen()
+            env = environment(app.config["DATABASE_URL"], CELERY_BROKER_URL=f"redis://127.0.0.1:{port}/0")
+            server = stack.enter_context(gunicorn_server(env))
+            client = Client(server.port, alice.token)
+            stack.callback(client.close)
+            started = time.monotonic()
+            statuses = [client.upload("/imports", FILE.encode()[:500], "text/csv").status for _ in range(10)]
+            took = time.monotonic() - started
+
+        assert statuses == [202] * 10
+        # The socket's timeout is two seconds: whoever waited for it even once takes longer.
+        assert took < 2
+
+
+class TestUpload:
+    def test_over_the_limit_in_chunks_is_refused_and_leaves_nothing(
+        self, app: Flask, sign_in: Callable[..., Caller]
+    ) -> None:
+        alice, limit = sign_in("alice", Role.EDITOR), 256 * 1024
+        env = environment(app.config["DATABASE_URL"], MAX_UPLOAD_BYTES=str(limit))
+        head = (
+            "POST /api/v1/imports HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+            f"Authorization: Bearer {alice.token}\r\nContent-Type: text/csv\r\n\r\n"
+        )
+        block = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+
+        with gunicorn_server(env) as server:
+            answers = []
+            for blocks, rest in ((4, b"0\r\n\r\n"), (4, b"1\r\nx\r\n0\r\n\r\n")):
+                with wire(server.port) as connection:
+                    connection.send(head.encode() + block * blocks + rest)
+                    answers.append(connection.read("POST"))
+
+        assert [answer and answer.status for answer in answers] == [202, 413]
+        with app.app_context(), unit_of_work(reading=True):
+            assert db.session.scalars(db.select(Import.size)).all() == [limit]
+            assert db.session.scalars(db.select(jobs.Job.status)).all() == [JobStatus.QUEUED]
+
+    def test_of_a_client_that_goes_away_leaves_nothing(self, site: Site, sign_in: Callable[..., Caller]) -> None:
+        alice = sign_in("alice", Role.EDITOR)
+        head = f"POST /api/v1/imports HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {alice.token}\r\n"
+
+        with wire(site.port) as connection:
+            connection.send(f"{head}Content-Type: text/csv\r\nContent-Length: 1000\r\n\r\nsku,name".encode())
+            connection.finish()
+            answer = connection.read("POST")
+
+        assert answer is None or answer.status == 400
+        assert body_of(alice.get("/imports"))["items"] == []
+
+
+class TestExport:
+    def test_that_fails_on_the_way_does_not_look_whole(
+        self, app: Flask, site: Site, sign_in: Callable[..., Caller]
+    ) -> None:
+        alice = sign_in("alice", Role.EDITOR)
+        with app.app_context(), unit_of_work():
+            category_id = db.session.scalar(
+                db.metadata.tables["categories"]
+                .insert()
+                .values(name="c", slug="c", search_text="c", created_at=clock.now(), updated_at=clock.now(), version=1)
+                .returning(db.metadata.tables["categories"].c.id)
+            )
+            rows = {"price": Decimal("1.50"), "currency": "USD", "category_id": category_id, "description": "x" * 9000}
+            bulk.insert_products([{**rows, "sku": f"S-{number}", "name": "Thing"} for number in range(4000)])
+
+        request = f"GET /api/v1/products/export HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {alice.token}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", site.port), timeout=PATIENCE) as slow:
+            slow.sendall(request.encode())
+            received = slow.recv(1000)
+            # Whoever held a transaction for this slow reader would stand in the way of this.
+            _rename(app, "products", "products_away")
+            try:
+                while piece := slow.recv(2**20):
+                    received += piece
+            finally:
+                _rename(app, "products_away", "products")
+
+        assert received.startswith(b"HTTP/1.1 200 OK")
+        assert b"transfer-encoding: chunked" in received[:2000].lower()
+        assert not received.endswith(b"\r\n0\r\n\r\n")
+        assert len(re.findall(rb"S-[0-9]+,Thing", received)) < 4000
+
+
+def _rename(app: Flask, table: str, name: str) -> None:
+    with app.app_context(), unit_of_work():
+        db.session.execute(db.text(f"ALTER TABLE {table} RENAME TO {name}"))
