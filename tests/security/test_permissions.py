@@ -23,6 +23,7 @@ class TestGrants:
             Permission.ACCOUNT_MANAGE,
             Permission.CATEGORIES_READ,
             Permission.PRODUCTS_READ,
+            Permission.EVENTS_READ,
         }
 
     def test_let_editors_write_and_not_delete(self) -> None:
