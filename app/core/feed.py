@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, SessionTransaction, UOWTransaction, mapped_column
 
 from app.core import clock
-from app.core.audit import deeds
+from app.core.audit import Audited, deeds
 from app.core.model import Keyed, Moment, big_integer
 from app.extensions import Model, db
 
@@ -60,8 +60,10 @@ class Change:
     row_version: int
 
 
-class Published:
-    """Every change of a row of such a model is an event. Its name is the one that the audit trail has for it."""
+class Published(Audited):
+    """Every change of a row of such a model is an event as well, under the name that the audit trail has for it."""
+
+    version: Mapped[int]
 
 
 def publish(changes: Iterable[Change]) -> None:
@@ -78,7 +80,7 @@ def _changes(session: Session) -> Iterator[Change]:
     for deed in deeds(session):
         if isinstance(deed.row, Published):
             kind = deed.row.audited_as
-            yield Change(f"{kind}.{deed.verb}", kind, deed.row.id, deed.row.version)  # type: ignore[attr-defined]
+            yield Change(f"{kind}.{deed.verb}", kind, deed.row.id, deed.row.version)
 
 
 @event.listens_for(Session, "before_commit")

@@ -3,7 +3,7 @@
 from sqlalchemy import CheckConstraint, ForeignKey, Index, Text, event
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.core.audit import UNAUDITED, Audited
+from app.core.audit import UNAUDITED
 from app.core.errors import Conflict, Invalid
 from app.core.feed import Published
 from app.core.model import Keyed, Stamped, Versioned, big_integer, ordered_text
@@ -35,7 +35,7 @@ class SlugTaken(Conflict):
     """Another category has this slug."""
 
 
-class Category(Keyed, Stamped, Versioned, Audited, Published, Model):
+class Category(Keyed, Stamped, Versioned, Published, Model):
     """A node of the tree; without a parent it is a root. The slug is unique in the whole tree."""
 
     __tablename__ = "categories"

@@ -11,7 +11,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Boolean
 
 from app.core import clock
-from app.core.audit import UNAUDITED, Audited
+from app.core.audit import UNAUDITED
 from app.core.errors import Conflict, Invalid
 from app.core.feed import Published
 from app.core.model import Keyed, Moment, Money, Stamped, Versioned, big_integer, json_type, ordered_text
@@ -42,7 +42,7 @@ MOST_ATTRIBUTES = 100
 MOST_STOCK = 2**53
 
 
-class Product(Keyed, Stamped, Versioned, Audited, Published, Model):
+class Product(Keyed, Stamped, Versioned, Published, Model):
     """Something for sale. ``search_text`` is what `search` reads, kept by the events below."""
 
     __tablename__ = "products"

@@ -145,4 +145,6 @@ _ON_SQLITE = (
 
 for _dialect, _statements in (("postgresql", _ON_POSTGRESQL), ("sqlite", _ON_SQLITE)):
     for _statement in _statements:
-        event.listen(Product.__table__, "after_create", DDL(_statement).execute_if(dialect=_dialect))  # type: ignore[no-untyped-call]
+        # SQLAlchemy has not annotated execute_if.
+        _on_dialect = DDL(_statement).execute_if(dialect=_dialect)  # type: ignore[no-untyped-call]
+        event.listen(Product.__table__, "after_create", _on_dialect)

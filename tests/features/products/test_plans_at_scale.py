@@ -1,15 +1,12 @@
 """A hundred thousand products: what the planners choose by themselves, with statistics of what there is."""
 
 import re
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from flask import Flask
-from sqlalchemy import event
 
 from app.core.database import unit_of_work
-from app.extensions import db
 from app.features.products.service import LISTING
 from app.features.samples import service as samples
 from tests.conftest import Caller, body_of
@@ -33,32 +30,6 @@ def shelves(app: Flask) -> None:
             samples.refresh_statistics()
 
 
-@pytest.fixture
-def plan(app: Flask, backend: str) -> Iterator[Callable[[Caller, str], str]]:
-    """The plan of the last statement of a request."""
-    with app.app_context():
-        engine = db.engine
-    executed: list[tuple[str, Any]] = []
-
-    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
-        executed.append((statement, parameters))
-
-    def explain(caller: Caller, path: str) -> str:
-        executed.clear()
-        answer = caller.get(path)
-        assert answer.status_code == 200, answer.get_data(as_text=True)
-        statement, parameters = executed[-1]
-        with engine.begin() as connection:
-            if backend == "sqlite":
-                lines = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
-                return "\n".join(line[3] for line in lines)
-            return "\n".join(connection.exec_driver_sql(f"EXPLAIN (COSTS OFF) {statement}", parameters).scalars())
-
-    event.listen(engine, "before_cursor_execute", note)
-    yield explain
-    event.remove(engine, "before_cursor_execute", note)
-
-
 def reads_the_whole_table(steps: str) -> bool:
     return bool(re.search(r"Seq Scan on products|SCAN products\b(?! USING)", steps))
 
@@ -69,17 +40,17 @@ def sorts(steps: str) -> bool:
 
 
 @pytest.mark.usefixtures("shelves")
-def test_lists_searches_and_facets_read_an_index(bob: Caller, plan: Callable[[Caller, str], str]) -> None:
+def test_lists_searches_and_facets_read_an_index(bob: Caller, explain: Callable[..., str]) -> None:
     newest = body_of(bob.get("/products"))["items"][0]
     word = newest["name"].split()[0]
     narrowed = [f"category_id={newest['category_id']}", f"search={word}", f"sku={newest['sku']}"]
 
     lists = {f"/products?cursor=&{order}" for order in ORDERS}
     walks = {body_of(bob.get(f"{path}&per_page=5"))["links"]["next"].removeprefix("/api/v1") for path in lists}
-    plans = {path: plan(bob, path) for path in lists | walks}
-    found = {path: plan(bob, path) for path in [f"/products?{one}" for one in narrowed]}
-    ranked = {path: plan(bob, path) for path in [f"/products?search={word}&sort_by=relevance"]}
-    facets = {path: plan(bob, path) for path in [f"/products/facets?{one}" for one in narrowed]}
+    plans = {path: explain(bob, path) for path in lists | walks}
+    found = {path: explain(bob, path) for path in [f"/products?{one}" for one in narrowed]}
+    ranked = {path: explain(bob, path) for path in [f"/products?search={word}&sort_by=relevance"]}
+    facets = {path: explain(bob, path) for path in [f"/products/facets?{one}" for one in narrowed]}
 
     assert {path: steps for path, steps in plans.items() if sorts(steps)} == {}
     everything = plans | found | ranked | facets

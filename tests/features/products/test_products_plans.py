@@ -1,14 +1,15 @@
 """How the databases find what a list shows: by an index, and in the order of one (decision 6)."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import event, insert, text
+from sqlalchemy import insert, text
 
 from app.core import clock
 from app.core.database import unit_of_work
@@ -22,30 +23,9 @@ QUERIES = [f"sort_by={sort}&order={order}" for sort in LISTING.sorts for order i
 
 
 @pytest.fixture
-def plan(app: Flask, backend: str) -> Iterator[Plan]:
-    """The plan of the statement that fetches the rows of a list."""
-    with app.app_context():
-        engine = db.engine
-    executed: list[tuple[str, Any]] = []
-
-    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
-        executed.append((statement, parameters))
-
-    def plan(caller: Caller, path: str) -> str:
-        executed.clear()
-        answer = caller.get(path)
-        assert answer.status_code == 200, answer.get_data(as_text=True)
-        statement, parameters = executed[-1]
-        with engine.begin() as connection:
-            if backend == "sqlite":
-                lines = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
-                return "\n".join(line[3] for line in lines)
-            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-            return "\n".join(connection.exec_driver_sql(f"EXPLAIN (COSTS OFF) {statement}", parameters).scalars())
-
-    event.listen(engine, "before_cursor_execute", note)
-    yield plan
-    event.remove(engine, "before_cursor_execute", note)
+def plan(explain: Callable[..., str]) -> Plan:
+    """The plan of the statement that fetches the rows of a list, where nothing but an index will do."""
+    return partial(explain, without_seqscan=True)
 
 
 @pytest.fixture

@@ -1,0 +1,39 @@
+"""What tests of products share."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import event
+
+from app.extensions import db
+from tests.conftest import Caller
+
+
+@pytest.fixture
+def explain(app: Flask, backend: str) -> Iterator[Callable[..., str]]:
+    """Call a path, and give the plan of the last statement of its answer."""
+    with app.app_context():
+        engine = db.engine
+    executed: list[tuple[str, Any]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        executed.append((statement, parameters))
+
+    def explain(caller: Caller, path: str, *, without_seqscan: bool = False) -> str:
+        executed.clear()
+        answer = caller.get(path)
+        assert answer.status_code == 200, answer.get_data(as_text=True)
+        statement, parameters = executed[-1]
+        with engine.begin() as connection:
+            if backend == "sqlite":
+                lines = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+                return "\n".join(line[3] for line in lines)
+            if without_seqscan:
+                connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+            return "\n".join(connection.exec_driver_sql(f"EXPLAIN (COSTS OFF) {statement}", parameters).scalars())
+
+    event.listen(engine, "before_cursor_execute", note)
+    yield explain
+    event.remove(engine, "before_cursor_execute", note)
