@@ -7,7 +7,7 @@ the other tests has tokens that are good here.
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from os import kill
@@ -19,7 +19,7 @@ from flask_migrate import upgrade
 from app import create_app
 from app.extensions import db
 from tests.conftest import Caller, empty, settings_for
-from tests.live.wire import Client, wait_for
+from tests.live.wire import Client, wait_for, wait_for_more
 from tests.servers import GunicornServer, create_database, gunicorn_server
 
 SECRETS = {
@@ -128,6 +128,14 @@ def worker_pids(server: GunicornServer, number: int = 2) -> list[int]:
     """The process ids of the newest workers, once there are so many."""
     booted = wait_for(lambda: pids if len(pids := _booted(server)) >= number else [])
     return booted[-number:]
+
+
+def kill_workers(server: GunicornServer, grows: Sequence[object], times: int = 4) -> None:
+    """Kill the newest worker, each time that something has grown by twenty and another has taken its place."""
+    for kills in range(1, times + 1):
+        wait_for_more(grows, 20)
+        kill(worker_pids(server, 1 + kills)[-1], signal.SIGKILL)
+        worker_pids(server, 2 + kills)
 
 
 def _booted(server: GunicornServer) -> list[int]:

@@ -22,7 +22,7 @@ from flask import Flask
 from sqlalchemy import make_url
 
 from tests.conftest import BACKENDS, PASSWORD, Caller, rows_of
-from tests.live.conftest import SECRETS, Site, environment, only, worker_pids
+from tests.live.conftest import SECRETS, Site, environment, kill_workers, only, worker_pids
 from tests.live.wire import Answer, Client, ask, asking, at_once, wait_for, wait_for_more, wire
 from tests.servers import INHERITED, PROJECT, GunicornServer, free_port, gunicorn_server
 
@@ -454,11 +454,7 @@ class TestKillingWorkers:
         with ThreadPoolExecutor(8) as threads:
             running = [threads.submit(write) for _ in range(8)]
             try:
-                for kills in range(1, 5):
-                    wait_for_more(acknowledged, 20)
-                    os.kill(worker_pids(server, 1 + kills)[-1], signal.SIGKILL)
-                    # Another takes its place.
-                    worker_pids(server, 2 + kills)
+                kill_workers(server, acknowledged)
             finally:
                 over.set()
         for each in running:

@@ -16,9 +16,9 @@ import pytest
 from flask import Flask
 
 from tests.conftest import Caller, rows_of
-from tests.live.conftest import Site, environment, worker_pids
+from tests.live.conftest import Site, environment, kill_workers, worker_pids
 from tests.live.test_failures import conninfo, waiting
-from tests.live.wire import Answer, Client, at_once, wait_for, wait_for_more
+from tests.live.wire import Answer, Client, at_once, wait_for
 from tests.servers import GunicornServer, gunicorn_server
 
 pytestmark = pytest.mark.live
@@ -110,11 +110,7 @@ class TestARequestWhoseWorkerIsKilled:
         with ThreadPoolExecutor(8) as threads:
             running = [threads.submit(work) for _ in range(8)]
             try:
-                for kills in range(1, 5):
-                    wait_for_more(answers, 20)
-                    os.kill(worker_pids(server, 1 + kills)[-1], signal.SIGKILL)
-                    # Another takes its place.
-                    worker_pids(server, 2 + kills)
+                kill_workers(server, answers)
             finally:
                 over.set()
         for each in running:
