@@ -169,6 +169,8 @@ class Config:
 
     catalog_public_read: bool = _setting(False, _truth)
     public_cache_max_age: int = _setting(0, _whole(0, MONTH))
+    public_cache_stale_while_revalidate: int = _setting(0, _whole(0, MONTH))
+    answer_cache_bytes: int = _setting(32 * 1024 * 1024, _whole(0, 2**40))
     default_currency: str = _setting("USD", _currency)
     max_body_bytes: int = _setting(1024 * 1024, _whole(1024, 64 * 1024 * 1024))
     max_upload_bytes: int = _setting(100 * 1024 * 1024, _whole(1024, 2**31 - 1))
@@ -291,10 +293,8 @@ class Config:
             # The first request that finds Redis gone turns the fallback on; those that fail beside it would be 500.
             "RATELIMIT_SWALLOW_ERRORS": bool(self.redis_url),
             "RATELIMIT_KEY_PREFIX": "catalog",
-            "CACHE_TYPE": "RedisCache" if self.redis_url else "SimpleCache",
-            "CACHE_REDIS_URL": self.redis_url,
-            "CACHE_KEY_PREFIX": "catalog-cache:",
-            "CACHE_OPTIONS": _redis_options() if self.redis_url else {},
+            # In each worker's memory, and not in Redis: decision 20.
+            "CACHE_TYPE": "app.web.answers.AnswerCache",
         }
 
     def _engine_options(self) -> dict[str, Any]:
@@ -303,8 +303,8 @@ class Config:
         if self.is_sqlite:
             return options | {"connect_args": {"timeout": 10}}
         return options | {
-            # One connection for each thread that can ask, and a few for those that overlap.
-            "pool_size": self.web_threads,
+            # For each thread that can ask, one to read over and one for its session, and a few for those that overlap.
+            "pool_size": 2 * self.web_threads,
             "max_overflow": 4,
             "pool_timeout": 5,
             "pool_pre_ping": True,

@@ -10,14 +10,22 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event, func, select
+from sqlalchemy import Connection, CursorResult, Engine, Executable, event, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm.exc import StaleDataError
 
 from app.core.errors import PreconditionFailed, Refusal
 from app.extensions import db
 
-_reading: ContextVar[bool] = ContextVar("reading", default=False)
+
+@dataclass
+class _Reading:
+    """A unit of work that writes nothing, and its connection once it has one."""
+
+    connection: Connection | None = None
+
+
+_reading: ContextVar[_Reading | None] = ContextVar("reading", default=None)
 
 
 @dataclass
@@ -42,6 +50,7 @@ def set_up_engine(engine: Engine) -> None:
     else:
         event.listen(engine, "begin", _begin_postgresql)
         event.listen(engine, "do_execute", _execute_unprepared)
+        _ping_for_writers(engine)
     event.listen(engine, "before_cursor_execute", _start_statement)
     event.listen(engine, "after_cursor_execute", _count_statement)
 
@@ -56,14 +65,25 @@ def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     # A reader begins nothing: each statement sees the last commit, and nobody waits for it.
-    if not _reading.get():
+    if _reading.get() is None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _begin_postgresql(connection: Connection) -> None:
     # A reader commits nothing, so it is spared the BEGIN and ROLLBACK round trips.
     driver: Any = connection.connection.dbapi_connection
-    driver.autocommit = _reading.get()
+    driver.autocommit = _reading.get() is not None
+
+
+def _ping_for_writers(engine: Engine) -> None:
+    # To ask whether a connection is still there costs as much as a small query. A read that finds it lost is asked
+    # again over another; a write may not be, so it begins on one that answers.
+    ping = engine.dialect.do_ping
+
+    def ping_unless_reading(connection: Any) -> bool:
+        return _reading.get() is not None or ping(connection)
+
+    engine.dialect.do_ping = ping_unless_reading  # type: ignore[method-assign, assignment]
 
 
 def _execute_unprepared(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
@@ -90,27 +110,38 @@ def unit_of_work(*, reading: bool = False) -> Iterator[None]:
     A refusal that says ``commits`` is committed and raised. ``reading`` promises that nothing is written, and spares
     the transaction. An UPDATE or DELETE that finds its row's version changed is ``PreconditionFailed``.
     """
-    token = _reading.set(reading)
+    here = _Reading() if reading else None
+    token = _reading.set(here)
     try:
         yield
-        if reading:
-            db.session.rollback()
-        else:
+        if not reading:
             db.session.commit()
     except Refusal as refusal:
         if refusal.commits and not reading:
             db.session.commit()
-        else:
-            db.session.rollback()
         raise
     except StaleDataError as stale:
-        db.session.rollback()
         raise PreconditionFailed from stale
-    except BaseException:
-        db.session.rollback()
-        raise
     finally:
+        # What was committed is none the worse for it.
+        if db.session.registry.has():
+            db.session.rollback()
+        if here is not None and here.connection is not None:
+            here.connection.close()
         _reading.reset(token)
+
+
+def run(statement: Executable, values: Mapping[str, Any] | None = None) -> CursorResult[Any]:
+    """Execute a statement in this unit of work, with values for its parameters.
+
+    Where nothing is written, this passes the session by, which costs more than a small query.
+    """
+    here = _reading.get()
+    if here is None:
+        return db.session.connection().execute(statement, values)
+    if here.connection is None:
+        here.connection = db.engine.connect()
+    return here.connection.execute(statement, values)
 
 
 def release_connection() -> None:

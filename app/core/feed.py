@@ -50,6 +50,10 @@ class ChangeEvent(Keyed, Model):
 Index("ix_change_events_created_at_id", ChangeEvent.created_at, ChangeEvent.id)
 
 
+#: The catalogue's version, for a statement that reads it together with something else; 0 before the first change.
+CATALOGUE_VERSION = func.coalesce(select(CatalogueState.version).scalar_subquery(), 0)
+
+
 @dataclass(frozen=True)
 class Change:
     """What became of a row: ``product.updated``, say."""

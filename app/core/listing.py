@@ -1,32 +1,53 @@
 """The one way to filter, sort and paginate a collection.
 
 A collection declares a `Listing` next to its use case; what the client asked for arrives as `Criteria`. Numbered pages
-count and use OFFSET; cursor pages compare rows and count nothing, so that page 4,000 costs what page 1 does.
+count, up to a limit, and use OFFSET; cursor pages compare rows and count nothing, so that page 4,000 costs what page 1
+does. Rows come as plain tuples where the members that are wanted are columns, and as objects of the model otherwise.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from enum import Enum
 from typing import Any
 
 import orjson
 from itsdangerous import BadData, URLSafeSerializer
-from sqlalchemy import ColumnElement, Select, and_, func, literal, select, true, tuple_
+from sqlalchemy import BigInteger, Column, ColumnElement, Row, Select, and_, bindparam, func, select, true, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
-from app.core.database import UNPREPARED
+from app.core.database import UNPREPARED, run
 from app.core.errors import Fault, Invalid
 from app.core.model import Money, UtcDateTime
+from app.core.statements import columns_named, once
 from app.core.text import fold
 from app.extensions import db
 
 #: The sorting of numbered pages by how well a row fits the search, where a collection tells that.
 RELEVANCE = "relevance"
 
+# The parameters of a position: the value of the sort column, and of the tie breaker.
+_POSITION = ("position", "position_id")
 
-@dataclass(frozen=True, kw_only=True)
+#: Rows that are counted for a numbered page; a total beyond is said to be at least this.
+MOST_COUNTED = 10_000
+
+
+@dataclass(frozen=True)
+class Compare:
+    """A filter whose SQL is the same for every value: ``compare`` of the column and the value."""
+
+    column: InstrumentedAttribute[Any]
+    compare: Callable[[Any, Any], ColumnElement[bool]]
+
+    def __call__(self, value: Any) -> ColumnElement[bool]:
+        """The condition for a value, or for a parameter that stands for one."""
+        return self.compare(self.column, value)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Listing:
     """What a collection can be filtered and sorted by. The tie breaker ends every ordering, in the same direction.
 
@@ -75,10 +96,12 @@ class Criteria:
 
 @dataclass(frozen=True)
 class NumberedPage:
-    """One numbered page and the number of rows of the whole collection."""
+    """One numbered page and the number of rows of the whole collection, or of those at least where it was not told."""
 
     items: Sequence[Any]
     total: int
+    has_more: bool = False
+    total_is_exact: bool = True
 
 
 @dataclass(frozen=True)
@@ -96,38 +119,99 @@ class CursorInvalid(Invalid):
         super().__init__(Fault(self.sentence(), self.code(), parameter="cursor"))
 
 
-def read_page(rows: Select[Any], listing: Listing, criteria: Criteria) -> NumberedPage:
-    """One numbered page of ``rows``; a page beyond the end is empty."""
-    matching = narrow(rows, listing, search=criteria.search, filters=criteria.filters)
-    total = db.session.scalar(_count(matching)) or 0
-    if not total and (lenient := listing.otherwise(criteria.search)):
-        return read_page(rows, lenient, criteria)
+def read_page(rows: Select[Any], listing: Listing, criteria: Criteria, members: Sequence[str] = ()) -> NumberedPage:
+    """One numbered page of ``rows``, with ``members`` of each at least; a page beyond the end is empty."""
+    question = _Question(rows, listing, criteria, tuple(members))
     offset = (criteria.page - 1) * criteria.per_page
-    if offset >= total:
-        return NumberedPage([], total)
-    page = _order(matching, listing, criteria).limit(criteria.per_page).offset(offset)
-    return NumberedPage(db.session.scalars(page).all(), total)
+    # One row more than asked tells whether there is another page.
+    found = question.ask(_page_with_total, limit=criteria.per_page + 1, offset=offset)
+    total = found[0][-1] if found else question.ask(_total_alone)[0][-1] if offset else 0
+    if not total and (lenient := listing.otherwise(criteria.search)):
+        return read_page(rows, lenient, criteria, members)
+    items, has_more = question.items(found[: criteria.per_page]), len(found) > criteria.per_page
+    if items and not has_more:
+        return NumberedPage(items, offset + len(items))
+    if total <= MOST_COUNTED:
+        return NumberedPage(items, total, has_more)
+    return NumberedPage(items, max(MOST_COUNTED, offset + len(found)), has_more, total_is_exact=False)
 
 
-def read_cursor(rows: Select[Any], listing: Listing, criteria: Criteria, *, secret: str, scope: str) -> CursorPage:
+def read_cursor(
+    rows: Select[Any],
+    listing: Listing,
+    criteria: Criteria,
+    members: Sequence[str] = (),
+    *,
+    secret: str,
+    scope: str,
+) -> CursorPage:
     """One page of a walk through ``rows``. ``scope`` names the collection: a cursor of another is refused."""
     seal = URLSafeSerializer(secret, salt=f"cursor:{scope}", signer_kwargs={"digest_method": hashlib.sha256})
-    matching = narrow(rows, listing, search=criteria.search, filters=criteria.filters)
-    if criteria.cursor:
-        matching = matching.where(_after(_unseal(seal, criteria), listing, criteria))
+    columns = (_column(listing, criteria), listing.tie_breaker)
+    keys = [column.key for column in columns]
+    question = _Question(rows, listing, criteria, tuple(dict.fromkeys([*members, *keys])) if members else ())
+    position = zip(_POSITION, _unseal(seal, criteria), columns, strict=True) if criteria.cursor else ()
+    after = {name: _from_wire(value, column) for name, value, column in position}
     # One row more than asked tells whether there is another page.
-    page = _order(matching, listing, criteria).limit(criteria.per_page + 1)
-    items = db.session.scalars(page).all()
-    if len(items) <= criteria.per_page:
+    found = question.ask(_rows_after if after else _first_rows, limit=criteria.per_page + 1, **after)
+    items = question.items(found[: criteria.per_page])
+    if len(found) <= criteria.per_page:
         return CursorPage(items, None)
-    last = items[criteria.per_page - 1]
-    position = [_to_wire(getattr(last, column.key)) for column in (_column(listing, criteria), listing.tie_breaker)]
-    return CursorPage(items[: criteria.per_page], str(seal.dumps([criteria.fingerprint(), *position])))
+    last = [_to_wire(getattr(items[-1], key)) for key in keys]
+    return CursorPage(items, str(seal.dumps([criteria.fingerprint(), *last])))
 
 
-def read_tree(rows: Select[Any], listing: Listing, criteria: Criteria) -> Sequence[Any]:
+def read_tree(rows: Select[Any], listing: Listing, criteria: Criteria, members: Sequence[str] = ()) -> Sequence[Any]:
     """All of ``rows``, in their order; `nest` makes a tree of them."""
-    return db.session.scalars(_order(rows, listing, criteria)).all()
+    question = _Question(rows, listing, criteria, tuple(members))
+    return question.items(question.ask(_ordered))
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What is asked of some rows, and how it is put to the database."""
+
+    rows: Select[Any]
+    listing: Listing
+    criteria: Criteria
+    members: tuple[str, ...]
+
+    def ask(self, make: Callable[["_Question"], Select[Any]], **values: Any) -> Sequence[Row[Any]]:
+        """The answer to the statement that ``make`` makes, with ``values`` for its parameters."""
+        shape, parameters = self._shape()
+        if shape is None:
+            statement = make(self)
+        else:
+            statement = once(self.rows, (make, self.listing, self.members, *shape), lambda: make(self._parametrized()))
+        execute = run if self.columns() else db.session.execute
+        return execute(statement, {**parameters, **values}).all()
+
+    def columns(self) -> Sequence[Column[Any]] | None:
+        """The columns that are enough; None when it takes whole objects."""
+        return columns_named(self.rows, self.members) if self.members else None
+
+    def items(self, found: Sequence[Row[Any]]) -> Sequence[Any]:
+        """What was found, as tuples with names or as objects."""
+        return found if self.columns() else [row[0] for row in found]
+
+    def matching(self) -> Select[Any]:
+        return narrow(self.rows, self.listing, search=self.criteria.search, filters=self.criteria.filters)
+
+    def _shape(self) -> tuple[tuple[Hashable, ...] | None, dict[str, Any]]:
+        """What decides the SQL, or None where each question has its own; and the values of its parameters."""
+        filters = self.criteria.filters.items()
+        parameters = {name: value for name, value in filters if isinstance(self.listing.filters[name], Compare)}
+        decisive = tuple((name, value) for name, value in filters if name not in parameters)
+        if self.criteria.search is not None or not all(isinstance(value, bool | Enum) for _, value in decisive):
+            return None, {}
+        return (self.criteria.sort_by, self.criteria.descending, decisive, tuple(parameters)), parameters
+
+    def _parametrized(self) -> "_Question":
+        _, parameters = self._shape()
+        filters = {
+            name: bindparam(name) if name in parameters else value for name, value in self.criteria.filters.items()
+        }
+        return replace(self, criteria=replace(self.criteria, filters=filters))
 
 
 def nest(items: Sequence[dict[str, Any]], parent: str) -> list[dict[str, Any]]:
@@ -155,9 +239,36 @@ def narrow(rows: Select[Any], listing: Listing, *, search: str | None, filters: 
     return narrowed.execution_options(**UNPREPARED)
 
 
+def _page_with_total(question: _Question) -> Select[Any]:
+    total = _count(question.matching()).scalar_subquery().label("total")
+    return _first_rows(question).add_columns(total).offset(bindparam("offset", type_=BigInteger))
+
+
+def _total_alone(question: _Question) -> Select[Any]:
+    return _count(question.matching())
+
+
+def _first_rows(question: _Question) -> Select[Any]:
+    return _ordered(question).limit(bindparam("limit", type_=BigInteger))
+
+
+def _rows_after(question: _Question) -> Select[Any]:
+    # A row comparison is one range of the index; the spelled-out OR reads every row before the position.
+    columns = (_column(question.listing, question.criteria), question.listing.tie_breaker)
+    here = tuple_(*columns)
+    there = tuple_(*(bindparam(name, type_=column.type) for name, column in zip(_POSITION, columns, strict=True)))
+    return _first_rows(question).where(here < there if question.criteria.descending else here > there)
+
+
+def _ordered(question: _Question) -> Select[Any]:
+    ordered = _order(question.matching(), question.listing, question.criteria)
+    columns = question.columns()
+    return ordered.with_only_columns(*columns) if columns else ordered
+
+
 def _count(rows: Select[Any]) -> Select[int]:
-    count = select(func.count()).select_from(rows.order_by(None).subquery())
-    return count.execution_options(**rows.get_execution_options())
+    counted = rows.with_only_columns(true(), maintain_column_froms=True).limit(MOST_COUNTED + 1).subquery()
+    return select(func.count()).select_from(counted).execution_options(**rows.get_execution_options())
 
 
 def _column(listing: Listing, criteria: Criteria) -> InstrumentedAttribute[Any]:
@@ -171,14 +282,6 @@ def _order(rows: Select[Any], listing: Listing, criteria: Criteria) -> Select[An
         by = _column(listing, criteria)
     columns = dict.fromkeys((by, listing.tie_breaker))
     return rows.order_by(*(column.desc() if criteria.descending else column.asc() for column in columns))
-
-
-def _after(position: list[Any], listing: Listing, criteria: Criteria) -> ColumnElement[bool]:
-    # A row comparison is one range of the index; the spelled-out OR reads every row before the position.
-    columns = (_column(listing, criteria), listing.tie_breaker)
-    values = (literal(_from_wire(value, column), column.type) for value, column in zip(position, columns, strict=True))
-    here, there = tuple_(*columns), tuple_(*values)
-    return here < there if criteria.descending else here > there
 
 
 def _unseal(seal: URLSafeSerializer, criteria: Criteria) -> list[Any]:

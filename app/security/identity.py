@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from app.security.permissions import GRANTS, PERSONAL, Permission, Role
 
@@ -17,17 +18,19 @@ class Identity:
     role: Role | None = None
     #: Whether what is stored of the credential's last use is a minute old.
     is_unseen: bool = False
+    #: The catalogue's version when this was read, in the same statement; what is read afterwards is as new or newer.
+    catalogue_version: int | None = None
 
     @classmethod
-    def of_user(cls, *, user_id: int, role: Role, session_id: int, is_unseen: bool = False) -> "Identity":
+    def of_user(cls, *, role: Role, **known: Any) -> "Identity":
         """A person who logged in."""
-        return cls(permissions=GRANTS[role], user_id=user_id, role=role, session_id=session_id, is_unseen=is_unseen)
+        return cls(permissions=GRANTS[role], role=role, **known)
 
     @classmethod
-    def of_key(cls, *, user_id: int, role: Role, api_key_id: int, scopes: Iterable[str], is_unseen: bool) -> "Identity":
+    def of_key(cls, *, role: Role, scopes: Iterable[str], **known: Any) -> "Identity":
         """An API key: what its owner's role allows now, and its scopes allow, and a person alone may not."""
         permissions = (GRANTS[role] & {Permission(scope) for scope in scopes}) - PERSONAL
-        return cls(permissions=permissions, user_id=user_id, role=role, api_key_id=api_key_id, is_unseen=is_unseen)
+        return cls(permissions=permissions, role=role, **known)
 
     def can(self, permission: Permission) -> bool:
         """Whether this identity may do this kind of thing."""

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from flask import Flask, current_app, g, request
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.audit import source
-from app.core.database import unit_of_work
+from app.core.database import run, unit_of_work
 from app.core.errors import Forbidden, Malformed, Unauthenticated
+from app.core.feed import CATALOGUE_VERSION
 from app.security.api_keys import ParsedKey, parse_key
 from app.security.identity import ANONYMOUS, Identity
 from app.security.keys import KeyRing
@@ -24,6 +26,8 @@ Credentials = Claims | ParsedKey
 #: Keys that were verified here, for the limiter alone: whether a key is good is asked of the database each time.
 _good_keys: dict[ParsedKey, None] = {}
 MOST_GOOD_KEYS = 10_000
+
+_VERSION = select(CATALOGUE_VERSION)
 
 LoadIdentity = Callable[[Credentials], Identity | None]
 MarkSeen = Callable[[Identity], None]
@@ -128,7 +132,7 @@ def _identify(access: Access) -> Identity:
     credentials = _read_credentials(access.token or TokenKind.ACCESS)
     if credentials is None:
         if access.permission in CATALOG_READS and current_app.config["CATALOG_PUBLIC_READ"]:
-            return Identity(permissions=CATALOG_READS)
+            return Identity(permissions=CATALOG_READS, catalogue_version=run(_VERSION).scalar_one())
         raise CredentialsMissing
     if access.token is TokenKind.REFRESH:
         if isinstance(credentials, ParsedKey):

@@ -39,8 +39,10 @@ from app.security.permissions import CATALOG_READS, Permission
 from app.security.tokens import TokenKind
 from app.web import body, conditional, idempotency, uploads
 from app.web.access import Access, admit, current_identity, remember_use
+from app.web.answers import answer_once
 from app.web.limits import limit_calls
 from app.web.links import describe_page, link_header
+from app.web.output import Output, output_of
 from app.web.query import read_query
 from app.web.schemas import BodySchema, ListQuerySchema, QuerySchema, Schema, shared
 from app.web.validation import faults_of
@@ -94,6 +96,11 @@ class Operation:
         """Whether the answer is one row that counts its versions, and so has an ETag."""
         return self.returns is not None and self.listing is None and "version" in shared(self.returns).fields
 
+    @property
+    def is_keepable(self) -> bool:
+        """Whether this reads the catalogue: the answer depends on rights, path and query alone, so caches may keep it."""
+        return self.kept and self.access is not None and self.access.permission in CATALOG_READS
+
     def check(self) -> None:
         """Refuse a declaration with a hole in it."""
         if self.access is None:
@@ -141,10 +148,20 @@ class Operation:
         self, path: dict[str, Any], identity: Identity, read: Callable[[], bytes], content: Any
     ) -> Response:
         perform = functools.partial(self._perform, path, identity, content)
-        retriable = request.url_rule is not None and idempotency.takes_key(request.url_rule, self.access or Access())
-        response = idempotency.once(perform, identity, read, self.returns) if retriable else perform()
+        if self.is_keepable:
+            response = answer_once(identity, perform)
+        else:
+            response = self._perform_retriable(perform, identity, read)
+        if request.method in SAFE_METHODS:
+            conditional.leave_out_known(response)
         self._say_who_may_keep_it(response, identity)
         return response
+
+    def _perform_retriable(
+        self, perform: Callable[[], Response], identity: Identity, read: Callable[[], bytes]
+    ) -> Response:
+        retriable = request.url_rule is not None and idempotency.takes_key(request.url_rule, self.access or Access())
+        return idempotency.once(perform, identity, read, self.returns) if retriable else perform()
 
     @contextmanager
     def _read_body(self) -> Iterator[tuple[Callable[[], bytes], Any]]:
@@ -203,46 +220,42 @@ class Operation:
         if self.location is not None:
             response.headers["Location"] = self.location(result)
         if self.is_versioned:
-            tag = conditional.entity_tag(result)
-            response.headers["ETag"] = tag
-            if request.method in SAFE_METHODS and conditional.is_not_modified(tag):
-                response.status_code = 304
-                return response
-        response.data = orjson.dumps(shared(self.returns).dump(result))
+            response.headers["ETag"] = conditional.entity_tag(result)
+        response.data = orjson.dumps(output_of(self.returns)(result))
         return response
 
     def _render_list(self, rows: Select[Any], listing: Listing, query: dict[str, Any]) -> Response:
         item = self.returns or Schema
-        only = _chosen_members(item, query.get("fields"))
+        output = Output(item, _chosen_members(item, query.get("fields")))
+        members = output.attributes
         criteria = _criteria(query, listing)
         if query.get("tree") and listing.parent is not None:
-            return self._render_tree(read_tree(rows, listing, criteria), listing.parent.key)
+            items = [output(row) for row in read_tree(rows, listing, criteria, members)]
+            return self._render_tree(items, listing.parent.key)
         page: NumberedPage | CursorPage
         if criteria.cursor is None:
-            page = read_page(rows, listing, criteria)
+            page = read_page(rows, listing, criteria, members)
         else:
-            page = read_cursor(rows, listing, criteria, secret=current_app.config["SECRET_KEY"], scope=request.path)
+            secret = current_app.config["SECRET_KEY"]
+            page = read_cursor(rows, listing, criteria, members, secret=secret, scope=request.path)
         meta, links = describe_page(page, criteria, request.path, request.args.to_dict())
-        schema = item(only=only) if only else shared(item)
-        items = schema.dump(page.items, many=True)
+        items = [output(row) for row in page.items]
         response = Response(orjson.dumps({"items": items, "meta": meta, "links": links}), mimetype=body.JSON)
         if header := link_header(links):
             response.headers["Link"] = header
         return response
 
-    def _render_tree(self, rows: Sequence[Any], parent: str) -> Response:
-        items = shared(self.returns or Schema).dump(rows, many=True)
+    def _render_tree(self, items: Sequence[dict[str, Any]], parent: str) -> Response:
         links = {"self": f"{request.path}?tree=true", "first": f"{request.path}?tree=true", "next": None}
-        tree = {"items": nest(items, parent), "meta": {"total": len(rows)}, "links": links}
+        tree = {"items": nest(items, parent), "meta": {"total": len(items)}, "links": links}
         return Response(orjson.dumps(tree), mimetype=body.JSON)
 
     def _say_who_may_keep_it(self, response: Response, identity: Identity) -> None:
         if "Cache-Control" in response.headers:
             return
         keep = "no-store"
-        if self.kept and self.access is not None and self.access.permission in CATALOG_READS:
-            anonymous = f"public, max-age={current_app.config['PUBLIC_CACHE_MAX_AGE']}"
-            keep = "private, no-cache" if identity.user_id else anonymous
+        if self.is_keepable:
+            keep = "private, no-cache" if identity.user_id else _public_lifetime()
             response.headers["Vary"] = "Authorization, X-API-Key"
         response.headers["Cache-Control"] = keep
 
@@ -371,6 +384,13 @@ def _as_view(operation: Operation) -> Callable[..., Response]:
         return operation(**path)
 
     return limit_calls(view, operation.limit) if operation.limit else view
+
+
+def _public_lifetime() -> str:
+    config = current_app.config
+    lifetime, stale = config["PUBLIC_CACHE_MAX_AGE"], config["PUBLIC_CACHE_STALE_WHILE_REVALIDATE"]
+    # RFC 5861: a shared cache may answer with what it has while it fetches it anew.
+    return f"public, max-age={lifetime}" + (f", stale-while-revalidate={stale}" if stale else "")
 
 
 def _criteria(query: dict[str, Any], listing: Listing) -> Criteria:

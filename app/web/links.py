@@ -11,28 +11,36 @@ Links = dict[str, str | None]
 def describe_page(
     page: NumberedPage | CursorPage, criteria: Criteria, path: str, query: Mapping[str, str]
 ) -> tuple[dict[str, object], Links]:
-    """``meta`` and ``links`` of a page; the links keep every parameter of the request."""
+    """``meta`` and ``links`` of a page; the links keep every parameter of the request.
 
-    def link(**changed: object) -> str:
-        return f"{path}?{urlencode({**query, **changed})}"
+    Where not all rows were counted, ``total`` and ``pages`` are the least that there are, and nobody knows the last.
+    """
+    encoded = {name: urlencode({name: value}) for name, value in query.items()}
+
+    def link(name: str = "", value: object = "") -> str:
+        # Numbers and cursors need no encoding.
+        parts = encoded | {name: f"{name}={value}"} if name else encoded
+        return f"{path}?{'&'.join(parts.values())}"
 
     if isinstance(page, CursorPage):
         more = page.next_cursor
         meta: dict[str, object] = {"per_page": criteria.per_page, "has_more": bool(more), "next_cursor": more}
         return meta, {
             "self": link(),
-            "first": link(cursor=""),
-            "next": link(cursor=more) if more else None,
+            "first": link("cursor"),
+            "next": link("cursor", more) if more else None,
         }
     pages = -(-page.total // criteria.per_page)
     here = criteria.page
     meta = {"page": here, "per_page": criteria.per_page, "total": page.total, "pages": pages}
+    if not page.total_is_exact:
+        meta["total_is_exact"] = False
     return meta, {
-        "self": link(page=here),
-        "first": link(page=1),
-        "prev": link(page=min(here - 1, max(pages, 1))) if here > 1 else None,
-        "next": link(page=here + 1) if here < pages else None,
-        "last": link(page=max(pages, 1)),
+        "self": link("page", here),
+        "first": link("page", 1),
+        "prev": link("page", min(here - 1, max(pages, 1))) if here > 1 else None,
+        "next": link("page", here + 1) if page.has_more else None,
+        "last": link("page", max(pages, 1)) if page.total_is_exact else None,
     }
 
 

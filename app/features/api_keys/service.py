@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, or_, select, update
+from sqlalchemy import Row, Select, bindparam, or_, select, update
 
 from app.core import clock
+from app.core.database import run
 from app.core.errors import NotFound
+from app.core.feed import CATALOGUE_VERSION
 from app.core.listing import Listing
 from app.extensions import db
 from app.features.api_keys.models import ApiKey, ExpiryPassed, ScopeNotHeld
+from app.features.users.models import User
 from app.security.api_keys import ParsedKey, format_key, hash_secret, make_secret
 from app.security.identity import Identity
 from app.security.permissions import GRANTS, Permission, Role
@@ -25,6 +28,13 @@ LISTING = Listing(
 
 #: `last_used_at` is right to this.
 USED_EVERY = timedelta(minutes=1)
+
+# Made once, for every request with a key asks it.
+_IDENTITY = (
+    select(ApiKey.__table__, User.role, CATALOGUE_VERSION.label("catalogue_version"))
+    .join(User, User.id == ApiKey.user_id)
+    .where(ApiKey.id == bindparam("named_key"), ApiKey.revoked_at.is_(None), User.is_active)
+)
 
 
 @dataclass(frozen=True)
@@ -41,23 +51,16 @@ class NewKey:
 
 def load_identity(parsed: ParsedKey) -> Identity | None:
     """Who a key speaks for: nobody once it is revoked, expired, rotated away, or its owner inactive."""
-    users = ApiKey.metadata.tables["users"]
-    row = db.session.execute(
-        select(ApiKey, users.c.role)
-        .join(users, users.c.id == ApiKey.user_id)
-        .where(ApiKey.id == parsed.key_id, ApiKey.revoked_at.is_(None), users.c.is_active)
-    ).one_or_none()
-    if row is None:
-        return None
-    key, now = row[0], clock.now()
-    if (key.expires_at and key.expires_at <= now) or not _opens(key, parsed.secret_hash, now):
+    key, now = run(_IDENTITY, {"named_key": parsed.key_id}).one_or_none(), clock.now()
+    if key is None or (key.expires_at and key.expires_at <= now) or not _opens(key, parsed.secret_hash, now):
         return None
     return Identity.of_key(
         user_id=key.user_id,
-        role=Role(row.role),
+        role=Role(key.role),
         api_key_id=key.id,
         scopes=key.scopes,
         is_unseen=key.last_used_at is None or key.last_used_at < now - USED_EVERY,
+        catalogue_version=key.catalogue_version,
     )
 
 
@@ -97,7 +100,7 @@ def create_key(*, name: str, scopes: Iterable[str], expires_at: datetime | None 
 def update_key(key: ApiKey, *, identity: Identity, **changed: Any) -> ApiKey:
     """Change a key's name, scopes or expiry; scopes stay within what its owner and whoever asks may do."""
     if "scopes" in changed:
-        owner = db.session.scalar(select(ApiKey.metadata.tables["users"].c.role).filter_by(id=key.user_id))
+        owner = db.session.scalar(select(User.role).where(User.id == key.user_id))
         _require_held(changed["scopes"], identity.permissions & GRANTS[Role(owner or Role.USER)])
         changed["scopes"] = sorted(changed["scopes"])
     _require_future(changed.get("expires_at"))
@@ -130,7 +133,7 @@ def touch_key(key_id: int) -> None:
     )
 
 
-def _opens(key: ApiKey, secret_hash: str, now: datetime) -> bool:
+def _opens(key: Row[Any], secret_hash: str, now: datetime) -> bool:
     if hmac.compare_digest(key.secret_hash, secret_hash):
         return True
     overlaps = key.previous_hash is not None and key.previous_until is not None and key.previous_until > now

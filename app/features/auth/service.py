@@ -4,12 +4,13 @@ import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import case, delete, select
+from sqlalchemy import bindparam, case, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.core import clock
 from app.core.audit import record_event
-from app.core.database import release_connection
+from app.core.database import release_connection, run
+from app.core.feed import CATALOGUE_VERSION
 from app.extensions import db
 from app.features.api_keys import service as api_keys
 from app.features.auth.models import LoginFailed, LoginFailures, TooManyFailures
@@ -25,6 +26,18 @@ from app.security.tokens import Claims, issue_access_token, issue_refresh_token
 #: This many failures on one account within the window close it to logins until the window ends.
 MOST_FAILURES = 10
 FAILURE_WINDOW = timedelta(minutes=5)
+
+# Made once, for every request asks it.
+_IDENTITY = (
+    select(User.id, User.role, UserSession.last_seen_at, CATALOGUE_VERSION.label("catalogue_version"))
+    .join(UserSession, UserSession.user_id == User.id)
+    .where(
+        User.id == bindparam("named_user"),
+        User.is_active,
+        UserSession.id == bindparam("named_session"),
+        UserSession.revoked_at.is_(None),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -51,16 +64,8 @@ def load_identity(credentials: Claims | ParsedKey) -> Identity | None:
     """Who the credentials name, by the database as it is now: nobody once they are revoked or the account inactive."""
     if isinstance(credentials, ParsedKey):
         return api_keys.load_identity(credentials)
-    row = db.session.execute(
-        select(User.id, User.role, UserSession.last_seen_at)
-        .join(UserSession, UserSession.user_id == User.id)
-        .where(
-            User.id == credentials.user_id,
-            User.is_active,
-            UserSession.id == credentials.session_id,
-            UserSession.revoked_at.is_(None),
-        )
-    ).one_or_none()
+    named = {"named_user": credentials.user_id, "named_session": credentials.session_id}
+    row = run(_IDENTITY, named).one_or_none()
     if row is None:
         return None
     return Identity.of_user(
@@ -68,6 +73,7 @@ def load_identity(credentials: Claims | ParsedKey) -> Identity | None:
         role=Role(row.role),
         session_id=credentials.session_id,
         is_unseen=row.last_seen_at < clock.now() - sessions.SEEN_EVERY,
+        catalogue_version=row.catalogue_version,
     )
 
 

@@ -3,14 +3,16 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
+from operator import eq
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, true
+from sqlalchemy import ColumnElement, Row, Select, func, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from app.core.database import refusing, take_turns
 from app.core.errors import NotFound
-from app.core.listing import Listing, contains_words
+from app.core.listing import Compare, Listing, contains_words
+from app.core.statements import find_row
 from app.core.text import slugify
 from app.extensions import db
 from app.features.categories.models import (
@@ -35,8 +37,8 @@ class Node:
 
 LISTING = Listing(
     filters={
-        "parent_id": lambda parent_id: Category.parent_id == parent_id,
-        "slug": lambda slug: Category.slug == slug,
+        "parent_id": Compare(Category.parent_id, eq),
+        "slug": Compare(Category.slug, eq),
     },
     sorts={
         "name": Category.name,
@@ -51,9 +53,17 @@ LISTING = Listing(
 )
 
 
+_EVERY = select(Category)
+
+
 def visible_to(_identity: Identity) -> Select[Category]:
     """Every category: whoever may read categories sees them all."""
-    return select(Category)
+    return _EVERY
+
+
+def read_category(category_id: int, *, identity: Identity) -> Row[Any]:
+    """What there is to read of one category that ``identity`` may see."""
+    return find_row(visible_to(identity), Category.id, category_id)
 
 
 def get_category(category_id: int, *, identity: Identity, lock: bool = False) -> Category:

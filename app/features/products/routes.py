@@ -3,7 +3,7 @@
 from typing import Any
 
 from flask import Response, current_app
-from sqlalchemy import Select
+from sqlalchemy import Row, Select
 
 from app.features.categories.models import CategoryUnknown
 from app.features.products import batches, bulk, facets, service
@@ -100,9 +100,9 @@ def export_products(query: dict[str, Any]) -> Response:
 @blueprint.get("/<id:product_id>")
 @requires(Permission.PRODUCTS_READ)
 @returns(ProductSchema)
-def read_product(product_id: int) -> Product:
+def read_product(product_id: int) -> Row[Any]:
     """Read a product."""
-    return service.get_product(product_id, identity=current_identity())
+    return service.read_product(product_id, identity=current_identity())
 
 
 @blueprint.put("/<id:product_id>")

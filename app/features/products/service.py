@@ -2,14 +2,16 @@
 
 import secrets
 from dataclasses import replace
+from operator import eq, ge, le
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, select, update
+from sqlalchemy import ColumnElement, Row, Select, select, update
 from sqlalchemy.exc import IntegrityError
 
 from app.core.database import refusing
 from app.core.errors import NotFound
-from app.core.listing import Listing
+from app.core.listing import Compare, Listing
+from app.core.statements import find_row
 from app.extensions import db
 from app.features.categories import service as categories
 from app.features.categories.models import CategoryUnknown
@@ -34,15 +36,15 @@ def _lenient() -> Listing | None:
 
 LISTING = Listing(
     filters={
-        "category_id": lambda category_id: Product.category_id == category_id,
-        "min_price": lambda price: Product.price >= price,
-        "max_price": lambda price: Product.price <= price,
+        "category_id": Compare(Product.category_id, eq),
+        "min_price": Compare(Product.price, ge),
+        "max_price": Compare(Product.price, le),
         # A range and not an equality, for the reason above.
         "in_stock": lambda wanted: Product.stock > 0 if wanted else Product.stock <= 0,
         "status": _has_status,
-        "currency": lambda currency: Product.currency == currency,
-        "sku": lambda sku: Product.sku == sku,
-        "tag": lambda tag: has_tag(Product.tags, tag),
+        "currency": Compare(Product.currency, eq),
+        "sku": Compare(Product.sku, eq),
+        "tag": Compare(Product.tags, has_tag),
     },
     sorts={
         "created_at": Product.created_at,
@@ -60,18 +62,24 @@ LISTING = Listing(
 )
 
 
+_LIVING = select(Product).where(Product.deleted_at.is_(None))
+_ACTIVE = _LIVING.where(_has_status(ProductStatus.ACTIVE))
+
+
 def visible_to(identity: Identity) -> Select[Product]:
     """The living products; only those who may write products see drafts and archived ones."""
-    rows = select(Product).where(Product.deleted_at.is_(None))
-    if identity.can(Permission.PRODUCTS_WRITE):
-        return rows
-    return rows.where(_has_status(ProductStatus.ACTIVE))
+    return _LIVING if identity.can(Permission.PRODUCTS_WRITE) else _ACTIVE
 
 
 def filed_below(category_id: int, *, identity: Identity) -> Select[Product]:
     """The products of a category and of everything below it."""
     categories.get_category(category_id, identity=identity)
     return visible_to(identity).where(categories.is_at_or_below(Product.category_id, category_id))
+
+
+def read_product(product_id: int, *, identity: Identity) -> Row[Any]:
+    """What there is to read of one product that ``identity`` may see."""
+    return find_row(visible_to(identity), Product.id, product_id)
 
 
 def get_product(product_id: int, *, identity: Identity, lock: bool = False) -> Product:

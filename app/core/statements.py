@@ -1,0 +1,60 @@
+"""Statements that are made once for each shape of a question and asked with the values of each request.
+
+To make a statement takes longer than to have it answered. What a shape is, whoever asks says: the values that SQL has
+as parameters are not part of it.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Column, Row, Select, bindparam, inspect
+from sqlalchemy.orm import InstrumentedAttribute, Mapper
+
+from app.core.database import run
+from app.core.errors import NotFound
+
+#: More shapes of one collection than anybody asks for; beyond, they are made anew.
+MOST_SHAPES = 1000
+
+# A collection that is declared once keeps its statements; one that is made for a request takes them along.
+_made: WeakKeyDictionary[Select[Any], dict[Hashable, Select[Any]]] = WeakKeyDictionary()
+
+
+def once(rows: Select[Any], shape: Hashable, make: Callable[[], Select[Any]]) -> Select[Any]:
+    """The statement that ``make`` makes of ``rows``; the same for the same shape."""
+    known = _made.setdefault(rows, {})
+    statement = known.get(shape)
+    if statement is None:
+        if len(known) >= MOST_SHAPES:
+            known.clear()
+        statement = known[shape] = make()
+    return statement
+
+
+def find_row(rows: Select[Any], key: InstrumentedAttribute[int], value: int) -> Row[Any]:
+    """The one of ``rows`` whose ``key`` this is, to read and not to change; ``NotFound`` when there is none."""
+
+    def make() -> Select[Any]:
+        return rows.with_only_columns(*told_columns(rows)).where(key == bindparam("value"))
+
+    row = run(once(rows, ("find", key), make), {"value": value}).one_or_none()
+    if row is None:
+        raise NotFound
+    return row
+
+
+def told_columns(rows: Select[Any]) -> Sequence[Column[Any]]:
+    """The columns of a row that answers tell: all but derived and secret ones."""
+    return [column for column in _mapper(rows).columns if column.info.get("audited", True)]
+
+
+def columns_named(rows: Select[Any], names: Sequence[str]) -> Sequence[Column[Any]] | None:
+    """The columns of ``rows`` with these names; None when one of them is no column."""
+    columns = _mapper(rows).columns
+    return [columns[name] for name in names] if all(name in columns for name in names) else None
+
+
+def _mapper(rows: Select[Any]) -> Mapper[Any]:
+    mapper: Mapper[Any] = inspect(rows.column_descriptions[0]["entity"])
+    return mapper

@@ -1,0 +1,138 @@
+"""Answers that are kept: reads of the catalogue, answered again without asking the database for the data.
+
+An answer is found only under the version of the catalogue that the caller's own request has just read, in one statement
+with the caller's authority (decision 20). A committed write changes that version, so no answer outlives it, in whatever
+worker, and whether Redis is there or not: nothing has to be told to anybody. Rights, path and query are the rest of the
+key, for an answer depends on nothing else.
+"""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Self
+
+from flask import Flask, Response, current_app, request
+from flask_caching.backends.base import BaseCache
+
+from app.extensions import cache
+from app.security.identity import Identity
+
+#: What the bookkeeping of an answer takes beside its content, in bytes.
+OVERHEAD = 1000
+#: An answer that takes more than this part of the memory is not kept: it would push too many others out.
+LARGEST_PART = 8
+#: Seconds to wait for somebody else's same answer; as long as the database lets a statement run.
+PATIENCE = 15
+
+_running: dict[Hashable, Future["Answer"]] = {}
+_running_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The content of a response, and the headers that belong to it."""
+
+    content: bytes
+    headers: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, response: Response) -> Self:
+        """What there is to keep of a response, with an ETag of its content unless it has one."""
+        content = response.get_data()
+        if "ETag" not in response.headers:
+            response.headers["ETag"] = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
+        return cls(content, tuple(response.headers.items()))
+
+    def response(self) -> Response:
+        """A response of its own, which hooks may add to."""
+        return Response(self.content, headers=list(self.headers))
+
+
+class AnswerCache(BaseCache):
+    """Flask-Caching's backend for answers: bounded memory of this process, from which the least used lately go first."""
+
+    def __init__(self, most_bytes: int) -> None:
+        super().__init__(default_timeout=0)
+        self.most_bytes = most_bytes
+        self.bytes = 0
+        self._answers: OrderedDict[Hashable, Answer] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def factory(cls, _app: Flask, config: dict[str, Any], *_: object) -> "AnswerCache":
+        """The cache that the settings ask for; ANSWER_CACHE_BYTES of 0 keeps nothing."""
+        return cls(config["ANSWER_CACHE_BYTES"])
+
+    def get(self, key: Hashable) -> Answer | None:  # type: ignore[override]  # cachelib has strings only
+        """The answer that is kept under this key."""
+        with self._lock:
+            answer = self._answers.get(key)
+            if answer is not None:
+                self._answers.move_to_end(key)
+            return answer
+
+    def set(self, key: Hashable, value: Answer, _timeout: int | None = None) -> bool:  # type: ignore[override]
+        """Keep an answer until others need its place, unless it is too large."""
+        if _size(value) * LARGEST_PART > self.most_bytes:
+            return False
+        with self._lock:
+            self._drop(key)
+            self._answers[key] = value
+            self.bytes += _size(value)
+            while self.bytes > self.most_bytes:
+                self._drop(next(iter(self._answers)))
+        return True
+
+    def clear(self) -> bool:
+        """Forget everything."""
+        with self._lock:
+            self._answers.clear()
+            self.bytes = 0
+        return True
+
+    def _drop(self, key: Hashable) -> None:
+        dropped = self._answers.pop(key, None)
+        if dropped is not None:
+            self.bytes -= _size(dropped)
+
+
+def answer_once(identity: Identity, make: Callable[[], Response]) -> Response:
+    """The answer to this request, which must depend on rights, path and query alone: a kept one, or made and kept.
+
+    Of several that want the same at the same time, one makes it and the others wait.
+    """
+    if not current_app.config["ANSWER_CACHE_BYTES"] or identity.catalogue_version is None:
+        return Answer.of(make()).response()
+    # The query as it was spelled, because the links repeat it.
+    key = identity.catalogue_version, identity.permissions, request.path, request.query_string
+    kept: Answer | None = cache.get(key)
+    return (kept or _make_once(key, lambda: Answer.of(make()))).response()
+
+
+def _make_once(key: Hashable, make: Callable[[], Answer]) -> Answer:
+    with _running_lock:
+        is_first = key not in _running
+        running = _running.setdefault(key, Future())
+    if not is_first:
+        try:
+            return running.result(PATIENCE)
+        except Exception:  # noqa: BLE001 -- it is the failure of another, or its slowness: this request has its own
+            return make()
+    try:
+        answer = make()
+        cache.set(key, answer)
+        running.set_result(answer)
+    except BaseException as error:
+        running.set_exception(error)
+        raise
+    finally:
+        with _running_lock:
+            del _running[key]
+    return answer
+
+
+def _size(answer: Answer) -> int:
+    return len(answer.content) + OVERHEAD
