@@ -18,6 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
+import orjson
 from limits import parse as parse_rate
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -299,7 +300,7 @@ class Config:
 
     def _engine_options(self) -> dict[str, Any]:
         # Parameters may be passwords' hashes, tokens' hashes and addresses; they stay out of errors and logs.
-        options: dict[str, Any] = {"hide_parameters": True}
+        options: dict[str, Any] = {"hide_parameters": True, "json_deserializer": orjson.loads}
         if self.is_sqlite:
             return options | {"connect_args": {"timeout": 10}}
         return options | {
@@ -308,6 +309,8 @@ class Config:
             "max_overflow": 4,
             "pool_timeout": 5,
             "pool_pre_ping": True,
+            # A connection in autocommit has nothing to roll back when it is handed back.
+            "skip_autocommit_rollback": True,
             "connect_args": {
                 "connect_timeout": 2,
                 # gthread cannot stop a stuck request, so the database has to.

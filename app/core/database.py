@@ -72,7 +72,8 @@ def _begin_sqlite(connection: Connection) -> None:
 def _begin_postgresql(connection: Connection) -> None:
     # A reader commits nothing, so it is spared the BEGIN and ROLLBACK round trips.
     driver: Any = connection.connection.dbapi_connection
-    driver.autocommit = _reading.get() is not None
+    if driver.autocommit != (reading := _reading.get() is not None):
+        driver.autocommit = reading
 
 
 def _ping_for_writers(engine: Engine) -> None:

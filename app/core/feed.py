@@ -25,7 +25,7 @@ _INSERTS: Mapping[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite
 
 
 class CatalogueState(Model):
-    """One row: how many transactions have changed the catalogue, and the last event that was forgotten."""
+    """One row: the catalogue's version, which each transaction that changes it raises, and the last forgotten event."""
 
     __tablename__ = "catalogue_state"
     __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
@@ -96,11 +96,15 @@ def _store_changes(session: Session) -> None:
     if not changes:
         return
     dialect = session.get_bind().dialect.name
-    count = _INSERTS[dialect](CatalogueState).values(id=1, version=1, pruned_through=0)
-    counted = count.on_conflict_do_update(index_elements=["id"], set_={"version": CatalogueState.version + 1})
+    now = clock.now()
+    # No version comes twice, not even after a backup was restored: what a cache has under one would be something else.
+    least = int(now.timestamp() * 1_000_000)
+    greatest = func.greatest if dialect == "postgresql" else func.max
+    count = _INSERTS[dialect](CatalogueState).values(id=1, version=least, pruned_through=0)
+    version = greatest(CatalogueState.version + 1, count.excluded.version)
+    counted = count.on_conflict_do_update(index_elements=["id"], set_={"version": version})
     connection = session.connection()
     connection.execute(counted)
-    now = clock.now()
     if dialect == "postgresql":
         connection.execute(_insert_from_arrays(changes, now))
     else:

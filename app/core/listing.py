@@ -188,7 +188,9 @@ class _Question:
 
     def columns(self) -> Sequence[Column[Any]] | None:
         """The columns that are enough; None when it takes whole objects."""
-        return columns_named(self.rows, self.members) if self.members else None
+        if not self.members:
+            return None
+        return once(self.rows, ("columns", self.members), lambda: columns_named(self.rows, self.members))
 
     def items(self, found: Sequence[Row[Any]]) -> Sequence[Any]:
         """What was found, as tuples with names or as objects."""

@@ -5,7 +5,7 @@ as parameters are not part of it.
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Column, Row, Select, bindparam, inspect
@@ -17,19 +17,23 @@ from app.core.errors import NotFound
 #: More shapes of one collection than anybody asks for; beyond, they are made anew.
 MOST_SHAPES = 1000
 
-# A collection that is declared once keeps its statements; one that is made for a request takes them along.
-_made: WeakKeyDictionary[Select[Any], dict[Hashable, Select[Any]]] = WeakKeyDictionary()
+Made = TypeVar("Made")
+
+# A collection that is declared once keeps what was made of it; one that is made for a request takes it along.
+_made: WeakKeyDictionary[Select[Any], dict[Hashable, Any]] = WeakKeyDictionary()
 
 
-def once(rows: Select[Any], shape: Hashable, make: Callable[[], Select[Any]]) -> Select[Any]:
-    """The statement that ``make`` makes of ``rows``; the same for the same shape."""
+def once(rows: Select[Any], shape: Hashable, make: Callable[[], Made]) -> Made:
+    """What ``make`` makes of ``rows``; the same for the same shape."""
     known = _made.setdefault(rows, {})
-    statement = known.get(shape)
-    if statement is None:
+    try:
+        made: Made = known[shape]
+    except KeyError:
+        made = make()
         if len(known) >= MOST_SHAPES:
             known.clear()
-        statement = known[shape] = make()
-    return statement
+        known[shape] = made
+    return made
 
 
 def find_row(rows: Select[Any], key: InstrumentedAttribute[int], value: int) -> Row[Any]:
@@ -52,7 +56,7 @@ def told_columns(rows: Select[Any]) -> Sequence[Column[Any]]:
 def columns_named(rows: Select[Any], names: Sequence[str]) -> Sequence[Column[Any]] | None:
     """The columns of ``rows`` with these names; None when one of them is no column."""
     columns = _mapper(rows).columns
-    return [columns[name] for name in names] if all(name in columns for name in names) else None
+    return [columns[name] for name in names] if set(names).issubset(columns.keys()) else None
 
 
 def _mapper(rows: Select[Any]) -> Mapper[Any]:

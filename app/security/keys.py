@@ -29,9 +29,9 @@ class Key:
     signs: Any = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class KeyRing:
-    """The key that signs, and all that verify."""
+    """The key that signs, and all that verify. No two are the same, which is what remembered tokens rely on."""
 
     signing: Key
     verifying: tuple[Key, ...]

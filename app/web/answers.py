@@ -12,7 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Self
+from datetime import timedelta
+from typing import Any
 
 from flask import Flask, Response, current_app, request
 from flask_caching.backends.base import BaseCache
@@ -38,21 +39,13 @@ class Answer:
     content: bytes
     headers: tuple[tuple[str, str], ...]
 
-    @classmethod
-    def of(cls, response: Response) -> Self:
-        """What there is to keep of a response, with an ETag of its content unless it has one."""
-        content = response.get_data()
-        if "ETag" not in response.headers:
-            response.headers["ETag"] = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
-        return cls(content, tuple(response.headers.items()))
-
     def response(self) -> Response:
         """A response of its own, which hooks may add to."""
         return Response(self.content, headers=list(self.headers))
 
 
 class AnswerCache(BaseCache):
-    """Flask-Caching's backend for answers: bounded memory of this process, from which the least used lately go first."""
+    """Flask-Caching's backend for answers: bounded memory of this process; what was used lately stays."""
 
     def __init__(self, most_bytes: int) -> None:
         super().__init__(default_timeout=0)
@@ -66,7 +59,7 @@ class AnswerCache(BaseCache):
         """The cache that the settings ask for; ANSWER_CACHE_BYTES of 0 keeps nothing."""
         return cls(config["ANSWER_CACHE_BYTES"])
 
-    def get(self, key: Hashable) -> Answer | None:  # type: ignore[override]  # cachelib has strings only
+    def get(self, key: Hashable) -> Answer | None:
         """The answer that is kept under this key."""
         with self._lock:
             answer = self._answers.get(key)
@@ -74,7 +67,7 @@ class AnswerCache(BaseCache):
                 self._answers.move_to_end(key)
             return answer
 
-    def set(self, key: Hashable, value: Answer, _timeout: int | None = None) -> bool:  # type: ignore[override]
+    def set(self, key: Hashable, value: Answer, _timeout: int | timedelta | None = None) -> bool:
         """Keep an answer until others need its place, unless it is too large."""
         if _size(value) * LARGEST_PART > self.most_bytes:
             return False
@@ -105,24 +98,25 @@ def answer_once(identity: Identity, make: Callable[[], Response]) -> Response:
     Of several that want the same at the same time, one makes it and the others wait.
     """
     if not current_app.config["ANSWER_CACHE_BYTES"] or identity.catalogue_version is None:
-        return Answer.of(make()).response()
+        return _with_tag(make())
     # The query as it was spelled, because the links repeat it.
     key = identity.catalogue_version, identity.permissions, request.path, request.query_string
     kept: Answer | None = cache.get(key)
-    return (kept or _make_once(key, lambda: Answer.of(make()))).response()
+    return kept.response() if kept else _make_once(key, make)
 
 
-def _make_once(key: Hashable, make: Callable[[], Answer]) -> Answer:
+def _make_once(key: Hashable, make: Callable[[], Response]) -> Response:
     with _running_lock:
         is_first = key not in _running
         running = _running.setdefault(key, Future())
     if not is_first:
         try:
-            return running.result(PATIENCE)
+            return running.result(PATIENCE).response()
         except Exception:  # noqa: BLE001 -- it is the failure of another, or its slowness: this request has its own
-            return make()
+            return _with_tag(make())
     try:
-        answer = make()
+        response = _with_tag(make())
+        answer = Answer(response.get_data(), tuple(response.headers.items()))
         cache.set(key, answer)
         running.set_result(answer)
     except BaseException as error:
@@ -131,7 +125,14 @@ def _make_once(key: Hashable, make: Callable[[], Answer]) -> Answer:
     finally:
         with _running_lock:
             del _running[key]
-    return answer
+    return response
+
+
+def _with_tag(response: Response) -> Response:
+    """The response with an ETag: one of its content, unless it has its row's version."""
+    if "ETag" not in response.headers:
+        response.headers["ETag"] = f'"{hashlib.blake2b(response.get_data(), digest_size=12).hexdigest()}"'
+    return response
 
 
 def _size(answer: Answer) -> int:

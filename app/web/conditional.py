@@ -43,12 +43,13 @@ def check_if_match(tags: frozenset[str] | None, row: HasVersion) -> None:
 def leave_out_known(response: Response) -> None:
     """Answer a read with 304 and without content when the client holds this representation already."""
     tag = response.headers.get("ETag")
-    if tag is not None and _holds(tag):
+    if tag is not None and is_not_modified(tag):
         response.status_code = 304
         response.data = b""
 
 
-def _holds(tag: str) -> bool:
+def is_not_modified(tag: str) -> bool:
+    """Whether the client holds this representation already."""
     try:
         tags = _read_tags("If-None-Match")
     except EntityTagMalformed:

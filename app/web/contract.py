@@ -15,7 +15,6 @@ from typing import Any
 
 import flask
 import marshmallow as ma
-import orjson
 from flask import Response, current_app, request
 from sqlalchemy import Select
 from sqlalchemy.exc import DBAPIError
@@ -42,7 +41,7 @@ from app.web.access import Access, admit, current_identity, remember_use
 from app.web.answers import answer_once
 from app.web.limits import limit_calls
 from app.web.links import describe_page, link_header
-from app.web.output import Output, output_of
+from app.web.output import Output, output_of, to_json
 from app.web.query import read_query
 from app.web.schemas import BodySchema, ListQuerySchema, QuerySchema, Schema, shared
 from app.web.validation import faults_of
@@ -98,7 +97,7 @@ class Operation:
 
     @property
     def is_keepable(self) -> bool:
-        """Whether this reads the catalogue: the answer depends on rights, path and query alone, so caches may keep it."""
+        """Whether caches may keep the answer: it reads the catalogue, by rights, path and query alone."""
         return self.kept and self.access is not None and self.access.permission in CATALOG_READS
 
     def check(self) -> None:
@@ -196,7 +195,10 @@ class Operation:
         return (body.JSON, body.MERGE_PATCH) if method == "PATCH" else (body.JSON,)
 
     def _read_query(self, form: dict[str, str]) -> dict[str, Any]:
-        return validate(shared(self.query or QuerySchema), read_query() | form, in_query=True)
+        schema = self.query or QuerySchema
+        if form:
+            return validate(shared(schema), read_query(request.query_string) | form, in_query=True)
+        return dict(_read_query_string(schema, request.query_string))
 
     def _load_row(
         self, path: dict[str, Any], identity: Identity, if_match: frozenset[str] | None
@@ -221,7 +223,7 @@ class Operation:
             response.headers["Location"] = self.location(result)
         if self.is_versioned:
             response.headers["ETag"] = conditional.entity_tag(result)
-        response.data = orjson.dumps(output_of(self.returns)(result))
+        response.data = to_json(output_of(self.returns)(result))
         return response
 
     def _render_list(self, rows: Select[Any], listing: Listing, query: dict[str, Any]) -> Response:
@@ -240,7 +242,7 @@ class Operation:
             page = read_cursor(rows, listing, criteria, members, secret=secret, scope=request.path)
         meta, links = describe_page(page, criteria, request.path, request.args.to_dict())
         items = [output(row) for row in page.items]
-        response = Response(orjson.dumps({"items": items, "meta": meta, "links": links}), mimetype=body.JSON)
+        response = Response(to_json({"items": items, "meta": meta, "links": links}), mimetype=body.JSON)
         if header := link_header(links):
             response.headers["Link"] = header
         return response
@@ -248,7 +250,7 @@ class Operation:
     def _render_tree(self, items: Sequence[dict[str, Any]], parent: str) -> Response:
         links = {"self": f"{request.path}?tree=true", "first": f"{request.path}?tree=true", "next": None}
         tree = {"items": nest(items, parent), "meta": {"total": len(items)}, "links": links}
-        return Response(orjson.dumps(tree), mimetype=body.JSON)
+        return Response(to_json(tree), mimetype=body.JSON)
 
     def _say_who_may_keep_it(self, response: Response, identity: Identity) -> None:
         if "Cache-Control" in response.headers:
@@ -366,6 +368,12 @@ def validate(schema: ma.Schema, values: Any, *, in_query: bool = False) -> dict[
     except ma.ValidationError as error:
         raise Invalid(*faults_of(error.messages, in_query=in_query)) from None
     return loaded
+
+
+@functools.lru_cache(maxsize=1000)
+def _read_query_string(schema: type[QuerySchema], raw: bytes) -> dict[str, Any]:
+    # Shops ask the same questions again and again, also where the answers have changed. Faults are not remembered.
+    return validate(shared(schema), read_query(raw), in_query=True)
 
 
 def _declare(**declared: Any) -> Callable[[View], View]:

@@ -10,12 +10,14 @@ from operator import attrgetter
 from typing import Any
 
 import marshmallow as ma
+import orjson
 
+from app.web.fields import Moment
 from app.web.schemas import shared
 
 
 class Output:
-    """Makes plain values of rows as a schema says, or of only some ``members``: a function of one row."""
+    """Makes values for `to_json` of rows, as a schema says, or of only some ``members``: a function of one row."""
 
     def __init__(self, schema: type[ma.Schema], members: tuple[str, ...] | None = None) -> None:
         fields = shared(schema).dump_fields
@@ -29,7 +31,7 @@ class Output:
         ]
 
     def __call__(self, row: Any) -> dict[str, Any]:
-        """The row, ready for JSON."""
+        """The row's members."""
         values = dict(zip(self._names, self._read(row), strict=True))
         for name, convert in self._converts:
             values[name] = convert(values[name], name, row)
@@ -39,7 +41,14 @@ class Output:
         return (getattr(row, self.attributes[0]),)
 
 
+def to_json(values: Any) -> bytes:
+    """The JSON of what outputs and schemas make; moments, which must be in UTC, come as RFC 3339 has them."""
+    return orjson.dumps(values, option=orjson.OPT_UTC_Z)
+
+
 def _conversion(field: ma.fields.Field[Any]) -> Callable[[Any, str, Any], Any] | None:
+    if isinstance(field, Moment):
+        return None  # to_json does it
     # Not to be called from elsewhere, says its name; to be overridden, says marshmallow, and that is all this looks at.
     convert = field._serialize  # noqa: SLF001
     return None if type(field)._serialize is ma.fields.Field._serialize else convert  # noqa: SLF001

@@ -118,4 +118,4 @@ class TestProductsOfACategory:
         assert code_of(bob.get("/categories/999999/products")) == "not_found"
 
     def test_costs_what_a_list_does_and_the_category(self, bob: Caller, home: dict[str, Any]) -> None:
-        assert cost(bob.get(f"/categories/{home['id']}/products")) == 4
+        assert cost(bob.get(f"/categories/{home['id']}/products")) == 3
