@@ -101,6 +101,6 @@ def _ask(running: Running, question: Question) -> tuple[int, Any]:
 def _compare(peer: str, question: str, expected: tuple[int, Any], answered: tuple[int, Any]) -> None:
     if expected == answered:
         return
-    lines = [json.dumps(each, indent=1, sort_keys=True).splitlines() for each in (expected, answered)]
-    difference = list(difflib.unified_diff(*lines, "this application", peer, lineterm="", n=1))
+    ours, theirs = (json.dumps(each, indent=1, sort_keys=True).splitlines() for each in (expected, answered))
+    difference = list(difflib.unified_diff(ours, theirs, "this application", peer, lineterm="", n=1))
     sys.exit("\n".join([f"{peer} answers otherwise to: {question}", *difference[:60]]))

@@ -21,7 +21,7 @@ from benchmarks import procfs
 from config import Config, Environment
 from tests.servers import INHERITED, PROJECT, create_database, postgres_server
 
-EMAIL, PASSWORD = "alice@example.com", "a long enough password"  # noqa: S105 -- of an account that lives for minutes
+EMAIL, PASSWORD = "alice@example.com", "a long enough password"
 SECRETS = {"secret_key": "benchmark-signing-" * 3, "jwt_secret_key": "benchmark-tokens-" * 3}
 #: Nothing may work beside what is measured: the tables are vacuumed and analysed once, when they are full.
 POSTGRES = {"shared_buffers": "256MB", "autovacuum": "off"}

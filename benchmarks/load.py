@@ -1,5 +1,6 @@
 """Load by wrk, and what a request of it cost: the server, the database, and whoever waited."""
 
+import itertools
 import json
 import os
 import shutil
@@ -7,8 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 from benchmarks.catalogue import Catalogue
 from benchmarks.servers import Running
@@ -41,14 +41,8 @@ class Measured:
     database_cpu_us: float
 
 
-@dataclass
-class Counter:
-    """How many numbers have been used in bodies."""
-
-    used: int = field(default=0)
-
-
-_numbers = Counter()
+#: The numbers that no body has had yet.
+_numbers = itertools.count(1, 10**6)
 
 
 def require_wrk() -> None:
@@ -82,7 +76,7 @@ def _wrk(url: str, load: Load, connections: int, seconds: float) -> dict[str, fl
         paths.write("\n".join(load.paths) + "\n")
         paths.flush()
         environment = {name: value for name, value in given.items() if value}
-        environment |= {"PATH": os.environ["PATH"], "REQUESTS": paths.name, "START": str(_numbers.used)}
+        environment |= {"PATH": os.environ["PATH"], "REQUESTS": paths.name, "START": str(next(_numbers))}
         # wrk takes whole seconds only.
         command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds:.0f}s"]
         command += ["--timeout", "10s", "--script", str(_SCRIPT), url]
@@ -93,11 +87,4 @@ def _wrk(url: str, load: Load, connections: int, seconds: float) -> dict[str, fl
     if done.returncode or len(lines) != 1:
         sys.exit(f"wrk failed: {done.stdout}{done.stderr}")
     result: dict[str, float] = json.loads(lines[0])
-    # Requests that were still open at the end have used a number too.
-    _numbers.used += int(result["requests"]) + 10 * connections
     return result
-
-
-def log_of(path: Path) -> str:
-    """The end of a log."""
-    return path.read_text("utf-8", "replace")[-4000:]

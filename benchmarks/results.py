@@ -39,7 +39,9 @@ class Steady:
 class Results:
     """Everything that a run found."""
 
+    command: str
     database: str
+    connections: tuple[int, ...]
     products: int
     rounds: int
     seconds: float
@@ -51,7 +53,6 @@ class Results:
     start_seconds: dict[str, float] = field(default_factory=dict)
     private_mib: dict[str, float] = field(default_factory=dict)
     steady: Steady | None = None
-    missing: list[str] = field(default_factory=list)
 
     def add(self, scenario: str, connections: int, name: str, measured: Measured) -> None:
         """Remember a round."""

@@ -31,13 +31,13 @@ _UVICORN = (
 
 @dataclass(frozen=True)
 class Server:
-    """A server to compare. ``size`` is its threads, or its database connections where it is asynchronous, per worker."""
+    """A server to compare. ``size``: a worker's threads, or its database connections where it is asynchronous."""
 
     name: str
     title: str
     arguments: Sequence[str]
     size: int
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, hash=False)
     ours: bool = False
 
     @property
@@ -116,7 +116,7 @@ def install(server: Server) -> None:
     stamp = home / "installed.txt"
     if stamp.exists() and stamp.read_bytes() == pinned.read_bytes():
         return
-    print(f"Installing {pinned.relative_to(PROJECT)} into {home.relative_to(PROJECT)} ...", flush=True)  # noqa: T201
+    print(f"Installing {pinned.relative_to(PROJECT)} into {home.relative_to(PROJECT)} ...", flush=True)
     shutil.rmtree(home, ignore_errors=True)
     uv = shutil.which("uv")
     if uv:

@@ -48,7 +48,7 @@ def run(port: int, requests: Iterator[Request], *, seconds: int) -> Steady:
     started = time.perf_counter() + 0.2
 
     def send_in_turn() -> list[tuple[float, bool]]:
-        answered = []
+        answered: list[tuple[float, bool]] = []
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         while True:
             with turn:

@@ -151,9 +151,11 @@ class TokenAuthentication(BaseAuthentication):
             )
         except jwt.InvalidTokenError:
             raise Problem(401, "token_invalid") from None
-        session = UserSession.objects.select_related("user").filter(
-            id=int(claims["sid"]), revoked_at__isnull=True, user_id=int(claims["sub"]), user__is_active=True
-        ).first()
+        session = (
+            UserSession.objects.select_related("user")
+            .filter(id=int(claims["sid"]), revoked_at__isnull=True, user_id=int(claims["sub"]), user__is_active=True)
+            .first()
+        )
         if session is None:
             raise Problem(401, "credentials_invalid")
         return session.user, claims

@@ -161,7 +161,7 @@ class Credentials(BaseModel):
     password: Annotated[str, Field(min_length=1, max_length=1024)]
 
 
-class Problem(Exception):  # noqa: N818 -- as its media type is called
+class Problem(Exception):
     def __init__(self, status: int, title: str, code: str) -> None:
         self.status, self.title, self.code = status, title, code
 

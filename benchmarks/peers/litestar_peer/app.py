@@ -1,8 +1,8 @@
 """Litestar over raw asyncpg, answers as msgspec structs."""
 
 import os
-from contextlib import asynccontextmanager
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -33,7 +33,7 @@ CREATE = f"""
         external_id, search_text, created_at, updated_at, version)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, 1)
     RETURNING {COLUMNS}
-"""  # noqa: S608 -- constants
+"""
 PRICE = r"^(0\.(0[1-9]|[1-9][0-9]?)|[1-9][0-9]{0,9}(\.[0-9]{1,2})?)$"
 TITLES = {401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 409: "Conflict", 422: "Unprocessable Content"}
 
@@ -95,7 +95,7 @@ class User(msgspec.Struct):
     role: str
 
 
-class Problem(Exception):  # noqa: N818 -- as its media type is called
+class Problem(Exception):
     def __init__(self, status: int, code: str) -> None:
         self.status, self.code = status, code
 
@@ -145,7 +145,7 @@ async def load_user(request: Request[Any, Any, Any], connection: asyncpg.Connect
 
 
 @get("/api/v1/products")
-async def list_products(
+async def list_products(  # noqa: PLR0917 -- Litestar hands them over by name
     request: Request[Any, Any, Any],
     connection: asyncpg.Connection,
     user: User,
@@ -172,9 +172,9 @@ async def list_products(
     if in_stock is not None:
         conditions.append("stock > 0" if in_stock else "stock <= 0")
     where = " AND ".join(conditions)
-    total = await connection.fetchval(f"SELECT count(*) FROM products WHERE {where}", *values)  # noqa: S608
+    total = await connection.fetchval(f"SELECT count(*) FROM products WHERE {where}", *values)
     rows = await connection.fetch(
-        f"SELECT {COLUMNS} FROM products WHERE {where} ORDER BY {sort_by} {order}, id {order}"  # noqa: S608
+        f"SELECT {COLUMNS} FROM products WHERE {where} ORDER BY {sort_by} {order}, id {order}"
         f" LIMIT ${len(values) + 1} OFFSET ${len(values) + 2}",
         *values,
         per_page,
@@ -203,7 +203,7 @@ async def list_products(
 async def read_product(product_id: int, connection: asyncpg.Connection, user: User) -> Product:
     hidden = " AND status = 'active'" if user.role == "user" else ""
     row = await connection.fetchrow(
-        f"SELECT {COLUMNS} FROM products WHERE deleted_at IS NULL AND id = $1{hidden}",  # noqa: S608
+        f"SELECT {COLUMNS} FROM products WHERE deleted_at IS NULL AND id = $1{hidden}",
         product_id,
     )
     if row is None:

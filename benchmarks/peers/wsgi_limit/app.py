@@ -51,7 +51,7 @@ CREATE = f"""
     VALUES (%(sku)s, %(name)s, %(description)s, %(price)s, %(currency)s, %(category_id)s, %(stock)s, %(status)s,
         %(tags)s, %(attributes)s, %(external_id)s, %(search_text)s, %(now)s, %(now)s, 1)
     RETURNING {COLUMNS}
-"""  # noqa: S608 -- constants
+"""
 
 
 class JsonAsIs(Loader):
@@ -61,7 +61,7 @@ class JsonAsIs(Loader):
         return orjson.Fragment(bytes(data))
 
 
-class Problem(Exception):  # noqa: N818 -- as its media type is called
+class Problem(Exception):
     def __init__(self, status: int, code: str) -> None:
         self.status, self.code = status, code
 
@@ -133,9 +133,9 @@ def list_products(connection: psycopg.Connection[Any], role: str, raw: str) -> d
     except (ValueError, KeyError, InvalidOperation):
         raise Problem(422, "invalid") from None
     where = " AND ".join(conditions)
-    counted = connection.execute(f"SELECT count(*) AS total FROM products p WHERE {where}", values).fetchone()  # noqa: S608
+    counted = connection.execute(f"SELECT count(*) AS total FROM products p WHERE {where}", values).fetchone()
     items = connection.execute(
-        f"SELECT {COLUMNS} FROM products p WHERE {where}"  # noqa: S608 -- of constants
+        f"SELECT {COLUMNS} FROM products p WHERE {where}"
         f" ORDER BY {column} {direction}, p.id {direction} LIMIT %s OFFSET %s",
         [*values, per_page, (page - 1) * per_page],
         binary=False,
@@ -162,7 +162,7 @@ def list_products(connection: psycopg.Connection[Any], role: str, raw: str) -> d
 def read_product(connection: psycopg.Connection[Any], role: str, product_id: int) -> dict[str, Any]:
     hidden = " AND p.status = 'active'" if role == "user" else ""
     row = connection.execute(
-        f"SELECT {COLUMNS} FROM products p WHERE p.deleted_at IS NULL AND p.id = %s{hidden}",  # noqa: S608
+        f"SELECT {COLUMNS} FROM products p WHERE p.deleted_at IS NULL AND p.id = %s{hidden}",
         [product_id],
     ).fetchone()
     if row is None:
