@@ -76,7 +76,7 @@ def verdicts(results: Results) -> Iterator[Verdict]:
         yield Verdict("steady mix: p99 in ms", 200, 50, p99, at_most=True)
         errors = Spread.of([results.steady.errors])
         yield Verdict("steady mix: errors", 0, 0, errors, at_most=True)
-    for what, each in (("private memory", results.private_mib), ("start-up", results.start_seconds)):
+    for what, each in (("private memory", results.private_mib), ("CPU of starting", results.start_cpu_seconds)):
         if OURS.name in each and NAIVE.name in each:
             measured = Spread.of([each[OURS.name] / each[NAIVE.name]])
             yield Verdict(f"{what}: ours / {NAIVE.title}", 1.25, 1.0, measured, at_most=True)

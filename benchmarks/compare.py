@@ -95,6 +95,7 @@ def _compare(stack: ExitStack, made: Catalogue, plan: Plan, results: Results) ->
         serving = serve(server, own, probe=subject.details[0], token=subject.token, folder=folder)
         running[server.name] = stack.enter_context(serving)
         results.start_seconds[server.name] = running[server.name].start_seconds
+        results.start_cpu_seconds[server.name] = running[server.name].start_cpu_seconds
 
     _tell("Asking each server the same ...")
     ours, peers = running[OURS.name], [running[server.name] for server in plan.peers]

@@ -113,11 +113,16 @@ def _scenario(results: Results, scenario: str, connections: int) -> Iterator[str
 
 def _workers(results: Results) -> Iterator[str]:
     rows = [
-        (_TITLES[name], f"{results.private_mib.get(name, 0):.0f}", f"{seconds:.2f}")
+        (
+            _TITLES[name],
+            f"{results.private_mib.get(name, 0):.0f}",
+            f"{seconds:.2f}",
+            f"{results.start_cpu_seconds[name]:.2f}",
+        )
         for name, seconds in results.start_seconds.items()
         if name in results.private_mib
     ]
-    yield from table(("", "private memory of a worker, MiB", "from start to first answer, s"), rows)
+    yield from table(("", "private memory of a worker, MiB", "from start to first answer, s", "CPU of it, s"), rows)
 
 
 def _versions() -> Iterator[str]:

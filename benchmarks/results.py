@@ -51,6 +51,7 @@ class Results:
         default_factory=lambda: defaultdict(lambda: defaultdict(list))
     )
     start_seconds: dict[str, float] = field(default_factory=dict)
+    start_cpu_seconds: dict[str, float] = field(default_factory=dict)
     private_mib: dict[str, float] = field(default_factory=dict)
     steady: Steady | None = None
 

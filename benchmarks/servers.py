@@ -93,6 +93,8 @@ class Running:
     log: Path
     #: From the start of the process until the first good answer.
     start_seconds: float
+    #: The CPU time of the same, which a busy machine changes less.
+    start_cpu_seconds: float
 
     @property
     def url(self) -> str:
@@ -157,7 +159,8 @@ def serve(server: Server, environment: Mapping[str, str], *, probe: str, token: 
         )
     try:
         _wait_for_answer(f"http://127.0.0.1:{port}{probe}", token, process, log)
-        yield Running(server, port, process, log, time.perf_counter() - started)
+        elapsed, cpu = time.perf_counter() - started, procfs.cpu_seconds(process.pid)
+        yield Running(server, port, process, log, elapsed, cpu)
     finally:
         _end(process)
 
