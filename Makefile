@@ -77,6 +77,15 @@ openapi: install-run ## Write openapi.json anew from the routes and schemas
 .PHONY: sure
 sure: lint types layers browser test ## Everything CI checks
 
+.PHONY: bench
+bench: install-test ## Compare with other frameworks at equal work, in five minutes; needs wrk
+	@$(PY) -m benchmarks.compare $(ARGS)
+
+.PHONY: bench-full
+bench-full: install-test ## The same for longer and at two loads, and how costs grow with the catalogue
+	@$(PY) -m benchmarks.compare --full $(ARGS)
+	@$(PY) -m benchmarks.growth $(ARGS)
+
 .PHONY: bench-login
 bench-login: install-test ## Measure logins: whether their time betrays accounts, and what a storm leaves to readers
 	@$(PY) -m benchmarks.login

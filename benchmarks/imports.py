@@ -104,7 +104,7 @@ def measure(name: str, file: Path, server: GunicornServer, worker: int, **option
     seconds = (datetime.fromisoformat(done["finished_at"]) - datetime.fromisoformat(done["started_at"])).total_seconds()
     takers = max(peak_memory(pid) for pid in children(server.process.pid))
     taken = max(peak_memory(pid) - before.get(pid, 0) for pid in children(server.process.pid))
-    print(  # noqa: T201
+    print(
         f"{name}: {done['rows_read']:,} rows, {file.stat().st_size / 2**20:.1f} MiB, taken in {uploaded:.1f} s, "
         f"done in {seconds:.1f} s: {done['rows_read'] / seconds:,.0f} rows/s; "
         f"{done['created']:,} created, {done['merged']:,} merged, {done['failed']:,} failed; "

@@ -114,9 +114,9 @@ def main() -> None:
         medians = time_refusals(api)
         ratio = max(medians.values()) / min(medians.values())
         each = ", ".join(f"{kind} {seconds * 1000:.1f} ms" for kind, seconds in medians.items())
-        print(f"refusals, median of {TRIES}: {each}; slowest to fastest {ratio:.2f} (at most 1.20)")  # noqa: T201
+        print(f"refusals, median of {TRIES}: {each}; slowest to fastest {ratio:.2f} (at most 1.20)")
         rate, p99, refused = storm(api)
-        print(  # noqa: T201
+        print(
             f"storm of eight clients: {rate:.0f} logins/s (at least 20), {refused} told to come again; "
             f"reads meanwhile p99 {p99 * 1000:.0f} ms (at most 500)"
         )

@@ -1,0 +1,106 @@
+"""Whether the servers agree: the same status and the same body for the same request, before anything is measured."""
+
+import difflib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+
+from benchmarks.servers import Running
+
+_PRODUCTS = "/api/v1/products"
+#: A problem's sentence, and what names the one request, is each server's own.
+_COMPARED_OF_PROBLEM = ("title", "status", "code")
+_VOLATILE_OF_CREATED = ("id", "created_at", "updated_at")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A request whose answers are compared."""
+
+    name: str
+    path: str
+    token: str | None
+    body: dict[str, Any] | None = None
+
+
+def questions(token: str, categories: Sequence[int], products: Sequence[int]) -> Iterator[Question]:
+    """Lists with filters, sorts and pages, details, and refusals."""
+    first, second = categories[0], categories[1]
+    head, _, signature = token.rpartition(".")
+    forged = f"{head}.{signature[::-1]}"
+    lists = (
+        "",
+        "?page=3",
+        "?per_page=100&sort_by=id&order=asc",
+        f"?category_id={first}&sort_by=price&order=asc",
+        f"?category_id={second}&sort_by=price&order=asc&page=2",
+        f"?category_id={first}&per_page=7&page=4&sort_by=name&order=desc",
+        "?min_price=100&max_price=250.50&sort_by=stock&order=desc",
+        "?in_stock=false&sort_by=updated_at",
+        "?status=draft",
+        f"?category_id={first}&in_stock=true&min_price=10.00&sort_by=sku&order=asc&page=2",
+        f"?category_id={first}&page=100000",
+    )
+    for query in lists:
+        yield Question(f"list {query}", f"{_PRODUCTS}{query}", token)
+    for product in products[:3]:
+        yield Question("detail", f"{_PRODUCTS}/{product}", token)
+    yield Question("detail of nothing", f"{_PRODUCTS}/999999999999", token)
+    for query in ("?per_page=101", "?page=0", "?sort_by=colour", "?order=up", "?category_id=x", "?colour=red"):
+        yield Question(f"bad list {query}", f"{_PRODUCTS}{query}", token)
+    yield Question("list without a token", _PRODUCTS, None)
+    yield Question("list with a forged token", _PRODUCTS, forged)
+    yield Question("detail with a forged token", f"{_PRODUCTS}/{products[0]}", forged)
+
+
+def require_agreement(ours: Running, peers: Sequence[Running], asked: Sequence[Question]) -> None:
+    """Exit with the differences if a peer answers anything otherwise than this application does."""
+    for question in asked:
+        expected = _ask(ours, question)
+        for peer in peers:
+            _compare(peer.server.name, question.name, expected, _ask(peer, question))
+
+
+def require_agreement_on_create(ours: Running, peers: Sequence[Running], token: str, body: dict[str, Any]) -> None:
+    """The same for creating: each makes a product, but for the sku the same, and refuses the sku and a bad price."""
+
+    def created(running: Running, changed: dict[str, Any]) -> tuple[int, Any]:
+        sku = f"AGREE-{running.server.name.upper()}"
+        status, answer = _ask(running, Question("create", _PRODUCTS, token, {**body, "sku": sku, **changed}))
+        if status == 201:
+            answer = {name: value for name, value in answer.items() if name not in (*_VOLATILE_OF_CREATED, "sku")}
+        return status, answer
+
+    nowhere = {"sku": "AGREE-NOWHERE", "category_id": 10**12}
+    for changed in ({}, {}, {"price": "0"}, {"price": "1.234"}, {"name": ""}, {"stock": -1}, nowhere):
+        expected = created(ours, changed)
+        for peer in peers:
+            _compare(peer.server.name, f"create {changed}", expected, created(peer, changed))
+
+
+def _ask(running: Running, question: Question) -> tuple[int, Any]:
+    headers = {"Authorization": f"Bearer {question.token}"} if question.token else {}
+    method = "GET" if question.body is None else "POST"
+    answer = requests.request(method, running.url + question.path, headers=headers, json=question.body, timeout=30)
+    try:
+        body = answer.json()
+    except requests.JSONDecodeError:
+        body = answer.text
+    if answer.status_code == 422:
+        # Where several faults are, which comes first is each server's own.
+        return 422, None
+    if answer.status_code >= 400 and isinstance(body, dict):
+        body = {name: body.get(name) for name in _COMPARED_OF_PROBLEM}
+    return answer.status_code, body
+
+
+def _compare(peer: str, question: str, expected: tuple[int, Any], answered: tuple[int, Any]) -> None:
+    if expected == answered:
+        return
+    ours, theirs = (json.dumps(each, indent=1, sort_keys=True).splitlines() for each in (expected, answered))
+    difference = list(difflib.unified_diff(ours, theirs, "this application", peer, lineterm="", n=1))
+    sys.exit("\n".join([f"{peer} answers otherwise to: {question}", *difference[:60]]))

@@ -1,0 +1,259 @@
+"""Litestar over raw asyncpg, answers as msgspec structs."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+
+import asyncpg
+import jwt
+import msgspec
+from litestar import Litestar, Request, Response, get, post
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.exceptions import ValidationException
+from litestar.params import Parameter
+from msgspec import Meta
+
+SECRET = os.environ["JWT_SECRET_KEY"]
+CLAIMS = {"require": ["sub", "sid", "iat", "exp", "jti", "iss", "aud"]}
+COLUMNS = (
+    "id, sku, name, description, price, currency, category_id, stock, status, tags, attributes, external_id,"
+    " created_at, updated_at, version"
+)
+WHO = """
+    SELECT u.id, u.role FROM users u JOIN sessions s ON s.user_id = u.id
+    WHERE u.id = $1 AND u.is_active AND s.id = $2 AND s.revoked_at IS NULL
+"""
+CREATE = f"""
+    INSERT INTO products (sku, name, description, price, currency, category_id, stock, status, tags, attributes,
+        external_id, search_text, created_at, updated_at, version)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, 1)
+    RETURNING {COLUMNS}
+"""
+PRICE = r"^(0\.(0[1-9]|[1-9][0-9]?)|[1-9][0-9]{0,9}(\.[0-9]{1,2})?)$"
+TITLES = {401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 409: "Conflict", 422: "Unprocessable Content"}
+
+PARAMETERS = {
+    "page", "per_page", "sort_by", "order", "category_id", "min_price", "max_price", "in_stock", "status",
+}  # fmt: skip
+
+Status = Literal["draft", "active", "archived"]
+Sort = Literal["created_at", "updated_at", "name", "price", "stock", "sku", "id"]
+
+
+class Product(msgspec.Struct):
+    id: int
+    sku: str
+    name: str
+    description: str
+    price: Decimal
+    currency: str
+    category_id: int
+    stock: int
+    status: str
+    tags: msgspec.Raw
+    attributes: msgspec.Raw
+    external_id: str | None
+    created_at: datetime
+    updated_at: datetime
+    version: int
+
+
+class PageMeta(msgspec.Struct):
+    page: int
+    per_page: int
+    total: int
+    pages: int
+
+
+class ProductPage(msgspec.Struct):
+    items: list[Product]
+    meta: PageMeta
+    links: dict[str, str | None]
+
+
+class NewProduct(msgspec.Struct, forbid_unknown_fields=True):
+    sku: Annotated[str, Meta(min_length=1, max_length=64)]
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    price: Annotated[str, Meta(pattern=PRICE)]
+    category_id: Annotated[int, Meta(ge=1)]
+    description: Annotated[str, Meta(max_length=10_000)] = ""
+    currency: Annotated[str, Meta(min_length=3, max_length=3)] = "USD"
+    stock: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    status: Status = "active"
+    tags: Annotated[list[Annotated[str, Meta(min_length=1, max_length=50)]], Meta(max_length=50)] = []
+    attributes: Annotated[dict[str, str | int | float | bool], Meta(max_length=100)] = {}
+    external_id: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+
+
+class User(msgspec.Struct):
+    id: int
+    role: str
+
+
+class Problem(Exception):
+    def __init__(self, status: int, code: str) -> None:
+        self.status, self.code = status, code
+
+
+async def configure(connection: asyncpg.Connection) -> None:
+    # What the database has as JSON goes into the answer without a look into it.
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        encoder=lambda value: msgspec.json.encode(value).decode(),
+        decoder=lambda text: msgspec.Raw(text.encode()),
+    )
+
+
+@asynccontextmanager
+async def open_pool(app: Litestar) -> AsyncIterator[None]:
+    size = int(os.environ["POOL"])
+    async with asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=size, max_size=size, init=configure) as pool:
+        app.state.pool = pool
+        yield
+
+
+async def open_connection(state: State) -> AsyncIterator[asyncpg.Connection]:
+    async with state.pool.acquire() as connection:
+        yield connection
+
+
+async def load_user(request: Request[Any, Any, Any], connection: asyncpg.Connection) -> User:
+    header = request.headers.get("Authorization")
+    if header is None:
+        raise Problem(401, "credentials_missing")
+    try:
+        claims = jwt.decode(
+            header.removeprefix("Bearer "),
+            SECRET,
+            algorithms=["HS256"],
+            issuer="catalog-api",
+            audience="catalog-api",
+            options=CLAIMS,
+        )
+    except jwt.InvalidTokenError:
+        raise Problem(401, "token_invalid") from None
+    row = await connection.fetchrow(WHO, int(claims["sub"]), int(claims["sid"]))
+    if row is None:
+        raise Problem(401, "credentials_invalid")
+    return User(*row)
+
+
+@get("/api/v1/products")
+async def list_products(  # noqa: PLR0917 -- Litestar hands them over by name
+    request: Request[Any, Any, Any],
+    connection: asyncpg.Connection,
+    user: User,
+    page: Annotated[int, Parameter(ge=1, le=2**31 - 1)] = 1,
+    per_page: Annotated[int, Parameter(ge=1, le=100)] = 20,
+    sort_by: Sort = "created_at",
+    order: Literal["asc", "desc"] = "desc",
+    category_id: Annotated[int | None, Parameter(ge=1, le=2**63 - 1)] = None,
+    min_price: Decimal | None = None,
+    max_price: Decimal | None = None,
+    in_stock: bool | None = None,
+    status: Status | None = None,
+) -> ProductPage:
+    if request.query_params.keys() - PARAMETERS:
+        raise Problem(422, "invalid")
+    conditions, values = ["deleted_at IS NULL"], []
+    if user.role == "user":
+        conditions.append("status = 'active'")
+    compared = (("category_id =", category_id), ("price >=", min_price), ("price <=", max_price), ("status =", status))
+    for comparison, value in compared:
+        if value is not None:
+            values.append(value)
+            conditions.append(f"{comparison} ${len(values)}")
+    if in_stock is not None:
+        conditions.append("stock > 0" if in_stock else "stock <= 0")
+    where = " AND ".join(conditions)
+    total = await connection.fetchval(f"SELECT count(*) FROM products WHERE {where}", *values)
+    rows = await connection.fetch(
+        f"SELECT {COLUMNS} FROM products WHERE {where} ORDER BY {sort_by} {order}, id {order}"
+        f" LIMIT ${len(values) + 1} OFFSET ${len(values) + 2}",
+        *values,
+        per_page,
+        (page - 1) * per_page,
+    )
+    pages = -(-total // per_page)
+    path, query = request.url.path, dict(request.query_params)
+
+    def link(number: int) -> str:
+        return f"{path}?{urlencode({**query, 'page': number})}"
+
+    return ProductPage(
+        items=[Product(*row) for row in rows],
+        meta=PageMeta(page, per_page, total, pages),
+        links={
+            "self": link(page),
+            "first": link(1),
+            "prev": link(min(page - 1, max(pages, 1))) if page > 1 else None,
+            "next": link(page + 1) if page < pages else None,
+            "last": link(max(pages, 1)),
+        },
+    )
+
+
+@get("/api/v1/products/{product_id:int}")
+async def read_product(product_id: int, connection: asyncpg.Connection, user: User) -> Product:
+    hidden = " AND status = 'active'" if user.role == "user" else ""
+    row = await connection.fetchrow(
+        f"SELECT {COLUMNS} FROM products WHERE deleted_at IS NULL AND id = $1{hidden}",
+        product_id,
+    )
+    if row is None:
+        raise Problem(404, "not_found")
+    return Product(*row)
+
+
+@post("/api/v1/products")
+async def create_product(data: NewProduct, connection: asyncpg.Connection, user: User) -> Product:
+    if user.role == "user":
+        raise Problem(403, "permission_denied")
+    try:
+        row = await connection.fetchrow(
+            CREATE,
+            data.sku,
+            data.name,
+            data.description,
+            Decimal(data.price),
+            data.currency,
+            data.category_id,
+            data.stock,
+            data.status,
+            data.tags,
+            data.attributes,
+            data.external_id,
+            data.name.lower(),
+            datetime.now(UTC),
+        )
+    except asyncpg.UniqueViolationError:
+        raise Problem(409, "sku_taken") from None
+    except asyncpg.ForeignKeyViolationError:
+        raise Problem(422, "category_unknown") from None
+    return Product(*row)
+
+
+def answer_problem(_request: Request[Any, Any, Any], problem: Problem) -> Response[dict[str, Any]]:
+    status = problem.status
+    body = {"type": "about:blank", "title": TITLES[status], "status": status, "code": problem.code}
+    return Response(body, status_code=status, media_type="application/problem+json")
+
+
+def answer_invalid(request: Request[Any, Any, Any], _error: ValidationException) -> Response[dict[str, Any]]:
+    return answer_problem(request, Problem(422, "invalid"))
+
+
+app = Litestar(
+    [list_products, read_product, create_product],
+    lifespan=[open_pool],
+    dependencies={"connection": Provide(open_connection), "user": Provide(load_user)},
+    exception_handlers={Problem: answer_problem, ValidationException: answer_invalid},
+    openapi_config=None,
+    logging_config=None,
+)

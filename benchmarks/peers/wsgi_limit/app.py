@@ -1,0 +1,253 @@
+"""No framework at all: WSGI by hand, psycopg with prepared statements, orjson. What Python can do behind gunicorn."""
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+import jwt
+import orjson
+import psycopg
+from psycopg.adapt import Loader
+from psycopg.errors import ForeignKeyViolation, UniqueViolation
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+from psycopg.types.string import TextLoader
+from psycopg_pool import ConnectionPool
+
+SECRET = os.environ["JWT_SECRET_KEY"]
+CLAIMS = {"require": ["sub", "sid", "iat", "exp", "jti", "iss", "aud"]}
+PRODUCTS = "/api/v1/products"
+COLUMNS = (
+    "p.id, p.sku, p.name, p.description, p.price, p.currency, p.category_id, p.stock, p.status, p.tags, p.attributes,"
+    " p.external_id, p.created_at, p.updated_at, p.version"
+)
+SORTS = {name: f"p.{name}" for name in ("created_at", "updated_at", "name", "price", "stock", "sku", "id")}
+PRICE = re.compile(r"(0\.(0[1-9]|[1-9][0-9]?)|[1-9][0-9]{0,9}(\.[0-9]{1,2})?)")
+STATUSES = {"draft", "active", "archived"}
+BOOLEANS = {"true": True, "false": False}
+PARAMETERS = {
+    "page", "per_page", "sort_by", "order", "category_id", "min_price", "max_price", "in_stock", "status",
+}  # fmt: skip
+REASONS = {
+    200: "200 OK",
+    201: "201 Created",
+    401: "401 Unauthorized",
+    403: "403 Forbidden",
+    404: "404 Not Found",
+    409: "409 Conflict",
+    422: "422 Unprocessable Content",
+}
+WHO = """
+    SELECT u.role FROM users u JOIN sessions s ON s.user_id = u.id
+    WHERE u.id = %s AND u.is_active AND s.id = %s AND s.revoked_at IS NULL
+"""
+CREATE = f"""
+    INSERT INTO products AS p (sku, name, description, price, currency, category_id, stock, status, tags, attributes,
+        external_id, search_text, created_at, updated_at, version)
+    VALUES (%(sku)s, %(name)s, %(description)s, %(price)s, %(currency)s, %(category_id)s, %(stock)s, %(status)s,
+        %(tags)s, %(attributes)s, %(external_id)s, %(search_text)s, %(now)s, %(now)s, 1)
+    RETURNING {COLUMNS}
+"""
+
+
+class JsonAsIs(Loader):
+    """JSON of the database, put into the answer without a look into it."""
+
+    def load(self, data: Any) -> orjson.Fragment:
+        return orjson.Fragment(bytes(data))
+
+
+class Problem(Exception):
+    def __init__(self, status: int, code: str) -> None:
+        self.status, self.code = status, code
+
+
+def configure(connection: psycopg.Connection[Any]) -> None:
+    connection.autocommit = True
+    connection.prepare_threshold = 0
+    connection.row_factory = dict_row
+    connection.adapters.register_loader("numeric", TextLoader)
+    connection.adapters.register_loader("jsonb", JsonAsIs)
+    connection.execute("SET timezone TO 'UTC'")
+
+
+_size = int(os.environ["THREADS"])
+pool = ConnectionPool(os.environ["DATABASE_URL"], min_size=_size, max_size=_size, configure=configure, open=True)
+
+
+def read_token(environ: dict[str, Any]) -> tuple[int, int]:
+    header = environ.get("HTTP_AUTHORIZATION")
+    if header is None:
+        raise Problem(401, "credentials_missing")
+    try:
+        claims = jwt.decode(
+            header.removeprefix("Bearer "),
+            SECRET,
+            algorithms=["HS256"],
+            issuer="catalog-api",
+            audience="catalog-api",
+            options=CLAIMS,
+        )
+    except jwt.InvalidTokenError:
+        raise Problem(401, "token_invalid") from None
+    return int(claims["sub"]), int(claims["sid"])
+
+
+def whole(text: str, most: int) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= most):
+        raise ValueError(text)
+    return int(text)
+
+
+def list_products(connection: psycopg.Connection[Any], role: str, raw: str) -> dict[str, Any]:
+    query = dict(parse_qsl(raw, keep_blank_values=True))
+    if query.keys() - PARAMETERS:
+        raise Problem(422, "invalid")
+    conditions, values = ["p.deleted_at IS NULL"], []
+    if role == "user":
+        conditions.append("p.status = 'active'")
+    try:
+        page, per_page = whole(query.get("page", "1"), 2**31 - 1), whole(query.get("per_page", "20"), 100)
+        column, direction = (
+            SORTS[query.get("sort_by", "created_at")],
+            {"asc": "ASC", "desc": "DESC"}[query.get("order", "desc")],
+        )
+        if "category_id" in query:
+            conditions.append("p.category_id = %s")
+            values.append(whole(query["category_id"], 2**63 - 1))
+        for name, comparison in (("min_price", ">="), ("max_price", "<=")):
+            if name in query:
+                conditions.append(f"p.price {comparison} %s")
+                values.append(Decimal(query[name]))
+        if "in_stock" in query:
+            conditions.append("p.stock > 0" if BOOLEANS[query["in_stock"]] else "p.stock <= 0")
+        if "status" in query:
+            if query["status"] not in STATUSES:
+                raise Problem(422, "invalid")
+            conditions.append("p.status = %s")
+            values.append(query["status"])
+    except (ValueError, KeyError, InvalidOperation):
+        raise Problem(422, "invalid") from None
+    where = " AND ".join(conditions)
+    counted = connection.execute(f"SELECT count(*) AS total FROM products p WHERE {where}", values).fetchone()
+    items = connection.execute(
+        f"SELECT {COLUMNS} FROM products p WHERE {where}"
+        f" ORDER BY {column} {direction}, p.id {direction} LIMIT %s OFFSET %s",
+        [*values, per_page, (page - 1) * per_page],
+        binary=False,
+    ).fetchall()
+    total = counted["total"]
+    pages = -(-total // per_page)
+
+    def link(number: int) -> str:
+        return f"{PRODUCTS}?{urlencode({**query, 'page': number})}"
+
+    return {
+        "items": items,
+        "meta": {"page": page, "per_page": per_page, "total": total, "pages": pages},
+        "links": {
+            "self": link(page),
+            "first": link(1),
+            "prev": link(min(page - 1, max(pages, 1))) if page > 1 else None,
+            "next": link(page + 1) if page < pages else None,
+            "last": link(max(pages, 1)),
+        },
+    }
+
+
+def read_product(connection: psycopg.Connection[Any], role: str, product_id: int) -> dict[str, Any]:
+    hidden = " AND p.status = 'active'" if role == "user" else ""
+    row = connection.execute(
+        f"SELECT {COLUMNS} FROM products p WHERE p.deleted_at IS NULL AND p.id = %s{hidden}",
+        [product_id],
+    ).fetchone()
+    if row is None:
+        raise Problem(404, "not_found")
+    return row  # type: ignore[no-any-return]
+
+
+def is_text(value: object, least: int, most: int) -> bool:
+    return isinstance(value, str) and least <= len(value) <= most
+
+
+def is_whole(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def read_body(content: bytes) -> dict[str, Any]:
+    defaults = {"description": "", "currency": "USD", "stock": 0, "status": "active", "external_id": None}
+    try:
+        given = orjson.loads(content)
+        data = {**defaults, "tags": [], "attributes": {}, **given}
+        good = (
+            data.keys() == {*defaults, "tags", "attributes", "sku", "name", "price", "category_id"}
+            and is_text(data["sku"], 1, 64)
+            and is_text(data["name"], 1, 200)
+            and is_text(data["description"], 0, 10_000)
+            and isinstance(data["price"], str)
+            and PRICE.fullmatch(data["price"])
+            and is_text(data["currency"], 3, 3)
+            and is_whole(data["category_id"], 1, 2**63 - 1)
+            and is_whole(data["stock"], 0, 2**53)
+            and data["status"] in STATUSES
+            and isinstance(data["tags"], list)
+            and len(data["tags"]) <= 50
+            and all(is_text(tag, 1, 50) for tag in data["tags"])
+            and isinstance(data["attributes"], dict)
+            and len(data["attributes"]) <= 100
+            and all(isinstance(value, str | int | float) for value in data["attributes"].values())
+            and (data["external_id"] is None or is_text(data["external_id"], 1, 128))
+        )
+    except (ValueError, TypeError):
+        raise Problem(422, "invalid") from None
+    if not good:
+        raise Problem(422, "invalid")
+    return data
+
+
+def create_product(connection: psycopg.Connection[Any], role: str, content: bytes) -> dict[str, Any]:
+    if role == "user":
+        raise Problem(403, "permission_denied")
+    data = read_body(content)
+    data["tags"], data["attributes"] = Jsonb(data["tags"], orjson.dumps), Jsonb(data["attributes"], orjson.dumps)
+    data |= {"price": Decimal(data["price"]), "search_text": data["name"].lower(), "now": datetime.now(UTC)}
+    try:
+        row = connection.execute(CREATE, data).fetchone()
+    except UniqueViolation:
+        raise Problem(409, "sku_taken") from None
+    except ForeignKeyViolation:
+        raise Problem(422, "category_unknown") from None
+    return row  # type: ignore[return-value]
+
+
+def answer(environ: dict[str, Any]) -> tuple[int, Any]:
+    path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
+    user_id, session_id = read_token(environ)
+    with pool.connection() as connection:
+        user = connection.execute(WHO, (user_id, session_id)).fetchone()
+        if user is None:
+            raise Problem(401, "credentials_invalid")
+        if path == PRODUCTS and method == "GET":
+            return 200, list_products(connection, user["role"], environ["QUERY_STRING"])
+        if path == PRODUCTS and method == "POST":
+            content = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            return 201, create_product(connection, user["role"], content)
+        if method == "GET" and re.fullmatch(rf"{PRODUCTS}/[1-9][0-9]{{0,17}}", path):
+            return 200, read_product(connection, user["role"], int(path.rpartition("/")[2]))
+    raise Problem(404, "not_found")
+
+
+def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    kind = "application/json"
+    try:
+        status, value = answer(environ)
+    except Problem as problem:
+        status, kind = problem.status, "application/problem+json"
+        value = {"type": "about:blank", "title": REASONS[status][4:], "status": status, "code": problem.code}
+    body = orjson.dumps(value, option=orjson.OPT_UTC_Z)
+    start_response(REASONS[status], [("Content-Type", kind), ("Content-Length", str(len(body)))])
+    return [body]
