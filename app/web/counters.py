@@ -6,7 +6,7 @@ others have used up in between.
 
 import threading
 import time
-from collections.abc import Callable
+from typing import Any
 
 from flask import g
 from limits import RateLimitItem, WindowStats
@@ -30,51 +30,82 @@ class FixedWindows(FixedWindowRateLimiter):
     """The library's fixed windows under the library's keys, asked once a hit."""
 
     def __init__(self, storage: StorageTypes) -> None:
-        if isinstance(storage, RedisStorage):
-            super().__init__(storage)
-            self._count = _counting_in(storage)
-        else:
-            # Where it falls back the library brings its own storage, whose timer looks at every key, and that often.
-            windows = Windows()
-            super().__init__(windows)
-            self._count = windows.count
+        # The library falls back to its own storage in memory, where a timer looks at every key, and that often.
+        self.windows = storage if isinstance(storage, RedisWindows | MemoryWindows) else MemoryWindows()
+        super().__init__(self.windows)
 
     def hit(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
         """Count; whether that is still allowed."""
         key = item.key_for(*identifiers)
-        count, end = self._count(key, item.get_expiry(), cost)
+        count, end = self.windows.count(key, item.get_expiry(), cost)
         g.setdefault("windows", {})[key] = WindowStats(end, max(0, item.amount - count))
         return count <= item.amount
 
     def get_window_stats(self, item: RateLimitItem, *identifiers: str) -> WindowStats:
         """When the window ends, and what this request's hit has left of it."""
-        windows: dict[str, WindowStats] = g.get("windows", {})
-        return windows.get(item.key_for(*identifiers)) or super().get_window_stats(item, *identifiers)
+        known: dict[str, WindowStats] = g.get("windows", {})
+        return known.get(item.key_for(*identifiers)) or super().get_window_stats(item, *identifiers)
 
 
-class Windows(Storage):
-    """The windows of one process, in memory."""
+class RedisWindows(RedisStorage):
+    """The windows of all processes; takes the place of the library's storage for these schemes."""
 
-    STORAGE_SCHEME = None
+    STORAGE_SCHEME = ["redis", "rediss", "redis+unix"]
+
+    def __init__(self, uri: str, **options: Any) -> None:
+        super().__init__(uri, **options)
+        self._hit = self.get_connection().register_script(HIT)
+        self._found = False
+        self._look = threading.Thread()
+
+    def count(self, key: str, expiry: int, amount: int) -> tuple[int, float]:
+        """Count ``amount`` more; the count, and when the window ends that lasts ``expiry`` seconds from its first."""
+        count, left = self._hit([self.prefixed_key(key)], [expiry * 1000, amount])
+        return int(count), time.time() + left / 1000
+
+    def check(self) -> bool:
+        """Whether Redis answered when it was last looked for, which happens beside: no request waits for it."""
+        if self._found:
+            self._found = False
+            return True
+        if not self._look.is_alive():
+            self._look = threading.Thread(target=self._look_for_it, daemon=True)
+            self._look.start()
+        return False
+
+    def _look_for_it(self) -> None:
+        self._found = super().check()
+
+
+class MemoryWindows(Storage):
+    """The windows of this process; takes the place of the library's storage for this scheme."""
+
+    STORAGE_SCHEME = ["memory"]
     #: As few as this are not worth looking through for those that have ended.
     FEW = 1000
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, uri: str | None = None, **_: Any) -> None:
+        super().__init__(uri)
         self._lock = threading.Lock()
         self._windows: dict[str, tuple[int, float]] = {}
         self._many = self.FEW
 
-    def count(self, key: str, expiry: int, amount: int = 1) -> tuple[int, float]:
-        """Count ``amount`` more; the count, and when the window ends that lasts ``expiry`` seconds from its first."""
+    def count(self, key: str, expiry: int, amount: int) -> tuple[int, float]:
+        """As in Redis."""
         now = time.time()
         with self._lock:
             count, end = self._windows.get(key, (0, now))
             if end <= now:
+                self._forget_those_before(now)
                 count, end = 0, now + expiry
-                self._forget(now)
             self._windows[key] = count + amount, end
         return count + amount, end
+
+    def _forget_those_before(self, now: float) -> None:
+        # Only when their number has doubled: then a new one costs the same, however many there are.
+        if len(self._windows) >= self._many:
+            self._windows = {key: window for key, window in self._windows.items() if window[1] > now}
+            self._many = max(self.FEW, 2 * len(self._windows))
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         return self.count(key, expiry, amount)[0]
@@ -102,19 +133,3 @@ class Windows(Storage):
     @property
     def base_exceptions(self) -> tuple[type[Exception], ...]:
         return ()
-
-    def _forget(self, now: float) -> None:
-        # Looking only when the number has doubled costs each new window the same, however many there are.
-        if len(self._windows) >= self._many:
-            self._windows = {key: window for key, window in self._windows.items() if window[1] > now}
-            self._many = max(self.FEW, 2 * len(self._windows))
-
-
-def _counting_in(storage: RedisStorage) -> Callable[[str, int, int], tuple[int, float]]:
-    hit = storage.get_connection().register_script(HIT)
-
-    def count(key: str, expiry: int, amount: int) -> tuple[int, float]:
-        counted, left = hit([storage.prefixed_key(key)], [expiry * 1000, amount])
-        return int(counted), time.time() + left / 1000
-
-    return count

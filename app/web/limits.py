@@ -38,8 +38,8 @@ def _once_a_route(resolve: Callable[..., T]) -> Callable[..., T]:
 
 STRATEGIES["fixed-windows"] = FixedWindows
 
-# The library looks whether a lost Redis is back after 1, 2, 4 ... 32 seconds; this keeps it to two at the most.
-_extension.MAX_BACKEND_CHECKS = 1  # type: ignore[attr-defined]  # imported there, and read at each look
+# The library looks whether a lost Redis is back after 1, 2, 4 ... 32 seconds; this makes it one each time.
+_extension.MAX_BACKEND_CHECKS = 0  # type: ignore[attr-defined]  # imported there, and read at each look
 
 
 class _Limiter(Limiter):
