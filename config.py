@@ -288,8 +288,8 @@ class Config:
             # No cookies here: without this, each token would carry a random csrf claim.
             "JWT_COOKIE_CSRF_PROTECT": False,
             "RATELIMIT_STORAGE_URI": self.redis_url or "memory://",
-            "RATELIMIT_STORAGE_OPTIONS": {**_redis_options(), "wrap_exceptions": True} if self.redis_url else {},
-            "RATELIMIT_STRATEGY": "fixed-window",
+            "RATELIMIT_STORAGE_OPTIONS": _redis_options() if self.redis_url else {},
+            "RATELIMIT_STRATEGY": "fixed-windows",
             "RATELIMIT_IN_MEMORY_FALLBACK_ENABLED": bool(self.redis_url),
             # The first request that finds Redis gone turns the fallback on; those that fail beside it would be 500.
             "RATELIMIT_SWALLOW_ERRORS": bool(self.redis_url),

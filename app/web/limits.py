@@ -3,12 +3,17 @@
 import math
 import time
 from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
 
-from flask import Flask, Response, current_app, request
+from flask import Flask, Response, current_app, g, request
 from flask_limiter import ApplicationLimit, Limiter, _extension
-from limits.errors import StorageError
+from limits.strategies import STRATEGIES
 
 from app.web.access import address_key, principal_key
+from app.web.counters import FixedWindows
+
+T = TypeVar("T")
 
 #: Paths that monitoring and people reach whatever the load.
 EXEMPT = frozenset({"health", "docs"})
@@ -19,21 +24,50 @@ def _rate(setting: str) -> Callable[[], str]:
     return lambda: current_app.config[setting]
 
 
-# The library looks whether a lost Redis is back after 1, 2, 4 ... 32 seconds; this keeps it to two at the most.
-_extension.MAX_BACKEND_CHECKS = 1  # type: ignore[attr-defined]  # imported there, and read at each look
+def _once_a_route(resolve: Callable[..., T]) -> Callable[..., T]:
+    # Every limit is declared before the first request, and the library works out at each what holds for its route.
+    @wraps(resolve)
+    def resolved(app: Flask, *route: Any) -> T:
+        known: dict[tuple[Any, ...], T] = app.extensions.setdefault("limits", {}).setdefault(resolve.__name__, {})
+        if route not in known:
+            known[route] = resolve(app, *route)
+        return known[route]
 
-limiter = Limiter(
+    return resolved
+
+
+STRATEGIES["fixed-windows"] = FixedWindows
+
+# The library looks whether a lost Redis is back after 1, 2, 4 ... 32 seconds; this makes it one each time.
+_extension.MAX_BACKEND_CHECKS = 0  # type: ignore[attr-defined]  # imported there, and read at each look
+
+
+class _Limiter(Limiter):
+    @property
+    def context(self) -> _extension.LimiterContext:
+        # Read eight times a request; the library's own asks three proxies each time.
+        try:
+            context: _extension.LimiterContext = g.limiter_context
+        except AttributeError:
+            context = g.limiter_context = _extension.LimiterContext()
+        return context
+
+
+limiter = _Limiter(
     key_func=principal_key,
     application_limits=[ApplicationLimit(_rate("RATE_LIMIT_DEFAULT"), key_function=principal_key)],
     # Without an endpoint the library skips its check, and a scan of unknown paths would go uncounted.
     request_identifier=lambda: request.endpoint or "unmatched",
 )
+limiter.limit_manager.resolve_limits = _once_a_route(limiter.limit_manager.resolve_limits)  # type: ignore[method-assign]
+limiter.limit_manager.exemption_scope = _once_a_route(limiter.limit_manager.exemption_scope)  # type: ignore[method-assign]
 
 
 def init_app(app: Flask) -> None:
     """Count every request but those to health and docs, and tell each client what is left."""
-    limiter.init_app(app)
-    app.after_request(_add_headers)
+    if app.config["RATE_LIMIT_ENABLED"]:
+        limiter.init_app(app)
+        app.after_request(_add_headers)
 
 
 @limiter.request_filter
@@ -50,11 +84,7 @@ def limit_calls(view: Callable[..., Response], setting: str) -> Callable[..., Re
 
 def _add_headers(response: Response) -> Response:
     """RateLimit-Policy and RateLimit as draft-ietf-httpapi-ratelimit-headers has them, for the tightest limit."""
-    try:
-        limits = [(limit, limit.window) for limit in limiter.current_limits]
-    except StorageError:
-        # Redis went away after the request was counted; the next one finds the fallback.
-        limits = []
+    limits = [(limit, limit.window) for limit in limiter.current_limits]
     if not limits:
         return response
     limit, window = min(limits, key=lambda pair: pair[1].remaining)

@@ -1,8 +1,11 @@
 """Logs: one JSON object a line in production, readable lines in development."""
 
+import json
 import logging
 import sys
+from typing import Any
 
+import orjson
 import structlog
 
 
@@ -16,16 +19,26 @@ def set_up_logs(*, level: str, as_json: bool) -> None:
     ]
     # By default both would show the local variables of every frame, and passwords are among those.
     tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-    last: list[structlog.typing.Processor] = (
-        [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer()]
-        if as_json
-        else [
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
-        ]
-    )
+    renderers: list[structlog.typing.Processor]
+    output: Any
+    if as_json:
+        renderers = [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer(_as_json)]
+        output = structlog.BytesLoggerFactory(file=sys.stderr.buffer)
+    else:
+        plain = structlog.dev.plain_traceback
+        renderers = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+        output = structlog.PrintLoggerFactory(file=sys.stderr)
     structlog.configure(
-        processors=[*shared, *last],
+        processors=[*shared, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=output,
         cache_logger_on_first_use=False,
     )
+
+
+def _as_json(event: dict[str, Any], **options: Any) -> bytes:
+    try:
+        return orjson.dumps(event, **options)
+    except TypeError:
+        # It refuses what json escapes: lone surrogates and integers past 64 bits, which clients do send.
+        return json.dumps(event, **options).encode()

@@ -241,3 +241,14 @@ class TestAccessLog:
             ("unhandled", "error", "request-1"),
             ("request", "info", "request-1"),
         ]
+
+    @pytest.mark.parametrize(
+        "told", ["Ünïcödé", "\ud800", "two\nlines", 2**64, float("nan"), b"\xff", {1: "one"}, object()], ids=repr
+    )
+    def test_is_one_line_of_json_whatever_it_tells(self, capfdbinary: pytest.CaptureFixture[bytes], told: Any) -> None:
+        set_up_logs(level="INFO", as_json=True)
+
+        structlog.get_logger("any").info("something", told=told)
+
+        (line,) = capfdbinary.readouterr().err.splitlines()
+        assert json.loads(line.decode())["event"] == "something"

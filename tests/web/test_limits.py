@@ -1,11 +1,14 @@
 """Rate limits: who is counted together, and what the counted are told."""
 
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import redis
 import time_machine
 from flask import Flask
 from werkzeug.test import TestResponse
@@ -242,3 +245,71 @@ class TestLogins:
         off = anonymous.on(app_with(rate_limit_login="1 per minute"))
 
         assert [off.post("/auth/login", LOGIN).status_code for _ in range(2)] == [401, 401]
+
+
+class TestRedis:
+    """Shared counters: how often they are asked."""
+
+    @pytest.fixture
+    def shared(self, app_with: AppWith, redis_url: str, anonymous: Caller) -> Flask:
+        """An application that counts there, and has begun to."""
+        app = app_with(rate_limit_enabled=True, rate_limit_login="100 per minute", redis_url=redis_url)
+        anonymous.on(app).get("/nothing")
+        return app
+
+    def test_is_asked_once_a_request(self, shared: Flask, redis_url: str, bob: Caller) -> None:
+        with asked(redis_url) as times:
+            answers = [bob.on(shared).get(path) for path in ("/users/me", "/products", "/nothing")]
+
+        assert all("RateLimit" in answer.headers for answer in answers)
+        assert times == [3]
+
+    def test_is_asked_once_for_each_limit(self, shared: Flask, redis_url: str, anonymous: Caller) -> None:
+        with asked(redis_url) as times:
+            answer = anonymous.on(shared).post("/auth/login", LOGIN)
+
+        assert "RateLimit" in answer.headers
+        assert times == [2]
+
+    def test_is_asked_once_by_who_is_refused(self, app_with: AppWith, redis_url: str, bob: Caller) -> None:
+        bob = bob.on(app_with(rate_limit_enabled=True, rate_limit_default="1 per 3 day", redis_url=redis_url))
+        bob.get("/users/me")
+        with asked(redis_url) as times:
+            assert bob.get("/users/me").status_code == 429
+
+        assert times == [1]
+
+    def test_lets_in_who_waits_as_long_as_told(self, app_with: AppWith, redis_url: str, bob: Caller) -> None:
+        bob = bob.on(app_with(rate_limit_enabled=True, rate_limit_default="1 per 2 second", redis_url=redis_url))
+        bob.get("/users/me")
+        # 1.3 seconds are left, of which Redis would tell one if it were asked for seconds.
+        time.sleep(0.7)
+        refused = bob.get("/users/me")
+        time.sleep(int(refused.headers["Retry-After"]))
+
+        assert (refused.status_code, bob.get("/users/me").status_code) == (429, 200)
+
+    @pytest.mark.parametrize("path", ["//livez", "//docs"])
+    def test_is_not_asked_for_what_is_exempt(self, shared: Flask, redis_url: str, bob: Caller, path: str) -> None:
+        with asked(redis_url) as times:
+            bob.on(shared).get(path)
+
+        assert times == [0]
+
+    def test_is_not_asked_where_limits_are_off(self, app_with: AppWith, redis_url: str, bob: Caller) -> None:
+        bob = bob.on(app_with(redis_url=redis_url))
+        with asked(redis_url) as times:
+            bob.get("/users/me")
+
+        assert times == [0]
+
+
+@contextmanager
+def asked(redis_url: str) -> Iterator[list[int]]:
+    """How often the server has heard from anybody, by its own count, once the block is over."""
+    times: list[int] = []
+    with redis.Redis.from_url(redis_url) as client:
+        before = client.info("stats")["total_reads_processed"]
+        yield times
+        # But for this question itself.
+        times.append(client.info("stats")["total_reads_processed"] - before - 1)
