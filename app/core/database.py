@@ -132,17 +132,23 @@ def unit_of_work(*, reading: bool = False) -> Iterator[None]:
         _reading.reset(token)
 
 
+def reader() -> Connection | None:
+    """The connection of a unit of work that writes nothing; None in one that may write, whose session has its own."""
+    here = _reading.get()
+    if here is None:
+        return None
+    if here.connection is None:
+        here.connection = db.engine.connect()
+        here.connection.begin()
+    return here.connection
+
+
 def run(statement: Executable, values: Mapping[str, Any] | None = None) -> CursorResult[Any]:
     """Execute a statement in this unit of work, with values for its parameters.
 
-    Where nothing is written, this passes the session by, which costs more than a small query.
+    Where nothing is written this passes the session by, which costs more than a small query.
     """
-    here = _reading.get()
-    if here is None:
-        return db.session.connection().execute(statement, values)
-    if here.connection is None:
-        here.connection = db.engine.connect()
-    return here.connection.execute(statement, values)
+    return (reader() or db.session.connection()).execute(statement, values)
 
 
 def release_connection() -> None:

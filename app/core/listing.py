@@ -21,6 +21,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from app.core.database import UNPREPARED, run
 from app.core.errors import Fault, Invalid
 from app.core.model import Money, UtcDateTime
+from app.core.prepared import Prepared
 from app.core.statements import columns_named, once
 from app.core.text import fold
 from app.extensions import db
@@ -179,12 +180,11 @@ class _Question:
     def ask(self, make: Callable[["_Question"], Select[Any]], **values: Any) -> Sequence[Row[Any]]:
         """The answer to the statement that ``make`` makes, with ``values`` for its parameters."""
         shape, parameters = self._shape()
-        if shape is None:
-            statement = make(self)
-        else:
-            statement = once(self.rows, (make, self.listing, self.members, *shape), lambda: make(self._parametrized()))
-        execute = run if self.columns() else db.session.execute
-        return execute(statement, {**parameters, **values}).all()
+        if shape is None or not self.columns():
+            execute = run if self.columns() else db.session.execute
+            return execute(make(self), values).all()
+        key = (make, self.listing, self.members, *shape)
+        return once(self.rows, key, lambda: Prepared(make(self._parametrized()))).all({**parameters, **values})
 
     def columns(self) -> Sequence[Column[Any]] | None:
         """The columns that are enough; None when it takes whole objects."""
@@ -210,10 +210,8 @@ class _Question:
 
     def _parametrized(self) -> "_Question":
         _, parameters = self._shape()
-        filters = {
-            name: bindparam(name) if name in parameters else value for name, value in self.criteria.filters.items()
-        }
-        return replace(self, criteria=replace(self.criteria, filters=filters))
+        stand_ins = {name: bindparam(name, None) for name in parameters}
+        return replace(self, criteria=replace(self.criteria, filters={**self.criteria.filters, **stand_ins}))
 
 
 def nest(items: Sequence[dict[str, Any]], parent: str) -> list[dict[str, Any]]:
@@ -243,7 +241,7 @@ def narrow(rows: Select[Any], listing: Listing, *, search: str | None, filters: 
 
 def _page_with_total(question: _Question) -> Select[Any]:
     total = _count(question.matching()).scalar_subquery().label("total")
-    return _first_rows(question).add_columns(total).offset(bindparam("offset", type_=BigInteger))
+    return _first_rows(question).add_columns(total).offset(bindparam("offset", None, BigInteger))
 
 
 def _total_alone(question: _Question) -> Select[Any]:
@@ -251,14 +249,14 @@ def _total_alone(question: _Question) -> Select[Any]:
 
 
 def _first_rows(question: _Question) -> Select[Any]:
-    return _ordered(question).limit(bindparam("limit", type_=BigInteger))
+    return _ordered(question).limit(bindparam("limit", None, BigInteger))
 
 
 def _rows_after(question: _Question) -> Select[Any]:
     # A row comparison is one range of the index; the spelled-out OR reads every row before the position.
     columns = (_column(question.listing, question.criteria), question.listing.tie_breaker)
     here = tuple_(*columns)
-    there = tuple_(*(bindparam(name, type_=column.type) for name, column in zip(_POSITION, columns, strict=True)))
+    there = tuple_(*(bindparam(name, None, column.type) for name, column in zip(_POSITION, columns, strict=True)))
     return _first_rows(question).where(here < there if question.criteria.descending else here > there)
 
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Column, Row, Select, bindparam, inspect
+from sqlalchemy import Column, Select, bindparam, inspect
 from sqlalchemy.orm import InstrumentedAttribute, Mapper
 
-from app.core.database import run
 from app.core.errors import NotFound
+from app.core.prepared import Prepared
 
 #: More shapes of one collection than anybody asks for; beyond, they are made anew.
 MOST_SHAPES = 1000
@@ -36,13 +36,13 @@ def once(rows: Select[Any], shape: Hashable, make: Callable[[], Made]) -> Made:
     return made
 
 
-def find_row(rows: Select[Any], key: InstrumentedAttribute[int], value: int) -> Row[Any]:
+def find_row(rows: Select[Any], key: InstrumentedAttribute[int], value: int) -> Any:
     """The one of ``rows`` whose ``key`` this is, to read and not to change; ``NotFound`` when there is none."""
 
-    def make() -> Select[Any]:
-        return rows.with_only_columns(*told_columns(rows)).where(key == bindparam("value"))
+    def make() -> Prepared:
+        return Prepared(rows.with_only_columns(*told_columns(rows)).where(key == bindparam("value", None)))
 
-    row = run(once(rows, ("find", key), make), {"value": value}).one_or_none()
+    row = once(rows, ("find", key), make).one_or_none({"value": value})
     if row is None:
         raise NotFound
     return row

@@ -12,9 +12,10 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.audit import source
-from app.core.database import run, unit_of_work
+from app.core.database import unit_of_work
 from app.core.errors import Forbidden, Malformed, Unauthenticated
 from app.core.feed import CATALOGUE_VERSION
+from app.core.prepared import Prepared
 from app.security.api_keys import ParsedKey, parse_key
 from app.security.identity import ANONYMOUS, Identity
 from app.security.keys import KeyRing
@@ -27,7 +28,7 @@ Credentials = Claims | ParsedKey
 _good_keys: dict[ParsedKey, None] = {}
 MOST_GOOD_KEYS = 10_000
 
-_VERSION = select(CATALOGUE_VERSION)
+_VERSION = Prepared(select(CATALOGUE_VERSION.label("version")))
 
 LoadIdentity = Callable[[Credentials], Identity | None]
 MarkSeen = Callable[[Identity], None]
@@ -132,7 +133,7 @@ def _identify(access: Access) -> Identity:
     credentials = _read_credentials(access.token or TokenKind.ACCESS)
     if credentials is None:
         if access.permission in CATALOG_READS and current_app.config["CATALOG_PUBLIC_READ"]:
-            return Identity(permissions=CATALOG_READS, catalogue_version=run(_VERSION).scalar_one())
+            return Identity(permissions=CATALOG_READS, catalogue_version=_VERSION.one_or_none().version)
         raise CredentialsMissing
     if access.token is TokenKind.REFRESH:
         if isinstance(credentials, ParsedKey):

@@ -43,7 +43,9 @@ class TestReading:
 
         assert cost(bob.get(f"/products{query}")) == 2
 
-    @pytest.mark.parametrize("path", ["/products", "/products?cursor=", "/products/{id}", "/products/facets", "/categories"])
+    @pytest.mark.parametrize(
+        "path", ["/products", "/products?cursor=", "/products/{id}", "/products/facets", "/categories"]
+    )
     def test_what_was_answered_before_costs_no_more(self, bob: Caller, make_product: Make, path: str) -> None:
         path = path.format(**make_product())
         bob.get(path)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, bindparam, or_, select, update
+from sqlalchemy import Select, bindparam, or_, select, update
 
 from app.core import clock
-from app.core.database import run
 from app.core.errors import NotFound
 from app.core.feed import CATALOGUE_VERSION
 from app.core.listing import Listing
+from app.core.prepared import Prepared
 from app.extensions import db
 from app.features.api_keys.models import ApiKey, ExpiryPassed, ScopeNotHeld
 from app.features.users.models import User
@@ -30,10 +30,10 @@ LISTING = Listing(
 USED_EVERY = timedelta(minutes=1)
 
 # Made once, for every request with a key asks it.
-_IDENTITY = (
+_IDENTITY = Prepared(
     select(ApiKey.__table__, User.role, CATALOGUE_VERSION.label("catalogue_version"))
     .join(User, User.id == ApiKey.user_id)
-    .where(ApiKey.id == bindparam("named_key"), ApiKey.revoked_at.is_(None), User.is_active)
+    .where(ApiKey.id == bindparam("named_key", None), ApiKey.revoked_at.is_(None), User.is_active)
 )
 
 
@@ -51,7 +51,7 @@ class NewKey:
 
 def load_identity(parsed: ParsedKey) -> Identity | None:
     """Who a key speaks for: nobody once it is revoked, expired, rotated away, or its owner inactive."""
-    key, now = run(_IDENTITY, {"named_key": parsed.key_id}).one_or_none(), clock.now()
+    key, now = _IDENTITY.one_or_none({"named_key": parsed.key_id}), clock.now()
     if key is None or (key.expires_at and key.expires_at <= now) or not _opens(key, parsed.secret_hash, now):
         return None
     return Identity.of_key(
@@ -133,7 +133,7 @@ def touch_key(key_id: int) -> None:
     )
 
 
-def _opens(key: Row[Any], secret_hash: str, now: datetime) -> bool:
+def _opens(key: Any, secret_hash: str, now: datetime) -> bool:
     if hmac.compare_digest(key.secret_hash, secret_hash):
         return True
     overlaps = key.previous_hash is not None and key.previous_until is not None and key.previous_until > now

@@ -9,8 +9,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from app.core import clock
 from app.core.audit import record_event
-from app.core.database import release_connection, run
+from app.core.database import release_connection
 from app.core.feed import CATALOGUE_VERSION
+from app.core.prepared import Prepared
 from app.extensions import db
 from app.features.api_keys import service as api_keys
 from app.features.auth.models import LoginFailed, LoginFailures, TooManyFailures
@@ -28,13 +29,13 @@ MOST_FAILURES = 10
 FAILURE_WINDOW = timedelta(minutes=5)
 
 # Made once, for every request asks it.
-_IDENTITY = (
+_IDENTITY = Prepared(
     select(User.id, User.role, UserSession.last_seen_at, CATALOGUE_VERSION.label("catalogue_version"))
     .join(UserSession, UserSession.user_id == User.id)
     .where(
-        User.id == bindparam("named_user"),
+        User.id == bindparam("named_user", None),
         User.is_active,
-        UserSession.id == bindparam("named_session"),
+        UserSession.id == bindparam("named_session", None),
         UserSession.revoked_at.is_(None),
     )
 )
@@ -65,7 +66,7 @@ def load_identity(credentials: Claims | ParsedKey) -> Identity | None:
     if isinstance(credentials, ParsedKey):
         return api_keys.load_identity(credentials)
     named = {"named_user": credentials.user_id, "named_session": credentials.session_id}
-    row = run(_IDENTITY, named).one_or_none()
+    row = _IDENTITY.one_or_none(named)
     if row is None:
         return None
     return Identity.of_user(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Row, Select
+from sqlalchemy import Select
 
 from app.features.categories import service
 from app.features.categories.models import Category, CategoryCycle, CategoryInUse, ParentUnknown, SlugTaken
@@ -48,7 +48,7 @@ def create_category(data: dict[str, Any]) -> Category:
 @blueprint.get("/<id:category_id>")
 @requires(Permission.CATEGORIES_READ)
 @returns(CategorySchema)
-def read_category(category_id: int) -> Row[Any]:
+def read_category(category_id: int) -> Any:
     """Read a category."""
     return service.read_category(category_id, identity=current_identity())
 

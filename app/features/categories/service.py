@@ -6,7 +6,7 @@ from itertools import count
 from operator import eq
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, func, or_, select, true
+from sqlalchemy import ColumnElement, Select, func, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from app.core.database import refusing, take_turns
@@ -61,7 +61,7 @@ def visible_to(_identity: Identity) -> Select[Category]:
     return _EVERY
 
 
-def read_category(category_id: int, *, identity: Identity) -> Row[Any]:
+def read_category(category_id: int, *, identity: Identity) -> Any:
     """What there is to read of one category that ``identity`` may see."""
     return find_row(visible_to(identity), Category.id, category_id)
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from flask import Response, current_app
-from sqlalchemy import Row, Select
+from sqlalchemy import Select
 
 from app.features.categories.models import CategoryUnknown
 from app.features.products import batches, bulk, facets, service
@@ -100,7 +100,7 @@ def export_products(query: dict[str, Any]) -> Response:
 @blueprint.get("/<id:product_id>")
 @requires(Permission.PRODUCTS_READ)
 @returns(ProductSchema)
-def read_product(product_id: int) -> Row[Any]:
+def read_product(product_id: int) -> Any:
     """Read a product."""
     return service.read_product(product_id, identity=current_identity())
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from operator import eq, ge, le
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, select, update
+from sqlalchemy import ColumnElement, Select, select, update
 from sqlalchemy.exc import IntegrityError
 
 from app.core.database import refusing
@@ -77,7 +77,7 @@ def filed_below(category_id: int, *, identity: Identity) -> Select[Product]:
     return visible_to(identity).where(categories.is_at_or_below(Product.category_id, category_id))
 
 
-def read_product(product_id: int, *, identity: Identity) -> Row[Any]:
+def read_product(product_id: int, *, identity: Identity) -> Any:
     """What there is to read of one product that ``identity`` may see."""
     return find_row(visible_to(identity), Product.id, product_id)
 

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import time_machine
 from flask import Flask
 from flask.testing import FlaskCliRunner
 from sqlalchemy import select, update
@@ -127,7 +128,7 @@ class TestEvents:
 
         # While the clock stands, only counting raises the version.
         before = version()
-        with app.app_context(), time_machine.travel(0, tick=False), unit_of_work():
+        with app.app_context(), time_machine.travel(clock.now() - timedelta(days=1), tick=False), unit_of_work():
             price = Decimal(1)
             rows = [
                 {"sku": f"S-{n}", "name": "x", "price": price, "currency": "USD", "category_id": category_id}

@@ -1,0 +1,100 @@
+"""SELECTs that are compiled once, and that readers put to the driver without the layers between.
+
+For a small query, SQLAlchemy's own way from the statement to the rows costs several times what the driver and the
+database do. A `Prepared` takes that way where something may be written, or where the connection was lost, and must find
+the same either way: tests hold the two against each other.
+"""
+
+import time
+from collections import namedtuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Dialect, Select
+from sqlalchemy.exc import DBAPIError
+
+from app.core.database import reader, run, tally
+
+
+class Prepared:
+    """A SELECT of columns. Its parameters are bindparams with a default, which may be None."""
+
+    def __init__(self, statement: Select[*tuple[Any, ...]]) -> None:
+        self.statement = statement
+        self._compiled: dict[str, _Compiled] = {}
+
+    def all(self, values: Mapping[str, Any] | None = None) -> Sequence[Any]:
+        """The rows that it finds with ``values`` for its parameters, as tuples with names."""
+        connection = reader()
+        if connection is None:
+            return run(self.statement, values).all()
+        compiled = self._compiled.get(connection.dialect.name)
+        if compiled is None:
+            compiled = self._compiled[connection.dialect.name] = _Compiled(self.statement, connection.dialect)
+        try:
+            return compiled.all(connection, values or {})
+        except connection.dialect.loaded_dbapi.Error as error:
+            lost = connection.dialect.is_disconnect(error, connection.connection.dbapi_connection, None)
+            if not lost:
+                raise DBAPIError.instance(
+                    None, None, error, connection.dialect.loaded_dbapi.Error, hide_parameters=True
+                ) from error
+        # SQLAlchemy meets the same, and knows that the rest of the pool is lost as well.
+        return connection.execute(self.statement, values).all()
+
+    def one_or_none(self, values: Mapping[str, Any] | None = None) -> Any:
+        """The first row that it finds; None when there is none."""
+        rows = self.all(values)
+        return rows[0] if rows else None
+
+
+class _Compiled:
+    """A statement in the SQL of one dialect, and how values go in and come out."""
+
+    def __init__(self, statement: Select[Any], dialect: Dialect) -> None:
+        # What stands for lists is filled in now: the lists are part of the statement.
+        compiled: Any = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+        columns = list(statement.selected_columns)
+        self._sql: str = compiled.string
+        self._order: Sequence[str] | None = compiled.positiontup
+        self._into = {
+            name: convert
+            for name, parameter in compiled.binds.items()
+            if (convert := parameter.type.dialect_impl(dialect).bind_processor(dialect))
+        }
+        self._constants = self._bound({name: value for name, value in compiled.params.items() if value is not None})
+        self._types = [column.type.dialect_impl(dialect) for column in columns]
+        self._row: Any = namedtuple("Row", [str(column.key) for column in columns], rename=True)  # type: ignore[misc]
+        self._dialect = dialect
+        self._out_of: list[tuple[int, Callable[[Any], Any]]] | None = None
+
+    def all(self, connection: Connection, values: Mapping[str, Any]) -> Sequence[Any]:
+        started = time.perf_counter()
+        given = self._constants | self._bound(values)
+        driver: Any = connection.connection.dbapi_connection
+        cursor = driver.cursor()
+        try:
+            cursor.execute(self._sql, given if self._order is None else [given[name] for name in self._order])
+            found = cursor.fetchall()
+            if self._out_of is None:
+                # Some types read differently by what the driver calls the column's.
+                self._out_of = self._conversions([column[1] for column in cursor.description])
+        finally:
+            cursor.close()
+        if (current := tally.get()) is not None:
+            current.statements += 1
+            current.seconds += time.perf_counter() - started
+        return [self._row_of(list(row)) for row in found]
+
+    def _row_of(self, values: list[Any]) -> Any:
+        for index, convert in self._out_of or ():
+            values[index] = convert(values[index])
+        return self._row(*values)
+
+    def _bound(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: self._into[name](value) if name in self._into else value for name, value in values.items()}
+
+    def _conversions(self, kinds: Sequence[Any]) -> list[tuple[int, Callable[[Any], Any]]]:
+        types = zip(self._types, kinds, strict=True)
+        converts = [type_.result_processor(self._dialect, kind) for type_, kind in types]
+        return [(index, convert) for index, convert in enumerate(converts) if convert is not None]
