@@ -210,7 +210,7 @@ class _Question:
 
     def _parametrized(self) -> "_Question":
         _, parameters = self._shape()
-        stand_ins = {name: bindparam(name, None) for name in parameters}
+        stand_ins: dict[str, Any] = {name: bindparam(name, None) for name in parameters}
         return replace(self, criteria=replace(self.criteria, filters={**self.criteria.filters, **stand_ins}))
 
 
