@@ -20,7 +20,7 @@ EXEMPT = frozenset({"health", "docs"})
 
 
 def _rate(setting: str) -> Callable[[], str]:
-    # Read at each request: the limiter outlives the application that it was bound to first.
+    # Asked of the application at hand: the limiter outlives the one that it was bound to first.
     return lambda: current_app.config[setting]
 
 

@@ -3,9 +3,9 @@
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain
+from uuid import uuid4
 
 import pytest
 import redis
@@ -24,6 +24,9 @@ from tests.servers import free_port, valkey_server
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 KEY = "LIMITER/alice/3/1/minute"
 
+#: Each context of its stands for a request.
+bare = Flask("bare")
+
 Steps = list[tuple[RateLimitItem, str, int, float]]
 
 
@@ -38,22 +41,15 @@ def hits(*pauses: float) -> st.SearchStrategy[Steps]:
     )
 
 
-@contextmanager
-def request() -> Iterator[None]:
-    """What lasts as long as one request."""
-    with Flask("bare").app_context():
-        yield
-
-
 def told_by(limiter: FixedWindowRateLimiter, item: RateLimitItem, who: str, cost: int) -> tuple[bool, WindowStats]:
     """What one request hears: whether it may, and how its window stands."""
-    with request():
+    with bare.app_context():
         return limiter.hit(item, who, cost=cost), limiter.get_window_stats(item, who)
 
 
 def seen_by(limiter: FixedWindowRateLimiter, item: RateLimitItem, who: str) -> tuple[bool, WindowStats]:
     """What one hears who only looks."""
-    with request():
+    with bare.app_context():
         return limiter.test(item, who), limiter.get_window_stats(item, who)
 
 
@@ -72,6 +68,7 @@ def milliseconds_left(server: redis.Redis, key: str | bytes) -> int:
 
 class TestInMemory:
     @given(hits(0.5, 59.5, 60, 120))
+    @settings(deadline=None)
     def test_says_what_the_library_says(self, steps: Steps) -> None:
         with time_machine.travel(NOW, tick=False) as clock, pytest.MonkeyPatch.context() as patch:
             # Its timer's thread may take a new window for the one that ended.
@@ -126,43 +123,47 @@ class TestInRedis:
     @pytest.fixture
     def server(self, redis_url: str) -> Iterator[redis.Redis]:
         with redis.Redis.from_url(redis_url) as client:
-            client.flushall()
             yield client
+
+    @pytest.fixture
+    def key(self) -> str:
+        """Of nobody before."""
+        return f"LIMITER/{uuid4()}/3/1/minute"
 
     @given(hits(30, 60, 120))
     @settings(deadline=None, max_examples=50)
     def test_says_what_the_library_says(self, redis_url: str, steps: Steps) -> None:
-        ours = FixedWindows(RedisWindows(redis_url, key_prefix="ours"))
-        theirs = FixedWindowRateLimiter(RedisStorage(redis_url, key_prefix="theirs"))
+        example = uuid4()
+        ours = FixedWindows(RedisWindows(redis_url, key_prefix=f"{example}-ours"))
+        theirs = FixedWindowRateLimiter(RedisStorage(redis_url, key_prefix=f"{example}-theirs"))
         with redis.Redis.from_url(redis_url) as server, time_machine.travel(NOW, tick=False):
-            server.flushall()
             for item, who, cost, pause in steps:
                 assert nearly(told_by(ours, item, who, cost)) == told_by(theirs, item, who, cost)
                 # Its clock cannot be set; but its keys can grow older.
-                for key in server.scan_iter():
+                for key in server.scan_iter(f"{example}-*", count=1000):
                     server.pexpire(key, max(0, milliseconds_left(server, key) - int(pause * 1000)))
                 assert nearly(seen_by(ours, item, who)) == seen_by(theirs, item, who)
 
     def test_has_the_keys_of_the_library(self, redis_url: str) -> None:
-        item = parse("3 per minute")
+        item, carol = parse("3 per minute"), f"carol-{uuid4()}"
         ours, theirs = FixedWindows(RedisWindows(redis_url)), FixedWindowRateLimiter(RedisStorage(redis_url))
 
-        allowed = [told_by(limiter, item, "carol", 1)[0] for limiter in (ours, theirs, ours, theirs)]
+        allowed = [told_by(limiter, item, carol, 1)[0] for limiter in (ours, theirs, ours, theirs)]
 
         assert allowed == [True, True, True, False]
 
-    def test_counts_on_after_its_scripts_are_lost(self, redis_url: str, server: redis.Redis) -> None:
+    def test_counts_on_after_its_scripts_are_lost(self, redis_url: str, server: redis.Redis, key: str) -> None:
         windows = RedisWindows(redis_url)
-        windows.count(KEY, 60, 1)
+        windows.count(key, 60, 1)
         server.script_flush()
 
-        assert windows.count(KEY, 60, 1)[0] == 2
+        assert windows.count(key, 60, 1)[0] == 2
 
-    def test_ends_a_window_that_somebody_left_without_end(self, redis_url: str, server: redis.Redis) -> None:
-        server.set(f"LIMITS:{KEY}", 7)
+    def test_ends_a_window_that_somebody_left_without_end(self, redis_url: str, server: redis.Redis, key: str) -> None:
+        server.set(f"LIMITS:{key}", 7)
 
-        assert RedisWindows(redis_url).count(KEY, 60, 1)[0] == 8
-        assert 0 < milliseconds_left(server, f"LIMITS:{KEY}") <= 60_000
+        assert RedisWindows(redis_url).count(key, 60, 1)[0] == 8
+        assert 0 < milliseconds_left(server, f"LIMITS:{key}") <= 60_000
 
 
 class TestLookingForALostRedis:
