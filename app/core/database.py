@@ -13,19 +13,44 @@ from typing import Any
 from sqlalchemy import Connection, CursorResult, Engine, Executable, event, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm.exc import StaleDataError
+from sqlalchemy.pool import PoolProxiedConnection
 
 from app.core.errors import PreconditionFailed, Refusal
 from app.extensions import db
 
 
 @dataclass
-class _Reading:
-    """A unit of work that writes nothing, and its connection once it has one."""
+class Reading:
+    """A unit of work that writes nothing, and its one connection once it has one."""
 
-    connection: Connection | None = None
+    pooled: PoolProxiedConnection | None = None
+    _connection: Connection | None = None
+
+    def driver(self) -> Any:
+        """The driver's own connection, in which every statement stands for itself."""
+        if self.pooled is None:
+            self.pooled = db.engine.raw_connection()
+            driver: Any = self.pooled.dbapi_connection
+            if db.engine.dialect.name == "postgresql" and not driver.autocommit:
+                driver.autocommit = True
+        return self.pooled.dbapi_connection
+
+    def connection(self) -> Connection:
+        """The same as SQLAlchemy knows it."""
+        if self._connection is None:
+            self.driver()
+            self._connection = Connection(db.engine, self.pooled)
+        return self._connection
+
+    def close(self) -> None:
+        """Hand the connection back."""
+        if self._connection is not None:
+            self._connection.close()
+        elif self.pooled is not None:
+            self.pooled.close()
 
 
-_reading: ContextVar[_Reading | None] = ContextVar("reading", default=None)
+_reading: ContextVar[Reading | None] = ContextVar("reading", default=None)
 
 
 @dataclass
@@ -72,8 +97,9 @@ def _begin_sqlite(connection: Connection) -> None:
 def _begin_postgresql(connection: Connection) -> None:
     # A reader commits nothing, so it is spared the BEGIN and ROLLBACK round trips.
     driver: Any = connection.connection.dbapi_connection
-    if driver.autocommit != (reading := _reading.get() is not None):
-        driver.autocommit = reading
+    autocommit = _reading.get() is not None
+    if driver.autocommit != autocommit:
+        driver.autocommit = autocommit
 
 
 def _ping_for_writers(engine: Engine) -> None:
@@ -111,7 +137,7 @@ def unit_of_work(*, reading: bool = False) -> Iterator[None]:
     A refusal that says ``commits`` is committed and raised. ``reading`` promises that nothing is written, and spares
     the transaction. An UPDATE or DELETE that finds its row's version changed is ``PreconditionFailed``.
     """
-    here = _Reading() if reading else None
+    here = Reading() if reading else None
     token = _reading.set(here)
     try:
         yield
@@ -127,20 +153,14 @@ def unit_of_work(*, reading: bool = False) -> Iterator[None]:
         # What was committed is none the worse for it.
         if db.session.registry.has():
             db.session.rollback()
-        if here is not None and here.connection is not None:
-            here.connection.close()
+        if here is not None:
+            here.close()
         _reading.reset(token)
 
 
-def reader() -> Connection | None:
-    """The connection of a unit of work that writes nothing; None in one that may write, whose session has its own."""
-    here = _reading.get()
-    if here is None:
-        return None
-    if here.connection is None:
-        here.connection = db.engine.connect()
-        here.connection.begin()
-    return here.connection
+def reading() -> Reading | None:
+    """This unit of work, if it writes nothing."""
+    return _reading.get()
 
 
 def run(statement: Executable, values: Mapping[str, Any] | None = None) -> CursorResult[Any]:
@@ -148,7 +168,9 @@ def run(statement: Executable, values: Mapping[str, Any] | None = None) -> Curso
 
     Where nothing is written this passes the session by, which costs more than a small query.
     """
-    return (reader() or db.session.connection()).execute(statement, values)
+    here = _reading.get()
+    connection = db.session.connection() if here is None else here.connection()
+    return connection.execute(statement, values)
 
 
 def release_connection() -> None:

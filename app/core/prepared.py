@@ -10,10 +10,11 @@ from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Select
+from sqlalchemy import Dialect, Select
 from sqlalchemy.exc import DBAPIError
 
-from app.core.database import reader, run, tally
+from app.core.database import reading, run, tally
+from app.extensions import db
 
 
 class Prepared:
@@ -25,22 +26,22 @@ class Prepared:
 
     def all(self, values: Mapping[str, Any] | None = None) -> Sequence[Any]:
         """The rows that it finds with ``values`` for its parameters, as tuples with names."""
-        connection = reader()
-        if connection is None:
+        here = reading()
+        if here is None:
             return run(self.statement, values).all()
-        compiled = self._compiled.get(connection.dialect.name)
+        dialect = db.engine.dialect
+        compiled = self._compiled.get(dialect.name)
         if compiled is None:
-            compiled = self._compiled[connection.dialect.name] = _Compiled(self.statement, connection.dialect)
+            compiled = self._compiled[dialect.name] = _Compiled(self.statement, dialect)
+        driver = here.driver()
         try:
-            return compiled.all(connection, values or {})
-        except connection.dialect.loaded_dbapi.Error as error:
-            lost = connection.dialect.is_disconnect(error, connection.connection.dbapi_connection, None)
-            if not lost:
-                raise DBAPIError.instance(
-                    None, None, error, connection.dialect.loaded_dbapi.Error, hide_parameters=True
-                ) from error
+            return compiled.all(driver, values or {})
+        except dialect.loaded_dbapi.Error as error:
+            if not dialect.is_disconnect(error, driver, None):
+                base = dialect.loaded_dbapi.Error
+                raise DBAPIError.instance(None, None, error, base, hide_parameters=True) from error
         # SQLAlchemy meets the same, and knows that the rest of the pool is lost as well.
-        return connection.execute(self.statement, values).all()
+        return run(self.statement, values).all()
 
     def one_or_none(self, values: Mapping[str, Any] | None = None) -> Any:
         """The first row that it finds; None when there is none."""
@@ -68,10 +69,9 @@ class _Compiled:
         self._dialect = dialect
         self._out_of: list[tuple[int, Callable[[Any], Any]]] | None = None
 
-    def all(self, connection: Connection, values: Mapping[str, Any]) -> Sequence[Any]:
+    def all(self, driver: Any, values: Mapping[str, Any]) -> Sequence[Any]:
         started = time.perf_counter()
         given = self._constants | self._bound(values)
-        driver: Any = connection.connection.dbapi_connection
         cursor = driver.cursor()
         try:
             cursor.execute(self._sql, given if self._order is None else [given[name] for name in self._order])
