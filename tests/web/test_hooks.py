@@ -243,7 +243,9 @@ class TestAccessLog:
         ]
 
     @pytest.mark.parametrize(
-        "told", ["Ünïcödé", "\ud800", "two\nlines", 2**64, float("nan"), b"\xff", {1: "one"}, object()], ids=repr
+        "told",
+        ["Ünïcödé", "\ud800", "two\nlines", 2**64, float("nan"), b"\xff", {1: "one"}, object()],
+        ids=["unicode", "surrogate", "lines", "large", "nan", "bytes", "number-key", "object"],
     )
     def test_is_one_line_of_json_whatever_it_tells(self, capfdbinary: pytest.CaptureFixture[bytes], told: Any) -> None:
         set_up_logs(level="INFO", as_json=True)
