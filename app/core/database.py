@@ -38,8 +38,8 @@ class Reading:
     def connection(self) -> Connection:
         """The same as SQLAlchemy knows it."""
         if self._connection is None:
-            self.driver()
-            self._connection = Connection(db.engine, self.pooled)
+            self._connection = Connection(db.engine, self.pooled) if self.pooled else db.engine.connect()
+            self.pooled = self._connection.connection
         return self._connection
 
     def close(self) -> None:

@@ -33,14 +33,14 @@ class Prepared:
         compiled = self._compiled.get(dialect.name)
         if compiled is None:
             compiled = self._compiled[dialect.name] = _Compiled(self.statement, dialect)
-        driver = here.driver()
         try:
-            return compiled.all(driver, values or {})
+            return compiled.all(here.driver(), values or {})
         except dialect.loaded_dbapi.Error as error:
-            if not dialect.is_disconnect(error, driver, None):
+            there: Any = here.pooled and here.pooled.dbapi_connection
+            if there and not dialect.is_disconnect(error, there, None):
                 base = dialect.loaded_dbapi.Error
                 raise DBAPIError.instance(None, None, error, base, hide_parameters=True) from error
-        # SQLAlchemy meets the same, and knows that the rest of the pool is lost as well.
+        # Without a connection, SQLAlchemy meets the same, and knows that the rest of the pool is lost as well.
         return run(self.statement, values).all()
 
     def one_or_none(self, values: Mapping[str, Any] | None = None) -> Any:

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import flask
 import marshmallow as ma
@@ -48,6 +48,7 @@ from app.web.validation import faults_of
 
 #: A view returns rows or values; the pipeline makes the response.
 View = Callable[..., Any]
+Made = TypeVar("Made")
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 
@@ -121,13 +122,9 @@ class Operation:
                 raise ContractMissing(f"{self.name}: sort_by differs from its Listing")
 
     def __call__(self, **path: Any) -> Response:
-        """Answer one request. A read that loses its database connection on the way is answered over another."""
-        try:
-            response = self._answer(path)
-        except DBAPIError as error:
-            if not (error.connection_invalidated and request.method in SAFE_METHODS):
-                raise
-            response = self._answer(path)
+        """Answer one request."""
+        answer = functools.partial(self._answer, path)
+        response = _again_if_lost(answer) if request.method in SAFE_METHODS else answer()
         remember_use(current_identity())
         return response
 
@@ -137,8 +134,7 @@ class Operation:
         if self.accepts is None and self.takes_file is None:
             with unit_of_work(reading=reading):
                 return self._perform_once(path, admit(access), bytes, None)
-        with unit_of_work(reading=True):
-            identity = admit(access)
+        identity = _again_if_lost(functools.partial(_admit_alone, access))
         # A body comes at its sender's pace; no lock and no connection is held meanwhile.
         with self._read_body() as (read, content), unit_of_work(reading=reading):
             return self._perform_once(path, identity, read, content)
@@ -399,6 +395,25 @@ def _public_lifetime() -> str:
     lifetime, stale = config["PUBLIC_CACHE_MAX_AGE"], config["PUBLIC_CACHE_STALE_WHILE_REVALIDATE"]
     # RFC 5861: a shared cache may answer with what it has while it fetches it anew.
     return f"public, max-age={lifetime}" + (f", stale-while-revalidate={stale}" if stale else "")
+
+
+def _again_if_lost(read: Callable[[], Made]) -> Made:
+    """What ``read`` gives, which only reads: asked over another connection when it loses its own on the way.
+
+    A reader's connection is not tried before it is used, so it can be lost already, and then another while it is used.
+    """
+    for _ in range(2):
+        try:
+            return read()
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+    return read()
+
+
+def _admit_alone(access: Access) -> Identity:
+    with unit_of_work(reading=True):
+        return admit(access)
 
 
 def _criteria(query: dict[str, Any], listing: Listing) -> Criteria:
