@@ -40,8 +40,8 @@ from app.web import body, conditional, idempotency, uploads
 from app.web.access import Access, admit, current_identity, remember_use
 from app.web.answers import answer_once
 from app.web.limits import limit_calls
-from app.web.links import describe_page, link_header
-from app.web.output import Output, output_of, to_json
+from app.web.links import describe_page, encode_parameters, link_header
+from app.web.output import dump, output_of, to_json
 from app.web.query import read_query
 from app.web.schemas import BodySchema, ListQuerySchema, QuerySchema, Schema, shared
 from app.web.validation import faults_of
@@ -219,12 +219,12 @@ class Operation:
             response.headers["Location"] = self.location(result)
         if self.is_versioned:
             response.headers["ETag"] = conditional.entity_tag(result)
-        response.data = to_json(output_of(self.returns)(result))
+        response.data = to_json(dump(self.returns, result))
         return response
 
     def _render_list(self, rows: Select[Any], listing: Listing, query: dict[str, Any]) -> Response:
         item = self.returns or Schema
-        output = Output(item, _chosen_members(item, query.get("fields")))
+        output = output_of(item, _chosen_members(item, query.get("fields")))
         members = output.attributes
         criteria = _criteria(query, listing)
         if query.get("tree") and listing.parent is not None:
@@ -236,7 +236,7 @@ class Operation:
         else:
             secret = current_app.config["SECRET_KEY"]
             page = read_cursor(rows, listing, criteria, members, secret=secret, scope=request.path)
-        meta, links = describe_page(page, criteria, request.path, request.args.to_dict())
+        meta, links = describe_page(page, criteria, request.path, _parameters(request.query_string))
         items = [output(row) for row in page.items]
         response = Response(to_json({"items": items, "meta": meta, "links": links}), mimetype=body.JSON)
         if header := link_header(links):
@@ -366,10 +366,15 @@ def validate(schema: ma.Schema, values: Any, *, in_query: bool = False) -> dict[
     return loaded
 
 
+# Shops ask the same questions again and again, also where the answers have changed. Faults are not remembered.
 @functools.lru_cache(maxsize=1000)
 def _read_query_string(schema: type[QuerySchema], raw: bytes) -> dict[str, Any]:
-    # Shops ask the same questions again and again, also where the answers have changed. Faults are not remembered.
     return validate(shared(schema), read_query(raw), in_query=True)
+
+
+@functools.lru_cache(maxsize=1000)
+def _parameters(raw: bytes) -> dict[str, str]:
+    return encode_parameters(read_query(raw))
 
 
 def _declare(**declared: Any) -> Callable[[View], View]:

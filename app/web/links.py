@@ -8,18 +8,22 @@ from app.core.listing import Criteria, CursorPage, NumberedPage
 Links = dict[str, str | None]
 
 
+def encode_parameters(query: Mapping[str, str]) -> dict[str, str]:
+    """Each parameter of a query as a link spells it."""
+    return {name: urlencode({name: value}) for name, value in query.items()}
+
+
 def describe_page(
-    page: NumberedPage | CursorPage, criteria: Criteria, path: str, query: Mapping[str, str]
+    page: NumberedPage | CursorPage, criteria: Criteria, path: str, parameters: Mapping[str, str]
 ) -> tuple[dict[str, object], Links]:
-    """``meta`` and ``links`` of a page; the links keep every parameter of the request.
+    """``meta`` and ``links`` of a page; the links keep every parameter of the request, encoded as they come.
 
     Where not all rows were counted, ``total`` and ``pages`` are the least that there are, and nobody knows the last.
     """
-    encoded = {name: urlencode({name: value}) for name, value in query.items()}
 
     def link(name: str = "", value: object = "") -> str:
         # Numbers and cursors need no encoding.
-        parts = encoded | {name: f"{name}={value}"} if name else encoded
+        parts = {**parameters, name: f"{name}={value}"} if name else parameters
         return f"{path}?{'&'.join(parts.values())}"
 
     if isinstance(page, CursorPage):

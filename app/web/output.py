@@ -5,7 +5,7 @@ holds the two against each other for any row.
 """
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
@@ -54,9 +54,12 @@ def _conversion(field: ma.fields.Field[Any]) -> Callable[[Any, str, Any], Any] |
     return None if type(field)._serialize is ma.fields.Field._serialize else convert  # noqa: SLF001
 
 
-@cache
-def output_of(schema: type[ma.Schema]) -> Callable[[Any], Any]:
-    """The output function of a schema."""
-    output = Output(schema)
-    # What is made for one answer comes as a mapping, and may lack members.
-    return lambda result: shared(schema).dump(result) if isinstance(result, Mapping) else output(result)
+@lru_cache(maxsize=1000)
+def output_of(schema: type[ma.Schema], members: tuple[str, ...] | None = None) -> Output:
+    """The output function of a schema, or of only some of its members."""
+    return Output(schema, members)
+
+
+def dump(schema: type[ma.Schema], result: Any) -> Any:
+    """Values for `to_json` of what a view returns: a row, or a mapping made for the answer, which may lack members."""
+    return shared(schema).dump(result) if isinstance(result, Mapping) else output_of(schema)(result)
