@@ -101,6 +101,11 @@ class Operation:
         """Whether caches may keep the answer: it reads the catalogue, by rights, path and query alone."""
         return self.kept and self.access is not None and self.access.permission in CATALOG_READS
 
+    @property
+    def is_tagged(self) -> bool:
+        """Whether the answer has an ETag: its row's version, or else one of its content."""
+        return self.is_versioned or self.is_keepable
+
     def check(self) -> None:
         """Refuse a declaration with a hole in it."""
         if self.access is None:

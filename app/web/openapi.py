@@ -306,7 +306,7 @@ def _header_parameters(rule: Rule, operation: Operation, method: str) -> list[st
         return ["Idempotency-Key"]
     if operation.by_version:
         return ["If-Match"]
-    return ["If-None-Match"] if operation.is_versioned and method.upper() in SAFE_METHODS else []
+    return ["If-None-Match"] if operation.is_tagged and method.upper() in SAFE_METHODS else []
 
 
 def _takes_key(rule: Rule, operation: Operation) -> bool:
@@ -315,7 +315,7 @@ def _takes_key(rule: Rule, operation: Operation) -> bool:
 
 def _responses(spec: APISpec, rule: Rule, operation: Operation, method: str) -> dict[str, Any]:
     responses: dict[str, Any] = {str(operation.status): _success(spec, rule, operation)}
-    if operation.is_versioned and method.upper() in SAFE_METHODS:
+    if operation.is_tagged and method.upper() in SAFE_METHODS:
         responses["304"] = {"description": "You hold this representation already.", "headers": _headers("ETag")}
     by_status: dict[int, list[type[Refusal]]] = {}
     for refusal in (*EVERYWHERE, *_implied(rule, operation), *operation.refuses):
@@ -347,7 +347,7 @@ def _success(spec: APISpec, rule: Rule, operation: Operation) -> dict[str, Any]:
     names = ["X-Request-ID", "X-Process-Time", "RateLimit-Policy", "RateLimit"]
     if rule.rule.startswith("/api/"):
         names.append("API-Version")
-    if operation.is_versioned:
+    if operation.is_tagged:
         names.append("ETag")
     if operation.location is not None:
         names.append("Location")
@@ -411,6 +411,10 @@ def _envelope(spec: APISpec, operation: Operation) -> dict[str, str]:
             "per_page": count,
             "total": count,
             "pages": count,
+            "total_is_exact": {
+                "type": "boolean",
+                "description": "False where only the first 10,000 were counted: `total` and `pages` are the least then.",
+            },
             "has_more": {"type": "boolean"},
             "next_cursor": {"type": ["string", "null"]},
         }
