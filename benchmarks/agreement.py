@@ -33,14 +33,15 @@ def questions(token: str, categories: Sequence[int], products: Sequence[int]) ->
     head, _, signature = token.rpartition(".")
     forged = f"{head}.{signature[::-1]}"
     lists = (
-        "",
-        "?page=3",
-        "?per_page=100&sort_by=id&order=asc",
+        # We stop counting at ten thousand, and say so; so each of these finds less.
+        f"?category_id={first}",
+        f"?category_id={first}&page=3",
+        f"?category_id={second}&per_page=100&sort_by=id&order=asc",
         f"?category_id={first}&sort_by=price&order=asc",
         f"?category_id={second}&sort_by=price&order=asc&page=2",
         f"?category_id={first}&per_page=7&page=4&sort_by=name&order=desc",
-        "?min_price=100&max_price=250.50&sort_by=stock&order=desc",
-        "?in_stock=false&sort_by=updated_at",
+        f"?category_id={second}&min_price=100&max_price=250.50&sort_by=stock&order=desc",
+        f"?category_id={first}&in_stock=false&sort_by=updated_at",
         "?status=draft",
         f"?category_id={first}&in_stock=true&min_price=10.00&sort_by=sku&order=asc&page=2",
         f"?category_id={first}&page=100000",

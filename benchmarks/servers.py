@@ -175,6 +175,8 @@ def _wait_for_answer(url: str, token: str, process: subprocess.Popen[bytes], log
         except requests.ConnectionError:
             time.sleep(0.01)
             continue
+        except requests.Timeout:
+            sys.exit(f"{log.stem} did not answer within 5 s:\n{log.read_text('utf-8', 'replace')}")
         if answer.status_code == 200:
             return
         last = f"{answer.status_code} {answer.text}"
