@@ -155,7 +155,7 @@ def _measure(client: FlaskClient, headers: dict[str, str], made: Catalogue, path
             sys.exit(f"{path}: {answer.status_code} {answer.get_data(as_text=True)}")
         return took
 
-    for number in range(10):
+    for number in range(30):
         ask(number)
     app_before, database_before = time.process_time(), made.cpu_seconds()
     milliseconds = [ask(number) for number in range(_REQUESTS)]
