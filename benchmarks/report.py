@@ -57,7 +57,7 @@ def _lines(results: Results) -> Iterator[str]:
     yield (
         f"`{results.command}`, {datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores, Python"
         f" {platform.python_version()}, {results.database}, {results.products:,} products, two workers each;"
-        f" {results.rounds} round{'s' if results.rounds > 1 else ''} of {results.seconds:.0f} s in turns, {results.minutes:.0f} minutes in all."
+        f" rounds of {results.seconds:.0f} s in turns, {results.rounds} of them, {results.minutes:.0f} minutes in all."
         f" gunicorn {version('gunicorn')}, {', '.join(_versions())}."
     )
     for scenario, connections in results.measured:
