@@ -45,7 +45,7 @@ class Catalogue:
     def our_environment(self) -> dict[str, str]:
         """What this application needs to serve it."""
         secrets = {name.upper(): value for name, value in SECRETS.items()}
-        return {**secrets, "APP_ENV": "testing", "DATABASE_URL": self.url, "ACCESS_TOKEN_TTL": "86400"}
+        return {**secrets, "APP_ENV": "production", "DATABASE_URL": self.url, "ACCESS_TOKEN_TTL": "86400"}
 
     @property
     def peer_environment(self) -> dict[str, str]:

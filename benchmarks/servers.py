@@ -171,12 +171,12 @@ def _wait_for_answer(url: str, token: str, process: subprocess.Popen[bytes], log
         if process.poll() is not None:
             sys.exit(f"a server ended with {process.returncode}:\n{log.read_text('utf-8', 'replace')}")
         try:
-            answer = requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=5)
+            answer = requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
         except requests.ConnectionError:
             time.sleep(0.01)
             continue
         except requests.Timeout:
-            sys.exit(f"{log.stem} did not answer within 5 s:\n{log.read_text('utf-8', 'replace')}")
+            sys.exit(f"{log.stem} did not answer within 30 s:\n{log.read_text('utf-8', 'replace')}")
         if answer.status_code == 200:
             return
         last = f"{answer.status_code} {answer.text}"
