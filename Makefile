@@ -84,7 +84,7 @@ bench: install-test ## Compare with other frameworks at equal work, in five minu
 .PHONY: bench-full
 bench-full: install-test ## The same for longer and at two loads, and how costs grow with the catalogue
 	@$(PY) -m benchmarks.compare --full $(ARGS)
-	@$(PY) -m benchmarks.growth $(ARGS)
+	@$(PY) -m benchmarks.growth $(filter --write,$(ARGS))
 
 .PHONY: bench-login
 bench-login: install-test ## Measure logins: whether their time betrays accounts, and what a storm leaves to readers
@@ -112,7 +112,7 @@ lock: ## Pin the dependencies anew (ARGS=--upgrade takes newer versions); needs 
 
 .PHONY: clean
 clean: ## Remove what the other targets made, except the data in instance/
-	@rm -rf .venv .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv .bench .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find app benchmarks migrations tests -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 	@rm -rf __pycache__
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from flask_migrate import upgrade
@@ -55,7 +56,7 @@ class Catalogue:
         """The CPU time of all processes of the database since they began."""
         return procfs.cpu_seconds(self.postmaster)
 
-    def rows(self, statement: str) -> list[tuple[int, ...]]:
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
         """What a statement of ours finds."""
         with psycopg.connect(self.conninfo, autocommit=True) as connection:
             return connection.execute(statement.encode()).fetchall()

@@ -59,8 +59,9 @@ def main() -> None:
     )
     if arguments.rounds:
         plan = replace(plan, rounds=arguments.rounds)
-    # A plain `kill` shall end the servers too.
-    signal.signal(signal.SIGTERM, _exit)
+    # A plain `kill` ends the servers too.
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, _exit)
     require_wrk()
     for server in (HELLO, *plan.peers):
         install(server)

@@ -21,7 +21,9 @@ _STYLE = """
 
 def draw(results: Results, titles: Mapping[str, str]) -> str:
     """A panel for each comparison at equal work, on one scale within each."""
-    panels = [key for key in results.measured if key[0] in ("list", "detail", "create") and key[1] == 16]
+    panels = [
+        key for key in results.measured if key[0] in ("list", "detail", "create") and key[1] == results.connections[0]
+    ]
     parts, top = [], 0
     for scenario, connections in panels:
         part, height = _panel(results, scenario, connections, titles, top)

@@ -1,5 +1,6 @@
 """The results as tables: on the terminal, and between the marks of benchmarks/README.md."""
 
+import os
 import platform
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -54,9 +55,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 def _lines(results: Results) -> Iterator[str]:
     yield ""
     yield (
-        f"`{results.command}`, {datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, 2 cores, Python"
+        f"`{results.command}`, {datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores, Python"
         f" {platform.python_version()}, {results.database}, {results.products:,} products, two workers each;"
-        f" {results.rounds} rounds of {results.seconds:.0f} s in turns, {results.minutes:.0f} minutes in all."
+        f" rounds of {results.seconds:.0f} s in turns, {results.rounds} of them, {results.minutes:.0f} minutes in all."
         f" gunicorn {version('gunicorn')}, {', '.join(_versions())}."
     )
     for scenario, connections in results.measured:

@@ -22,6 +22,8 @@ class Spread:
         return cls(statistics.median(values), min(values), max(values))
 
     def __str__(self) -> str:
+        if self.least == self.most:
+            return f"{self.median:.2f}"
         return f"{self.median:.2f} ({self.least:.2f}–{self.most:.2f})"
 
 

@@ -1,6 +1,6 @@
 """The Flask of the textbooks: Flask-SQLAlchemy models, marshmallow schemas and flask-jwt-extended.
 
-Threads tried: 2, 4, 8 (see peers/README.md for what was kept).
+The threads that were tried: see README.md beside the peers.
 """
 
 import os
