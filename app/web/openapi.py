@@ -413,7 +413,7 @@ def _envelope(spec: APISpec, operation: Operation) -> dict[str, str]:
             "pages": count,
             "total_is_exact": {
                 "type": "boolean",
-                "description": "False where only the first 10,000 were counted: `total` and `pages` are the least then.",
+                "description": "False where only 10,000 were counted: `total` and `pages` are the least then.",
             },
             "has_more": {"type": "boolean"},
             "next_cursor": {"type": ["string", "null"]},
