@@ -22,7 +22,7 @@ class Prepared:
 
     def __init__(self, statement: Select[*tuple[Any, ...]]) -> None:
         self.statement = statement
-        self._compiled: dict[str, _Compiled] = {}
+        self._compiled: dict[str, Compiled] = {}
 
     def all(self, values: Mapping[str, Any] | None = None) -> Sequence[Any]:
         """The rows that it finds with ``values`` for its parameters, as tuples with names."""
@@ -32,7 +32,7 @@ class Prepared:
         dialect = db.engine.dialect
         compiled = self._compiled.get(dialect.name)
         if compiled is None:
-            compiled = self._compiled[dialect.name] = _Compiled(self.statement, dialect)
+            compiled = self._compiled[dialect.name] = Compiled(self.statement, dialect)
         try:
             return compiled.all(here.driver(), values or {})
         except dialect.loaded_dbapi.Error as error:
@@ -49,14 +49,14 @@ class Prepared:
         return rows[0] if rows else None
 
 
-class _Compiled:
+class Compiled:
     """A statement in the SQL of one dialect, and how values go in and come out."""
 
     def __init__(self, statement: Select[Any], dialect: Dialect) -> None:
         # What stands for lists is filled in now: the lists are part of the statement.
         compiled: Any = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
         columns = list(statement.selected_columns)
-        self._sql: str = compiled.string
+        self.sql: str = compiled.string
         self._order: Sequence[str] | None = compiled.positiontup
         self._into = {
             name: convert
@@ -70,11 +70,11 @@ class _Compiled:
         self._out_of: list[tuple[int, Callable[[Any], Any]]] | None = None
 
     def all(self, driver: Any, values: Mapping[str, Any]) -> Sequence[Any]:
+        """The rows that it finds over a connection of the driver's."""
         started = time.perf_counter()
-        given = self._constants | self._bound(values)
         cursor = driver.cursor()
         try:
-            cursor.execute(self._sql, given if self._order is None else [given[name] for name in self._order])
+            cursor.execute(self.sql, self.parameters(values))
             found = cursor.fetchall()
             if self._out_of is None:
                 # Some types read differently by what the driver calls the column's.
@@ -85,6 +85,11 @@ class _Compiled:
             current.statements += 1
             current.seconds += time.perf_counter() - started
         return [self._row_of(list(row)) for row in found]
+
+    def parameters(self, values: Mapping[str, Any]) -> Mapping[str, Any] | Sequence[Any]:
+        """All that the driver takes: ``values``, and the constants of the statement."""
+        given = self._constants | self._bound(values)
+        return given if self._order is None else [given[name] for name in self._order]
 
     def _row_of(self, values: list[Any]) -> Any:
         for index, convert in self._out_of or ():

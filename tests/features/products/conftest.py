@@ -7,12 +7,13 @@ import pytest
 from flask import Flask
 from sqlalchemy import event
 
-from app.extensions import db
+from app.core.prepared import Compiled
+from app.extensions import cache, db
 from tests.conftest import Caller
 
 
 @pytest.fixture
-def explain(app: Flask, backend: str) -> Iterator[Callable[..., str]]:
+def explain(app: Flask, backend: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
     """Call a path, and give the plan of the last statement of its answer."""
     with app.app_context():
         engine = db.engine
@@ -21,19 +22,28 @@ def explain(app: Flask, backend: str) -> Iterator[Callable[..., str]]:
     def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
         executed.append((statement, parameters))
 
+    def find(compiled: Compiled, driver: Any, values: dict[str, Any]) -> Any:
+        executed.append((compiled.sql, compiled.parameters(values)))
+        return whole(compiled, driver, values)
+
     def explain(caller: Caller, path: str, *, without_seqscan: bool = False) -> str:
         executed.clear()
+        with caller.app.app_context():
+            cache.clear()
         answer = caller.get(path)
         assert answer.status_code == 200, answer.get_data(as_text=True)
         statement, parameters = executed[-1]
         with engine.begin() as connection:
             if backend == "sqlite":
-                lines = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+                lines = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", tuple(parameters))
                 return "\n".join(line[3] for line in lines)
             if without_seqscan:
                 connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
             return "\n".join(connection.exec_driver_sql(f"EXPLAIN (COSTS OFF) {statement}", parameters).scalars())
 
+    # Readers pass SQLAlchemy's events by.
+    whole = Compiled.all
+    monkeypatch.setattr(Compiled, "all", find)
     event.listen(engine, "before_cursor_execute", note)
     yield explain
     event.remove(engine, "before_cursor_execute", note)
