@@ -1,20 +1,22 @@
 """Use cases of products."""
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, select, update
+from sqlalchemy import ColumnElement, Select, inspect, select, update
 from sqlalchemy.exc import IntegrityError
 
-from app.core.database import refusing
+from app.core.database import refusing, release_connection
 from app.core.errors import NotFound
 from app.core.listing import Listing
 from app.extensions import db
 from app.features.categories import service as categories
 from app.features.categories.models import CategoryUnknown
 from app.features.products import ledger
-from app.features.products.models import REFUSALS, Product, ProductStatus, has_tag, search_text
+from app.features.products.models import REFUSALS, Product, ProductStatus, SkuTaken, has_tag, search_text
 from app.features.products.search import can_compare, has_similar_words, has_words, relevance, similarity
 from app.security.identity import Identity
 from app.security.permissions import Permission
@@ -88,10 +90,9 @@ def create_product(*, sku: str | None = None, **members: Any) -> Product:
 
     Refuses a sku that a living product has, and an unknown category.
     """
-    _require_category(members["category_id"])
     # A sku of our making needs the id, which the database makes: the row is born under a name that nobody can have.
     product = Product(**members, sku=sku or f"\x7f{secrets.token_hex(16)}")
-    with refusing(REFUSALS):
+    with _saving(product):
         db.session.add(product)
     if sku is None:
         _name_after_id(product)
@@ -102,8 +103,7 @@ def create_product(*, sku: str | None = None, **members: Any) -> Product:
 
 def replace_product(product: Product, *, sku: str | None = None, attributes: dict[str, Any], **members: Any) -> Product:
     """Replace everything that clients may write; the sku stays unless given, and the stock is left to movements."""
-    _require_category(members["category_id"])
-    with refusing(REFUSALS):
+    with _saving(product):
         _assign(product, members | ({} if sku is None else {"sku": sku}))
         product.replace_attributes(attributes)
     return product
@@ -111,9 +111,7 @@ def replace_product(product: Product, *, sku: str | None = None, attributes: dic
 
 def update_product(product: Product, *, attributes: dict[str, Any] | None = None, **members: Any) -> Product:
     """Change what is given; attributes are merged as RFC 7396 does."""
-    if "category_id" in members:
-        _require_category(members["category_id"])
-    with refusing(REFUSALS):
+    with _saving(product):
         _assign(product, members)
         if attributes is not None:
             product.merge_attributes(attributes)
@@ -140,8 +138,25 @@ def _assign(product: Product, members: dict[str, Any]) -> None:
         setattr(product, name, value)
 
 
+@contextmanager
+def _saving(product: Product) -> Iterator[None]:
+    """Flush at the end of the block; refuses an unknown category and, where it is known, a sku that is taken."""
+    yield
+    category_id = product.category_id
+    # SQLite does not name the reference that it refuses.
+    if db.engine.dialect.name == "sqlite" and inspect(product).attrs.category_id.history.has_changes():
+        _require_category(category_id)
+    try:
+        with refusing(REFUSALS):
+            pass
+    except SkuTaken:
+        # PostgreSQL refused the sku before it looked at the reference; what it refuses it also ends.
+        release_connection()
+        _require_category(category_id)
+        raise
+
+
 def _require_category(category_id: int) -> None:
-    # SQLite does not name the reference it refuses; the database still decides, for whoever deletes in between.
     if not categories.category_exists(category_id):
         raise CategoryUnknown
 
