@@ -25,7 +25,12 @@ def words(text: str) -> list[str]:
 
     A run of letters and digits is a word; scripts that put no blanks between words have one in each character.
     """
-    return list(dict.fromkeys(word[:LONGEST_WORD] for word in _find_words(fold(text))))
+    # In ASCII, all that is folded and matters to words is case.
+    folded = text.lower() if text.isascii() else fold(text)
+    found = _find_words(folded)
+    if len(folded) > LONGEST_WORD:
+        found = [word[:LONGEST_WORD] for word in found]
+    return list(dict.fromkeys(found))
 
 
 def slugify(text: str) -> str:
