@@ -18,6 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
+import orjson
 from limits import parse as parse_rate
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -299,7 +300,7 @@ class Config:
 
     def _engine_options(self) -> dict[str, Any]:
         # Parameters may be passwords' hashes, tokens' hashes and addresses; they stay out of errors and logs.
-        options: dict[str, Any] = {"hide_parameters": True}
+        options: dict[str, Any] = {"hide_parameters": True, "json_serializer": _json_text}
         if self.is_sqlite:
             return options | {"connect_args": {"timeout": 10}}
         return options | {
@@ -317,6 +318,10 @@ class Config:
                 " -c pg_trgm.word_similarity_threshold=0.5",
             },
         }
+
+
+def _json_text(value: Any) -> str:
+    return orjson.dumps(value).decode()
 
 
 def _redis_options() -> dict[str, Any]:

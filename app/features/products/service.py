@@ -96,8 +96,7 @@ def create_product(*, sku: str | None = None, **members: Any) -> Product:
         db.session.add(product)
     if sku is None:
         _name_after_id(product)
-    if product.stock:
-        ledger.balance(Product.id == product.id, reason=ledger.Reason.RECEIPT)
+    ledger.open_account(product)
     return product
 
 
