@@ -109,7 +109,7 @@ class TestWriting:
     def test_a_product_without_a_sku(self, alice: Caller, make_category: Make, backend: str) -> None:
         product = {"name": "Oak", "price": "1.00", "category_id": make_category()["id"]}
 
-        # As above, and the name that is made of the id, between a savepoint and its release.
+        # As above, and the id that its name is made of; the row between a savepoint and its release.
         assert cost(alice.post("/products", product)) == 6 + EVENT[backend] + CATEGORY[backend] + BEGIN[backend]
 
     @pytest.mark.parametrize("tags", ['"1"', "*"])

@@ -2,12 +2,11 @@
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, inspect, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import ColumnElement, Select, inspect, select, text
 
 from app.core.database import refusing, release_connection
 from app.core.errors import NotFound
@@ -16,7 +15,7 @@ from app.extensions import db
 from app.features.categories import service as categories
 from app.features.categories.models import CategoryUnknown
 from app.features.products import ledger
-from app.features.products.models import REFUSALS, Product, ProductStatus, SkuTaken, has_tag, search_text
+from app.features.products.models import REFUSALS, Product, ProductStatus, SkuTaken, has_tag
 from app.features.products.search import can_compare, has_similar_words, has_words, relevance, similarity
 from app.security.identity import Identity
 from app.security.permissions import Permission
@@ -62,6 +61,13 @@ LISTING = Listing(
 )
 
 
+_NEXT_ID = {
+    "postgresql": text("SELECT nextval('products_id_seq')"),
+    # Whoever asks is the only one who writes.
+    "sqlite": text("SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'products'"),
+}
+
+
 def visible_to(identity: Identity) -> Select[Product]:
     """The living products; only those who may write products see drafts and archived ones."""
     rows = select(Product).where(Product.deleted_at.is_(None))
@@ -90,12 +96,12 @@ def create_product(*, sku: str | None = None, **members: Any) -> Product:
 
     Refuses a sku that a living product has, and an unknown category.
     """
-    # A sku of our making needs the id, which the database makes: the row is born under a name that nobody can have.
-    product = Product(**members, sku=sku or f"\x7f{secrets.token_hex(16)}")
-    with _saving(product):
-        db.session.add(product)
     if sku is None:
-        _name_after_id(product)
+        product = _create_named_after_id(members)
+    else:
+        product = Product(**members, sku=sku)
+        with _saving(product):
+            db.session.add(product)
     ledger.open_account(product)
     return product
 
@@ -142,8 +148,7 @@ def _saving(product: Product) -> Iterator[None]:
     """Flush at the end of the block; refuses an unknown category and, where it is known, a sku that is taken."""
     yield
     category_id = product.category_id
-    # SQLite does not name the reference that it refuses.
-    if db.engine.dialect.name == "sqlite" and inspect(product).attrs.category_id.history.has_changes():
+    if not _references_are_named() and inspect(product).attrs.category_id.history.has_changes():
         _require_category(category_id)
     try:
         with refusing(REFUSALS):
@@ -155,21 +160,25 @@ def _saving(product: Product) -> Iterator[None]:
         raise
 
 
+def _references_are_named() -> bool:
+    # SQLite does not name the reference that it refuses.
+    return db.engine.dialect.name == "postgresql"
+
+
 def _require_category(category_id: int) -> None:
     if not categories.category_exists(category_id):
         raise CategoryUnknown
 
 
-def _name_after_id(product: Product) -> None:
-    """Give the product the sku P-<id>, or P-<id>-<random> where somebody chose that name before."""
-    for sku in (f"P-{product.id}", f"P-{product.id}-{secrets.token_hex(4)}"):
-        text = search_text(name=product.name, sku=sku, description=product.description, tags=product.tags)
-        try:
-            # By statement and not by attribute: naming is part of the birth and must not count as a second version.
-            with db.session.begin_nested():
-                named = {"sku": sku, "search_text": text, "updated_at": product.updated_at}
-                db.session.execute(update(Product).where(Product.id == product.id).values(named))
-            return
-        except IntegrityError:
-            continue
+def _create_named_after_id(members: dict[str, Any]) -> Product:
+    """Add a product with the sku P-<id>, or P-<id>-<random> where somebody chose that name before."""
+    if not _references_are_named():
+        _require_category(members["category_id"])
+    product_id = db.session.scalar(_NEXT_ID[db.engine.dialect.name])
+    for sku in (f"P-{product_id}", f"P-{product_id}-{secrets.token_hex(4)}"):
+        with suppress(SkuTaken), db.session.begin_nested(), refusing(REFUSALS):
+            product = Product(**members, id=product_id, sku=sku)
+            db.session.add(product)
+            db.session.flush()
+            return product
     raise RuntimeError("a random sku was taken")
