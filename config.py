@@ -300,7 +300,11 @@ class Config:
 
     def _engine_options(self) -> dict[str, Any]:
         # Parameters may be passwords' hashes, tokens' hashes and addresses; they stay out of errors and logs.
-        options: dict[str, Any] = {"hide_parameters": True, "json_deserializer": orjson.loads}
+        options: dict[str, Any] = {
+            "hide_parameters": True,
+            "json_serializer": _json_text,
+            "json_deserializer": orjson.loads,
+        }
         if self.is_sqlite:
             return options | {"connect_args": {"timeout": 10}}
         return options | {
@@ -320,6 +324,10 @@ class Config:
                 " -c pg_trgm.word_similarity_threshold=0.5",
             },
         }
+
+
+def _json_text(value: Any) -> str:
+    return orjson.dumps(value).decode()
 
 
 def _redis_options() -> dict[str, Any]:

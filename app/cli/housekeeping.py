@@ -9,8 +9,10 @@ from flask.cli import with_appcontext
 from app.core import clock
 from app.core.database import unit_of_work
 from app.core.idempotency import prune_answers
+from app.core.jobs import prune_jobs
 from app.features.auth import service as auth
 from app.features.events import service as events
+from app.features.imports import service as imports
 from app.features.sessions import service as sessions
 from app.features.stock import service as stock
 
@@ -18,7 +20,7 @@ from app.features.stock import service as stock
 @click.command("prune")
 @with_appcontext
 def prune() -> None:
-    """Forget what has served its time: sessions, failed logins, holds, answers to idempotency keys, old events.
+    """Forget what has served its time: sessions, failed logins, holds, imports, answers to idempotency keys, events.
 
     A used refresh token stays as long as anybody could still present it: its second use betrays a theft.
     """
@@ -29,6 +31,8 @@ def prune() -> None:
             "sessions": sessions.prune_sessions(before=clock.now() - lifetime),
             "accounts with failed logins": auth.prune_failures(),
             "holds": stock.prune_holds(),
+            "imports": imports.prune_imports(),
+            "jobs": prune_jobs(),
             "answers to idempotency keys": prune_answers(),
             "events of the change feed": events.prune_events(before=clock.now() - retention),
         }

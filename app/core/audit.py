@@ -4,15 +4,16 @@ A model that mixes in `Audited` is recorded at every flush that makes, changes o
 to. Events that are no row's change, such as a failed login, are recorded with `record_event`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any, ClassVar
 
-from sqlalchemy import Index, String, event, insert, inspect
-from sqlalchemy.orm import InstanceState, Mapped, Session, UOWTransaction, mapped_column
+from sqlalchemy import Index, String, event, inspect
+from sqlalchemy.orm import InstanceState, Mapped, Mapper, Session, UOWTransaction, mapped_column
 
 from app.core import clock
 from app.core.model import Keyed, Moment, big_integer, json_type
@@ -55,6 +56,9 @@ class AuditEvent(Keyed, Model):
     address: Mapped[str | None] = mapped_column(String(45))
 
 
+# By table and not by mapper, and made once: each write pays for this statement.
+_RECORD = AuditEvent.metadata.tables["audit_events"].insert().inline()
+
 Index("ix_audit_events_actor_id_id", AuditEvent.actor_id, AuditEvent.id)
 Index("ix_audit_events_action_id", AuditEvent.action, AuditEvent.id)
 Index("ix_audit_events_resource_type_resource_id_id", AuditEvent.resource_type, AuditEvent.resource_id, AuditEvent.id)
@@ -78,7 +82,7 @@ def record_event(
 ) -> None:
     """Record something that is no change of an audited row; ``after`` are its particulars, without secrets."""
     values = {"action": action, "resource_type": resource_type, "resource_id": resource_id, "after": after}
-    db.session.execute(insert(AuditEvent), [_from_source(values | ({"actor_id": actor_id} if actor_id else {}))])
+    db.session.execute(_RECORD, [_from_source(values | ({"actor_id": actor_id} if actor_id else {}))])
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,15 @@ class Deed:
     after: dict[str, Any] | None
 
 
-def deeds(session: Session) -> Iterator[Deed]:
-    """What the flush that just ended did to audited rows."""
+def deeds(session: Session, context: UOWTransaction) -> Sequence[Deed]:
+    """What the flush that just ended did to audited rows; found out once, however many ask."""
+    if "deeds" not in context.attributes:
+        context.attributes["deeds"] = list(_deeds(session))
+    told: Sequence[Deed] = context.attributes["deeds"]
+    return told
+
+
+def _deeds(session: Session) -> Iterator[Deed]:
     for verb, instances in (("created", session.new), ("updated", session.dirty), ("deleted", session.deleted)):
         for instance in instances:
             if isinstance(instance, Audited):
@@ -102,7 +113,7 @@ def deeds(session: Session) -> Iterator[Deed]:
 
 
 @event.listens_for(Session, "after_flush")
-def _record_deeds(session: Session, _context: UOWTransaction) -> None:
+def _record_deeds(session: Session, context: UOWTransaction) -> None:
     rows = [
         _from_source(
             {
@@ -113,11 +124,11 @@ def _record_deeds(session: Session, _context: UOWTransaction) -> None:
                 "after": deed.after,
             }
         )
-        for deed in deeds(session)
+        for deed in deeds(session, context)
     ]
     if rows:
         # Not through the session: it is in the middle of a flush.
-        session.connection().execute(insert(AuditEvent), rows)
+        session.connection().execute(_RECORD, rows)
 
 
 def _told(verb: str, after: dict[str, Any] | None) -> str:
@@ -128,20 +139,28 @@ def _told(verb: str, after: dict[str, Any] | None) -> str:
 
 
 def _difference(state: InstanceState[Any], verb: str) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    names = _audited_members(state.mapper)
+    if verb == "updated":
+        return _changed_members(state, [name for name in names if name in state.committed_state])
+    members = {name: _plain(state.dict.get(name)) for name in names}
+    return (None, members) if verb == "created" else (members, None)
+
+
+def _changed_members(
+    state: InstanceState[Any], names: Sequence[str]
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     before, after = {}, {}
-    for attribute in state.mapper.column_attrs:
-        column = attribute.columns[0]
-        if not column.info.get("audited", True):
-            continue
-        history = state.attrs[attribute.key].history
-        if verb == "created":
-            after[attribute.key] = _plain(state.dict.get(attribute.key))
-        elif verb == "deleted":
-            before[attribute.key] = _plain(state.dict.get(attribute.key))
-        elif history.has_changes():
-            before[attribute.key] = _plain(history.deleted[0] if history.deleted else None)
-            after[attribute.key] = _plain(history.added[0] if history.added else None)
+    for name in names:
+        history = state.attrs[name].history
+        if history.has_changes():
+            before[name] = _plain(history.deleted[0] if history.deleted else None)
+            after[name] = _plain(history.added[0] if history.added else None)
     return before or None, after or None
+
+
+@cache
+def _audited_members(mapper: Mapper[Any]) -> Sequence[str]:
+    return [each.key for each in mapper.column_attrs if each.columns[0].info.get("audited", True)]
 
 
 def _from_source(values: dict[str, Any]) -> dict[str, Any]:

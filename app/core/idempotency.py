@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import LargeBinary, String, delete
+from sqlalchemy import LargeBinary, Row, String, and_, bindparam, delete, insert, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core import clock
@@ -47,6 +47,14 @@ class StoredAnswer(Model):
     expires_at: Mapped[Moment] = mapped_column(index=True)
 
 
+# By table and not by mapper, and made once: each request with a key pays for them.
+_ANSWERS = StoredAnswer.metadata.tables["idempotency_keys"]
+_HAS_KEY = and_(*(column == bindparam(column.name) for column in _ANSWERS.primary_key))
+_FIND = select(_ANSWERS).where(_HAS_KEY)
+_FORGET = delete(_ANSWERS).where(_HAS_KEY)
+_KEEP = insert(_ANSWERS).inline()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
     """A request that may have been sent before: whose it is, with which key, and what tells it from another."""
@@ -57,7 +65,7 @@ class Attempt:
     fingerprint: str
 
 
-def find_answer(attempt: Attempt) -> StoredAnswer | None:
+def find_answer(attempt: Attempt) -> Row[Any] | None:
     """What the request was answered before; when it was not, nobody else performs it until this transaction ends.
 
     Refuses a key that another request was sent with (``IdempotencyKeyReused``), and one whose request is still running
@@ -65,12 +73,11 @@ def find_answer(attempt: Attempt) -> StoredAnswer | None:
     """
     if not is_first_in_turn(f"idempotency {attempt.principal} {attempt.route} {attempt.key}"):
         raise IdempotencyKeyInUse
-    stored = db.session.get(StoredAnswer, (attempt.principal, attempt.route, attempt.key))
+    stored = db.session.execute(_FIND, vars(attempt)).one_or_none()
     if stored is None:
         return None
     if stored.expires_at <= clock.now():
-        db.session.delete(stored)
-        db.session.flush()
+        db.session.execute(_FORGET, vars(attempt))
         return None
     if stored.fingerprint != attempt.fingerprint:
         raise IdempotencyKeyReused
@@ -79,18 +86,9 @@ def find_answer(attempt: Attempt) -> StoredAnswer | None:
 
 def store_answer(attempt: Attempt, *, status: int, headers: Mapping[str, str], body: bytes, lifetime: int) -> None:
     """Keep the answer for ``lifetime`` seconds. Whoever stored another meanwhile wins: the key is unique."""
-    answer = StoredAnswer(
-        principal=attempt.principal,
-        route=attempt.route,
-        key=attempt.key,
-        fingerprint=attempt.fingerprint,
-        status=status,
-        headers=dict(headers),
-        body=body,
-        expires_at=clock.now() + timedelta(seconds=lifetime),
-    )
-    db.session.add(answer)
-    db.session.flush()
+    expires_at = clock.now() + timedelta(seconds=lifetime)
+    answer = {"status": status, "headers": dict(headers), "body": body, "expires_at": expires_at}
+    db.session.execute(_KEEP, {**vars(attempt), **answer})
 
 
 def prune_answers() -> int:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ColumnElement, Index, String, Text, case, select, update
+from sqlalchemy import CheckConstraint, ColumnElement, Index, Select, String, Text, case, delete, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core import clock
@@ -25,6 +25,8 @@ from app.extensions import Model, db
 LEASE = 60
 MOST_ATTEMPTS = 5
 LONGEST_WAIT = 300
+#: How long a job is kept after it has ended.
+JOBS_KEPT = timedelta(days=30)
 #: The mark on a session that has enqueued something: whoever wakes workers looks for it at the commit.
 ENQUEUED = "job_enqueued"
 
@@ -212,6 +214,17 @@ def cancel(job_id: int) -> bool:
     """Stop a job before its next step; false when it has ended already."""
     ended = update(Job).where(Job.id == job_id, _IS_OPEN).values(_ended(JobStatus.CANCELLED)).returning(Job.id)
     return db.session.scalar(ended) is not None
+
+
+def ended_long_ago() -> Select[int]:
+    """The ids of the jobs that ended long ago."""
+    return select(Job.id).where(Job.finished_at < clock.now() - JOBS_KEPT)
+
+
+def prune_jobs() -> int:
+    """Forget the jobs that ended long ago, and say how many; what refers to them is gone before."""
+    gone = delete(Job).where(Job.id.in_(ended_long_ago())).returning(Job.id)
+    return len(db.session.scalars(gone).all())
 
 
 def _is_due(kinds: Collection[str], now: datetime) -> ColumnElement[bool]:

@@ -9,6 +9,7 @@ LONGEST_WORD = 64
 # Thai and Lao, kana, ideographs.
 _UNSPACED = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff"
 _find_words = re.compile(rf"[^\W_{_UNSPACED}]+|(?=\w)[{_UNSPACED}]").findall
+_find_ascii_words = re.compile(r"[a-z0-9]+").findall
 
 
 def fold(text: str) -> str:
@@ -25,7 +26,9 @@ def words(text: str) -> list[str]:
 
     A run of letters and digits is a word; scripts that put no blanks between words have one in each character.
     """
-    return list(dict.fromkeys(word[:LONGEST_WORD] for word in _find_words(fold(text))))
+    # Most texts are ASCII, in which folding a word is lowering it, and finding it takes half the time.
+    found = _find_ascii_words(text.lower()) if text.isascii() else _find_words(fold(text))
+    return list(dict.fromkeys(word[:LONGEST_WORD] for word in found))
 
 
 def slugify(text: str) -> str:

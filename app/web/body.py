@@ -96,9 +96,7 @@ def parse_json(content: bytes) -> Any:
         # orjson proves the syntax, the encoding and a nesting below 1024. The standard library then builds the value,
         # because orjson turns integers past 64 bits into floats and keeps the last of two equal keys in silence.
         orjson.loads(content)
-        return json.loads(
-            content, object_pairs_hook=_unique, parse_int=_integer, parse_float=_finite, parse_constant=_refuse
-        )
+        return _DECODER.decode(content.decode())
     except (ValueError, RecursionError):
         raise JsonMalformed from None
 
@@ -125,3 +123,6 @@ def _finite(digits: str) -> float:
 
 def _refuse(_: str) -> NoReturn:
     raise JsonMalformed
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_integer, parse_float=_finite, parse_constant=_refuse)

@@ -57,6 +57,14 @@ class Field(ma.fields.Field[Any]):
             metadata["examples"] = [example]
         super().__init__(metadata=metadata, **options)
 
+    def read(self, value: Any, name: str | None = None) -> Any:
+        """What ``deserialize`` makes of a value that is there, for a field without validators of its own."""
+        if value is None:
+            if self.allow_none:
+                return None
+            raise self.make_error("null")
+        return self._deserialize(value, name, None)
+
     def make_error(self, key: str, **data: Any) -> ma.ValidationError:
         """Keep the error's key, which marshmallow drops, as its code."""
         sentence = str(self.error_messages[key]).format(**data)
@@ -212,6 +220,7 @@ class Money(Field):
 
     #: From 0.01 to 9999999999.99, as digits: no sign, no exponent, no leading zero.
     PATTERN = r"^(0\.(0[1-9]|[1-9][0-9]?)|[1-9][0-9]{0,9}(\.[0-9]{1,2})?)$"
+    _matches = re.compile(PATTERN).fullmatch
     default_error_messages = {
         "invalid": f"Not a decimal string from {LEAST_AMOUNT} to {MOST_AMOUNT} with at most two decimals.",
     }
@@ -220,7 +229,7 @@ class Money(Field):
         super().__init__(schema={"pattern": self.PATTERN, "maxLength": 13, "format": "decimal"}, **options)
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Decimal:
-        if not isinstance(value, str) or not re.fullmatch(self.PATTERN, value):
+        if not isinstance(value, str) or not self._matches(value):
             raise self.make_error("invalid")
         return Decimal(value)
 
@@ -297,7 +306,7 @@ class Items(Array):
         items, wrong = [], {}
         for index, item in enumerate(self.read_list(value)):
             try:
-                items.append(self.inner.deserialize(item))
+                items.append(self.inner.read(item))
             except ma.ValidationError as error:
                 wrong[index] = error.messages
         if wrong:
@@ -316,6 +325,7 @@ class Scalars(Field):
 
     openapi_type = "object"
     NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
+    _is_name, _is_text = re.compile(NAME).fullmatch, re.compile(LINES).fullmatch
     LONGEST = 1000
     LARGEST = 2**53
     default_error_messages = {
@@ -345,9 +355,9 @@ class Scalars(Field):
         if len(value) > self.most:
             raise self.make_error("too_many", most=self.most)
         wrong = {
-            name: self.make_error("not_a_scalar" if re.fullmatch(self.NAME, name) else "name_malformed").messages
+            name: self.make_error("not_a_scalar" if self._is_name(name) else "name_malformed").messages
             for name, member in value.items()
-            if not (re.fullmatch(self.NAME, name) and self._is_scalar(member))
+            if not (self._is_name(name) and self._is_scalar(member))
         }
         if wrong:
             raise ma.ValidationError(wrong)
@@ -357,7 +367,7 @@ class Scalars(Field):
         if isinstance(member, bool):
             return True
         if isinstance(member, str):
-            return len(member) <= self.LONGEST and re.fullmatch(LINES, member) is not None
+            return len(member) <= self.LONGEST and self._is_text(member) is not None
         if isinstance(member, int | float):
             return abs(member) <= self.LARGEST
         return member is None and self.removable

@@ -3,14 +3,16 @@
 import hashlib
 import re
 from collections.abc import Callable
+from typing import Any
 
 import marshmallow as ma
 import orjson
 from flask import Response, current_app, request
+from sqlalchemy import Row
 from werkzeug.routing import Rule
 
 from app.core.errors import Malformed
-from app.core.idempotency import Attempt, StoredAnswer, find_answer, store_answer
+from app.core.idempotency import Attempt, find_answer, store_answer
 from app.security.identity import Identity
 from app.web.access import Access
 from app.web.schemas import shared
@@ -76,7 +78,7 @@ def _fingerprint(content: bytes) -> str:
     return hashlib.sha256(asked + content).hexdigest()
 
 
-def _replay(stored: StoredAnswer) -> Response:
+def _replay(stored: Row[Any]) -> Response:
     response = Response(stored.body, status=stored.status)
     response.headers.remove("Content-Type")
     response.headers.extend({**stored.headers, "Idempotency-Replayed": "true"})

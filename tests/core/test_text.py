@@ -68,6 +68,13 @@ class TestSlugify:
 
 
 class TestWords:
+    @given(st.one_of(st.text(alphabet=st.characters(max_codepoint=0x7F)), st.text(), st.text("aﷺ ", max_size=40)))
+    def test_are_those_of_the_folded_text(self, text: str) -> None:
+        folded = fold(text)
+
+        assert words(text) == words(folded)
+        assert all(len(word) <= LONGEST_WORD and word in folded for word in words(text))
+
     @pytest.mark.parametrize(
         ("text", "found"),
         [

@@ -14,7 +14,7 @@ from app import create_app
 from app.core.errors import Conflict, Invalid
 from app.extensions import db
 from app.features.categories import service as categories
-from app.features.products import service as products
+from app.features.products import ledger
 from app.features.users import service as users
 from app.web.errors import phrase_of
 from tests.conftest import Caller, body_of, code_of, rows_of, settings_for
@@ -178,7 +178,7 @@ class TestUnexpected:
             db.session.flush()
             raise RuntimeError
 
-        monkeypatch.setattr(products, "_name_after_id", fail)
+        monkeypatch.setattr(ledger, "open_account", fail)
         answer = alice.post("/products", {"name": "Oak", "price": "1.00", "category_id": category["id"]})
 
         assert answer.status_code == 500

@@ -1,6 +1,5 @@
 """The shape of a row, and the wire shapes of imports."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import marshmallow as ma
@@ -136,7 +135,10 @@ class ImportRowSchema(products.ProductCreateSchema):
     def __init__(self) -> None:
         super().__init__(partial=("description", "stock", "status", "tags", "attributes", "external_id"))
 
-    @ma.validates_schema
-    def _require_category(self, data: Mapping[str, Any], **_: Any) -> None:
-        if "category" not in data and "category_id" not in data:
-            raise ma.ValidationError([fields.Message("required", "Name a category, or give its id.")], "category")
+    def load(self, data: Any, **options: Any) -> Any:
+        """The values of a row; one in which nothing else is wrong must be filed somewhere."""
+        values = super().load(data, **options)
+        if "category" not in values and "category_id" not in values:
+            message = fields.Message("required", "Name a category, or give its id.")
+            raise ma.ValidationError({"category": [message]})
+        return values

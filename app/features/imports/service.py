@@ -87,6 +87,12 @@ def clear_away(import_id: int) -> None:
         db.session.execute(delete(table).where(table.import_id == import_id))
 
 
+def prune_imports() -> int:
+    """Forget the imports that ended long ago, and say how many; what they made stays."""
+    gone = delete(Import).where(Import.job_id.in_(jobs.ended_long_ago())).returning(Import.id)
+    return len(db.session.scalars(gone).all())
+
+
 def faults_of(ordered: Import) -> Select[ImportFault]:
     """What is wrong with the rows of an import, as far as it is kept."""
     return select(ImportFault).where(ImportFault.import_id == ordered.id)

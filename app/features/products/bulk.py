@@ -180,27 +180,28 @@ def walk_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterat
         last_id = found[-1]["id"]
 
 
+def is_one_of(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:
+    """Whether a column has one of the values: one parameter on PostgreSQL, however many they are."""
+    return column == any_(literal(values, ARRAY(column.type))) if _is_postgresql() else column.in_(values)
+
+
 def _living_skus(skus: Iterable[str]) -> set[str]:
-    return set(db.session.scalars(select(PRODUCTS.c.sku).where(_is_one_of(PRODUCTS.c.sku, list(skus)), _IS_ALIVE)))
+    return set(db.session.scalars(select(PRODUCTS.c.sku).where(is_one_of(PRODUCTS.c.sku, list(skus)), _IS_ALIVE)))
 
 
 def _lock_living(skus: Iterable[str]) -> dict[str, RowMapping]:
     rows = (
         select(PRODUCTS.c.id, PRODUCTS.c.version, *_COLUMNS)
-        .where(_is_one_of(PRODUCTS.c.sku, list(skus)), _IS_ALIVE)
+        .where(is_one_of(PRODUCTS.c.sku, list(skus)), _IS_ALIVE)
         .order_by(PRODUCTS.c.sku)
         .with_for_update()
     )
     return {row["sku"]: row for row in db.session.execute(rows).mappings()}
 
 
-def _is_one_of(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:
-    return column == any_(literal(values, ARRAY(column.type))) if _is_postgresql() else column.in_(values)
-
-
 def _balance(product_ids: Collection[int], reason: Reason) -> None:
     if product_ids:
-        ledger.balance(_is_one_of(PRODUCTS.c.id, list(product_ids)), reason=reason)
+        ledger.balance(is_one_of(PRODUCTS.c.id, list(product_ids)), reason=reason)
 
 
 def _birth(row: Mapping[str, Any], defaults: Mapping[str, Any], now: datetime) -> dict[str, Any]:

@@ -76,6 +76,8 @@ def join_tags(tags: Iterable[str]) -> str:
 
 def split_tags(cell: str) -> list[str]:
     """The tags of a cell; where nothing stands between two ``|`` there is none."""
+    if "\\" not in cell:
+        return [tag for tag in cell.split("|") if tag]
     return [re.sub(r"\\([\\|])", r"\1", tag) for tag in re.findall(r"(?:\\[\\|]|[^|])+", cell)]
 
 

@@ -62,7 +62,16 @@ Index(
     StockMovement.id,
 )
 
+# By table and not by mapper, here and below: the audit trail tells of the products themselves.
 MOVEMENTS = StockMovement.metadata.tables["stock_movements"]
+_RECEIVE = MOVEMENTS.insert().inline()
+
+
+def open_account(product: Product) -> None:
+    """Write down what a product that was made in this transaction has in stock."""
+    first = {"product_id": product.id, "delta": product.stock, "stock_after": product.stock, "reason": Reason.RECEIPT}
+    if product.stock:
+        db.session.execute(_RECEIVE, first)
 
 
 def balance(products: ColumnElement[bool], *, reason: Reason) -> None:
@@ -70,7 +79,6 @@ def balance(products: ColumnElement[bool], *, reason: Reason) -> None:
 
     One statement, however many they are. The caller has made or locked them in this transaction.
     """
-    # By table and not by mapper, here and below: the audit trail tells of the products themselves.
     product, before = Product.metadata.tables["products"], MOVEMENTS.alias("before")
     accounted = func.coalesce(
         select(before.c.stock_after)

@@ -99,7 +99,7 @@ def search_text(*, name: str, sku: str, description: str, tags: list[str]) -> st
     for place in (name, " ".join([sku, *tags]), description):
         found = [word for word in words(place) if word not in seen]
         seen.update(found)
-        lines.append("".join(f"{word} " for word in found))
+        lines.append(" ".join([*found, ""]))
     return "\n".join(lines)
 
 

@@ -1,14 +1,15 @@
 """Use cases of products."""
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from operator import eq, ge, le
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import ColumnElement, Select, inspect, select, text
 
-from app.core.database import refusing
+from app.core.database import refusing, release_connection
 from app.core.errors import NotFound
 from app.core.listing import Compare, Listing
 from app.core.statements import find_row
@@ -16,7 +17,7 @@ from app.extensions import db
 from app.features.categories import service as categories
 from app.features.categories.models import CategoryUnknown
 from app.features.products import ledger
-from app.features.products.models import REFUSALS, Product, ProductStatus, has_tag, search_text
+from app.features.products.models import REFUSALS, Product, ProductStatus, SkuTaken, has_tag
 from app.features.products.search import can_compare, has_similar_words, has_words, relevance, similarity
 from app.security.identity import Identity
 from app.security.permissions import Permission
@@ -65,6 +66,12 @@ LISTING = Listing(
 _LIVING = select(Product).where(Product.deleted_at.is_(None))
 _ACTIVE = _LIVING.where(_has_status(ProductStatus.ACTIVE))
 
+_NEXT_ID = {
+    "postgresql": text("SELECT nextval('products_id_seq')"),
+    # Whoever asks is the only one who writes.
+    "sqlite": text("SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'products'"),
+}
+
 
 def visible_to(identity: Identity) -> Select[Product]:
     """The living products; only those who may write products see drafts and archived ones."""
@@ -96,22 +103,19 @@ def create_product(*, sku: str | None = None, **members: Any) -> Product:
 
     Refuses a sku that a living product has, and an unknown category.
     """
-    _require_category(members["category_id"])
-    # A sku of our making needs the id, which the database makes: the row is born under a name that nobody can have.
-    product = Product(**members, sku=sku or f"\x7f{secrets.token_hex(16)}")
-    with refusing(REFUSALS):
-        db.session.add(product)
     if sku is None:
-        _name_after_id(product)
-    if product.stock:
-        ledger.balance(Product.id == product.id, reason=ledger.Reason.RECEIPT)
+        product = _create_named_after_id(members)
+    else:
+        product = Product(**members, sku=sku)
+        with _saving(product):
+            db.session.add(product)
+    ledger.open_account(product)
     return product
 
 
 def replace_product(product: Product, *, sku: str | None = None, attributes: dict[str, Any], **members: Any) -> Product:
     """Replace everything that clients may write; the sku stays unless given, and the stock is left to movements."""
-    _require_category(members["category_id"])
-    with refusing(REFUSALS):
+    with _saving(product):
         _assign(product, members | ({} if sku is None else {"sku": sku}))
         product.replace_attributes(attributes)
     return product
@@ -119,9 +123,7 @@ def replace_product(product: Product, *, sku: str | None = None, attributes: dic
 
 def update_product(product: Product, *, attributes: dict[str, Any] | None = None, **members: Any) -> Product:
     """Change what is given; attributes are merged as RFC 7396 does."""
-    if "category_id" in members:
-        _require_category(members["category_id"])
-    with refusing(REFUSALS):
+    with _saving(product):
         _assign(product, members)
         if attributes is not None:
             product.merge_attributes(attributes)
@@ -148,22 +150,42 @@ def _assign(product: Product, members: dict[str, Any]) -> None:
         setattr(product, name, value)
 
 
+@contextmanager
+def _saving(product: Product) -> Iterator[None]:
+    """Flush at the end of the block; refuses an unknown category and, where it is known, a sku that is taken."""
+    yield
+    category_id = product.category_id
+    if not _references_are_named() and inspect(product).attrs.category_id.history.has_changes():
+        _require_category(category_id)
+    try:
+        with refusing(REFUSALS):
+            pass
+    except SkuTaken:
+        # PostgreSQL refused the sku before it looked at the reference; what it refuses it also ends.
+        release_connection()
+        _require_category(category_id)
+        raise
+
+
+def _references_are_named() -> bool:
+    # SQLite does not name the reference that it refuses.
+    return db.engine.dialect.name == "postgresql"
+
+
 def _require_category(category_id: int) -> None:
-    # SQLite does not name the reference it refuses; the database still decides, for whoever deletes in between.
     if not categories.category_exists(category_id):
         raise CategoryUnknown
 
 
-def _name_after_id(product: Product) -> None:
-    """Give the product the sku P-<id>, or P-<id>-<random> where somebody chose that name before."""
-    for sku in (f"P-{product.id}", f"P-{product.id}-{secrets.token_hex(4)}"):
-        text = search_text(name=product.name, sku=sku, description=product.description, tags=product.tags)
-        try:
-            # By statement and not by attribute: naming is part of the birth and must not count as a second version.
-            with db.session.begin_nested():
-                named = {"sku": sku, "search_text": text, "updated_at": product.updated_at}
-                db.session.execute(update(Product).where(Product.id == product.id).values(named))
-            return
-        except IntegrityError:
-            continue
+def _create_named_after_id(members: dict[str, Any]) -> Product:
+    """Add a product with the sku P-<id>, or P-<id>-<random> where somebody chose that name before."""
+    if not _references_are_named():
+        _require_category(members["category_id"])
+    product_id = db.session.scalar(_NEXT_ID[db.engine.dialect.name])
+    for sku in (f"P-{product_id}", f"P-{product_id}-{secrets.token_hex(4)}"):
+        with suppress(SkuTaken), db.session.begin_nested(), refusing(REFUSALS):
+            product = Product(**members, id=product_id, sku=sku)
+            db.session.add(product)
+            db.session.flush()
+            return product
     raise RuntimeError("a random sku was taken")

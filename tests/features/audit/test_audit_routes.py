@@ -30,6 +30,13 @@ class TestRecording:
         assert event["after"]["price"] == "12.50"
         assert set(event["after"]) <= {"price", "updated_at", "version"}
 
+    def test_tells_the_sku_that_was_made(self, root: Caller, make_product: Make) -> None:
+        product = make_product()
+
+        [event] = events(root, f"&action=product.created&resource=product/{product['id']}")
+
+        assert event["after"]["sku"] == product["sku"] == f"P-{product['id']}"
+
     def test_tells_a_soft_deletion_as_one(self, root: Caller, make_product: Make) -> None:
         product = make_product()
         root.delete(f"/products/{product['id']}", headers={"If-Match": "*"})

@@ -10,7 +10,7 @@ import pytest
 import time_machine
 from flask import Flask
 from flask.testing import FlaskCliRunner
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from app.core import clock
 from app.core.database import unit_of_work
@@ -21,6 +21,10 @@ from app.features.products import bulk
 from tests.conftest import Caller, body_of, code_of, faults_of, rows_of
 
 Make = Callable[..., dict[str, Any]]
+
+
+NEXT_ID = text("SELECT last_value FROM change_events_id_seq")
+IS_ANYBODY_WAITING = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
 
 
 def now_cursor(caller: Caller) -> str:
@@ -198,6 +202,20 @@ class TestCursors:
 
         items = early["items"] + since(root, early["meta"]["next_cursor"])
         assert sorted(item["data"]["name"] for item in items) == ["Begun first", "Committed first"]
+
+    @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+    def test_are_numbered_by_whoever_holds_the_count(self, app: Flask, root: Caller) -> None:
+        root.post("/categories", {"name": "Chairs"})
+        with ThreadPoolExecutor(1) as threads, app.app_context():
+            with unit_of_work():
+                db.session.execute(select(CatalogueState).with_for_update())
+                last_id = db.session.scalar(NEXT_ID)
+                waiting = threads.submit(root.post, "/categories", {"name": "Tables"})
+                while not db.session.scalar(IS_ANYBODY_WAITING):
+                    assert not waiting.done()
+                assert db.session.scalar(NEXT_ID) == last_id
+
+            assert waiting.result(timeout=10).status_code == 201
 
     @pytest.mark.parametrize("cursor", ["x", "a.b.c", "MTAwMQ.c2ln"])
     def test_of_somebody_else_are_refused(self, root: Caller, cursor: str) -> None:

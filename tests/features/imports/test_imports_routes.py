@@ -3,15 +3,18 @@
 import io
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
+import time_machine
 from flask import Flask
 from flask.testing import FlaskCliRunner
 from sqlalchemy import delete
 from werkzeug.datastructures import FileStorage
 from werkzeug.test import TestResponse, encode_multipart
 
+from app.core import clock
 from app.core.database import unit_of_work
 from app.core.jobs import Task
 from app.core.worker import Worker
@@ -457,6 +460,26 @@ class TestGoingOn:
         assert {**interrupted, **dict.fromkeys(OWN)} == {**undisturbed, **dict.fromkeys(OWN)}
         assert without_ids(catalogue()) == without_ids(products)
         assert prices(products)["S-3"] == prices(products)["S-4"]
+
+
+class TestTheEndOfAnImport:
+    def test_is_forgotten_after_a_month(
+        self, app: Flask, alice: Caller, imported: Imported, runner: FlaskCliRunner, catalogue: Catalogue
+    ) -> None:
+        done = imported(f"{TWO}A-3,,30.00,Tables\n")
+        waiting = follow(alice, send(alice, TWO))
+
+        with time_machine.travel(clock.now() + timedelta(days=29), tick=False):
+            runner.invoke(args=["prune"])
+            assert len(rows_of(app, "imports")) == len(rows_of(app, "jobs")) == 2
+        with time_machine.travel(clock.now() + timedelta(days=31), tick=False):
+            said = runner.invoke(args=["prune"]).output
+
+        assert "1 imports" in said
+        assert [row[0] for row in rows_of(app, "imports")] == [waiting["id"]] != [done["id"]]
+        assert len(rows_of(app, "jobs")) == 1
+        assert rows_of(app, "import_faults") == []
+        assert set(catalogue()) == {"A-1", "A-2"}
 
 
 class TestExportedFile:

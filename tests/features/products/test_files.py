@@ -33,3 +33,7 @@ class TestTags:
 
     def test_that_are_empty_are_none(self) -> None:
         assert split_tags("a||b|") == ["a", "b"]
+
+    @given(st.text("a|, \n"))
+    def test_without_a_backslash_are_split_as_with_one(self, cell: str) -> None:
+        assert split_tags(cell) == split_tags(rf"{cell}|\|")[:-1]
