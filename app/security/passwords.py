@@ -1,13 +1,14 @@
 """Passwords: hashed with argon2id, bounded per worker, verified in the same time whether or not there is an account."""
 
 import secrets
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import BoundedSemaphore
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
-from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from app.core.errors import Fault, Invalid, Unavailable
 
@@ -16,7 +17,12 @@ SHORTEST, LONGEST = 8, 1024
 
 # OWASP Password Storage Cheat Sheet: argon2id with 19 MiB, two passes, one lane.
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
-_nobodys_hash = _hasher.hash(secrets.token_hex(16))
+# A salt and a digest that no password was hashed for.
+_salt, _digest = (b64encode(secrets.token_bytes(size)).decode().rstrip("=") for size in (16, 32))
+_nobodys_hash = f"$argon2id$v=19$m={_hasher.memory_cost},t={_hasher.time_cost},p=1${_salt}${_digest}"
+
+# One a line; read anew for each new password, which is little beside hashing it.
+_COMMON = Path(__file__).with_name("common_passwords.txt")
 
 #: One password at a time is hashed in a worker, and another waits for its turn no longer than this many seconds: it
 #: holds a thread meanwhile, and reads need threads too.
@@ -55,7 +61,9 @@ def needs_rehash(password_hash: str) -> bool:
 
 def require_uncommon(password: str, *, pointer: str) -> None:
     """Refuse a password that attackers try first (NIST SP 800-63B section 5.1.1.2)."""
-    if password.casefold() in FREQUENCY_LISTS["passwords"]:
+    with _COMMON.open(encoding="utf-8") as common:
+        is_common = f"{password.casefold()}\n" in common
+    if is_common:
         sentence, code = PasswordTooCommon.sentence(), PasswordTooCommon.code()
         raise PasswordTooCommon(Fault(sentence, code, pointer=pointer))
 
