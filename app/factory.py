@@ -6,10 +6,10 @@ from app import cli
 from app.api import v1
 from app.clients import broker, mail
 from app.core.database import set_up_engine
-from app.extensions import cache, db, jwt, migrate
+from app.extensions import cache, db, jwt
 from app.features.auth.service import load_identity, mark_seen
 from app.security.keys import make_ring
-from app.web import access, cors, errors, health, hooks, keys, limits, openapi, proxies, routing
+from app.web import access, cors, errors, health, hooks, keys, limits, migrations, openapi, proxies, routing
 from app.web.body import OrjsonProvider
 from app.web.logs import set_up_logs
 from config import Config, Environment
@@ -43,7 +43,7 @@ def create_app(config: Config | str | None = None) -> Flask:
     jwt.init_app(app)
     cache.init_app(app)
     db.init_app(app)
-    migrate.init_app(app, db)
+    migrations.init_app(app)
     with app.app_context():
         set_up_engine(db.engine)
 
