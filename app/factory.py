@@ -9,7 +9,7 @@ from app.core.database import set_up_engine
 from app.extensions import cache, db, jwt
 from app.features.auth.service import load_identity, mark_seen
 from app.security.keys import make_ring
-from app.web import access, cors, errors, health, hooks, keys, limits, migrations, openapi, proxies, routing
+from app.web import access, cors, errors, health, hooks, keys, limits, migrations, proxies, reference, routing
 from app.web.body import OrjsonProvider
 from app.web.logs import set_up_logs
 from config import Config, Environment
@@ -50,6 +50,6 @@ def create_app(config: Config | str | None = None) -> Flask:
     app.register_blueprint(v1.blueprint)
     app.register_blueprint(health.blueprint)
     app.register_blueprint(keys.blueprint)
-    app.register_blueprint(openapi.blueprint)
+    app.register_blueprint(reference.blueprint)
     cli.init_app(app)
     return app
