@@ -40,5 +40,6 @@ def newest_revision() -> str:
     revisions, followed = (
         set(re.findall(rf'^{name} = "(\w+)"$', texts, re.MULTILINE)) for name in ("revision", "down_revision")
     )
+    newest: str
     (newest,) = revisions - followed
     return newest
