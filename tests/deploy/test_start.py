@@ -28,7 +28,8 @@ print(json.dumps([sorted(master), sorted(loaded() - master)]))
 #: What commands, tests and the documentation need, and a request never does.
 NEVER = {
     "alembic", "apispec", "celery", "flask_migrate", "hypothesis", "mako", "pygments", "pytest", "redis", "rich",
-    "zxcvbn", "app.cli.catalog", "app.cli.users", "app.features.imports.importer", "app.features.samples", "app.web.openapi",
+    "zxcvbn",
+    "app.cli.catalog", "app.cli.users", "app.features.imports.importer", "app.features.samples", "app.web.openapi",
 }  # fmt: skip
 
 
