@@ -46,7 +46,7 @@ LIBRARIES = (
 def _load_libraries() -> None:
     # Where rich is installed, structlog would load it for a kind of traceback that we do not show, in 5 MiB. None is
     # Python's way to say that there is no such module.
-    sys.modules["rich"] = None  # type: ignore[assignment]
+    sys.modules["rich"] = None
     for name in LIBRARIES:
         import_module(name)
     # A driver that is not installed is the worker's to complain of.
