@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from flask_caching import Cache
 from flask_cors import CORS
 from flask_jwt_extended import JWTManager
-from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import MetaData
 from sqlalchemy.orm import DeclarativeBase, registry
@@ -28,7 +27,6 @@ class Base(DeclarativeBase):
 
 
 db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False, "autoflush": False})
-migrate = Migrate(compare_type=True, render_as_batch=False)
 jwt = JWTManager()
 cache = Cache()
 cors = CORS()

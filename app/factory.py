@@ -6,10 +6,10 @@ from app import cli
 from app.api import v1
 from app.clients import broker, mail
 from app.core.database import set_up_engine
-from app.extensions import cache, db, jwt, migrate
+from app.extensions import cache, db, jwt
 from app.features.auth.service import load_identity, mark_seen
 from app.security.keys import make_ring
-from app.web import access, cors, errors, health, hooks, keys, limits, openapi, proxies, routing
+from app.web import access, cors, errors, health, hooks, keys, limits, migrations, proxies, reference, routing
 from app.web.application import Application
 from app.web.body import OrjsonProvider
 from app.web.logs import set_up_logs
@@ -44,13 +44,13 @@ def create_app(config: Config | str | None = None) -> Flask:
     jwt.init_app(app)
     cache.init_app(app)
     db.init_app(app)
-    migrate.init_app(app, db)
+    migrations.init_app(app)
     with app.app_context():
         set_up_engine(db.engine)
 
     app.register_blueprint(v1.blueprint)
     app.register_blueprint(health.blueprint)
     app.register_blueprint(keys.blueprint)
-    app.register_blueprint(openapi.blueprint)
+    app.register_blueprint(reference.blueprint)
     cli.init_app(app)
     return app

@@ -142,19 +142,20 @@ class GunicornServer:
 
 @contextmanager
 def gunicorn_server(
-    env: Mapping[str, str], *, workers: int = 2, threads: int = 8, port: int | None = None
+    env: Mapping[str, str], *, workers: int = 2, threads: int = 8, port: int | None = None, folder: Path = PROJECT
 ) -> Iterator[GunicornServer]:
     """Serve the application as `gunicorn wsgi:app` does in production, and yield it once /livez answers.
 
-    `env` is its whole configuration but for the address and the size; nothing else of the shell's reaches it.
+    `env` is its whole configuration but for the address and the size; nothing else of the shell's reaches it. The
+    application is the one in `folder`.
     """
     port = port or free_port()
-    with tempfile.TemporaryDirectory(prefix="catalog-gunicorn-", ignore_cleanup_errors=True) as folder:
-        log_path = Path(folder, "log")
+    with tempfile.TemporaryDirectory(prefix="catalog-gunicorn-", ignore_cleanup_errors=True) as logs:
+        log_path = Path(logs, "log")
         with log_path.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "gunicorn", "wsgi:app"],
-                cwd=PROJECT,
+                cwd=folder,
                 env={name: os.environ[name] for name in INHERITED if name in os.environ}
                 | {
                     "HOST": "127.0.0.1",

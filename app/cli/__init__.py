@@ -1,15 +1,36 @@
-"""The commands of ``flask``, one module per group."""
+"""The commands of ``flask``, one module per group, each loaded when it is asked for: a server asks for none."""
 
+import click
 from flask import Flask
+from flask.cli import AppGroup
+from werkzeug.utils import import_string
 
-from app.cli import api_keys, catalog, housekeeping, spec, users, worker
+COMMANDS = {
+    "api-key": "app.cli.api_keys:group",
+    "catalog": "app.cli.catalog:catalog",
+    "create-user": "app.cli.users:create_user",
+    "db": "flask_migrate.cli:db",
+    "openapi": "app.cli.spec:openapi",
+    "prune": "app.cli.housekeeping:prune",
+    "worker": "app.cli.worker:worker",
+}
+
+
+class Commands(AppGroup):
+    """The commands above."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names."""
+        return sorted({*super().list_commands(ctx), *COMMANDS})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One of them."""
+        if cmd_name in COMMANDS:
+            command: click.Command = import_string(COMMANDS[cmd_name])
+            return command
+        return super().get_command(ctx, cmd_name)
 
 
 def init_app(app: Flask) -> None:
     """Register the commands."""
-    app.cli.add_command(users.create_user)
-    app.cli.add_command(api_keys.group)
-    app.cli.add_command(housekeeping.prune)
-    app.cli.add_command(catalog.catalog)
-    app.cli.add_command(spec.openapi)
-    app.cli.add_command(worker.worker)
+    app.cli = Commands(app.name)

@@ -1,17 +1,12 @@
 """Liveness and readiness, for whoever runs this."""
 
-from functools import cache
-from pathlib import Path
-
 import sqlalchemy as sa
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from flask import current_app
 
 from app.core.errors import Unavailable
 from app.extensions import db
 from app.web import fields
 from app.web.contract import Blueprint, public, refuses, returns
+from app.web.migrations import newest_revision
 from app.web.schemas import Schema
 
 blueprint = Blueprint("health", __name__)
@@ -53,14 +48,6 @@ def read_readiness() -> dict[str, str]:
         revision = db.session.scalar(sa.text("SELECT version_num FROM alembic_version"))
     except sa.exc.SQLAlchemyError:
         raise DatabaseNotReady from None
-    if revision != known_revision(current_app.extensions["migrate"].directory):
+    if revision != newest_revision():
         raise DatabaseNotReady
     return {"status": "ok"}
-
-
-@cache
-def known_revision(directory: str) -> str | None:
-    """The newest migration of this release."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(current_app.root_path).parent / directory))
-    return ScriptDirectory.from_config(config).get_current_head()

@@ -1,14 +1,13 @@
-"""The OpenAPI 3.1 document, read off the contracts of the registered routes; and the page that shows it."""
+"""The OpenAPI 3.1 document, read off the contracts of the registered routes."""
 
 import inspect
 import re
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
-from flask import Flask, Response, current_app
+from flask import Flask
 from marshmallow import fields as ma_fields
 from werkzeug.routing import Rule
 
@@ -18,15 +17,13 @@ from app.core.idempotency import IdempotencyKeyInUse, IdempotencyKeyReused
 from app.core.model import MAX_ID
 from app.security.permissions import CATALOG_READS, PERSONAL, roles_with
 from app.security.tokens import TokenKind
-from app.web import cookies, docs, fields, uploads
+from app.web import cookies, fields, uploads
 from app.web.batch import Batch
 from app.web.body import JSON
-from app.web.contract import SAFE_METHODS, Blueprint, FileContract, Operation, operation_of, public, queries, returns
+from app.web.contract import SAFE_METHODS, FileContract, Operation, operation_of
 from app.web.errors import PROBLEM, phrase_of, status_of
 from app.web.idempotency import IdempotencyKeyMalformed, takes_key
-from app.web.schemas import BodySchema, QuerySchema, Schema, shared
-
-blueprint = Blueprint("docs", __name__)
+from app.web.schemas import BodySchema, Schema, shared
 
 DESCRIPTION = """A product catalogue: browse and search it, and keep it up to date.
 
@@ -55,39 +52,6 @@ TAGS = {
 
 #: What any operation may answer, whatever it declares.
 EVERYWHERE: tuple[type[Refusal], ...] = (errors.Malformed, errors.Invalid, errors.Unavailable)
-
-
-class AssetQuerySchema(QuerySchema):
-    """The version in an asset's address, so that a new release is never met by an old script."""
-
-    v = fields.Text(most=64)
-
-
-@blueprint.get("/openapi.json")
-@public
-@returns(media_type=JSON)
-def read_document() -> Response:
-    """Read this API's OpenAPI document."""
-    response = Response(orjson.dumps(describe(current_app)), mimetype=JSON)
-    response.headers["Cache-Control"] = "no-cache"
-    return response
-
-
-@blueprint.get("/docs")
-@public
-@returns(media_type="text/html")
-def read_page() -> Response:
-    """Read about the operations, and try them."""
-    return docs.page()
-
-
-@blueprint.get("/docs/<name>")
-@public
-@queries(AssetQuerySchema)
-@returns(media_type="*/*")
-def read_asset(name: str, query: dict[str, Any]) -> Response:  # noqa: ARG001 -- a version changes nothing here
-    """Read a part of the documentation page."""
-    return docs.asset(name)
 
 
 def describe(app: Flask) -> dict[str, Any]:

@@ -7,7 +7,16 @@ import pytest
 from argon2 import extract_parameters
 from argon2.low_level import Type
 
-from app.security.passwords import LONGEST, SHORTEST, hash_password, verify_password
+from app.security import passwords
+from app.security.passwords import (
+    LONGEST,
+    SHORTEST,
+    PasswordTooCommon,
+    hash_password,
+    needs_rehash,
+    require_uncommon,
+    verify_password,
+)
 from tests.conftest import PASSWORD
 
 
@@ -61,6 +70,20 @@ class TestVerify:
         longest = "x" * LONGEST
 
         assert not verify_password(f"{longest[:-1]}y", hash_password(longest))
+
+    def test_does_the_work_of_the_hashes_that_are_made(self) -> None:
+        assert not needs_rehash(passwords._nobodys_hash)
+
+
+class TestRequireUncommon:
+    @pytest.mark.parametrize("password", ["password", "PassWord1", "12345678", "ſunshine", "mercede1"])
+    def test_refuses_what_attackers_try_first(self, password: str) -> None:
+        with pytest.raises(PasswordTooCommon):
+            require_uncommon(password, pointer="/password")
+
+    @pytest.mark.parametrize("password", [PASSWORD, "password\n", "12345678\npassword", "password\x00", "\ud800" * 8])
+    def test_takes_another(self, password: str) -> None:
+        require_uncommon(password, pointer="/password")
 
 
 class TestBounds:

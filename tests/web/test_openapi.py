@@ -61,6 +61,19 @@ class TestDocument:
         assert answer.content_type == "application/json"
         assert answer.json == document
 
+    def test_is_made_once(self, client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+        first = client.get("/openapi.json")
+        monkeypatch.delattr("app.web.openapi.describe")
+
+        assert client.get("/openapi.json").data == first.data
+
+    def test_is_not_sent_again(self, client: FlaskClient) -> None:
+        tag = client.get("/openapi.json").headers["ETag"]
+
+        answer = client.get("/openapi.json", headers={"If-None-Match": tag})
+
+        assert (answer.status_code, answer.data) == (304, b"")
+
     def test_is_the_same_whatever_the_settings(self, document: Document) -> None:
         other = _application(
             catalog_public_read=True,

@@ -1,0 +1,57 @@
+"""The routes of the documentation: the OpenAPI document, and the page that shows it."""
+
+from typing import Any
+
+import orjson
+from flask import Response, current_app
+
+from app.web import docs, fields
+from app.web.body import JSON
+from app.web.contract import Blueprint, public, queries, returns
+from app.web.schemas import QuerySchema
+
+blueprint = Blueprint("docs", __name__)
+
+
+class AssetQuerySchema(QuerySchema):
+    """The version in an asset's address, so that a new release is never met by an old script."""
+
+    v = fields.Text(most=64)
+
+
+@blueprint.get("/openapi.json")
+@public
+@returns(media_type=JSON)
+def read_document() -> Response:
+    """Read this API's OpenAPI document."""
+    response = Response(_document(), mimetype=JSON)
+    response.headers["Cache-Control"] = "no-cache"
+    response.add_etag()
+    return response
+
+
+@blueprint.get("/docs")
+@public
+@returns(media_type="text/html")
+def read_page() -> Response:
+    """Read about the operations, and try them."""
+    return docs.page()
+
+
+@blueprint.get("/docs/<name>")
+@public
+@queries(AssetQuerySchema)
+@returns(media_type="*/*")
+def read_asset(name: str, query: dict[str, Any]) -> Response:  # noqa: ARG001 -- a version changes nothing here
+    """Read a part of the documentation page."""
+    return docs.asset(name)
+
+
+def _document() -> bytes:
+    """The document, made when it is first asked for; what the application serves does not change."""
+    if "openapi" not in current_app.extensions:
+        from app.web.openapi import describe  # noqa: PLC0415 -- most workers are never asked, and need no apispec
+
+        current_app.extensions["openapi"] = orjson.dumps(describe(current_app))
+    document: bytes = current_app.extensions["openapi"]
+    return document

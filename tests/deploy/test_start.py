@@ -1,0 +1,107 @@
+"""What is loaded when the application starts: the libraries by the master, the application by each worker, no more."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.servers import PROJECT, gunicorn_server
+
+#: The master reads gunicorn.conf.py, and then a worker the application.
+START = """
+import json, runpy, sys
+
+def loaded():
+    return {name for name, module in sys.modules.items() if module}
+
+runpy.run_path("gunicorn.conf.py")
+master = loaded()
+import wsgi
+print(json.dumps([sorted(master), sorted(loaded() - master)]))
+"""
+#: What commands, tests and the documentation need, and a request never does.
+NEVER = {
+    "alembic", "apispec", "celery", "flask_migrate", "hypothesis", "mako", "pygments", "pytest", "redis", "rich",
+    "zxcvbn",
+    "app.cli.catalog", "app.cli.users", "app.features.imports.importer", "app.features.samples", "app.web.openapi",
+}  # fmt: skip
+
+
+def settings(folder: Path) -> dict[str, str]:
+    return {
+        "APP_ENV": "testing",
+        "SECRET_KEY": "0123456789abcdef" * 2,
+        "JWT_SECRET_KEY": "fedcba9876543210" * 2,
+        "DATABASE_URL": f"sqlite:///{folder / 'catalog.db'}",
+    }
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory: pytest.TempPathFactory) -> tuple[set[str], set[str]]:
+    """The modules that the master loads, and those that a worker then loads."""
+    started = subprocess.run(
+        [sys.executable, "-c", START],
+        cwd=PROJECT,
+        env=settings(tmp_path_factory.mktemp("start")),
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    master, worker = json.loads(started.stdout)
+    return set(master), set(worker)
+
+
+class TestMaster:
+    def test_holds_nothing_that_a_reload_must_read_anew(self, modules: tuple[set[str], set[str]]) -> None:
+        assert {name for name in modules[0] if name.partition(".")[0] in {"app", "config", "wsgi"}} == set()
+
+    def test_holds_every_library(self, modules: tuple[set[str], set[str]]) -> None:
+        master, worker = ({name.partition(".")[0] for name in loaded} for loaded in modules)
+
+        assert worker - master - sys.stdlib_module_names == {"app", "config", "wsgi"}
+
+
+class TestWorker:
+    def test_loads_nothing_that_no_request_needs(self, modules: tuple[set[str], set[str]]) -> None:
+        assert NEVER & (modules[0] | modules[1]) == set()
+
+
+@pytest.mark.live
+class TestReload:
+    def test_picks_up_the_code_of_a_new_release(self, tmp_path: Path) -> None:
+        for name in ("app", "migrations"):
+            shutil.copytree(PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("config.py", "gunicorn.conf.py", "wsgi.py"):
+            shutil.copy(PROJECT / name, tmp_path / name)
+
+        with gunicorn_server(settings(tmp_path), workers=1, folder=tmp_path) as server:
+            self.release(tmp_path)
+            server.process.send_signal(signal.SIGHUP)
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline and self.status(server.port) != "new":
+                time.sleep(0.1)
+
+            assert self.status(server.port) == "new", server.log()
+
+    @staticmethod
+    def release(folder: Path) -> None:
+        """Add a setting, and answer with it."""
+        config, health = folder / "config.py", folder / "app" / "web" / "health.py"
+        setting = '    news: str = _setting("new")\n'
+        config.write_text(config.read_text("utf-8").replace("    host:", f"{setting}    host:", 1), "utf-8")
+        view = health.read_text("utf-8").replace('"ok"}', 'current_app.config["NEWS"]}')
+        health.write_text(f"from flask import current_app\n{view}", "utf-8")
+
+    @staticmethod
+    def status(port: int) -> str | None:
+        try:
+            status: str = requests.get(f"http://127.0.0.1:{port}/livez", timeout=10).json()["status"]
+        except requests.ConnectionError:
+            return None
+        return status
