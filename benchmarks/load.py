@@ -54,7 +54,8 @@ def require_wrk() -> None:
 
 
 def measure(running: Running, catalogue: Catalogue, load: Load, *, connections: int, seconds: float) -> Measured:
-    """Load a server for some seconds. Exits on any error answer, and on any error of a socket."""
+    """Load a server for some seconds. Exits on any error answer or error of a socket, and if a worker ended."""
+    processes = running.processes()
     app_before, database_before = running.cpu_seconds(), catalogue.cpu_seconds()
     result = _wrk(running.url, load, connections, seconds)
     app, database = running.cpu_seconds() - app_before, catalogue.cpu_seconds() - database_before
@@ -62,6 +63,8 @@ def measure(running: Running, catalogue: Catalogue, load: Load, *, connections: 
     if load.may_be_busy:
         requests -= result.pop("status")
     errors = {kind: result[kind] for kind in ("connect", "read", "write", "timeout", "status") if result.get(kind)}
+    if running.processes() != processes:
+        errors["workers that were replaced"] = 1
     if errors or requests <= 0 or result["bytes"] / requests > load.most_bytes:
         log = running.log.read_text("utf-8", "replace")[-4000:]
         sys.exit(f"{running.server.name}, {load.name}: bad answers {errors}, {result}\n{log}")

@@ -25,7 +25,9 @@ _GUNICORN = (
 )  # fmt: skip
 _UVICORN = (
     "-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--workers", str(WORKERS), "--loop", "uvloop",
-    "--http", "httptools", "--no-access-log", "--log-level", "error", "app:app",
+    "--http", "httptools", "--no-access-log", "--log-level", "error",
+    "--timeout-worker-healthcheck", "60",  # on a busy machine it would replace workers in the middle of a round
+    "app:app",
 )  # fmt: skip
 
 
@@ -105,6 +107,10 @@ class Running:
         """The CPU time of all its processes since they began."""
         return procfs.cpu_seconds(self.process.pid)
 
+    def processes(self) -> frozenset[int]:
+        """All its processes."""
+        return frozenset(procfs.family(self.process.pid))
+
     def private_mib(self) -> float:
         """The private memory of a worker, in MiB."""
         return procfs.private_mib_of_workers(self.process.pid, WORKERS)
@@ -123,7 +129,9 @@ def install(server: Server) -> None:
     uv = shutil.which("uv")
     if uv:
         make = [uv, "venv", "--quiet", "--python", sys.executable, str(home)]
-        fill = [uv, "pip", "install", "--quiet", "--python", str(server.python), "--requirement", str(pinned)]
+        # Compiled as pip does it: the first start is timed.
+        fill = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(server.python)]
+        fill += ["--requirement", str(pinned)]
     else:
         make = [sys.executable, "-m", "venv", str(home)]
         fill = [str(server.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
