@@ -26,7 +26,7 @@ except ConfigError as _error:
 del sys.modules["config"]
 
 #: What the application stands on. The master loads it once and the workers share it; they load the application itself,
-#: so that a reload picks up its new code (decision 23).
+#: so that a reload picks up its new code (decision 22).
 LIBRARIES = (
     "argon2",
     "email_validator",
