@@ -150,12 +150,13 @@ def unit_of_work(*, reading: bool = False) -> Iterator[None]:
     except StaleDataError as stale:
         raise PreconditionFailed from stale
     finally:
-        # What was committed is none the worse for it.
-        if db.session.registry.has():
-            db.session.rollback()
-        if here is not None:
-            here.close()
         _reading.reset(token)
+        with contextlib.ExitStack() as ends:
+            if here is not None:
+                ends.callback(here.close)
+            # What was committed is none the worse for it.
+            if db.session.registry.has():
+                db.session.rollback()
 
 
 def reading() -> Reading | None:
