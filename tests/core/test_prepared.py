@@ -179,7 +179,8 @@ class TestAnyListing:
             prepared, plain = ways(partial(read_tree, visible_to(identity), LISTING, criteria))
             assert values_of(prepared) == values_of(plain)
             for product in plain:
-                found, _ = ways(lambda _, p=product: find_row(visible_to(identity), Product.id, p.id))
+                with unit_of_work(reading=True):
+                    found = find_row(visible_to(identity), Product.id, product.id)
                 assert [getattr(found, column.key) for column in told_columns(visible_to(identity))] == [
                     getattr(product, column.key) for column in told_columns(visible_to(identity))
                 ]
@@ -187,6 +188,10 @@ class TestAnyListing:
 
 def ids_of(page: NumberedPage) -> list[int]:
     return [item.id for item in page.items]
+
+
+def has_value(name: str, row: dict[str, Any], value: Any) -> bool:
+    return bool(row[name] == value)
 
 
 def ids_by_hand(rows: list[dict[str, Any]], identity: Identity, criteria: Criteria) -> list[int]:
@@ -203,7 +208,7 @@ def ids_by_hand(rows: list[dict[str, Any]], identity: Identity, criteria: Criter
         if identity is EDITOR or row["status"] == ProductStatus.ACTIVE
     ]
     for name, value in criteria.filters.items():
-        fits = is_met.get(name, lambda row, value, name=name: row[name] == value)
+        fits = is_met.get(name, partial(has_value, name))
         numbered = [row for row in numbered if fits(row, value)]
     numbered.sort(key=lambda row: (row[criteria.sort_by], row["id"]), reverse=criteria.descending)
     first = (criteria.page - 1) * criteria.per_page
@@ -316,7 +321,7 @@ class TestCappedTotals:
         assert seen == list(range(1, full + 1))
 
     def test_are_walked_by_next(self, full: int, bob: Caller) -> None:
-        path, seen = "/products?per_page=3&sort_by=id&order=asc", []
+        path, seen, page = "/products?per_page=3&sort_by=id&order=asc", [], {}
         while path:
             page = body_of(bob.get(path.removeprefix("/api/v1")))
             seen += [item["id"] for item in page["items"]]

@@ -95,7 +95,7 @@ class Lane:
             answer = client.call(method, path, content, connection="close", **headers)
         finally:
             client.close()
-        assert method == "GET" or 200 <= answer.status < 300, (method, path, answer.status, answer.body)
+        assert method == "GET" or 200 <= answer.status < 300, (method, path, answer)
         return answer
 
     # Writes.
@@ -181,7 +181,7 @@ class Lane:
     def look(self, who: str, look: Look) -> None:
         path, see, expected = look
         answer = self.call(who, "GET", path)
-        seen = see(answer) if answer.status in {200, 404} else answer.body
+        seen = see(answer) if answer.status in {200, 404} else answer.status
         self.record.add("reads", None if seen == expected else f"{who} {path}: {seen}, and not {expected}")
 
     def run(self, halfway: Callable[[], None]) -> None:

@@ -348,7 +348,8 @@ class TestErrors:
 def kept_in(app: Flask) -> int:
     """How many bytes of answers an application keeps."""
     with app.app_context():
-        return int(cache.cache.bytes)
+        kept: Any = cache.cache
+        return int(kept.bytes)
 
 
 class TestEntityTags:
@@ -534,6 +535,11 @@ class TestManyAtOnce:
         monkeypatch.setattr(facets, "count_facets", slow)
         return slow
 
+    @pytest.fixture
+    def alice(self, alice: Caller, app_with: AppWith) -> Caller:
+        """An editor at an application with as many threads, and so with connections enough for them."""
+        return alice.on(app_with(web_threads=self.MANY))
+
     def test_cost_what_one_costs(self, alice: Caller, slow: "Slow") -> None:
         with ThreadPoolExecutor(self.MANY) as threads:
             asking = [threads.submit(alice.get, "/products/facets") for _ in range(self.MANY)]
@@ -559,7 +565,7 @@ class TestManyAtOnce:
             asking = threads.submit(alice.get, "/products/facets")
             assert slow.began.wait(30)
             # Alice's is being made, and stays so.
-            assert bob.get("/products/facets").status_code == 200
+            assert bob.on(alice.app).get("/products/facets").status_code == 200
             assert not asking.done()
             slow.may_go.set()
             assert asking.result().status_code == 200
@@ -601,5 +607,11 @@ class Slow:
     def let_go(self, waiting: int) -> None:
         """Let the first go on once so many others wait for it."""
         assert self.began.wait(30)
-        wait_for(lambda: sum(len(one._condition._waiters) for one in _running.values()) >= waiting)
+        wait_for(lambda: _waiting() >= waiting)
         self.may_go.set()
+
+
+def _waiting() -> int:
+    """How many threads wait for an answer that another makes."""
+    conditions: list[Any] = [one._condition for one in _running.values()]
+    return sum(len(condition._waiters) for condition in conditions)
