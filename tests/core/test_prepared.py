@@ -141,9 +141,7 @@ class TestAnyListing:
     ) -> None:
         with catalogue_of(app, rows):
             for identity, criteria in asked:
-                prepared, plain = ways(
-                    lambda names, i=identity, c=criteria: read_page(visible_to(i), LISTING, c, names)
-                )
+                prepared, plain = ways(partial(read_page, visible_to(identity), LISTING, criteria))
 
                 assert values_of(prepared.items) == values_of(plain.items)
                 assert replace(prepared, items=()) == replace(plain, items=())

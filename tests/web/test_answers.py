@@ -268,6 +268,48 @@ class TestACallersAnswer:
             assert queries_of(first) > 1, path
 
 
+class TestEveryWrite:
+    """Nobody else writes meanwhile, so that each kind of write must end what was kept by itself."""
+
+    def test_is_seen_wherever_it_can_be_read(
+        self, public: Flask, plain: Flask, alice: Caller, root: Caller, catalogue: dict[str, int]
+    ) -> None:
+        product_id, category_id = catalogue["product_id"], catalogue["category_id"]
+        product = f"/products/{product_id}"
+        reads = [*paths(public, catalogue), "/products?cursor=", "/categories?tree=true", "/products?in_stock=true"]
+        sku = body_of(alice.get(product))["sku"]
+        whole = {"name": "Whole", "price": "4.00", "category_id": category_id}
+        new = {"name": "New", "price": "4.00", "category_id": category_id}
+
+        def place_hold(path: str) -> TestResponse:
+            hold = body_of(root.post(f"{product}/holds", {"quantity": 1}))
+            return root.post(path.format(**hold))
+
+        writes: list[Callable[[], TestResponse]] = [
+            partial(root.patch, product, {"price": "3.00"}),
+            partial(root.put, product, whole),
+            partial(root.post, f"{product}/stock-movements", {"delta": 5, "reason": "receipt"}),
+            partial(root.post, f"{product}/stock-movements", {"delta": -1, "reason": "sale"}),
+            partial(place_hold, "/holds/{id}/confirm"),
+            partial(root.post, "/products", new),
+            partial(root.post, "/products/bulk", {"items": [{"sku": sku, "price": "5.00"}]}),
+            partial(root.post, "/products/bulk", {"items": [{"sku": "FRESH-1", **new}]}),
+            partial(root.delete, product),
+            partial(root.post, f"{product}/restore"),
+            partial(root.patch, f"/categories/{category_id}", {"name": "Seats"}),
+            partial(root.put, f"/categories/{category_id}", {"name": "Benches", "slug": "benches"}),
+            partial(root.post, "/categories", {"name": "Extra", "slug": "extra"}),
+        ]
+        for write in writes:
+            before = [shown(alice.on(public).get(path)) for path in reads]
+            assert before == [shown(alice.on(public).get(path)) for path in reads]
+            answer = write()
+            assert 200 <= answer.status_code < 300, (write, answer.get_data())
+            after = [shown(alice.on(public).get(path)) for path in reads]
+            assert after == [shown(alice.on(plain).get(path)) for path in reads], write
+            assert after != before, write
+
+
 class TestRights:
     @pytest.fixture
     def secret(self, catalogue: dict[str, int]) -> str:
@@ -483,6 +525,19 @@ class TestMemory:
             assert kept.bytes == sum(len(content) + OVERHEAD for content in model.values()) <= most
 
         assert {key: kept.get(key) is not None for key in range(21)} == {key: key in model for key in range(21)}
+
+    def test_gives_up_what_was_used_least_lately(self) -> None:
+        room = 10
+        kept, answer = AnswerCache(room * OVERHEAD), Answer(b"", ())
+        for key in range(room):
+            kept.set(key, answer)
+        kept.get(0)
+        kept.set(1, answer)
+
+        for key in range(room, room + 4):
+            kept.set(key, answer)
+
+        assert [key for key in range(room + 4) if kept.get(key)] == [0, 1, *range(6, room + 4)]
 
     def test_is_bounded_while_many_use_it(self) -> None:
         kept = AnswerCache(40_000)
