@@ -184,6 +184,32 @@ class TestAnyListing:
                 ]
 
 
+class TestAnyTwoQuestions:
+    def test_are_not_taken_for_each_other(self, app: Flask) -> None:
+        """Questions that differ in one thing only, one after the other."""
+        values: dict[str, list[Any]] = {
+            "status": list(ProductStatus),
+            "in_stock": [True, False],
+            "currency": ["EUR", "USD"],
+            "min_price": [Decimal("0.01"), Decimal("9.00")],
+            "max_price": [Decimal("9.00"), Decimal("10.00")],
+            "tag": ["garden", "oak"],
+        }
+        rows = [
+            {**ROW, "stock": number % 2, "status": list(ProductStatus)[number % 3], "price": Decimal(number % 5 + 6)}
+            | {"currency": ["EUR", "USD"][number % 2], "tags": [["oak"], ["garden"]][number % 2]}
+            for number in range(12)
+        ]
+        one = Criteria(sort_by="id", descending=False, per_page=3)
+        asked = [replace(one, filters={name: value}) for name, several in values.items() for value in several]
+        asked += [one, replace(one, descending=True), replace(one, page=2), replace(one, per_page=4)]
+        asked += [replace(one, sort_by=name) for name in LISTING.sorts]
+        with catalogue_of(app, rows):
+            for criteria in asked:
+                prepared, plain = ways(partial(read_page, visible_to(EDITOR), LISTING, criteria))
+                assert ids_of(prepared) == ids_of(plain) == ids_by_hand(rows, EDITOR, criteria), criteria
+
+
 def ids_of(page: NumberedPage) -> list[int]:
     return [item.id for item in page.items]
 
