@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import jwt
@@ -13,8 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.security import tokens
 from app.security.keys import make_ring
 from app.security.tokens import Claims, TokenExpired, TokenInvalid, TokenKind, read_token
+from tests.conftest import Caller
 
 KEY, OTHER_KEY = "k" * 32, "o" * 32
 NOW = datetime(2026, 5, 17, 12, tzinfo=UTC)
@@ -232,6 +235,89 @@ class TestAnyBytes:
 
         with pytest.raises(TokenInvalid):
             read(token)
+
+
+class TestRememberedTokens:
+    """A token whose signature was verified before, by the same ring."""
+
+    RING = make_ring(secret=KEY, previous_secrets=(), key_files=())
+
+    @pytest.fixture
+    def token(self) -> str:
+        """A token that has been read, and is remembered."""
+        token, before = sign(GOOD), tokens._verify.cache_info()
+        for _ in range(2):
+            assert self.read(token).user_id == 7
+        assert tokens._verify.cache_info().hits > before.hits
+        return token
+
+    def read(self, token: str, kind: TokenKind = TokenKind.ACCESS) -> Claims:
+        return read_token(token, kind, self.RING)
+
+    @pytest.mark.parametrize(("late", "is_good"), [(0, True), (29, True), (29.999, True), (30, False), (31, False)])
+    def test_expire_when_others_do(self, token: str, late: float, is_good: bool) -> None:
+        with time_machine.travel(NOW + timedelta(seconds=900 + late), tick=False):
+            reads = [partial(self.read, token), partial(read, token)]
+            seen = [_is_refused(read_it, TokenExpired) for read_it in reads]
+
+        assert seen == [not is_good] * 2
+
+    def test_are_no_tokens_of_another_kind(self, token: str) -> None:
+        with pytest.raises(TokenInvalid):
+            self.read(token, TokenKind.REFRESH)
+
+    def test_are_no_tokens_of_another_ring(self, token: str) -> None:
+        for _ in range(2):
+            with pytest.raises(TokenInvalid):
+                read(token, TokenKind.ACCESS, OTHER_KEY)
+        assert self.read(token).user_id == 7
+
+    @given(st.data())
+    def test_vouch_for_no_other(self, data: st.DataObject) -> None:
+        token = sign(GOOD)
+        assert self.read(token).user_id == 7
+        place = data.draw(st.integers(0, len(token) - 1))
+        letter = data.draw(st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.= "))
+        forged = token[:place] + letter + token[place + 1 :]
+
+        # The last letter of a signature has bits that say nothing.
+        if forged != token and place < len(token) - 1:
+            assert _is_refused(lambda: self.read(forged), TokenInvalid)
+
+    @pytest.mark.parametrize(
+        "claim", [{"sub": "8"}, {"sid": "10"}, {"exp": SECONDS + 9000}, {"role": "admin"}], ids=str
+    )
+    def test_lend_their_signature_to_no_other(self, token: str, claim: dict[str, Any]) -> None:
+        head, _, signature = token.split(".")
+
+        with pytest.raises(TokenInvalid):
+            self.read(f"{head}.{_encode({**GOOD, **claim})}.{signature}")
+
+    def test_that_were_refused_are_not_remembered_as_good(self) -> None:
+        early = sign({**GOOD, "iat": SECONDS + 60})
+        assert _is_refused(lambda: self.read(early), TokenInvalid)
+        with time_machine.travel(NOW + timedelta(seconds=60), tick=False):
+            assert self.read(early).user_id == 7
+
+    def test_are_as_many_as_fit(self) -> None:
+        for number in range(tokens.MOST_REMEMBERED + 10):
+            assert self.read(sign({**GOOD, "sub": str(number + 1)})).user_id == number + 1
+
+        assert tokens._verify.cache_info().currsize == tokens.MOST_REMEMBERED
+
+
+class TestARevokedSession:
+    def test_is_refused_at_once_although_its_token_is_remembered(
+        self, bob: Caller, sign_in: Callable[..., Caller]
+    ) -> None:
+        with time_machine.travel(datetime.now(UTC), tick=True):
+            carol = sign_in("carol")
+            for _ in range(2):
+                assert [bob.get("/users/me").status_code, carol.get("/users/me").status_code] == [200, 200]
+
+            assert bob.post("/auth/logout").status_code == 204
+
+            assert [bob.get("/users/me").status_code, carol.get("/users/me").status_code] == [401, 200]
 
 
 def _is_refused(read_it: Callable[[], object], refusal: type[Exception]) -> bool:
