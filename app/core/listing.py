@@ -124,9 +124,10 @@ def read_page(rows: Select[Any], listing: Listing, criteria: Criteria, members: 
     """One numbered page of ``rows``, with ``members`` of each at least; a page beyond the end is empty."""
     question = _Question(rows, listing, criteria, tuple(members))
     offset = (criteria.page - 1) * criteria.per_page
-    # One row more than asked tells whether there is another page.
-    found = question.ask(_page_with_total, limit=criteria.per_page + 1, offset=offset)
-    total = found[0][-1] if found else question.ask(_total_alone)[0][-1] if offset else 0
+    # One row more than asked tells whether there is another page, and one more than is counted that there are others.
+    most = MOST_COUNTED + 1
+    found = question.ask(_page_with_total, limit=criteria.per_page + 1, offset=offset, most=most)
+    total = found[0][-1] if found else question.ask(_total_alone, most=most)[0][-1] if offset else 0
     if not total and (lenient := listing.otherwise(criteria.search)):
         return read_page(rows, lenient, criteria, members)
     items, has_more = question.items(found[: criteria.per_page]), len(found) > criteria.per_page
@@ -267,7 +268,9 @@ def _ordered(question: _Question) -> Select[Any]:
 
 
 def _count(rows: Select[Any]) -> Select[int]:
-    counted = rows.with_only_columns(true(), maintain_column_froms=True).limit(MOST_COUNTED + 1).subquery()
+    counted = (
+        rows.with_only_columns(true(), maintain_column_froms=True).limit(bindparam("most", None, BigInteger)).subquery()
+    )
     return select(func.count()).select_from(counted).execution_options(**rows.get_execution_options())
 
 

@@ -63,7 +63,7 @@ class Compiled:
             for name, parameter in compiled.binds.items()
             if (convert := parameter.type.dialect_impl(dialect).bind_processor(dialect))
         }
-        self._constants = self._bound({name: value for name, value in compiled.params.items() if value is not None})
+        self._constants = self._bound(compiled.params)
         self._types = [column.type.dialect_impl(dialect) for column in columns]
         self._row: Any = namedtuple("Row", [str(column.key) for column in columns], rename=True)  # type: ignore[misc]
         self._dialect = dialect

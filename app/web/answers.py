@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from flask import Flask, Response, current_app, request
 from flask_caching.backends.base import BaseCache
@@ -28,16 +28,14 @@ LARGEST_PART = 8
 #: Seconds to wait for somebody else's same answer; as long as the database lets a statement run.
 PATIENCE = 15
 
-_running: dict[Hashable, Future["Answer"]] = {}
-_running_lock = threading.Lock()
-
 
 @dataclass(frozen=True)
 class Answer:
-    """The content of a response, and the headers that belong to it."""
+    """The content of a response, and the headers that belong to it; ``name`` are the bytes of its path and query."""
 
     content: bytes
     headers: tuple[tuple[str, str], ...]
+    name: int = 0
 
     def response(self) -> Response:
         """A response of its own, which hooks may add to."""
@@ -52,6 +50,7 @@ class AnswerCache(BaseCache):
         self.most_bytes = most_bytes
         self.bytes = 0
         self._answers: OrderedDict[Hashable, Answer] = OrderedDict()
+        self._making: dict[Hashable, Future[Answer]] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -78,6 +77,17 @@ class AnswerCache(BaseCache):
             while self.bytes > self.most_bytes:
                 self._drop(next(iter(self._answers)))
         return True
+
+    def begin(self, key: Hashable) -> tuple[Future[Answer], bool]:
+        """What becomes of the answer that is being made under this key, and whether it is the caller's to make it."""
+        with self._lock:
+            is_first = key not in self._making
+            return self._making.setdefault(key, Future()), is_first
+
+    def end(self, key: Hashable) -> None:
+        """Let others make it from now on."""
+        with self._lock:
+            del self._making[key]
 
     def clear(self) -> bool:
         """Forget everything."""
@@ -106,25 +116,24 @@ def answer_once(identity: Identity, make: Callable[[], Response]) -> Response:
 
 
 def _make_once(key: Hashable, make: Callable[[], Response]) -> Response:
-    with _running_lock:
-        is_first = key not in _running
-        running = _running.setdefault(key, Future())
+    kept = cast(AnswerCache, cache.cache)
+    making, is_first = kept.begin(key)
     if not is_first:
         try:
-            return running.result(PATIENCE).response()
+            return making.result(PATIENCE).response()
         except Exception:  # noqa: BLE001 -- it is the failure of another, or its slowness: this request has its own
             return _with_tag(make())
     try:
         response = _with_tag(make())
-        answer = Answer(response.get_data(), tuple(response.headers.items()))
-        cache.set(key, answer)
-        running.set_result(answer)
+        name = len(request.path) + len(request.query_string)
+        answer = Answer(response.get_data(), tuple(response.headers.items()), name)
+        kept.set(key, answer)
+        making.set_result(answer)
     except BaseException as error:
-        running.set_exception(error)
+        making.set_exception(error)
         raise
     finally:
-        with _running_lock:
-            del _running[key]
+        kept.end(key)
     return response
 
 
@@ -136,4 +145,4 @@ def _with_tag(response: Response) -> Response:
 
 
 def _size(answer: Answer) -> int:
-    return len(answer.content) + OVERHEAD
+    return len(answer.content) + answer.name + OVERHEAD

@@ -25,7 +25,8 @@ class Output:
         #: The attributes of a row that it takes.
         self.attributes = tuple(field.attribute or name for name, field in chosen.items())
         self._names = [field.data_key or name for name, field in chosen.items()]
-        self._read = attrgetter(*self.attributes) if len(chosen) > 1 else self._read_one
+        read = attrgetter(*self.attributes)
+        self._read = read if len(chosen) > 1 else lambda row: (read(row),)
         self._converts = [
             (field.data_key or name, convert) for name, field in chosen.items() if (convert := _conversion(field))
         ]
@@ -36,9 +37,6 @@ class Output:
         for name, convert in self._converts:
             values[name] = convert(values[name], name, row)
         return values
-
-    def _read_one(self, row: Any) -> tuple[Any]:
-        return (getattr(row, self.attributes[0]),)
 
 
 def to_json(values: Any) -> bytes:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import CTE, Select, Text, case, cast, func, literal, select, true, union_all
+from sqlalchemy import CTE, Executable, Select, Text, case, cast, func, literal, select, true, union_all
 
-from app.core.database import UNPREPARED
+from app.core.database import UNPREPARED, run
 from app.core.listing import Listing, narrow
 from app.core.model import big_integer, ordered_text
 from app.core.money import LEAST_AMOUNT, MOST_AMOUNT
@@ -48,10 +48,10 @@ def count_facets(
 def _count(rows: Select[Product]) -> dict[str, Any]:
     members = (Product.category_id, Product.price, Product.tags, Product.status)
     found = rows.with_only_columns(*members, case((Product.stock > 0, 1), else_=0).label("in_stock")).cte("found")
-    counted = union_all(_by_category(found), _by_price(found), _by_tag(found), _by_status(found))
+    counted: Executable = union_all(_by_category(found), _by_price(found), _by_tag(found), _by_status(found))
     counts: dict[str, list[Count]] = defaultdict(list)
-    for facet, *count in db.session.execute(counted, execution_options=UNPREPARED):
-        counts[facet].append(Count(*count))
+    for facet, number, text, count in run(counted.execution_options(**UNPREPARED)):
+        counts[facet].append(Count(number, text, count))
     by_status = counts["status"]
     return {
         "total": sum(one.count for one in by_status),
