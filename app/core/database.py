@@ -164,7 +164,7 @@ def reading() -> Reading | None:
     return _reading.get()
 
 
-def run(statement: Executable, values: Mapping[str, Any] | None = None) -> CursorResult[Any]:
+def run(statement: Executable, values: Mapping[str, Any] | None = None) -> CursorResult[*tuple[Any, ...]]:
     """Execute a statement in this unit of work, with values for its parameters.
 
     Where nothing is written this passes the session by, which costs more than a small query.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import CTE, Executable, Select, Text, case, cast, func, literal, select, true, union_all
+from sqlalchemy import CTE, Select, Text, case, cast, func, literal, select, true, union_all
 
 from app.core.database import UNPREPARED, run
 from app.core.listing import Listing, narrow
@@ -48,7 +48,7 @@ def count_facets(
 def _count(rows: Select[Product]) -> dict[str, Any]:
     members = (Product.category_id, Product.price, Product.tags, Product.status)
     found = rows.with_only_columns(*members, case((Product.stock > 0, 1), else_=0).label("in_stock")).cte("found")
-    counted: Executable = union_all(_by_category(found), _by_price(found), _by_tag(found), _by_status(found))
+    counted = union_all(_by_category(found), _by_price(found), _by_tag(found), _by_status(found))
     counts: dict[str, list[Count]] = defaultdict(list)
     for facet, number, text, count in run(counted.execution_options(**UNPREPARED)):
         counts[facet].append(Count(number, text, count))
