@@ -23,22 +23,23 @@ from app.extensions import db
 class Reading:
     """A unit of work that writes nothing, and its one connection once it has one."""
 
+    engine: Engine
     pooled: PoolProxiedConnection | None = None
     _connection: Connection | None = None
 
     def driver(self) -> Any:
         """The driver's own connection, in which every statement stands for itself."""
         if self.pooled is None:
-            self.pooled = db.engine.raw_connection()
+            self.pooled = self.engine.raw_connection()
             driver: Any = self.pooled.dbapi_connection
-            if db.engine.dialect.name == "postgresql" and not driver.autocommit:
+            if self.engine.dialect.name == "postgresql" and not driver.autocommit:
                 driver.autocommit = True
         return self.pooled.dbapi_connection
 
     def connection(self) -> Connection:
         """The same as SQLAlchemy knows it."""
         if self._connection is None:
-            self._connection = Connection(db.engine, self.pooled) if self.pooled else db.engine.connect()
+            self._connection = Connection(self.engine, self.pooled) if self.pooled else self.engine.connect()
             self.pooled = self._connection.connection
         return self._connection
 
@@ -137,7 +138,7 @@ def unit_of_work(*, reading: bool = False) -> Iterator[None]:
     A refusal that says ``commits`` is committed and raised. ``reading`` promises that nothing is written, and spares
     the transaction. An UPDATE or DELETE that finds its row's version changed is ``PreconditionFailed``.
     """
-    here = Reading() if reading else None
+    here = Reading(db.engine) if reading else None
     token = _reading.set(here)
     try:
         yield
@@ -151,12 +152,13 @@ def unit_of_work(*, reading: bool = False) -> Iterator[None]:
         raise PreconditionFailed from stale
     finally:
         _reading.reset(token)
-        with contextlib.ExitStack() as ends:
-            if here is not None:
-                ends.callback(here.close)
+        try:
             # What was committed is none the worse for it.
             if db.session.registry.has():
                 db.session.rollback()
+        finally:
+            if here is not None:
+                here.close()
 
 
 def reading() -> Reading | None:

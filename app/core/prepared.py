@@ -14,7 +14,6 @@ from sqlalchemy import Dialect, Select
 from sqlalchemy.exc import DBAPIError
 
 from app.core.database import reading, run, tally
-from app.extensions import db
 
 
 class Prepared:
@@ -29,7 +28,7 @@ class Prepared:
         here = reading()
         if here is None:
             return run(self.statement, values).all()
-        dialect = db.engine.dialect
+        dialect = here.engine.dialect
         compiled = self._compiled.get(dialect.name)
         if compiled is None:
             compiled = self._compiled[dialect.name] = Compiled(self.statement, dialect)

@@ -5,13 +5,13 @@ The identity is loaded by a function that the factory passes in, so that this mo
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from flask import Flask, current_app, g, request
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.core.audit import source
+from app.core.audit import Source, source
 from app.core.database import unit_of_work
 from app.core.errors import Forbidden, Malformed, Unauthenticated
 from app.core.feed import CATALOGUE_VERSION
@@ -75,12 +75,14 @@ def admit(access: Access) -> Identity:
     if access.permission is not None and not identity.can(access.permission):
         raise PermissionDenied(permission=access.permission.value)
     g.identity = identity
+    here = source.get()
     source.set(
-        replace(
-            source.get(),
+        Source(
             user_id=identity.user_id,
             session_id=identity.session_id,
             api_key_id=identity.api_key_id,
+            request_id=here.request_id,
+            address=here.address,
         )
     )
     return identity

@@ -223,7 +223,7 @@ class Operation:
         if self.location is not None:
             response.headers["Location"] = self.location(result)
         if self.is_versioned:
-            response.headers["ETag"] = conditional.entity_tag(result)
+            response.headers.add("ETag", conditional.entity_tag(result))
         response.data = to_json(dump(self.returns, result))
         return response
 
@@ -245,7 +245,7 @@ class Operation:
         items = [output(row) for row in page.items]
         response = Response(to_json({"items": items, "meta": meta, "links": links}), mimetype=body.JSON)
         if header := link_header(links):
-            response.headers["Link"] = header
+            response.headers.add("Link", header)
         return response
 
     def _render_tree(self, items: Sequence[dict[str, Any]], parent: str) -> Response:
@@ -259,8 +259,8 @@ class Operation:
         keep = "no-store"
         if self.is_keepable:
             keep = "private, no-cache" if identity.user_id else _public_lifetime()
-            response.headers["Vary"] = "Authorization, X-API-Key"
-        response.headers["Cache-Control"] = keep
+            response.headers.add("Vary", "Authorization, X-API-Key")
+        response.headers.add("Cache-Control", keep)
 
 
 class Blueprint(flask.Blueprint):
