@@ -111,7 +111,8 @@ def _ping_for_writers(engine: Engine) -> None:
     def ping_unless_reading(connection: Any) -> bool:
         return _reading.get() is not None or ping(connection)
 
-    engine.dialect.do_ping = ping_unless_reading  # type: ignore[method-assign, assignment]
+    # The pool asks the dialect, and there is no event for it.
+    engine.dialect.do_ping = ping_unless_reading  # type: ignore[method-assign, assignment]  # by name, says its type
 
 
 def _execute_unprepared(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:

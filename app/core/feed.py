@@ -1,9 +1,9 @@
 """The change feed: what became of the rows of the catalogue, numbered in the order of the commits.
 
-A transaction that changes the catalogue counts up the one row of `catalogue_state` just before it commits, and then
-stores its events. The row stays locked until the commit is done, so no event can appear behind one with a greater id:
-who reads on from an id misses nothing (decision 18). The count is the catalogue's version: it changes with every
-committed write, and with nothing else.
+A transaction that changes the catalogue raises the version in the one row of `catalogue_state` just before it commits,
+and then stores its events. The row stays locked until the commit is done, so no event can appear behind one with a
+greater id: who reads on from an id misses nothing (decision 18). The version changes with every committed write, and
+with nothing else; kept answers rely on that (decision 20).
 """
 
 from collections.abc import Iterable

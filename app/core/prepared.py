@@ -64,7 +64,8 @@ class Compiled:
         }
         self._constants = self._bound(compiled.params)
         self._types = [column.type.dialect_impl(dialect) for column in columns]
-        self._row: Any = namedtuple("Row", [str(column.key) for column in columns], rename=True)  # type: ignore[misc]
+        names = [str(column.key) for column in columns]
+        self._row: Any = namedtuple("Row", names, rename=True)  # type: ignore[misc]  # mypy wants the names in the source
         self._dialect = dialect
         self._out_of: list[tuple[int, Callable[[Any], Any]]] | None = None
 

@@ -3,9 +3,10 @@
 import re
 import secrets
 import time
+from typing import Any
 
 import structlog
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Request, Response, current_app, g, request
 from werkzeug.sansio.utils import host_is_trusted
 
 from app.core.audit import Source, source
@@ -34,8 +35,7 @@ def init_app(app: Flask) -> None:
 
 
 def _open() -> None:
-    # A proxy looks its object up at each use; this is done for every request.
-    asked, here = request._get_current_object(), g._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
+    asked, here = _behind_the_proxies()
     here.started = time.perf_counter()
     here.tally = Tally()
     tally.set(here.tally)
@@ -49,6 +49,11 @@ def _open() -> None:
         raise VersionUnknown
 
 
+def _behind_the_proxies() -> tuple[Request, Any]:
+    # A proxy looks its object up at each use. Werkzeug documents the method; Flask types its proxies as their objects.
+    return request._get_current_object(), g._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
+
+
 def _require_trusted_host() -> None:
     trusted = current_app.config["HOSTS"]
     # Probes ask a machine by its address, and health answers say nothing that a name could poison.
@@ -57,7 +62,7 @@ def _require_trusted_host() -> None:
 
 
 def _close(response: Response) -> Response:
-    asked, here = request._get_current_object(), g._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
+    asked, here = _behind_the_proxies()
     elapsed, database = time.perf_counter() - here.started, here.tally
     # Nobody has set one of these before.
     add = response.headers.add

@@ -59,6 +59,7 @@ limiter = _Limiter(
     # Without an endpoint the library skips its check, and a scan of unknown paths would go uncounted.
     request_identifier=lambda: request.endpoint or "unmatched",
 )
+# The manager has no setting for it, so its methods are replaced.
 limiter.limit_manager.resolve_limits = _once_a_route(limiter.limit_manager.resolve_limits)  # type: ignore[method-assign]
 limiter.limit_manager.exemption_scope = _once_a_route(limiter.limit_manager.exemption_scope)  # type: ignore[method-assign]
 
