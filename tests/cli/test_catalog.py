@@ -19,7 +19,7 @@ from app.cli import progress
 from app.features.imports import service as imports
 from app.features.samples import service as samples
 from config import Environment
-from tests.conftest import rows_of
+from tests.conftest import Caller, body_of, rows_of
 from tests.servers import PROJECT
 
 HEADER = "sku,name,price,category\n"
@@ -423,3 +423,33 @@ class TestFailures:
         (line,) = result.stderr.splitlines()
         assert "flask db upgrade" in line
         assert "secret" not in line
+
+
+class TestKeptAnswers:
+    """A command is another process than those that keep answers, and changes the version as any writer does."""
+
+    def totals(self, bob: Caller) -> tuple[int, int, int]:
+        paths = ("/products", "/categories", "/products/facets")
+        products, categories, facets = (body_of(bob.get(path)) for path in paths)
+        return products["meta"]["total"], categories["meta"]["total"], facets["total"]
+
+    def test_do_not_outlive_an_import(self, bob: Caller, catalog: Run, file: Callable[..., Path]) -> None:
+        assert self.totals(bob) == (0, 0, 0)
+
+        assert catalog("import", file(TWO)).exit_code == 0
+
+        assert self.totals(bob) == (2, 2, 2)
+
+        changed = TWO.replace("Table", "Desk")
+        assert catalog("import", file(changed)).exit_code == 0
+
+        names = {item["name"] for item in body_of(bob.get("/products"))["items"]}
+        assert names == {"Chair", "Desk"}
+
+    def test_do_not_outlive_what_is_generated(self, bob: Caller, catalog: Run) -> None:
+        assert self.totals(bob) == (0, 0, 0)
+
+        assert catalog("generate", "--count", "5").exit_code == 0
+
+        products, categories, facets = self.totals(bob)
+        assert products == facets > 0 < categories
