@@ -317,6 +317,9 @@ class Config:
             "skip_autocommit_rollback": True,
             "connect_args": {
                 "connect_timeout": 2,
+                # What to do first in a search depends on how common its words are, so PostgreSQL must plan for these
+                # and not for any. What is asked alike each time, `Prepared` prepares.
+                "prepare_threshold": None,
                 # gthread cannot stop a stuck request, so the database has to.
                 "options": "-c statement_timeout=15s -c lock_timeout=5s"
                 " -c idle_in_transaction_session_timeout=30s -c timezone=UTC"

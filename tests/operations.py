@@ -1,10 +1,11 @@
 """The operations of the API as its OpenAPI document tells them, and a scene on which each one's example succeeds."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, Self
+from unittest import mock
 
 import jsonschema_rs
 from flask import Flask
@@ -15,6 +16,7 @@ from werkzeug.wrappers import Request
 
 from app.core import clock
 from app.core.database import unit_of_work
+from app.core.prepared import Compiled
 from app.extensions import db
 from app.features.imports.models import ImportFault
 from app.features.passwords import service as passwords
@@ -147,15 +149,26 @@ class Scene:
 
     def __enter__(self) -> Self:
         event.listen(Engine, "before_cursor_execute", self._watch)
+        self._prepared = mock.patch.object(Compiled, "all", self._watched(Compiled.all))
+        self._prepared.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         event.remove(Engine, "before_cursor_execute", self._watch)
+        self._prepared.stop()
 
     def _watch(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
         # Reading every table after each of thousands of requests takes longer than the requests.
         if not statement.startswith(("SELECT", "BEGIN", "PRAGMA")):
             self._written = True
+
+    def _watched(self, execute: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(compiled: Compiled, driver: Any, values: Mapping[str, Any]) -> Any:
+            # Passes SQLAlchemy's events by.
+            self._watch(None, None, compiled.sql.lstrip())
+            return execute(compiled, driver, values)
+
+        return watched
 
     def reset(self) -> None:
         """Begin anew with the next request."""

@@ -16,8 +16,10 @@ from sqlalchemy import Index, String, event, inspect
 from sqlalchemy.orm import InstanceState, Mapped, Mapper, Session, UOWTransaction, mapped_column
 
 from app.core import clock
+from app.core.database import run
 from app.core.model import Keyed, Moment, big_integer, json_type
-from app.extensions import Model, db
+from app.core.prepared import Prepared
+from app.extensions import Model
 
 #: Values that say nothing (derived) or too much (secret) carry this in their column's ``info``.
 UNAUDITED = {"audited": False}
@@ -57,7 +59,8 @@ class AuditEvent(Keyed, Model):
 
 
 # By table and not by mapper, and made once: each write pays for this statement.
-_RECORD = AuditEvent.metadata.tables["audit_events"].insert().inline()
+_TABLE = AuditEvent.metadata.tables["audit_events"]
+_RECORD = Prepared(_TABLE.insert().inline(), takes=[column.key for column in _TABLE.c if not column.primary_key])
 
 Index("ix_audit_events_actor_id_id", AuditEvent.actor_id, AuditEvent.id)
 Index("ix_audit_events_action_id", AuditEvent.action, AuditEvent.id)
@@ -82,7 +85,20 @@ def record_event(
 ) -> None:
     """Record something that is no change of an audited row; ``after`` are its particulars, without secrets."""
     values = {"action": action, "resource_type": resource_type, "resource_id": resource_id, "after": after}
-    db.session.execute(_RECORD, [_from_source(values | ({"actor_id": actor_id} if actor_id else {}))])
+    _record(values | ({"actor_id": actor_id} if actor_id else {}))
+
+
+def record_creation(model: type["Audited"], row: Any) -> None:
+    """Record that ``row``, which has the audited members of the model, was inserted without the mapper's doing."""
+    after = {name: _plain(getattr(row, name)) for name in _audited_members(inspect(model))}
+    _record(
+        {
+            "action": f"{model.audited_as}.created",
+            "resource_type": model.audited_as,
+            "resource_id": row.id,
+            "after": after,
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -114,8 +130,8 @@ def _deeds(session: Session) -> Iterator[Deed]:
 
 @event.listens_for(Session, "after_flush")
 def _record_deeds(session: Session, context: UOWTransaction) -> None:
-    rows = [
-        _from_source(
+    _record(
+        *(
             {
                 "action": f"{deed.row.audited_as}.{deed.verb}",
                 "resource_type": deed.row.audited_as,
@@ -123,12 +139,9 @@ def _record_deeds(session: Session, context: UOWTransaction) -> None:
                 "before": deed.before,
                 "after": deed.after,
             }
+            for deed in deeds(session, context)
         )
-        for deed in deeds(session, context)
-    ]
-    if rows:
-        # Not through the session: it is in the middle of a flush.
-        session.connection().execute(_RECORD, rows)
+    )
 
 
 def _told(verb: str, after: dict[str, Any] | None) -> str:
@@ -163,9 +176,9 @@ def _audited_members(mapper: Mapper[Any]) -> Sequence[str]:
     return [each.key for each in mapper.column_attrs if each.columns[0].info.get("audited", True)]
 
 
-def _from_source(values: dict[str, Any]) -> dict[str, Any]:
+def _record(*events: dict[str, Any]) -> None:
     here = source.get()
-    return {
+    common = {
         "created_at": clock.now(),
         "actor_id": here.user_id,
         "session_id": here.session_id,
@@ -175,8 +188,11 @@ def _from_source(values: dict[str, Any]) -> dict[str, Any]:
         "resource_id": None,
         "before": None,
         "after": None,
-        **values,
     }
+    if len(events) == 1:
+        _RECORD.all(common | events[0])
+    elif events:
+        run(_RECORD.statement, [common | event for event in events])
 
 
 def _plain(value: Any) -> Any:

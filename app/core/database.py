@@ -5,12 +5,13 @@ import hashlib
 import re
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from select import POLLIN, poll
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Engine, Executable, event, func, select
+from sqlalchemy import Connection, CursorResult, Dialect, Engine, Executable, event, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.pool import PoolProxiedConnection
@@ -30,11 +31,15 @@ class Reading:
     def driver(self) -> Any:
         """The driver's own connection, in which every statement stands for itself."""
         if self.pooled is None:
-            self.pooled = self.engine.raw_connection()
-            driver: Any = self.pooled.dbapi_connection
+            try:
+                self.pooled = self.engine.raw_connection()
+            except self.engine.dialect.loaded_dbapi.Error:
+                # SQLAlchemy meets the same, and tells it in its own words.
+                self.connection()
+            driver: Any = self.pooled and self.pooled.dbapi_connection
             if self.engine.dialect.name == "postgresql" and not driver.autocommit:
                 driver.autocommit = True
-        return self.pooled.dbapi_connection
+        return self.pooled and self.pooled.dbapi_connection
 
     def connection(self) -> Connection:
         """The same as SQLAlchemy knows it."""
@@ -62,9 +67,6 @@ class Tally:
     seconds: float = 0.0
 
 
-#: Execution options of a statement that PostgreSQL is to plan for its own parameters, each time.
-UNPREPARED: Mapping[str, Any] = {"unprepared": True}
-
 tally: ContextVar[Tally | None] = ContextVar("tally", default=None)
 
 
@@ -75,8 +77,7 @@ def set_up_engine(engine: Engine) -> None:
         event.listen(engine, "begin", _begin_sqlite)
     else:
         event.listen(engine, "begin", _begin_postgresql)
-        event.listen(engine, "do_execute", _execute_unprepared)
-        _ping_for_writers(engine)
+        _ping_where_in_doubt(engine)
     event.listen(engine, "before_cursor_execute", _start_statement)
     event.listen(engine, "after_cursor_execute", _count_statement)
 
@@ -103,23 +104,18 @@ def _begin_postgresql(connection: Connection) -> None:
         driver.autocommit = autocommit
 
 
-def _ping_for_writers(engine: Engine) -> None:
-    # To ask whether a connection is still there costs as much as a small query. A read that finds it lost is asked
-    # again over another; a write may not be, so it begins on one that answers.
+def _ping_where_in_doubt(engine: Engine) -> None:
+    # To ask the server whether a connection is still there costs as much as a small query. The kernel knows: when the
+    # server closed it, or said a last word, there is something to be read that nobody asked for.
     ping = engine.dialect.do_ping
 
-    def ping_unless_reading(connection: Any) -> bool:
-        return _reading.get() is not None or ping(connection)
+    def ping_where_in_doubt(connection: Any) -> bool:
+        news = poll()
+        news.register(connection.fileno(), POLLIN)
+        return not news.poll(0) or ping(connection)
 
     # The pool asks the dialect, and there is no event for it.
-    engine.dialect.do_ping = ping_unless_reading  # type: ignore[method-assign, assignment]  # by name, says its type
-
-
-def _execute_unprepared(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
-    if not context.execution_options.get("unprepared"):
-        return False
-    cursor.execute(statement, parameters, prepare=False)
-    return True
+    engine.dialect.do_ping = ping_where_in_doubt  # type: ignore[method-assign, assignment]  # by name, says its type
 
 
 def _start_statement(connection: Connection, *_: object) -> None:
@@ -162,13 +158,27 @@ def unit_of_work(*, reading: bool = False) -> Iterator[None]:
                 here.close()
 
 
+def driver_connection() -> tuple[Any, Dialect]:
+    """The driver's connection of this unit of work, and what SQLAlchemy knows of it.
+
+    Where something may be written, whatever is executed over it is part of the transaction.
+    """
+    here = _reading.get()
+    if here is not None:
+        return here.driver(), here.engine.dialect
+    connection = db.session.connection()
+    return connection.connection.dbapi_connection, connection.dialect
+
+
 def reading() -> Reading | None:
     """This unit of work, if it writes nothing."""
     return _reading.get()
 
 
-def run(statement: Executable, values: Mapping[str, Any] | None = None) -> CursorResult[*tuple[Any, ...]]:
-    """Execute a statement in this unit of work, with values for its parameters.
+def run(
+    statement: Executable, values: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
+) -> CursorResult[*tuple[Any, ...]]:
+    """Execute a statement in this unit of work, with values for its parameters, or several times with several.
 
     Where nothing is written this passes the session by, which costs more than a small query.
     """

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Mapped, Session, SessionTransaction, UOWTransaction, 
 from app.core import clock
 from app.core.audit import Audited, deeds
 from app.core.model import Keyed, Moment, big_integer
+from app.core.prepared import Prepared
 from app.extensions import Model, db
 
 _CHANGES = "changes to the catalogue"
@@ -51,7 +52,8 @@ Index("ix_change_events_created_at_id", ChangeEvent.created_at, ChangeEvent.id)
 # Made once, since each write pays for them. On PostgreSQL one statement does both: the events are joined to the counted
 # row, so that none gets its id before that row is locked. They are one parameter, however many they are: an import's
 # thousand are stored while everybody else waits for the row.
-_COUNT_AND_STORE = text("""
+_COUNT_AND_STORE = Prepared(
+    text("""
     WITH counted AS (
         INSERT INTO catalogue_state (id, version, pruned_through) VALUES (1, :least, 0)
         ON CONFLICT (id) DO UPDATE SET version = greatest(catalogue_state.version + 1, excluded.version)
@@ -62,6 +64,7 @@ _COUNT_AND_STORE = text("""
     FROM counted, jsonb_to_recordset(CAST(:changes AS jsonb))
         AS change (type text, resource_type text, resource_id bigint, row_version bigint)
 """)
+)
 _COUNT = sqlite.insert(CatalogueState).values(id=1, version=bindparam("least"), pruned_through=0)
 _COUNT = _COUNT.on_conflict_do_update(
     index_elements=["id"], set_={"version": func.max(CatalogueState.version + 1, _COUNT.excluded.version)}
@@ -115,8 +118,7 @@ def _store_changes(session: Session) -> None:
     # No version comes twice, not even after a backup was restored: what a cache has under one would be something else.
     least = int(now.timestamp() * 1_000_000)
     if connection.dialect.name == "postgresql":
-        told = {"least": least, "now": now, "changes": orjson.dumps(changes).decode()}
-        connection.execute(_COUNT_AND_STORE, told)
+        _COUNT_AND_STORE.all({"least": least, "now": now, "changes": orjson.dumps(changes).decode()})
     else:
         connection.execute(_COUNT, {"least": least})
         connection.execute(_STORE, [{"created_at": now, **vars(change)} for change in changes])

@@ -18,7 +18,7 @@ from itsdangerous import BadData, URLSafeSerializer
 from sqlalchemy import BigInteger, Column, ColumnElement, Row, Select, and_, bindparam, func, select, true, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
-from app.core.database import UNPREPARED, run
+from app.core.database import run
 from app.core.errors import Fault, Invalid
 from app.core.model import Money, UtcDateTime
 from app.core.prepared import Prepared
@@ -233,11 +233,7 @@ def contains_words(column: InstrumentedAttribute[str], words: str) -> ColumnElem
 
 def narrow(rows: Select[Any], listing: Listing, *, search: str | None, filters: Mapping[str, Any]) -> Select[Any]:
     """Those of ``rows`` that meet the filters and the search."""
-    narrowed = rows.where(*listing.conditions(filters, search))
-    if search is None or listing.search is None:
-        return narrowed
-    # What to do first depends on how common the words are, so PostgreSQL must plan for these and not for any.
-    return narrowed.execution_options(**UNPREPARED)
+    return rows.where(*listing.conditions(filters, search))
 
 
 def _page_with_total(question: _Question) -> Select[Any]:
@@ -271,7 +267,7 @@ def _count(rows: Select[Any]) -> Select[int]:
     counted = (
         rows.with_only_columns(true(), maintain_column_froms=True).limit(bindparam("most", None, BigInteger)).subquery()
     )
-    return select(func.count()).select_from(counted).execution_options(**rows.get_execution_options())
+    return select(func.count()).select_from(counted)
 
 
 def _column(listing: Listing, criteria: Criteria) -> InstrumentedAttribute[Any]:

@@ -1,46 +1,57 @@
-"""SELECTs that are compiled once, and that readers put to the driver without the layers between.
+"""Statements that are compiled once, and put to the driver without the layers between.
 
-For a small query, SQLAlchemy's own way from the statement to the rows costs several times what the driver and the
-database do. A `Prepared` takes that way where something may be written, or where the connection was lost, and must find
-the same either way: tests hold the two against each other.
+For a small question, SQLAlchemy's own way from the statement to the rows costs several times what the driver and the
+database do. `Prepared.plainly` takes that way, and must find the same: tests hold the two against each other.
 """
 
 import time
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
-from sqlalchemy import Dialect, Select
+from sqlalchemy import Dialect, Insert, Select, TextClause
 from sqlalchemy.exc import DBAPIError
 
-from app.core.database import reading, run, tally
+from app.core.database import driver_connection, reading, run, tally
+
+Statement = Select[*tuple[Any, ...]] | Insert | TextClause
 
 
 class Prepared:
-    """A SELECT of columns. Its parameters are bindparams with a default, which may be None."""
+    """A SELECT of columns, an INSERT that is given a value for each column that it names, or a text without rows.
 
-    def __init__(self, statement: Select[*tuple[Any, ...]]) -> None:
+    The parameters of a SELECT are bindparams with a default, which may be None. An INSERT says which columns it
+    ``takes``, and may have RETURNING.
+    """
+
+    def __init__(self, statement: Statement, *, takes: Sequence[str] | None = None) -> None:
         self.statement = statement
+        self._takes = takes
         self._compiled: dict[str, Compiled] = {}
 
     def all(self, values: Mapping[str, Any] | None = None) -> Sequence[Any]:
         """The rows that it finds with ``values`` for its parameters, as tuples with names."""
-        here = reading()
-        if here is None:
-            return run(self.statement, values).all()
-        dialect = here.engine.dialect
+        driver, dialect = driver_connection()
         compiled = self._compiled.get(dialect.name)
         if compiled is None:
-            compiled = self._compiled[dialect.name] = Compiled(self.statement, dialect)
+            compiled = self._compiled[dialect.name] = Compiled(self.statement, dialect, self._takes)
         try:
-            return compiled.all(here.driver(), values or {})
+            return compiled.all(driver, values or {})
         except dialect.loaded_dbapi.Error as error:
-            there: Any = here.pooled and here.pooled.dbapi_connection
-            if there and not dialect.is_disconnect(error, there, None):
+            is_lost = dialect.is_disconnect(error, driver, None)
+            if not is_lost or reading() is None:
                 base = dialect.loaded_dbapi.Error
-                raise DBAPIError.instance(None, None, error, base, hide_parameters=True) from error
+                raise DBAPIError.instance(
+                    None, None, error, base, hide_parameters=True, connection_invalidated=is_lost, dialect=dialect
+                ) from error
         # Without a connection, SQLAlchemy meets the same, and knows that the rest of the pool is lost as well.
-        return run(self.statement, values).all()
+        return self.plainly(values)
+
+    def plainly(self, values: Mapping[str, Any] | None = None) -> Sequence[Any]:
+        """The same, as SQLAlchemy does it."""
+        found = run(self.statement, values)
+        return found.all() if found.returns_rows else ()
 
     def one_or_none(self, values: Mapping[str, Any] | None = None) -> Any:
         """The first row that it finds; None when there is none."""
@@ -51,18 +62,25 @@ class Prepared:
 class Compiled:
     """A statement in the SQL of one dialect, and how values go in and come out."""
 
-    def __init__(self, statement: Select[Any], dialect: Dialect) -> None:
+    def __init__(self, statement: Statement, dialect: Dialect, takes: Sequence[str] | None = None) -> None:
         # What stands for lists is filled in now: the lists are part of the statement.
-        compiled: Any = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
-        columns = list(statement.selected_columns)
+        options = {"render_postcompile": True}
+        compiled: Any = statement.compile(dialect=dialect, column_keys=takes, compile_kwargs=options)
+        columns = list(_columns(statement))
         self.sql: str = compiled.string
-        self._order: Sequence[str] | None = compiled.positiontup
+        self._ask: Callable[..., tuple[Sequence[tuple[Any, ...]], Sequence[Any]]] = _ask_sqlite
+        self._order: Sequence[str] = compiled.positiontup or ()
+        if dialect.name == "postgresql":
+            # Psycopg may not be there, where nobody needs it.
+            self._ask = import_module("app.core.libpq").ask
+            places = _Places()
+            self.sql, self._order = compiled.string % places, list(places)
         self._into = {
             name: convert
             for name, parameter in compiled.binds.items()
             if (convert := parameter.type.dialect_impl(dialect).bind_processor(dialect))
         }
-        self._constants = self._bound(compiled.params)
+        self._constants = self._bound({} if takes else compiled.params)
         self._types = [column.type.dialect_impl(dialect) for column in columns]
         names = [str(column.key) for column in columns]
         self._row: Any = namedtuple("Row", names, rename=True)  # type: ignore[misc]  # mypy wants the names in the source
@@ -72,24 +90,19 @@ class Compiled:
     def all(self, driver: Any, values: Mapping[str, Any]) -> Sequence[Any]:
         """The rows that it finds over a connection of the driver's."""
         started = time.perf_counter()
-        cursor = driver.cursor()
-        try:
-            cursor.execute(self.sql, self.parameters(values))
-            found = cursor.fetchall()
-            if self._out_of is None:
-                # Some types read differently by what the driver calls the column's.
-                self._out_of = self._conversions([column[1] for column in cursor.description])
-        finally:
-            cursor.close()
+        found, kinds = self._ask(driver, self.sql, self.parameters(values))
         if (current := tally.get()) is not None:
             current.statements += 1
             current.seconds += time.perf_counter() - started
-        return [self._row_of(list(row)) for row in found]
+        if self._out_of is None:
+            # Some types read differently by what the driver calls the column's.
+            self._out_of = self._conversions(kinds)
+        return [self._row_of(list(row)) for row in found] if self._out_of else [*map(self._row._make, found)]
 
-    def parameters(self, values: Mapping[str, Any]) -> Mapping[str, Any] | Sequence[Any]:
-        """All that the driver takes: ``values``, and the constants of the statement."""
+    def parameters(self, values: Mapping[str, Any]) -> Sequence[Any]:
+        """All that the driver takes: ``values``, and the constants of the statement, in their places."""
         given = self._constants | self._bound(values)
-        return given if self._order is None else [given[name] for name in self._order]
+        return [given[name] for name in self._order]
 
     def _row_of(self, values: list[Any]) -> Any:
         for index, convert in self._out_of or ():
@@ -103,3 +116,25 @@ class Compiled:
         types = zip(self._types, kinds, strict=True)
         converts = [type_.result_processor(self._dialect, kind) for type_, kind in types]
         return [(index, convert) for index, convert in enumerate(converts) if convert is not None]
+
+
+class _Places(dict[str, str]):
+    """Makes $1, $2 and so on of the names in a statement, and remembers their order."""
+
+    def __missing__(self, name: str) -> str:
+        self[name] = f"${len(self) + 1}"
+        return self[name]
+
+
+def _columns(statement: Statement) -> Sequence[Any]:
+    if isinstance(statement, TextClause):
+        return ()
+    return list(statement.selected_columns if isinstance(statement, Select) else statement.exported_columns)
+
+
+def _ask_sqlite(driver: Any, sql: str, values: Sequence[Any]) -> tuple[Sequence[tuple[Any, ...]], Sequence[Any]]:
+    cursor = driver.execute(sql, values)
+    try:
+        return cursor.fetchall(), [column[1] for column in cursor.description or ()]
+    finally:
+        cursor.close()

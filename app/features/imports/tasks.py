@@ -11,7 +11,7 @@ from sqlalchemy import insert, select, text
 
 from app.core import jobs
 from app.core.audit import Source, source
-from app.core.database import UNPREPARED, unit_of_work
+from app.core.database import unit_of_work
 from app.core.jobs import Claim, JobFailed, LeaseLost
 from app.extensions import db
 from app.features.imports import importer, service
@@ -89,7 +89,7 @@ class StoredMemory(importer.Memory):
             SKUS.c.import_id == self._import_id, bulk.is_one_of(SKUS.c.sku, list(skus))
         )
         # A plan that is kept would be one for the table as it was when the import began: nearly empty.
-        return {row.sku: row.category for row in db.session.execute(seen, execution_options=UNPREPARED)}
+        return {row.sku: row.category for row in db.session.execute(seen)}
 
     def record(self, report: Report, filed: Mapping[str, str]) -> None:
         """Store the skus and faults of a chunk, and that it is saved."""

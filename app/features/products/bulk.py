@@ -150,7 +150,7 @@ def insert_products(rows: Sequence[Mapping[str, Any]], *, defaults: Mapping[str,
         .on_conflict_do_nothing(index_elements=[PRODUCTS.c.sku], index_where=_IS_ALIVE)
         .returning(PRODUCTS.c.sku, PRODUCTS.c.id)
     )
-    births = [_birth(row, defaults, now) for row in rows]
+    births = [birth(row, defaults, now) for row in rows]
     if _is_postgresql():
         table = _table_of(births)
         created = db.session.execute(statement.from_select(list(births[0]), select(table)))
@@ -160,6 +160,12 @@ def insert_products(rows: Sequence[Mapping[str, Any]], *, defaults: Mapping[str,
     _balance(ids.values(), Reason.RECEIPT)
     publish(Change("product.created", "product", product_id, 1) for product_id in ids.values())
     return ids
+
+
+def birth(row: Mapping[str, Any], defaults: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """What the table has of a new product, but for its id; ``row`` holds the members that are stated."""
+    members = {name: row[name] if name in row else defaults[name] for name in MEMBERS}
+    return {**members, "search_text": _search_text(members), "created_at": now, "updated_at": now, "version": 1}
 
 
 def walk_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterator[Sequence[RowMapping]]:
@@ -202,11 +208,6 @@ def _lock_living(skus: Iterable[str]) -> dict[str, RowMapping]:
 def _balance(product_ids: Collection[int], reason: Reason) -> None:
     if product_ids:
         ledger.balance(is_one_of(PRODUCTS.c.id, list(product_ids)), reason=reason)
-
-
-def _birth(row: Mapping[str, Any], defaults: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    members = {name: row[name] if name in row else defaults[name] for name in MEMBERS}
-    return {**members, "search_text": _search_text(members), "created_at": now, "updated_at": now, "version": 1}
 
 
 def _change(there: RowMapping, row: Mapping[str, Any]) -> dict[str, Any] | None:

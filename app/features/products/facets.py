@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import CTE, Select, Text, case, cast, func, literal, select, true, union_all
 
-from app.core.database import UNPREPARED, run
+from app.core.database import run
 from app.core.listing import Listing, narrow
 from app.core.model import big_integer, ordered_text
 from app.core.money import LEAST_AMOUNT, MOST_AMOUNT
@@ -50,7 +50,7 @@ def _count(rows: Select[Product]) -> dict[str, Any]:
     found = rows.with_only_columns(*members, case((Product.stock > 0, 1), else_=0).label("in_stock")).cte("found")
     counted = union_all(_by_category(found), _by_price(found), _by_tag(found), _by_status(found))
     counts: dict[str, list[Count]] = defaultdict(list)
-    for facet, number, text, count in run(counted.execution_options(**UNPREPARED)):
+    for facet, number, text, count in run(counted):
         counts[facet].append(Count(number, text, count))
     by_status = counts["status"]
     return {

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.core import clock
 from app.core.audit import Audited, source
 from app.core.model import Keyed, Moment, big_integer
+from app.core.prepared import Prepared
 from app.extensions import Model, db
 from app.features.products.models import Product
 
@@ -64,14 +65,23 @@ Index(
 
 # By table and not by mapper, here and below: the audit trail tells of the products themselves.
 MOVEMENTS = StockMovement.metadata.tables["stock_movements"]
-_RECEIVE = MOVEMENTS.insert().inline()
+_MOVE = Prepared(MOVEMENTS.insert().inline(), takes=[column.key for column in MOVEMENTS.c if not column.primary_key])
 
 
-def open_account(product: Product) -> None:
+def open_account(product_id: int, stock: int) -> None:
     """Write down what a product that was made in this transaction has in stock."""
-    first = {"product_id": product.id, "delta": product.stock, "stock_after": product.stock, "reason": Reason.RECEIPT}
-    if product.stock:
-        db.session.execute(_RECEIVE, first)
+    if stock:
+        _MOVE.all(
+            {
+                "product_id": product_id,
+                "delta": stock,
+                "reason": Reason.RECEIPT,
+                "reference": None,
+                "stock_after": stock,
+                "created_at": clock.now(),
+                "actor_id": source.get().user_id,
+            }
+        )
 
 
 def balance(products: ColumnElement[bool], *, reason: Reason) -> None:

@@ -63,7 +63,7 @@ def count_facets(query: dict[str, Any]) -> dict[str, Any]:
 @accepts(ProductCreateSchema)
 @returns(ProductSchema, status=201, location=lambda product: f"/api/v1/products/{product.id}")
 @refuses(SkuTaken, CategoryUnknown)
-def create_product(data: dict[str, Any]) -> Product:
+def create_product(data: dict[str, Any]) -> Any:
     """Create a product."""
     return service.create_product(**_with_currency(data))
 

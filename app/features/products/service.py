@@ -9,14 +9,17 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, inspect, select, text
 
+from app.core import clock
 from app.core.database import refusing, release_connection
 from app.core.errors import NotFound
+from app.core.insertion import insert_row
 from app.core.listing import Compare, Listing
 from app.core.statements import find_row
 from app.extensions import db
 from app.features.categories import service as categories
 from app.features.categories.models import CategoryUnknown
 from app.features.products import ledger
+from app.features.products.bulk import DEFAULTS, birth
 from app.features.products.models import REFUSALS, Product, ProductStatus, SkuTaken, has_tag
 from app.features.products.search import can_compare, has_similar_words, has_words, relevance, similarity
 from app.security.identity import Identity
@@ -98,18 +101,18 @@ def get_product(product_id: int, *, identity: Identity, lock: bool = False) -> P
     return product
 
 
-def create_product(*, sku: str | None = None, **members: Any) -> Product:
-    """Add a product; without a sku it gets one made from its id, and what it has in stock is its first receipt.
+def create_product(*, sku: str | None = None, **members: Any) -> Any:
+    """Add a product, and tell what there is to read of it.
 
-    Refuses a sku that a living product has, and an unknown category.
+    Without a sku it gets one made from its id, and what it has in stock is its first receipt. Refuses a sku that a
+    living product has, and an unknown category.
     """
     if sku is None:
         product = _create_named_after_id(members)
     else:
-        product = Product(**members, sku=sku)
-        with _saving(product):
-            db.session.add(product)
-    ledger.open_account(product)
+        with _refusing(members["category_id"]):
+            product = _insert({**members, "sku": sku})
+    ledger.open_account(product.id, product.stock)
     return product
 
 
@@ -152,14 +155,21 @@ def _assign(product: Product, members: dict[str, Any]) -> None:
 
 @contextmanager
 def _saving(product: Product) -> Iterator[None]:
-    """Flush at the end of the block; refuses an unknown category and, where it is known, a sku that is taken."""
+    """Flush at the end of the block; refuses an unknown category and a sku that is taken."""
     yield
-    category_id = product.category_id
-    if not _references_are_named() and inspect(product).attrs.category_id.history.has_changes():
+    is_new = inspect(product).attrs.category_id.history.has_changes()
+    with _refusing(product.category_id, is_new=is_new):
+        pass
+
+
+@contextmanager
+def _refusing(category_id: int, *, is_new: bool = True) -> Iterator[None]:
+    """Refuses an unknown category, when it ``is_new``, and otherwise a sku that is taken."""
+    if is_new and not _references_are_named():
         _require_category(category_id)
     try:
         with refusing(REFUSALS):
-            pass
+            yield
     except SkuTaken:
         # PostgreSQL refused the sku before it looked at the reference; what it refuses it also ends.
         release_connection()
@@ -177,15 +187,16 @@ def _require_category(category_id: int) -> None:
         raise CategoryUnknown
 
 
-def _create_named_after_id(members: dict[str, Any]) -> Product:
+def _create_named_after_id(members: dict[str, Any]) -> Any:
     """Add a product with the sku P-<id>, or P-<id>-<random> where somebody chose that name before."""
     if not _references_are_named():
         _require_category(members["category_id"])
     product_id = db.session.scalar(_NEXT_ID[db.engine.dialect.name])
     for sku in (f"P-{product_id}", f"P-{product_id}-{secrets.token_hex(4)}"):
         with suppress(SkuTaken), db.session.begin_nested(), refusing(REFUSALS):
-            product = Product(**members, id=product_id, sku=sku)
-            db.session.add(product)
-            db.session.flush()
-            return product
+            return _insert({**members, "sku": sku}, id=product_id)
     raise RuntimeError("a random sku was taken")
+
+
+def _insert(members: dict[str, Any], **key: int) -> Any:
+    return insert_row(Product, {**birth(members, DEFAULTS, clock.now()), "deleted_at": None, **key})

@@ -7,6 +7,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import event
 
+from app.core import libpq
 from app.core.prepared import Compiled
 from app.extensions import cache, db
 from tests.conftest import Caller
@@ -17,13 +18,13 @@ def explain(app: Flask, backend: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
     """Call a path, and give the plan of the last statement of its answer."""
     with app.app_context():
         engine = db.engine
-    executed: list[tuple[str, Any]] = []
+    executed: list[tuple[str, Any, bool]] = []
 
     def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
-        executed.append((statement, parameters))
+        executed.append((statement, parameters, False))
 
     def find(compiled: Compiled, driver: Any, values: dict[str, Any]) -> Any:
-        executed.append((compiled.sql, compiled.parameters(values)))
+        executed.append((compiled.sql, compiled.parameters(values), True))
         return whole(compiled, driver, values)
 
     def explain(caller: Caller, path: str, *, without_seqscan: bool = False) -> str:
@@ -32,14 +33,18 @@ def explain(app: Flask, backend: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
             cache.clear()
         answer = caller.get(path)
         assert answer.status_code == 200, answer.get_data(as_text=True)
-        statement, parameters = executed[-1]
+        statement, parameters, is_prepared = executed[-1]
         with engine.begin() as connection:
             if backend == "sqlite":
                 lines = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", tuple(parameters))
                 return "\n".join(line[3] for line in lines)
             if without_seqscan:
                 connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-            return "\n".join(connection.exec_driver_sql(f"EXPLAIN (COSTS OFF) {statement}", parameters).scalars())
+            explained = f"EXPLAIN (COSTS OFF) {statement}"
+            if is_prepared:
+                driver: Any = connection.connection.dbapi_connection
+                return "\n".join(line for (line,) in libpq.ask(driver, explained, parameters)[0])
+            return "\n".join(connection.exec_driver_sql(explained, parameters).scalars())
 
     # Readers pass SQLAlchemy's events by.
     whole = Compiled.all
