@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
 
-from flask import Flask, Response, current_app, request
+import flask
+from flask import Flask, current_app, request
 from flask_caching.backends.base import BaseCache
 
 from app.extensions import cache
 from app.security.identity import Identity
+from app.web.response import Response
 
 #: What the bookkeeping of an answer takes beside its content, in bytes.
 OVERHEAD = 1000
@@ -102,7 +104,7 @@ class AnswerCache(BaseCache):
             self.bytes -= _size(dropped)
 
 
-def answer_once(identity: Identity, make: Callable[[], Response]) -> Response:
+def answer_once(identity: Identity, make: Callable[[], flask.Response]) -> flask.Response:
     """The answer to this request, which must depend on rights, path and query alone: a kept one, or made and kept.
 
     Of several that want the same at the same time, one makes it and the others wait.
@@ -115,7 +117,7 @@ def answer_once(identity: Identity, make: Callable[[], Response]) -> Response:
     return kept.response() if kept else _make_once(key, make)
 
 
-def _make_once(key: Hashable, make: Callable[[], Response]) -> Response:
+def _make_once(key: Hashable, make: Callable[[], flask.Response]) -> flask.Response:
     kept = cast(AnswerCache, cache.cache)
     making, is_first = kept.begin(key)
     if not is_first:
@@ -137,7 +139,7 @@ def _make_once(key: Hashable, make: Callable[[], Response]) -> Response:
     return response
 
 
-def _with_tag(response: Response) -> Response:
+def _with_tag(response: flask.Response) -> flask.Response:
     """The response with an ETag: one of its content, unless it has its row's version."""
     if "ETag" not in response.headers:
         response.headers["ETag"] = f'"{hashlib.blake2b(response.get_data(), digest_size=12).hexdigest()}"'

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import flask
 import marshmallow as ma
-from flask import Response, current_app, request
+from flask import current_app, request
 from sqlalchemy import Select
 from sqlalchemy.exc import DBAPIError
 
@@ -43,6 +43,7 @@ from app.web.limits import limit_calls
 from app.web.links import describe_page, encode_parameters, link_header
 from app.web.output import dump, output_of, to_json
 from app.web.query import read_query
+from app.web.response import Response
 from app.web.schemas import BodySchema, ListQuerySchema, QuerySchema, Schema, shared
 from app.web.validation import faults_of
 
@@ -126,14 +127,14 @@ class Operation:
             if wire["sort_by"].metadata["enum"] != sorts:
                 raise ContractMissing(f"{self.name}: sort_by differs from its Listing")
 
-    def __call__(self, **path: Any) -> Response:
+    def __call__(self, **path: Any) -> flask.Response:
         """Answer one request."""
         answer = functools.partial(self._answer, path)
         response = _again_if_lost(answer) if request.method in SAFE_METHODS else answer()
         remember_use(current_identity())
         return response
 
-    def _answer(self, path: dict[str, Any]) -> Response:
+    def _answer(self, path: dict[str, Any]) -> flask.Response:
         access = self.access or Access()
         reading = request.method in SAFE_METHODS
         if self.accepts is None and self.takes_file is None:
@@ -146,7 +147,7 @@ class Operation:
 
     def _perform_once(
         self, path: dict[str, Any], identity: Identity, read: Callable[[], bytes], content: Any
-    ) -> Response:
+    ) -> flask.Response:
         perform = functools.partial(self._perform, path, identity, content)
         if self.is_keepable:
             response = answer_once(identity, perform)
@@ -158,8 +159,8 @@ class Operation:
         return response
 
     def _perform_retriable(
-        self, perform: Callable[[], Response], identity: Identity, read: Callable[[], bytes]
-    ) -> Response:
+        self, perform: Callable[[], flask.Response], identity: Identity, read: Callable[[], bytes]
+    ) -> flask.Response:
         retriable = request.url_rule is not None and idempotency.takes_key(request.url_rule, self.access or Access())
         return idempotency.once(perform, identity, read, self.returns) if retriable else perform()
 
@@ -176,7 +177,7 @@ class Operation:
         with uploads.receive(limit=limit, accepted=accepted) as upload:
             yield upload.fingerprint, upload
 
-    def _perform(self, path: dict[str, Any], identity: Identity, content: Any) -> Response:
+    def _perform(self, path: dict[str, Any], identity: Identity, content: Any) -> flask.Response:
         if_match = conditional.read_if_match() if self.by_version else None
         query = self._read_query(content.fields if self.takes_file else {})
         row, path = self._load_row(path, identity, if_match)
@@ -188,7 +189,7 @@ class Operation:
         result = self.view(*row, **path, **values)
         if request.method not in SAFE_METHODS:
             db.session.flush()
-        return result if isinstance(result, Response) else self._render(result, query)
+        return result if isinstance(result, flask.Response) else self._render(result, query)
 
     @staticmethod
     def media_types(method: str) -> tuple[str, ...]:
@@ -213,10 +214,10 @@ class Operation:
             conditional.check_if_match(if_match, row)
         return (row,), {}
 
-    def _render(self, result: Any, query: dict[str, Any]) -> Response:
+    def _render(self, result: Any, query: dict[str, Any]) -> flask.Response:
         if self.listing is not None:
             return self._render_list(result, self.listing, query)
-        response = Response(status=self.status, mimetype=body.JSON)
+        response = Response(status=self.status, content_type=body.JSON)
         if self.returns is None:
             del response.headers["Content-Type"]
             return response
@@ -227,7 +228,7 @@ class Operation:
         response.data = to_json(dump(self.returns, result))
         return response
 
-    def _render_list(self, rows: Select[Any], listing: Listing, query: dict[str, Any]) -> Response:
+    def _render_list(self, rows: Select[Any], listing: Listing, query: dict[str, Any]) -> flask.Response:
         item = self.returns or Schema
         output = output_of(item, _chosen_members(item, query.get("fields")))
         members = output.attributes
@@ -243,17 +244,17 @@ class Operation:
             page = read_cursor(rows, listing, criteria, members, secret=secret, scope=request.path)
         meta, links = describe_page(page, criteria, request.path, _parameters(request.query_string))
         items = [output(row) for row in page.items]
-        response = Response(to_json({"items": items, "meta": meta, "links": links}), mimetype=body.JSON)
+        response = Response(to_json({"items": items, "meta": meta, "links": links}), content_type=body.JSON)
         if header := link_header(links):
             response.headers.add("Link", header)
         return response
 
-    def _render_tree(self, items: Sequence[dict[str, Any]], parent: str) -> Response:
+    def _render_tree(self, items: Sequence[dict[str, Any]], parent: str) -> flask.Response:
         links = {"self": f"{request.path}?tree=true", "first": f"{request.path}?tree=true", "next": None}
         tree = {"items": nest(items, parent), "meta": {"total": len(items)}, "links": links}
-        return Response(to_json(tree), mimetype=body.JSON)
+        return Response(to_json(tree), content_type=body.JSON)
 
-    def _say_who_may_keep_it(self, response: Response, identity: Identity) -> None:
+    def _say_who_may_keep_it(self, response: flask.Response, identity: Identity) -> None:
         if "Cache-Control" in response.headers:
             return
         keep = "no-store"
@@ -392,9 +393,9 @@ def _declare(**declared: Any) -> Callable[[View], View]:
     return decorate
 
 
-def _as_view(operation: Operation) -> Callable[..., Response]:
+def _as_view(operation: Operation) -> Callable[..., flask.Response]:
     @functools.wraps(operation.view)
-    def view(**path: Any) -> Response:
+    def view(**path: Any) -> flask.Response:
         return operation(**path)
 
     return limit_calls(view, operation.limit) if operation.limit else view

@@ -6,10 +6,10 @@ others have used up in between.
 
 import threading
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from flask import g
-from limits import RateLimitItem, WindowStats
+from limits import RateLimitItem
 from limits.storage import RedisStorage, Storage, StorageTypes
 from limits.strategies import FixedWindowRateLimiter
 
@@ -26,6 +26,15 @@ return {count, left}
 """
 
 
+class Counted(NamedTuple):
+    """A limit that was hit, what for, when its window ends, and what this hit has left of it."""
+
+    limit: RateLimitItem
+    scope: str
+    reset_time: float
+    remaining: int
+
+
 class FixedWindows(FixedWindowRateLimiter):
     """The library's fixed windows under the library's keys, asked once a hit."""
 
@@ -38,13 +47,8 @@ class FixedWindows(FixedWindowRateLimiter):
         """Count; whether that is still allowed."""
         key = item.key_for(*identifiers)
         count, end = self.windows.count(key, item.get_expiry(), cost)
-        g.setdefault("windows", {})[key] = WindowStats(end, max(0, item.amount - count))
+        g.setdefault("counted", {})[key] = Counted(item, identifiers[-1], end, max(0, item.amount - count))
         return count <= item.amount
-
-    def get_window_stats(self, item: RateLimitItem, *identifiers: str) -> WindowStats:
-        """When the window ends, and what this request's hit has left of it."""
-        known: dict[str, WindowStats] = g.get("windows", {})
-        return known.get(item.key_for(*identifiers)) or super().get_window_stats(item, *identifiers)
 
 
 class RedisWindows(RedisStorage):

@@ -4,17 +4,20 @@ import math
 import time
 from collections.abc import Callable
 from functools import wraps
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from flask import Flask, Response, current_app, g, request
-from flask_limiter import ApplicationLimit, Limiter, _extension
+from flask_limiter import ApplicationLimit, Limiter, RateLimitExceeded, _extension
 from limits.strategies import STRATEGIES
 
 from app.web.access import address_key, principal_key
-from app.web.counters import FixedWindows
+from app.web.counters import Counted, FixedWindows
 
 T = TypeVar("T")
 
+#: What the limit on everything is counted for.
+EVERYTHING = "global"
 #: Paths that monitoring and people reach whatever the load.
 EXEMPT = frozenset({"health", "docs"})
 
@@ -52,10 +55,32 @@ class _Limiter(Limiter):
             context = g.limiter_context = _extension.LimiterContext()
         return context
 
+    def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:
+        """Count by the limit on everything; in a quarter of the library's time, which is for the rest.
+
+        The rest are limits of single views, which come on top, and whatever there is to do when Redis is lost.
+        """
+        if not in_middleware or self._storage_dead:
+            super()._check_request_limit(callable_name, in_middleware)
+            return
+        if _is_exempt():
+            return
+        (everything,) = self.limit_manager.resolve_limits(current_app, *_ANYWHERE)[0]
+        try:
+            is_allowed = self.limiter.hit(everything.limit, self._key_prefix, principal_key(), EVERYTHING)
+        except Exception:  # noqa: BLE001 -- the library knows what to do with each
+            super()._check_request_limit(callable_name, in_middleware)
+            return
+        if not is_allowed:
+            raise RateLimitExceeded(everything)
+
+
+#: How the library's manager is asked for the limits that hold whatever the route: in the middleware, for none.
+_ANYWHERE = (None, None, None, True, False)
 
 limiter = _Limiter(
     key_func=principal_key,
-    application_limits=[ApplicationLimit(_rate("RATE_LIMIT_DEFAULT"), key_function=principal_key)],
+    application_limits=[ApplicationLimit(_rate("RATE_LIMIT_DEFAULT"), key_function=principal_key, scope=EVERYTHING)],
     # Without an endpoint the library skips its check, and a scan of unknown paths would go uncounted.
     request_identifier=lambda: request.endpoint or "unmatched",
 )
@@ -85,14 +110,15 @@ def limit_calls(view: Callable[..., Response], setting: str) -> Callable[..., Re
 
 def _add_headers(response: Response) -> Response:
     """RateLimit-Policy and RateLimit as draft-ietf-httpapi-ratelimit-headers has them, for the tightest limit."""
-    limits = [(limit, limit.window) for limit in limiter.current_limits]
-    if not limits:
+    counted: dict[str, Counted] = g.get("counted")
+    if not counted:
         return response
-    limit, window = min(limits, key=lambda pair: pair[1].remaining)
-    name = "default" if limit.shared else "login"
-    wait = max(0, math.ceil(window.reset_time - time.time()))
-    response.headers["RateLimit-Policy"] = f'"{name}";q={limit.limit.amount};w={limit.limit.get_expiry()}'
-    response.headers["RateLimit"] = f'"{name}";r={max(0, window.remaining)};t={wait}'
+    tightest = min(counted.values(), key=attrgetter("remaining"))
+    name = "default" if tightest.scope == EVERYTHING else "login"
+    wait = max(0, math.ceil(tightest.reset_time - time.time()))
+    add = response.headers.add
+    add("RateLimit-Policy", f'"{name}";q={tightest.limit.amount};w={tightest.limit.get_expiry()}')
+    add("RateLimit", f'"{name}";r={tightest.remaining};t={wait}')
     if response.status_code == 429:
-        response.headers["Retry-After"] = str(max(1, wait))
+        add("Retry-After", str(max(1, wait)))
     return response
