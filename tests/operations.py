@@ -163,10 +163,10 @@ class Scene:
             self._written = True
 
     def _watched(self, execute: Callable[..., Any]) -> Callable[..., Any]:
-        def watched(compiled: Compiled, driver: Any, values: Mapping[str, Any]) -> Any:
+        def watched(compiled: Compiled, *arguments: Any, **options: Any) -> Any:
             # Passes SQLAlchemy's events by.
             self._watch(None, None, compiled.sql.lstrip())
-            return execute(compiled, driver, values)
+            return execute(compiled, *arguments, **options)
 
         return watched
 

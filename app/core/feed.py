@@ -118,7 +118,9 @@ def _store_changes(session: Session) -> None:
     # No version comes twice, not even after a backup was restored: what a cache has under one would be something else.
     least = int(now.timestamp() * 1_000_000)
     if connection.dialect.name == "postgresql":
-        _COUNT_AND_STORE.all({"least": least, "now": now, "changes": orjson.dumps(changes).decode()})
+        told = {"least": least, "now": now, "changes": orjson.dumps(changes).decode()}
+        # Everybody else who writes waits for the row from here to the end.
+        _COUNT_AND_STORE.all(told, commits=True)
     else:
         connection.execute(_COUNT, {"least": least})
         connection.execute(_STORE, [{"created_at": now, **vars(change)} for change in changes])

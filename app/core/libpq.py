@@ -8,6 +8,7 @@ import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from select import POLLIN, POLLOUT, poll
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -25,18 +26,24 @@ _lock = threading.Lock()
 _numbers = itertools.count()
 
 
-def ask(connection: Connection[Any], sql: str, values: Sequence[Any]) -> tuple[Sequence[tuple[Any, ...]], list[int]]:
+def ask(
+    connection: Connection[Any], sql: str, values: Sequence[Any], *, commits: bool = False
+) -> tuple[Sequence[tuple[Any, ...]], list[int]]:
     """The rows of the answer, and the types (OIDs) of their columns. ``sql`` has $1, $2 and so on for ``values``.
 
-    The types of the parameters are what the statement makes of them. Raises psycopg's errors.
+    The types of the parameters are what the statement makes of them. Out of autocommit a transaction begins with it,
+    unless one has, and ends with it if it ``commits``: psycopg finds nothing left to commit. Raises psycopg's errors.
     """
     pgconn = connection.pgconn
-    if not connection.autocommit and pgconn.transaction_status == TransactionStatus.IDLE:
-        _expect(pgconn, pgconn.exec_(b"BEGIN"))
+    begins = not connection.autocommit and pgconn.transaction_status == TransactionStatus.IDLE
     adapt = Transformer(connection)
     # A NULL is None, which the signature of exec_prepared forgets.
     parameters: Any = adapt.dump_sequence(values, [PyFormat.TEXT] * len(values))
-    result = _expect(pgconn, pgconn.exec_prepared(_name(connection, sql), parameters))
+    name = _name(connection, sql)
+    if begins or commits:
+        result = _execute_within(pgconn, name, parameters, begins=begins, commits=commits)
+    else:
+        result = _expect(pgconn, pgconn.exec_prepared(name, parameters))
     adapt.set_pgresult(result)
     return adapt.load_rows(0, result.ntuples, tuple), [result.ftype(index) for index in range(result.nfields)]
 
@@ -56,6 +63,48 @@ def _name(connection: Connection[Any], sql: str) -> bytes:
     _expect(pgconn, pgconn.prepare(name, sql.encode()))
     names[sql] = name
     return name
+
+
+def _execute_within(
+    pgconn: PGconn, name: bytes, parameters: Sequence[bytes | None], *, begins: bool, commits: bool
+) -> PGresult:
+    """The result of a statement that is sent together with its BEGIN or COMMIT: one way to the server and back.
+
+    What waits for the locks of a transaction then waits for no more than the server does, and not for this process to
+    find the time to say COMMIT.
+    """
+    pgconn.enter_pipeline_mode()
+    try:
+        if begins:
+            pgconn.send_query_params(b"BEGIN", None)
+        pgconn.send_query_prepared(name, parameters)
+        if commits:
+            pgconn.send_query_params(b"COMMIT", None)
+        pgconn.pipeline_sync()
+        results = _receive(pgconn)
+    finally:
+        if pgconn.status == ConnStatus.OK:
+            pgconn.exit_pipeline_mode()
+    # The first that went wrong comes before those that were therefore left out.
+    return [_expect(pgconn, result) for result in results][begins]
+
+
+def _receive(pgconn: PGconn) -> list[PGresult]:
+    """The results until the end of the pipeline, one for each statement."""
+    results: list[PGresult] = []
+    while True:
+        to_send = pgconn.flush()
+        while not pgconn.is_busy():
+            result = pgconn.get_result()
+            if result is None:
+                continue  # between two statements
+            if result.status == ExecStatus.PIPELINE_SYNC:
+                return results
+            results.append(result)
+        news = poll()
+        news.register(pgconn.socket, POLLIN | POLLOUT if to_send else POLLIN)
+        news.poll()
+        pgconn.consume_input()
 
 
 def _expect(pgconn: PGconn, result: PGresult) -> PGresult:

@@ -30,14 +30,17 @@ class Prepared:
         self._takes = takes
         self._compiled: dict[str, Compiled] = {}
 
-    def all(self, values: Mapping[str, Any] | None = None) -> Sequence[Any]:
-        """The rows that it finds with ``values`` for its parameters, as tuples with names."""
+    def all(self, values: Mapping[str, Any] | None = None, *, commits: bool = False) -> Sequence[Any]:
+        """The rows that it finds with ``values`` for its parameters, as tuples with names.
+
+        On PostgreSQL it can be the last of a transaction, which it ``commits`` on the same way to the server.
+        """
         driver, dialect = driver_connection()
         compiled = self._compiled.get(dialect.name)
         if compiled is None:
             compiled = self._compiled[dialect.name] = Compiled(self.statement, dialect, self._takes)
         try:
-            return compiled.all(driver, values or {})
+            return compiled.all(driver, values or {}, **({"commits": True} if commits else {}))
         except dialect.loaded_dbapi.Error as error:
             is_lost = dialect.is_disconnect(error, driver, None)
             if not is_lost or reading() is None:
@@ -87,10 +90,10 @@ class Compiled:
         self._dialect = dialect
         self._out_of: list[tuple[int, Callable[[Any], Any]]] | None = None
 
-    def all(self, driver: Any, values: Mapping[str, Any]) -> Sequence[Any]:
+    def all(self, driver: Any, values: Mapping[str, Any], **options: bool) -> Sequence[Any]:
         """The rows that it finds over a connection of the driver's."""
         started = time.perf_counter()
-        found, kinds = self._ask(driver, self.sql, self.parameters(values))
+        found, kinds = self._ask(driver, self.sql, self.parameters(values), **options)
         if (current := tally.get()) is not None:
             current.statements += 1
             current.seconds += time.perf_counter() - started

@@ -23,9 +23,9 @@ def explain(app: Flask, backend: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
     def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
         executed.append((statement, parameters, False))
 
-    def find(compiled: Compiled, driver: Any, values: dict[str, Any]) -> Any:
+    def find(compiled: Compiled, driver: Any, values: dict[str, Any], **options: Any) -> Any:
         executed.append((compiled.sql, compiled.parameters(values), True))
-        return whole(compiled, driver, values)
+        return whole(compiled, driver, values, **options)
 
     def explain(caller: Caller, path: str, *, without_seqscan: bool = False) -> str:
         executed.clear()
