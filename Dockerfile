@@ -19,7 +19,7 @@ ENV PATH="/opt/venv/bin:$PATH" \
     PORT=8000
 WORKDIR /srv/catalog
 COPY --from=build /opt/venv /opt/venv
-COPY config.py gunicorn.conf.py worker.py wsgi.py ./
+COPY config.py gunicorn.conf.py gunicorn_worker.py worker.py wsgi.py ./
 COPY migrations migrations
 COPY app app
 RUN python -m compileall -q app config.py wsgi.py migrations

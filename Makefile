@@ -15,7 +15,7 @@ WORKERS ?= logical
 # The modules rather than the scripts in .venv/bin, whose first line breaks when the folder is moved.
 PY := .venv/bin/python
 INSTALL := PYTHON='$(PYTHON)' UV='$(UV)' sh requirements/install.sh
-SOURCES := app config.py worker.py wsgi.py gunicorn.conf.py
+SOURCES := app config.py worker.py wsgi.py gunicorn.conf.py gunicorn_worker.py
 
 # A PostgreSQL or Redis to run on needs its driver.
 RUN_SET := $(if $(DATABASE_URL)$(REDIS_URL),production,run)

@@ -2,20 +2,17 @@
 
 import contextlib
 import gc
-import json
 import os
+import select
 import sys
-import uuid
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from gunicorn import util
-from gunicorn.http import errors
-from gunicorn.workers.gthread import ThreadWorker
 from sqlalchemy import make_url
 
 from config import Config, ConfigError
+from gunicorn_worker import EpollWorker, Worker
 
 # Before any worker is forked, so that a wrong setting is one line and not a traceback from each of them.
 try:
@@ -62,70 +59,8 @@ gc.freeze()
 gc.enable()
 
 
-class Worker(ThreadWorker):
-    """gthread, with its refusals in the form of the application's, and a Ctrl-C that does not hang."""
-
-    def handle_quit(self, sig: int, frame: Any) -> None:
-        # base.Worker's own raises SystemExit wherever the main thread happens to be. Within ThreadPoolExecutor.submit()
-        # that leaves a lock held or a thread that nobody will wake, and one stop in twenty lasted for the whole
-        # graceful_timeout. So Ctrl-C is as orderly as SIGTERM: what was accepted is answered.
-        self.handle_exit(sig, frame)
-
-    def set_accept_enabled(self, enabled: bool) -> None:
-        super().set_accept_enabled(enabled)
-        if not self.alive:
-            # A worker that answers its last requests would otherwise hold the door open: clients would connect, and
-            # wait for nobody. Refused, they go to another server at once; after SIGHUP the new workers hold it open.
-            for listener in self.sockets:
-                listener.close()
-
-    # gunicorn's own answers are HTML pages that quote the input, and 501 where the input names an unknown coding.
-    def handle_error(self, _req: Any, client: Any, _addr: Any, error: Exception) -> None:
-        status, title, code = _describe(error)
-        if status == 500:
-            self.log.error("A request failed outside the application", exc_info=error)
-        request_id = uuid.uuid4().hex
-        problem = {
-            "type": "about:blank",
-            "title": title,
-            "status": status,
-            "detail": "The request cannot be read." if status < 500 else "The server failed to answer this.",
-            "code": code,
-            "request_id": request_id,
-        }
-        body = json.dumps(problem)
-        head = (
-            f"HTTP/1.1 {status} {title}",
-            "Connection: close",
-            "Cache-Control: no-store",
-            "Content-Type: application/problem+json",
-            f"Content-Length: {len(body)}",
-            "X-Content-Type-Options: nosniff",
-            f"X-Request-ID: {request_id}",
-        )
-        # Who sends such things is often gone before the answer.
-        with contextlib.suppress(OSError):
-            util.write_nonblock(client, "\r\n".join((*head, "", body)).encode())
-
-
-def _describe(error: Exception) -> tuple[int, str, str]:
-    # RFC 9110's phrases, which http.HTTPStatus has only since Python 3.13.
-    match error:
-        case errors.LimitRequestLine():
-            return 414, "URI Too Long", "uri_too_long"
-        case errors.LimitRequestHeaders():
-            return 431, "Request Header Fields Too Large", "request_header_fields_too_large"
-        case errors.ExpectationFailed():
-            return 417, "Expectation Failed", "expectation_failed"
-        case errors.InvalidResponseHeader() | errors.InvalidResponseHeaderName():
-            return 500, "Internal Server Error", "internal_server_error"
-        case errors.ParseException():
-            return 400, "Bad Request", "malformed"
-    return 500, "Internal Server Error", "internal_server_error"
-
-
 bind = f"[{_config.host}]:{_config.port}" if ":" in _config.host else f"{_config.host}:{_config.port}"
-worker_class = Worker
+worker_class = EpollWorker if hasattr(select, "epoll") else Worker
 workers = _config.web_concurrency
 threads = _config.web_threads
 

@@ -190,7 +190,7 @@ def _record(*events: dict[str, Any]) -> None:
         "after": None,
     }
     if len(events) == 1:
-        _RECORD.all(common | events[0])
+        _RECORD.later(common | events[0])
     elif events:
         run(_RECORD.statement, [common | event for event in events])
 

@@ -8,11 +8,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from select import POLLIN, poll
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult, Dialect, Engine, Executable, event, func, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.pool import PoolProxiedConnection
 
@@ -77,6 +79,7 @@ def set_up_engine(engine: Engine) -> None:
         event.listen(engine, "begin", _begin_sqlite)
     else:
         event.listen(engine, "begin", _begin_postgresql)
+        _execute_what_was_put_off(engine)
         _ping_where_in_doubt(engine)
     event.listen(engine, "before_cursor_execute", _start_statement)
     event.listen(engine, "after_cursor_execute", _count_statement)
@@ -102,6 +105,27 @@ def _begin_postgresql(connection: Connection) -> None:
     autocommit = _reading.get() is not None
     if driver.autocommit != autocommit:
         driver.autocommit = autocommit
+
+
+def _execute_what_was_put_off(engine: Engine) -> None:
+    # Only here, where it is needed: who runs on SQLite may have no psycopg.
+    libpq = import_module("app.core.libpq")
+
+    def forget(connection: Connection, *_: object) -> None:
+        libpq.forget(connection.connection.dbapi_connection)
+
+    def catch_up(connection: Connection, *, commits: bool = False) -> None:
+        driver = connection.connection.dbapi_connection
+        with driver_errors(driver, engine.dialect):
+            libpq.catch_up(driver, commits=commits)
+
+    def precede(connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+        # What was put off since a savepoint goes with it.
+        (forget if statement.startswith("ROLLBACK TO") else catch_up)(connection)
+
+    event.listen(engine, "before_cursor_execute", precede)
+    event.listen(engine, "commit", partial(catch_up, commits=True))
+    event.listen(engine, "rollback", forget)
 
 
 def _ping_where_in_doubt(engine: Engine) -> None:
@@ -168,6 +192,18 @@ def driver_connection() -> tuple[Any, Dialect]:
         return here.driver(), here.engine.dialect
     connection = db.session.connection()
     return connection.connection.dbapi_connection, connection.dialect
+
+
+@contextlib.contextmanager
+def driver_errors(driver: Any, dialect: Dialect) -> Iterator[None]:
+    """Raise the driver's errors as SQLAlchemy's."""
+    try:
+        yield
+    except dialect.loaded_dbapi.Error as error:
+        base, is_lost = dialect.loaded_dbapi.Error, dialect.is_disconnect(error, driver, None)
+        raise DBAPIError.instance(
+            None, None, error, base, hide_parameters=True, connection_invalidated=is_lost, dialect=dialect
+        ) from error
 
 
 def reading() -> Reading | None:

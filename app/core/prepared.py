@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Dialect, Insert, Select, TextClause
 from sqlalchemy.exc import DBAPIError
 
-from app.core.database import driver_connection, reading, run, tally
+from app.core.database import driver_connection, driver_errors, reading, run, tally
 
 Statement = Select[*tuple[Any, ...]] | Insert | TextClause
 
@@ -36,20 +36,29 @@ class Prepared:
         On PostgreSQL it can be the last of a transaction, which it ``commits`` on the same way to the server.
         """
         driver, dialect = driver_connection()
+        try:
+            with driver_errors(driver, dialect):
+                return self._for(dialect).all(driver, values or {}, **({"commits": True} if commits else {}))
+        except DBAPIError as error:
+            if not error.connection_invalidated or reading() is None:
+                raise
+        # Without a connection, SQLAlchemy meets the same, and knows that the rest of the pool is lost as well.
+        return self.plainly(values)
+
+    def later(self, values: Mapping[str, Any]) -> None:
+        """Execute it before whatever comes next in this transaction, if only its end; nobody needs its rows.
+
+        On PostgreSQL it goes along with that, and what is wrong with it is told there.
+        """
+        driver, dialect = driver_connection()
+        with driver_errors(driver, dialect):
+            self._for(dialect).later(driver, values)
+
+    def _for(self, dialect: Dialect) -> "Compiled":
         compiled = self._compiled.get(dialect.name)
         if compiled is None:
             compiled = self._compiled[dialect.name] = Compiled(self.statement, dialect, self._takes)
-        try:
-            return compiled.all(driver, values or {}, **({"commits": True} if commits else {}))
-        except dialect.loaded_dbapi.Error as error:
-            is_lost = dialect.is_disconnect(error, driver, None)
-            if not is_lost or reading() is None:
-                base = dialect.loaded_dbapi.Error
-                raise DBAPIError.instance(
-                    None, None, error, base, hide_parameters=True, connection_invalidated=is_lost, dialect=dialect
-                ) from error
-        # Without a connection, SQLAlchemy meets the same, and knows that the rest of the pool is lost as well.
-        return self.plainly(values)
+        return compiled
 
     def plainly(self, values: Mapping[str, Any] | None = None) -> Sequence[Any]:
         """The same, as SQLAlchemy does it."""
@@ -72,10 +81,12 @@ class Compiled:
         columns = list(_columns(statement))
         self.sql: str = compiled.string
         self._ask: Callable[..., tuple[Sequence[tuple[Any, ...]], Sequence[Any]]] = _ask_sqlite
+        self._put_off: Callable[..., None] | None = None
         self._order: Sequence[str] = compiled.positiontup or ()
         if dialect.name == "postgresql":
             # Psycopg may not be there, where nobody needs it.
-            self._ask = import_module("app.core.libpq").ask
+            libpq = import_module("app.core.libpq")
+            self._ask, self._put_off = libpq.ask, libpq.put_off
             places = _Places()
             self.sql, self._order = compiled.string % places, list(places)
         self._into = {
@@ -101,6 +112,15 @@ class Compiled:
             # Some types read differently by what the driver calls the column's.
             self._out_of = self._conversions(kinds)
         return [self._row_of(list(row)) for row in found] if self._out_of else [*map(self._row._make, found)]
+
+    def later(self, driver: Any, values: Mapping[str, Any]) -> None:
+        """Execute it before the next one over this connection of the driver's."""
+        if self._put_off is None:
+            self.all(driver, values)
+            return
+        self._put_off(driver, self.sql, self.parameters(values))
+        if (current := tally.get()) is not None:
+            current.statements += 1
 
     def parameters(self, values: Mapping[str, Any]) -> Sequence[Any]:
         """All that the driver takes: ``values``, and the constants of the statement, in their places."""

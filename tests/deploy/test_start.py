@@ -77,7 +77,7 @@ class TestReload:
     def test_picks_up_the_code_of_a_new_release(self, tmp_path: Path) -> None:
         for name in ("app", "migrations"):
             shutil.copytree(PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("config.py", "gunicorn.conf.py", "wsgi.py"):
+        for name in ("config.py", "gunicorn.conf.py", "gunicorn_worker.py", "wsgi.py"):
             shutil.copy(PROJECT / name, tmp_path / name)
 
         with gunicorn_server(settings(tmp_path), workers=1, folder=tmp_path) as server:

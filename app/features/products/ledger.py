@@ -71,7 +71,7 @@ _MOVE = Prepared(MOVEMENTS.insert().inline(), takes=[column.key for column in MO
 def open_account(product_id: int, stock: int) -> None:
     """Write down what a product that was made in this transaction has in stock."""
     if stock:
-        _MOVE.all(
+        _MOVE.later(
             {
                 "product_id": product_id,
                 "delta": stock,

@@ -1,0 +1,164 @@
+"""The workers in which gunicorn runs the application: its own threads, but for who waits for whom."""
+
+import contextlib
+import json
+import os
+import select
+import socket
+import time
+import uuid
+from collections import deque
+from typing import Any
+
+from gunicorn import util
+from gunicorn.http import errors
+from gunicorn.workers import gthread
+
+
+class Worker(gthread.ThreadWorker):
+    """gthread, with its refusals in the form of the application's, and a Ctrl-C that does not hang."""
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        # base.Worker's own raises SystemExit wherever the main thread happens to be. Within ThreadPoolExecutor.submit()
+        # that leaves a lock held or a thread that nobody will wake, and one stop in twenty lasted for the whole
+        # graceful_timeout. So Ctrl-C is as orderly as SIGTERM: what was accepted is answered.
+        self.handle_exit(sig, frame)
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        super().set_accept_enabled(enabled)
+        if not self.alive:
+            # A worker that answers its last requests would otherwise hold the door open: clients would connect, and
+            # wait for nobody. Refused, they go to another server at once; after SIGHUP the new workers hold it open.
+            for listener in self.sockets:
+                listener.close()
+
+    # gunicorn's own answers are HTML pages that quote the input, and 501 where the input names an unknown coding.
+    def handle_error(self, _req: Any, client: Any, _addr: Any, error: Exception) -> None:
+        status, title, code = _describe(error)
+        if status == 500:
+            self.log.error("A request failed outside the application", exc_info=error)
+        request_id = uuid.uuid4().hex
+        problem = {
+            "type": "about:blank",
+            "title": title,
+            "status": status,
+            "detail": "The request cannot be read." if status < 500 else "The server failed to answer this.",
+            "code": code,
+            "request_id": request_id,
+        }
+        body = json.dumps(problem)
+        head = (
+            f"HTTP/1.1 {status} {title}",
+            "Connection: close",
+            "Cache-Control: no-store",
+            "Content-Type: application/problem+json",
+            f"Content-Length: {len(body)}",
+            "X-Content-Type-Options: nosniff",
+            f"X-Request-ID: {request_id}",
+        )
+        # Who sends such things is often gone before the answer.
+        with contextlib.suppress(OSError):
+            util.write_nonblock(client, "\r\n".join((*head, "", body)).encode())
+
+
+class EpollWorker(Worker):
+    """Its threads wait for the connections themselves, where the system has epoll.
+
+    gthread's main thread does it for them: each request passes through two queues and a pipe, and the interpreter's
+    lock changes hands more often. Here the main thread accepts, ends what was idle for too long, and tells that it
+    lives (decision 23).
+    """
+
+    #: Seconds that a worker lets others go first at accepting, for each connection that it has, and at most.
+    COURTESY, MOST_COURTESY = 0.0001, 0.001
+
+    def run(self) -> None:
+        #: The connections that nobody answers at the moment, by the number of their file.
+        self._waiting: dict[int, gthread.TConn] = {}
+        # gthread looks how many these are.
+        self.keepalived_conns = self._waiting
+        self._ready = select.epoll()
+        self._end, end = os.pipe()
+        # Once there is something in it, it is readable for every thread.
+        self._ready.register(self._end, select.EPOLLIN)
+        for _ in range(self.cfg.threads):
+            self.tpool.submit(self._serve)
+        try:
+            super().run()
+        finally:
+            os.write(end, b"x")
+
+    def accept(self, listener: Any) -> None:
+        # Every worker is woken by a new connection, and if the quickest took it, one could come to have them all.
+        time.sleep(min(self.nr_conns * self.COURTESY, self.MOST_COURTESY))
+        super().accept(listener)
+
+    def enqueue_req(self, conn: gthread.TConn) -> None:
+        # What gthread's accept() does with a connection. No thread waits for what a client may send some day.
+        conn.data_ready = True
+        self._wait_for(conn, select.EPOLLIN)
+
+    def murder_keepalived(self, force: bool = False) -> None:
+        now = time.monotonic()
+        for conn in list(self._waiting.values()):
+            if force or conn.timeout <= now:
+                # Whoever reads it then finds its end, or one last request. Nobody else closes it.
+                with contextlib.suppress(OSError):
+                    conn.sock.shutdown(socket.SHUT_RD)
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        for conn in list(self._waiting.values()):
+            conn.timeout = min(conn.timeout, deadline)
+        # The worker stops, and gthread would look for the first of them.
+        self.keepalived_conns = deque()
+
+    def _wait_for(self, conn: gthread.TConn, readiness: int) -> None:
+        conn.set_timeout()
+        if not self.alive:
+            conn.timeout = min(conn.timeout, time.monotonic() + gthread.STOP_KEEPALIVE_LINGER)
+        number = conn.sock.fileno()
+        # First, for from the next line on it may be another thread's.
+        self._waiting[number] = conn
+        enlist = self._ready.modify if conn.initialized else self._ready.register
+        enlist(number, readiness | select.EPOLLONESHOT)
+
+    def _serve(self) -> None:
+        while True:
+            for number, _ in self._ready.poll(maxevents=1):
+                if number == self._end:
+                    return
+                self._answer(self._waiting.pop(number))
+
+    def _answer(self, conn: gthread.TConn) -> None:
+        """One request of a connection."""
+        try:
+            if self.handle(conn):
+                # What was read already of the next request makes nothing readable. It stands in line all the same.
+                is_read = conn.parser.unreader.buf.getvalue()
+                self._wait_for(conn, select.EPOLLOUT if is_read else select.EPOLLIN)
+                return
+        except BaseException:
+            self.log.exception("A connection failed")
+        with contextlib.suppress(OSError):
+            conn.close(graceful=True)
+        # The main thread counts them, and may wait for the last one.
+        self.method_queue.defer(self._forget_one)
+
+    def _forget_one(self) -> None:
+        self.nr_conns -= 1
+
+
+def _describe(error: Exception) -> tuple[int, str, str]:
+    # RFC 9110's phrases, which http.HTTPStatus has only since Python 3.13.
+    match error:
+        case errors.LimitRequestLine():
+            return 414, "URI Too Long", "uri_too_long"
+        case errors.LimitRequestHeaders():
+            return 431, "Request Header Fields Too Large", "request_header_fields_too_large"
+        case errors.ExpectationFailed():
+            return 417, "Expectation Failed", "expectation_failed"
+        case errors.InvalidResponseHeader() | errors.InvalidResponseHeaderName():
+            return 500, "Internal Server Error", "internal_server_error"
+        case errors.ParseException():
+            return 400, "Bad Request", "malformed"
+    return 500, "Internal Server Error", "internal_server_error"
