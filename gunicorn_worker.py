@@ -61,6 +61,17 @@ class Worker(gthread.ThreadWorker):
             util.write_nonblock(client, "\r\n".join((*head, "", body)).encode())
 
 
+class _Connection(socket.socket):
+    """A socket that asks the system for nothing that is so already: each time other threads could take their turn."""
+
+    def settimeout(self, value: float | None) -> None:
+        if value != self.gettimeout():
+            super().settimeout(value)
+
+    def setblocking(self, flag: bool) -> None:
+        self.settimeout(None if flag else 0.0)
+
+
 class EpollWorker(Worker):
     """Its threads wait for the connections themselves, where the system has epoll.
 
@@ -96,6 +107,7 @@ class EpollWorker(Worker):
     def enqueue_req(self, conn: gthread.TConn) -> None:
         # What gthread's accept() does with a connection. No thread waits for what a client may send some day.
         conn.data_ready = True
+        conn.sock = _Connection(fileno=conn.sock.detach())
         self._wait_for(conn, select.EPOLLIN)
 
     def murder_keepalived(self, force: bool = False) -> None:
@@ -111,6 +123,13 @@ class EpollWorker(Worker):
             conn.timeout = min(conn.timeout, deadline)
         # The worker stops, and gthread would look for the first of them.
         self.keepalived_conns = deque()
+
+    def _keepalive_after(self, conn: gthread.TConn, keepalive: bool) -> bool:
+        request = conn.parser.mesg
+        # What has no body has nothing left of it that stands before the next request.
+        has_body = any(name in {"CONTENT-LENGTH", "TRANSFER-ENCODING"} for name, _ in request.headers)
+        stays: bool = super()._keepalive_after(conn, keepalive) if has_body else keepalive
+        return stays
 
     def _wait_for(self, conn: gthread.TConn, readiness: int) -> None:
         conn.set_timeout()
@@ -132,7 +151,10 @@ class EpollWorker(Worker):
     def _answer(self, conn: gthread.TConn) -> None:
         """One request of a connection."""
         try:
-            if self.handle(conn):
+            _hold_back(conn.sock, True)
+            is_open = self.handle(conn)
+            _hold_back(conn.sock, False)
+            if is_open:
                 # What was read already of the next request makes nothing readable. It stands in line all the same.
                 is_read = conn.parser.unreader.buf.getvalue()
                 self._wait_for(conn, select.EPOLLOUT if is_read else select.EPOLLIN)
@@ -146,6 +168,13 @@ class EpollWorker(Worker):
 
     def _forget_one(self) -> None:
         self.nr_conns -= 1
+
+
+def _hold_back(sock: socket.socket, held: bool) -> None:
+    """Send the head of a response together with its beginning, rather than each by itself."""
+    # A Unix socket does not know how; a closed one has sent everything.
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, held)
 
 
 def _describe(error: Exception) -> tuple[int, str, str]:

@@ -134,6 +134,9 @@ def _ping_where_in_doubt(engine: Engine) -> None:
     ping = engine.dialect.do_ping
 
     def ping_where_in_doubt(connection: Any) -> bool:
+        # A read that meets a lost connection is asked again over another.
+        if _reading.get() is not None:
+            return True
         news = poll()
         news.register(connection.fileno(), POLLIN)
         return not news.poll(0) or ping(connection)

@@ -1,7 +1,7 @@
 """Around every request: its id, its time, its access-log line, and the headers that every answer carries."""
 
+import random
 import re
-import secrets
 import time
 from typing import Any
 
@@ -40,13 +40,18 @@ def _open() -> None:
     here.tally = Tally()
     tally.set(here.tally)
     given = asked.headers.get("X-Request-ID", "")
-    here.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+    here.request_id = given if _REQUEST_ID.fullmatch(given) else _new_id()
     source.set(Source(request_id=here.request_id, address=asked.remote_addr))
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=here.request_id)
     _require_trusted_host()
     if asked.headers.get("API-Version", API_VERSION) != API_VERSION:
         raise VersionUnknown
+
+
+def _new_id() -> str:
+    # Nobody must be unable to guess it, and to ask the system for such a number gives other threads their turn.
+    return f"{random.getrandbits(128):032x}"
 
 
 def _behind_the_proxies() -> tuple[Request, Any]:
