@@ -8,10 +8,12 @@ import socket
 import time
 import uuid
 from collections import deque
+from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from gunicorn import util
-from gunicorn.http import errors
+from gunicorn.http import errors, wsgi
 from gunicorn.workers import gthread
 
 
@@ -72,6 +74,59 @@ class _Connection(socket.socket):
         self.settimeout(None if flag else 0.0)
 
 
+class _Response(wsgi.Response):
+    """A response whose head is sent together with the first of its content: one call of the system for nearly all."""
+
+    #: Content of more bytes is not worth a copy that has the head before it.
+    MOST_JOINED = 64 * 1024
+
+    #: The head, until it is sent.
+    unsent = b""
+
+    def send_headers(self) -> None:
+        """Make the head, and send it with what comes next."""
+        if self.headers_sent:
+            return
+        lines = [
+            f"HTTP/{self.req.version[0]}.{self.req.version[1]} {self.status}",
+            f"Server: {self.version}",
+            f"Date: {_date_of(int(time.time()))}",
+            f"Connection: {'close' if self.should_close() else 'keep-alive'}",
+            *(["Transfer-Encoding: chunked"] if self.chunked else []),
+            *[f"{name}: {value}" for name, value in self.headers],
+            "\r\n",
+        ]
+        self.unsent = "\r\n".join(lines).encode("latin-1")
+        self.headers_sent = True
+
+    def can_sendfile(self) -> bool:
+        """No: the head would have to be sent before."""
+        return False
+
+    def close(self) -> None:
+        """Send what is left."""
+        self.send_headers()
+        self._send_head()
+        super().close()
+
+    def _emit_body(self, data: bytes) -> None:
+        if self.chunked or len(data) > self.MOST_JOINED:
+            self._send_head()
+        head, self.unsent = self.unsent, b""
+        util.write(self.sock, head + data, self.chunked)
+
+    def _send_head(self) -> None:
+        head, self.unsent = self.unsent, b""
+        if head:
+            util.write(self.sock, head)
+
+
+@lru_cache(maxsize=1)
+def _date_of(second: int) -> str:
+    date: str = util.http_date(second)
+    return date
+
+
 class EpollWorker(Worker):
     """Its threads wait for the connections themselves, where the system has epoll.
 
@@ -107,6 +162,7 @@ class EpollWorker(Worker):
     def enqueue_req(self, conn: gthread.TConn) -> None:
         # What gthread's accept() does with a connection. No thread waits for what a client may send some day.
         conn.data_ready = True
+        conn.sock.setblocking(True)
         conn.sock = _Connection(fileno=conn.sock.detach())
         self._wait_for(conn, select.EPOLLIN)
 
@@ -123,6 +179,40 @@ class EpollWorker(Worker):
             conn.timeout = min(conn.timeout, deadline)
         # The worker stops, and gthread would look for the first of them.
         self.keepalived_conns = deque()
+
+    def handle_request(self, req: Any, conn: gthread.TConn) -> bool:
+        """Answer a request; whether the connection can be used for another. What gthread does, with `_Response`."""
+        started = datetime.now()  # noqa: DTZ005 -- as gunicorn's own, for a duration
+        self.cfg.pre_request(self, req)
+        resp, environ = wsgi.create(req, conn.sock, conn.client, conn.server, self.cfg, response_class=_Response)
+        environ["wsgi.multithread"] = True
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("Autorestarting worker after current request.")
+            self.alive = False
+        if not self.alive or not self.cfg.keepalive or len(self.keepalived_conns) >= self.max_keepalived:
+            resp.force_close()
+        try:
+            content = self.wsgi(environ, resp.start_response)
+            try:
+                for piece in content:
+                    resp.write(piece)
+                resp.close()
+            finally:
+                self.log.access(resp, req, environ, datetime.now() - started)  # noqa: DTZ005
+                if hasattr(content, "close"):
+                    content.close()
+        except OSError:
+            raise
+        except (Exception, SystemExit):
+            if not resp.headers_sent or resp.unsent:
+                raise
+            # An answer of its own would end up in the middle of this one.
+            self.log.exception("A response broke off")
+            return False
+        finally:
+            self.cfg.post_request(self, req, environ, resp)
+        return not resp.should_close()
 
     def _keepalive_after(self, conn: gthread.TConn, keepalive: bool) -> bool:
         request = conn.parser.mesg
@@ -151,10 +241,7 @@ class EpollWorker(Worker):
     def _answer(self, conn: gthread.TConn) -> None:
         """One request of a connection."""
         try:
-            _hold_back(conn.sock, True)
-            is_open = self.handle(conn)
-            _hold_back(conn.sock, False)
-            if is_open:
+            if self.handle(conn):
                 # What was read already of the next request makes nothing readable. It stands in line all the same.
                 is_read = conn.parser.unreader.buf.getvalue()
                 self._wait_for(conn, select.EPOLLOUT if is_read else select.EPOLLIN)
@@ -168,13 +255,6 @@ class EpollWorker(Worker):
 
     def _forget_one(self) -> None:
         self.nr_conns -= 1
-
-
-def _hold_back(sock: socket.socket, held: bool) -> None:
-    """Send the head of a response together with its beginning, rather than each by itself."""
-    # A Unix socket does not know how; a closed one has sent everything.
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, held)
 
 
 def _describe(error: Exception) -> tuple[int, str, str]:

@@ -112,7 +112,9 @@ def _execute_what_was_put_off(engine: Engine) -> None:
     libpq = import_module("app.core.libpq")
 
     def forget(connection: Connection, *_: object) -> None:
-        libpq.forget(connection.connection.dbapi_connection)
+        # Of a connection that was lost nothing is known any more.
+        if not connection.invalidated:
+            libpq.forget(connection.connection.dbapi_connection)
 
     def catch_up(connection: Connection, *, commits: bool = False) -> None:
         driver = connection.connection.dbapi_connection

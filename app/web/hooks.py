@@ -1,5 +1,6 @@
 """Around every request: its id, its time, its access-log line, and the headers that every answer carries."""
 
+import os
 import random
 import re
 import time
@@ -15,6 +16,9 @@ from app.core.errors import Malformed
 from app.web.access import current_identity
 
 API_VERSION = "1"
+# These may be guessed, and to ask the system for each would give other threads their turn.
+_numbers = random.Random()  # noqa: S311
+os.register_at_fork(after_in_child=_numbers.seed)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 log = structlog.get_logger("access")
@@ -50,8 +54,7 @@ def _open() -> None:
 
 
 def _new_id() -> str:
-    # Nobody must be unable to guess it, and to ask the system for such a number gives other threads their turn.
-    return f"{random.getrandbits(128):032x}"
+    return f"{_numbers.getrandbits(128):032x}"
 
 
 def _behind_the_proxies() -> tuple[Request, Any]:

@@ -55,6 +55,10 @@ class _Limiter(Limiter):
             context = g.limiter_context = _extension.LimiterContext()
         return context
 
+    def count(self) -> None:
+        """Count this request; raises when it is one too many."""
+        self._check_request_limit()
+
     def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:
         """Count by the limit on everything; in a quarter of the library's time, which is for the rest.
 
@@ -92,7 +96,10 @@ limiter.limit_manager.exemption_scope = _once_a_route(limiter.limit_manager.exem
 def init_app(app: Flask) -> None:
     """Count every request but those to health and docs, and tell each client what is left."""
     if app.config["RATE_LIMIT_ENABLED"]:
+        # Known already, it adds no hooks of its own: they would look at each answer for what is added here.
+        app.extensions["limiter"] = {limiter}
         limiter.init_app(app)
+        app.before_request(limiter.count)
         app.after_request(_add_headers)
 
 
