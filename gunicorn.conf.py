@@ -84,10 +84,11 @@ limit_request_fields = 100
 limit_request_field_size = 8190
 
 # Who stands in front is the application's TRUSTED_PROXIES; gunicorn by itself would believe the scheme and the path
-# that anybody on this machine puts into a header.
-forwarded_allow_ips = ""
+# that anybody on this machine puts into a header. It believes nothing, whoever says it, and so need not parse the
+# address of each client.
 forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
+forwarded_allow_ips = "*"
 
 # The application writes one line for each request; this is for the server's own.
 accesslog = None

@@ -2,16 +2,20 @@
 
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPMessage
 from pathlib import Path
 
 import pytest
 import requests
 
+from tests.live.wire import Wire, wait_for, wire
 from tests.servers import INHERITED, PROJECT, GunicornServer, gunicorn_server
 
 pytestmark = pytest.mark.live
@@ -113,6 +117,93 @@ class TestServing:
 
             assert running.process.wait(timeout=15) == 0
             assert "Traceback" not in running.log()
+
+
+class TestConnections:
+    """Of the workers that wait for connections by epoll, and of those that leave it to gthread."""
+
+    @pytest.fixture(params=["EpollWorker", "Worker"])
+    def worker(self, request: pytest.FixtureRequest) -> str:
+        name: str = request.param
+        if name == "EpollWorker" and not hasattr(select, "epoll"):
+            pytest.skip("this system has no epoll")
+        return name
+
+    @contextmanager
+    def serving(self, folder: Path, worker: str, *options: str) -> Iterator[GunicornServer]:
+        arguments = " ".join(["--worker-class", f"gunicorn_worker.{worker}", *options])
+        with gunicorn_server(settings(folder) | {"GUNICORN_CMD_ARGS": arguments}, workers=1, threads=2) as running:
+            yield running
+
+    def test_are_kept_until_they_are_idle_for_too_long(self, tmp_path: Path, worker: str) -> None:
+        with self.serving(tmp_path, worker, "--keep-alive", "1") as running, wire(running.port) as connection:
+            for _ in range(3):
+                connection.send(GET)
+                assert answered(connection)
+            assert connection.read() is None
+
+    def test_are_answered_when_the_worker_stops(self, tmp_path: Path, worker: str) -> None:
+        with self.serving(tmp_path, worker) as running, ExitStack() as stack:
+            crowd = [stack.enter_context(wire(running.port)) for _ in range(6)]
+            for connection in crowd:
+                connection.send(GET)
+                assert answered(connection)
+            running.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: refuses(running.port))
+            crowd[0].send(GET)
+            assert answered(crowd[0])["Connection"] == "close"
+            for connection in crowd:
+                assert connection.read() is None
+
+            assert running.process.wait(timeout=15) == 0
+            assert "Traceback" not in running.log()
+
+    def test_outlive_no_worker_that_has_answered_enough(self, tmp_path: Path, worker: str) -> None:
+        with self.serving(tmp_path, worker, "--max-requests", "5") as running:
+            statuses = [requests.get(f"{running.url}/livez", timeout=30).status_code for _ in range(20)]
+            assert running.log().count("Booting worker") >= 4
+
+        assert statuses == [200] * 20
+
+    def test_that_say_nothing_take_no_thread(self, tmp_path: Path) -> None:
+        if not hasattr(select, "epoll"):
+            pytest.skip("this system has no epoll")
+        with self.serving(tmp_path, "EpollWorker") as running, ExitStack() as stack:
+            for _ in range(20):
+                stack.enter_context(wire(running.port))
+
+            # gthread's two threads would wait for each of them, five seconds long.
+            assert requests.get(f"{running.url}/livez", timeout=10).status_code == 200
+
+    def test_are_answered_in_turn_however_much_one_of_them_asks(self, tmp_path: Path, worker: str) -> None:
+        with self.serving(tmp_path, worker) as running, ExitStack() as stack:
+            greedy = [stack.enter_context(wire(running.port)) for _ in range(4)]
+            for connection in greedy:
+                connection.send(GET * 300)
+            assert requests.get(f"{running.url}/livez", timeout=30).status_code == 200
+            for connection in greedy:
+                for _ in range(300):
+                    assert answered(connection)
+
+
+GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def answered(connection: Wire) -> HTTPMessage:
+    """The headers of the next answer, which is a good one."""
+    answer = connection.read()
+    assert answer is not None
+    assert answer.status == 200
+    return answer.headers
+
+
+def refuses(port: int) -> bool:
+    """Whether nobody listens there any more."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 class TestWrongSettings:

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -313,3 +313,45 @@ def asked(redis_url: str) -> Iterator[list[int]]:
         yield times
         # But for this question itself.
         times.append(client.info("stats")["total_reads_processed"] - before - 1)
+
+
+class TestTheShortWay:
+    """Nearly every request is counted past the library's own way, which is the oracle here."""
+
+    def answers(self, app: Flask, callers: Sequence[Caller]) -> list[Any]:
+        told = []
+        asked = [
+            ("GET", "/users/me"),
+            ("GET", "/products"),
+            ("GET", "/nowhere"),
+            ("PUT", "/products"),
+            ("OPTIONS", "/"),
+        ]
+        asked += [("GET", "//health"), ("GET", "//openapi.json"), ("POST", "/auth/login"), ("POST", "/auth/logout")]
+        for number in range(7):
+            for caller in callers:
+                for method, path in asked[number:] + asked[:number]:
+                    answer = caller.on(app).call(method, path)
+                    headers = answer.headers
+                    told.append(
+                        (
+                            answer.status_code,
+                            headers.get("RateLimit-Policy"),
+                            headers.get("RateLimit", "").partition(";t=")[0],
+                            "Retry-After" in headers,
+                        )
+                    )
+        return told
+
+    @pytest.mark.parametrize("rate", ["10 per minute", "30 per hour", "1000 per minute"])
+    def test_counts_as_the_library_does(
+        self, app_with: AppWith, bob: Caller, anonymous: Caller, rate: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        limits = {"rate_limit_enabled": True, "rate_limit_default": rate, "rate_limit_login": "5 per minute"}
+        with time_machine.travel(datetime(2026, 5, 17, tzinfo=UTC), tick=False):
+            told = self.answers(app_with(**limits), [bob, anonymous])
+            monkeypatch.delattr("app.web.limits._Limiter._check_request_limit")
+            told_by_library = self.answers(app_with(**limits), [bob, anonymous])
+
+        assert told == told_by_library
+        assert {status for status, *_ in told} > {404, 405}
