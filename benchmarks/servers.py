@@ -67,7 +67,7 @@ OURS_WHOLE = Server(
     "ours_whole",
     "This, with limits, log and cache",
     ("-m", "gunicorn", "wsgi:app"),
-    size=2,
+    size=1,
     environment={
         "RATE_LIMIT_DEFAULT": "1000000 per minute",
         "RATE_LIMIT_LOGIN": "1000000 per minute",

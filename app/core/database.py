@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import re
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -16,10 +17,36 @@ from typing import Any
 from sqlalchemy import Connection, CursorResult, Dialect, Engine, Executable, event, func, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm.exc import StaleDataError
-from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.pool import Pool, PoolProxiedConnection
 
 from app.core.errors import PreconditionFailed, Refusal
 from app.extensions import db
+
+
+class _Kept(threading.local):
+    """The connection that a thread read over last: to hand it back and ask for another is a tenth of a small read."""
+
+    pooled: PoolProxiedConnection | None = None
+    pool: Pool | None = None
+
+    def take(self, pool: Pool) -> PoolProxiedConnection | None:
+        """It, if it is of this pool."""
+        taken, self.pooled = self.pooled, None
+        if taken is None or self.pool is pool:
+            return taken
+        # Of another application, or of what was there before everything was disconnected.
+        taken.close()
+        return None
+
+    def give(self, pooled: PoolProxiedConnection, pool: Pool) -> None:
+        """Keep it, unless another is kept."""
+        if self.pooled is not None:
+            pooled.close()
+        else:
+            self.pooled, self.pool = pooled, pool
+
+
+_kept = _Kept()
 
 
 @dataclass
@@ -32,6 +59,8 @@ class Reading:
 
     def driver(self) -> Any:
         """The driver's own connection, in which every statement stands for itself."""
+        if self.pooled is None:
+            self.pooled = _kept.take(self.engine.pool)
         if self.pooled is None:
             try:
                 self.pooled = self.engine.raw_connection()
@@ -50,10 +79,12 @@ class Reading:
             self.pooled = self._connection.connection
         return self._connection
 
-    def close(self) -> None:
-        """Hand the connection back."""
+    def close(self, *, is_good: bool) -> None:
+        """Hand the connection back, or keep it for this thread's next reading if it ``is_good``."""
         if self._connection is not None:
             self._connection.close()
+        elif self.pooled is not None and is_good:
+            _kept.give(self.pooled, self.engine.pool)
         elif self.pooled is not None:
             self.pooled.close()
 
@@ -166,8 +197,10 @@ def unit_of_work(*, reading: bool = False) -> Iterator[None]:
     """
     here = Reading(db.engine) if reading else None
     token = _reading.set(here)
+    is_good = False
     try:
         yield
+        is_good = True
         if not reading:
             db.session.commit()
     except Refusal as refusal:
@@ -184,7 +217,7 @@ def unit_of_work(*, reading: bool = False) -> Iterator[None]:
                 db.session.rollback()
         finally:
             if here is not None:
-                here.close()
+                here.close(is_good=is_good)
 
 
 def driver_connection() -> tuple[Any, Dialect]:
