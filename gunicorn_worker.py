@@ -236,7 +236,8 @@ class EpollWorker(Worker):
             for number, _ in self._ready.poll(maxevents=1):
                 if number == self._end:
                     return
-                self._answer(self._waiting.pop(number))
+                if (conn := self._waiting.pop(number, None)) is not None:
+                    self._answer(conn)
 
     def _answer(self, conn: gthread.TConn) -> None:
         """One request of a connection."""
