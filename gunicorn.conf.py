@@ -106,10 +106,13 @@ def post_fork(_server: Any, _worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Do the background jobs beside the requests, where no worker of their own does; leases keep several apart."""
+    # Not at the top, as below: what the master has imported, a reload would not pick up.
+    from app.core.database import keep_connections  # noqa: PLC0415
+
     gc.freeze()
     gc.enable()
+    keep_connections()
     if _config.works_within:
-        # Not at the top: what the master has imported, a reload would not pick up.
         from app.api.tasks import TASKS  # noqa: PLC0415
         from app.core.worker import start_thread  # noqa: PLC0415
 

@@ -26,6 +26,8 @@ from app.extensions import db
 class _Kept(threading.local):
     """The connection that a thread read over last: to hand it back and ask for another is a tenth of a small read."""
 
+    #: Whether threads keep any.
+    allowed = False
     pooled: PoolProxiedConnection | None = None
     pool: Pool | None = None
 
@@ -34,13 +36,14 @@ class _Kept(threading.local):
         taken, self.pooled = self.pooled, None
         if taken is None or self.pool is pool:
             return taken
-        # Of another application, or of what was there before everything was disconnected.
+        # Of another application, or of what was there before everything was disconnected: its pool takes none back.
+        taken.detach()
         taken.close()
         return None
 
     def give(self, pooled: PoolProxiedConnection, pool: Pool) -> None:
-        """Keep it, unless another is kept."""
-        if self.pooled is not None:
+        """Keep it, if that is allowed and no other is kept."""
+        if self.pooled is not None or not self.allowed:
             pooled.close()
         else:
             self.pooled, self.pool = pooled, pool
@@ -218,6 +221,14 @@ def unit_of_work(*, reading: bool = False) -> Iterator[None]:
         finally:
             if here is not None:
                 here.close(is_good=is_good)
+
+
+def keep_connections() -> None:
+    """Let each thread keep the connection that it reads over.
+
+    For processes whose threads are no more than the pool has room for, and live as long as the process.
+    """
+    _Kept.allowed = True
 
 
 def driver_connection() -> tuple[Any, Dialect]:

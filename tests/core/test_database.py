@@ -3,14 +3,17 @@
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from flask import Flask
 from psycopg.pq import TransactionStatus
 from sqlalchemy import create_engine, func, select, text
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
+from app.core import database
 from app.core.database import (
     Tally,
     refusing,
@@ -21,6 +24,7 @@ from app.core.database import (
     violated_constraint,
 )
 from app.core.errors import Conflict, NotFound, PreconditionFailed
+from app.core.prepared import Prepared
 from app.extensions import db
 from app.features.categories.models import Category
 from tests.conftest import rows_of
@@ -408,3 +412,73 @@ class TestTally:
         # The row, its trace in the audit trail, the question; its number and its event, which SQLite is told in two.
         assert counted.statements == {"sqlite": 6, "postgresql": 4}[db.engine.dialect.name]
         assert 0 < counted.seconds < 5
+
+
+@on_postgresql
+class TestKeptConnections:
+    @pytest.fixture(autouse=True)
+    def keeping(self, monkeypatch: pytest.MonkeyPatch, context: None) -> Iterator[None]:
+        """Threads keep connections for the length of a test."""
+        monkeypatch.setattr(database._Kept, "allowed", True)
+        yield
+        if (kept := database._kept.take(db.engine.pool)) is not None:
+            kept.close()
+
+    @staticmethod
+    def read() -> int:
+        """The process of the database that answers a reading."""
+        with unit_of_work(reading=True):
+            return int(Prepared(select(func.pg_backend_pid())).one_or_none()[0])
+
+    def test_are_read_over_again(self) -> None:
+        assert len({self.read() for _ in range(5)}) == 1
+
+    def test_are_kept_by_their_thread_alone(self) -> None:
+        mine, others = self.read(), []
+        with ThreadPoolExecutor(1) as thread:
+            others.append(thread.submit(self.in_context).result())
+
+        assert mine not in others
+        assert self.read() == mine
+
+    def in_context(self) -> int:
+        with self.app.app_context():
+            pid = self.read()
+            kept = database._kept.take(db.engine.pool)
+            assert kept is not None
+            kept.close()
+            return pid
+
+    @pytest.fixture(autouse=True)
+    def bound(self, app: Flask) -> None:
+        self.app = app
+
+    def test_are_handed_back_after_a_failure(self) -> None:
+        self.read()
+        with suppress(NotFound), unit_of_work(reading=True):
+            Prepared(select(func.pg_backend_pid())).one_or_none()
+            raise NotFound
+
+        assert database._kept.take(db.engine.pool) is None
+
+    def test_are_handed_back_where_one_is_kept(self) -> None:
+        with unit_of_work(reading=True):
+            Prepared(select(func.pg_backend_pid())).one_or_none()
+            self.read()
+
+        pool: Any = db.engine.pool
+        assert pool.checkedout() == 1
+
+    def test_are_not_those_of_a_pool_that_is_gone(self) -> None:
+        before = self.read()
+        db.engine.dispose()
+
+        assert self.read() != before
+
+    def test_are_lost_once(self, beside: Callable[[str], list[Any]]) -> None:
+        lost = self.read()
+        beside(f"SELECT pg_terminate_backend({lost}, 5000)")
+        with pytest.raises(DBAPIError):
+            self.read()
+
+        assert self.read() != lost
