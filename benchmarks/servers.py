@@ -77,11 +77,11 @@ OURS_WHOLE = Server(
 )
 HELLO = Server("hello", "bare WSGI hello", (*_GUNICORN, "app:app"), size=4)
 #: The sizes are the best of those that peers/README.md tells.
-NAIVE = Server("naive_flask", "Flask of the textbooks", (*_GUNICORN, "app:main()"), size=4)
+NAIVE = Server("naive_flask", "Flask of the textbooks", (*_GUNICORN, "app:main()"), size=1)
 FASTAPI = Server("fastapi_peer", "FastAPI, SQLAlchemy async", _UVICORN, size=8)
-DRF = Server("drf_peer", "Django REST Framework", (*_GUNICORN, "app:app"), size=4)
+DRF = Server("drf_peer", "Django REST Framework", (*_GUNICORN, "app:app"), size=1)
 LITESTAR = Server("litestar_peer", "Litestar, raw asyncpg", _UVICORN, size=8)
-LIMIT = Server("wsgi_limit", "WSGI by hand", (*_GUNICORN, "app:app"), size=4)
+LIMIT = Server("wsgi_limit", "WSGI by hand", (*_GUNICORN, "app:app"), size=1)
 CATALOGUES = (NAIVE, FASTAPI, DRF, LITESTAR, LIMIT)
 
 
