@@ -45,7 +45,7 @@ def leave_out_known(response: Response) -> None:
     tag = response.headers.get("ETag")
     if tag is not None and is_not_modified(tag):
         response.status_code = 304
-        response.data = b""
+        response.response = ()
 
 
 def is_not_modified(tag: str) -> bool:

@@ -67,7 +67,7 @@ class _Limiter(Limiter):
         if not in_middleware or self._storage_dead:
             super()._check_request_limit(callable_name, in_middleware)
             return
-        if _is_exempt():
+        if request.blueprint in EXEMPT or request.method == "OPTIONS":
             return
         (everything,) = self.limit_manager.resolve_limits(current_app, *_ANYWHERE)[0]
         try:

@@ -2,7 +2,6 @@
 
 import flask
 from werkzeug.datastructures import Headers
-from werkzeug.http import remove_entity_headers
 
 
 class Response(flask.Response):
@@ -13,5 +12,7 @@ class Response(flask.Response):
         if self.status_code == 204:
             return super().get_wsgi_headers(environ)
         if self.status_code == 304:
-            remove_entity_headers(self.headers)
+            # What an operation says of the content, which this is without (RFC 9110 section 15.4.5).
+            self.headers.remove("Content-Type")
+            self.headers.remove("Content-Length")
         return self.headers
