@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from sqlalchemy import Index, String, event, inspect
 from sqlalchemy.orm import InstanceState, Mapped, Mapper, Session, UOWTransaction, mapped_column
@@ -25,8 +25,7 @@ from app.extensions import Model
 UNAUDITED = {"audited": False}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Source:
+class Source(NamedTuple):
     """Where a deed comes from. Without any, it comes from the command line or a worker."""
 
     user_id: int | None = None

@@ -124,8 +124,8 @@ class Compiled:
 
     def parameters(self, values: Mapping[str, Any]) -> Sequence[Any]:
         """All that the driver takes: ``values``, and the constants of the statement, in their places."""
-        given = self._constants | self._bound(values)
-        return [given[name] for name in self._order]
+        given = self._bound(values) if self._into else values
+        return [given[name] if name in given else self._constants[name] for name in self._order]
 
     def _row_of(self, values: list[Any]) -> Any:
         for index, convert in self._out_of or ():

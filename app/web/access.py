@@ -76,15 +76,8 @@ def admit(access: Access) -> Identity:
         raise PermissionDenied(permission=access.permission.value)
     g.identity = identity
     here = source.get()
-    source.set(
-        Source(
-            user_id=identity.user_id,
-            session_id=identity.session_id,
-            api_key_id=identity.api_key_id,
-            request_id=here.request_id,
-            address=here.address,
-        )
-    )
+    whose = (identity.user_id, identity.session_id, identity.api_key_id)
+    source.set(Source(*whose, request_id=here.request_id, address=here.address))
     return identity
 
 
