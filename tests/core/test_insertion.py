@@ -12,9 +12,10 @@ from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Table, inspect, select
+from sqlalchemy.exc import IntegrityError
 
 from app.core import clock
-from app.core.audit import NOWHERE, Source, source
+from app.core.audit import NOWHERE, Source, record_event, source
 from app.core.database import unit_of_work
 from app.core.insertion import insert_row
 from app.extensions import db
@@ -50,7 +51,7 @@ def rows_of(table: Table) -> list[dict[str, Any]]:
     for row in rows:
         del row["id"]
         row.pop("resource_id", None)
-        row.get("after", {}).pop("id", None)
+        (row.get("after") or {}).pop("id", None)
     return rows
 
 
@@ -137,3 +138,17 @@ class TestAnInsertion:
             events = [row["type"] for row in rows_of(db.metadata.tables["change_events"])]
             assert events == ["category.created", "product.created", "product.created"]
             assert {row["sku"] for row in rows_of(db.metadata.tables["products"])} == {"A-1", "A-3"}
+
+    def test_that_fails_takes_along_what_was_put_off_afterwards(self, filed: Flask) -> None:
+        with filed.app_context():
+            with unit_of_work():
+                self.insert(sku="A-1")
+                with suppress(IntegrityError), db.session.begin_nested():
+                    try:
+                        self.insert(sku="A-1")
+                    finally:
+                        record_event("product.doubted", resource_type="product")
+                record_event("product.praised", resource_type="product")
+
+            told = [row["action"] for row in rows_of(db.metadata.tables["audit_events"])]
+            assert told == ["category.created", "product.created", "product.praised"]
