@@ -17,7 +17,7 @@ from app.web.access import current_identity
 
 API_VERSION = "1"
 # These may be guessed, and to ask the system for each would give other threads their turn.
-_numbers = random.Random()  # noqa: S311
+_numbers = random.Random()  # noqa: S311 -- no secret
 os.register_at_fork(after_in_child=_numbers.seed)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
@@ -59,7 +59,7 @@ def _new_id() -> str:
 
 def _behind_the_proxies() -> tuple[Request, Any]:
     # A proxy looks its object up at each use. Werkzeug documents the method; Flask types its proxies as their objects.
-    return request._get_current_object(), g._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
+    return request._get_current_object(), g._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 -- as said
 
 
 def _require_trusted_host() -> None:

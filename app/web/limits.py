@@ -46,15 +46,6 @@ _extension.MAX_BACKEND_CHECKS = 0  # type: ignore[attr-defined]  # imported ther
 
 
 class _Limiter(Limiter):
-    @property
-    def context(self) -> _extension.LimiterContext:
-        # Read eight times a request; the library's own asks three proxies each time.
-        try:
-            context: _extension.LimiterContext = g.limiter_context
-        except AttributeError:
-            context = g.limiter_context = _extension.LimiterContext()
-        return context
-
     def count(self) -> None:
         """Count this request; raises when it is one too many."""
         self._check_request_limit()
@@ -67,7 +58,7 @@ class _Limiter(Limiter):
         if not in_middleware or self._storage_dead:
             super()._check_request_limit(callable_name, in_middleware)
             return
-        if request.blueprint in EXEMPT or request.method == "OPTIONS":
+        if _is_exempt():
             return
         (everything,) = self.limit_manager.resolve_limits(current_app, *_ANYWHERE)[0]
         try:
@@ -88,9 +79,8 @@ limiter = _Limiter(
     # Without an endpoint the library skips its check, and a scan of unknown paths would go uncounted.
     request_identifier=lambda: request.endpoint or "unmatched",
 )
-# The manager has no setting for it, so its methods are replaced.
-limiter.limit_manager.resolve_limits = _once_a_route(limiter.limit_manager.resolve_limits)  # type: ignore[method-assign]
-limiter.limit_manager.exemption_scope = _once_a_route(limiter.limit_manager.exemption_scope)  # type: ignore[method-assign]
+_resolve = _once_a_route(limiter.limit_manager.resolve_limits)
+limiter.limit_manager.resolve_limits = _resolve  # type: ignore[method-assign]  # the manager has no setting for it
 
 
 def init_app(app: Flask) -> None:

@@ -10,7 +10,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPMessage
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -19,6 +21,7 @@ from tests.live.wire import Wire, wait_for, wire
 from tests.servers import INHERITED, PROJECT, GunicornServer, gunicorn_server
 
 pytestmark = pytest.mark.live
+needs_epoll = pytest.mark.skipif(not hasattr(select, "epoll"), reason="this system has no epoll")
 
 
 def settings(folder: Path) -> dict[str, str]:
@@ -122,11 +125,9 @@ class TestServing:
 class TestConnections:
     """Of the workers that wait for connections by epoll, and of those that leave it to gthread."""
 
-    @pytest.fixture(params=["EpollWorker", "Worker"])
+    @pytest.fixture(params=[pytest.param("EpollWorker", marks=needs_epoll), "Worker"])
     def worker(self, request: pytest.FixtureRequest) -> str:
         name: str = request.param
-        if name == "EpollWorker" and not hasattr(select, "epoll"):
-            pytest.skip("this system has no epoll")
         return name
 
     @contextmanager
@@ -165,9 +166,20 @@ class TestConnections:
 
         assert statuses == [200] * 20
 
+    @needs_epoll
+    def test_are_left_to_workers_that_have_fewer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        waits: list[float] = []
+        monkeypatch.setattr("gunicorn_worker.time.sleep", waits.append)
+        monkeypatch.setattr("gunicorn.workers.gthread.ThreadWorker.accept", lambda *_: waits.append(-1))
+        # gunicorn has no types, and neither has what stands on it.
+        worker: Any = object.__new__(import_module("gunicorn_worker").EpollWorker)
+        for worker.nr_conns in (0, 1, 2, 500):
+            worker.accept(None)
+
+        assert waits == [0, -1, pytest.approx(0.0001), -1, pytest.approx(0.0002), -1, 0.001, -1]
+
+    @needs_epoll
     def test_that_say_nothing_take_no_thread(self, tmp_path: Path) -> None:
-        if not hasattr(select, "epoll"):
-            pytest.skip("this system has no epoll")
         with self.serving(tmp_path, "EpollWorker") as running, ExitStack() as stack:
             for _ in range(20):
                 stack.enter_context(wire(running.port))
