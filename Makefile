@@ -99,7 +99,7 @@ audit: install-test ## Ask the vulnerability database about the locked packages
 	@$(PY) -m pip_audit --strict --disable-pip --require-hashes --requirement requirements/production.txt
 
 # --no-annotate: the graph is pyproject.toml's business; the smaller sets take their versions from the largest.
-COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-annotate \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" pyproject.toml
 
 .PHONY: lock
