@@ -35,6 +35,32 @@ class ConfigError(Exception):
     """A setting is missing or wrong; the message names the setting, never its value."""
 
 
+#: What each session of PostgreSQL is told. gunicorn cannot stop a thread that is stuck, so the database ends what takes
+#: too long; a migration takes the time that it needs.
+SESSION_SETTINGS = {
+    "statement_timeout": "4500ms",
+    "lock_timeout": "4s",
+    "idle_in_transaction_session_timeout": "30s",
+    "timezone": "UTC",
+    # Half of the letters' triples: a letter wrong in a word of five (searches that find nothing else).
+    "pg_trgm.word_similarity_threshold": "0.5",
+}
+#: Seconds for any one answer of PostgreSQL, a little more than its own statement_timeout: a server that says nothing
+#: for as long hangs, and its connection is given up.
+MAX_WAIT = 5.0
+#: Psycopg prepares a statement by itself once it was executed so often. Never, since what to do first in a search
+#: depends on how common its words are, and PostgreSQL must plan for these and not for any. What is asked alike each
+#: time, `core.fastsql` prepares.
+NEVER = 2**31 - 1
+
+
+class Pooling(StrEnum):
+    """How long a client keeps its server connection: a pooler such as PgBouncer may give it another each time."""
+
+    SESSION = "session"
+    TRANSACTION = "transaction"
+
+
 class Environment(StrEnum):
     """Where the application runs."""
 
@@ -135,6 +161,12 @@ def _database(value: str) -> str:
     return url.render_as_string(hide_password=False)
 
 
+def _pooling(value: str) -> Pooling:
+    if value not in list(Pooling):
+        raise ValueError("must be session or transaction")
+    return Pooling(value)
+
+
 def _setting(default: Any, parse: Callable[[str], Any] = _text, *, required: bool = False) -> Any:
     """Declare a setting; ``required`` means that production must set it."""
     return field(default=default, metadata={"parse": parse, "required": required})
@@ -153,6 +185,8 @@ class Config:
     jwt_previous_secret_keys: tuple[str, ...] = _setting((), _names)
     jwt_key_files: tuple[bytes, ...] = _setting((), _contents)
     database_url: str = _setting(f"sqlite:///{INSTANCE / 'catalog.db'}", _database, required=True)
+    database_pooling: Pooling = _setting(Pooling.SESSION, _pooling)
+    fast_sql: bool = _setting(True, _truth)
     redis_url: str | None = _setting(None, _redis)
     celery_broker_url: str | None = _setting(None, _redis)
 
@@ -306,25 +340,29 @@ class Config:
             "json_deserializer": orjson.loads,
         }
         if self.is_sqlite:
-            return options | {"connect_args": {"timeout": 10}}
+            return options | {"connect_args": {"timeout": 10}, "execution_options": {"fast_sql": self.fast_sql}}
+        by_session = self.database_pooling is Pooling.SESSION
+        settings = " ".join(f"-c {name}={value}" for name, value in SESSION_SETTINGS.items())
         return options | {
             # For each thread that can ask, one to read over and one for its session, and a few for those that overlap.
             "pool_size": 2 * self.web_threads,
             "max_overflow": 4,
-            "pool_timeout": 5,
-            "pool_pre_ping": True,
+            "pool_timeout": 2,
             # A connection in autocommit has nothing to roll back when it is handed back.
             "skip_autocommit_rollback": True,
+            # A prepared statement belongs to a connection of the server's.
+            "execution_options": {"fast_sql": self.fast_sql and by_session},
             "connect_args": {
                 "connect_timeout": 2,
-                # What to do first in a search depends on how common its words are, so PostgreSQL must plan for these
-                # and not for any. What is asked alike each time, `Prepared` prepares.
-                "prepare_threshold": None,
-                # gthread cannot stop a stuck request, so the database has to.
-                "options": "-c statement_timeout=15s -c lock_timeout=5s"
-                " -c idle_in_transaction_session_timeout=30s -c timezone=UTC"
-                # Half of the letters' triples: a letter wrong in a word of five (searches that find nothing else).
-                " -c pg_trgm.word_similarity_threshold=0.5",
+                "max_wait": MAX_WAIT,
+                # A network that has gone away without a word is found out by TCP: in about ten seconds while nothing is
+                # asked, in five while something is on its way.
+                "keepalives_idle": 5,
+                "keepalives_interval": 2,
+                "keepalives_count": 3,
+                "tcp_user_timeout": 5000,
+                "prepare_threshold": NEVER if by_session else None,
+                **({"options": settings} if by_session else {}),
             },
         }
 

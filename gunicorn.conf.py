@@ -62,7 +62,8 @@ gc.enable()
 bind = f"[{_config.host}]:{_config.port}" if ":" in _config.host else f"{_config.host}:{_config.port}"
 worker_class = EpollWorker if hasattr(select, "epoll") else Worker
 workers = _config.web_concurrency
-threads = _config.web_threads
+# One more than may be in the database at once: it answers what needs no database while the others wait for theirs.
+threads = _config.web_threads + 1
 
 # No database connection or lock is shared across a fork, and SIGHUP picks up new code.
 preload_app = False
@@ -107,11 +108,12 @@ def post_fork(_server: Any, _worker: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """Do the background jobs beside the requests, where no worker of their own does; leases keep several apart."""
     # Not at the top, as below: what the master has imported, a reload would not pick up.
-    from app.core.database import keep_connections  # noqa: PLC0415
+    from app.core.breaker import breaker  # noqa: PLC0415
 
     gc.freeze()
     gc.enable()
-    keep_connections()
+    if not _config.is_sqlite:
+        breaker.places = _config.web_threads
     if _config.works_within:
         from app.api.tasks import TASKS  # noqa: PLC0415
         from app.core.worker import start_thread  # noqa: PLC0415

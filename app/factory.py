@@ -5,7 +5,7 @@ from flask import Flask
 from app import cli
 from app.api import v1
 from app.clients import broker, mail
-from app.core.database import set_up_engine
+from app.core.connections import set_up_engine
 from app.extensions import cache, db, jwt
 from app.features.auth.service import load_identity, mark_seen
 from app.security.keys import make_ring
@@ -13,7 +13,7 @@ from app.web import access, cors, errors, health, hooks, keys, limits, migration
 from app.web.application import Application
 from app.web.body import OrjsonProvider
 from app.web.logs import set_up_logs
-from config import Config, Environment
+from config import SESSION_SETTINGS, Config, Environment, Pooling
 
 
 def create_app(config: Config | str | None = None) -> Flask:
@@ -46,7 +46,11 @@ def create_app(config: Config | str | None = None) -> Flask:
     db.init_app(app)
     migrations.init_app(app)
     with app.app_context():
-        set_up_engine(db.engine)
+        set_up_engine(
+            db.engine,
+            session_settings=SESSION_SETTINGS,
+            is_pooled_by_transaction=config.database_pooling is Pooling.TRANSACTION,
+        )
 
     app.register_blueprint(v1.blueprint)
     app.register_blueprint(health.blueprint)

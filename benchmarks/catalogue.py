@@ -14,7 +14,7 @@ from flask_migrate import upgrade
 from sqlalchemy import make_url
 
 from app import create_app
-from app.core.database import unit_of_work
+from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.users import service as users
 from app.security.permissions import Role

@@ -18,7 +18,7 @@ import requests
 from flask_migrate import upgrade
 
 from app import create_app
-from app.core.database import unit_of_work
+from app.core.transactions import unit_of_work
 from app.features.users import service as users
 from app.security.permissions import Role
 from config import Config, Environment

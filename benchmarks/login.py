@@ -20,7 +20,7 @@ from flask import Flask
 from flask_migrate import upgrade
 
 from app import create_app
-from app.core.database import unit_of_work
+from app.core.transactions import unit_of_work
 from app.features.users import service as users
 from config import Config, Environment
 from tests.servers import gunicorn_server

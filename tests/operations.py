@@ -15,8 +15,8 @@ from werkzeug.test import EnvironBuilder, TestResponse, run_wsgi_app
 from werkzeug.wrappers import Request
 
 from app.core import clock
-from app.core.database import unit_of_work
-from app.core.prepared import Compiled
+from app.core.fastsql.prepared import Compiled
+from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.imports.models import ImportFault
 from app.features.passwords import service as passwords

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,6 +103,75 @@ def postgres_server(
         )
         _wait_until(lambda: _accepts_queries(url), server, log.read_text)
         yield url.render_as_string(hide_password=False)
+
+
+@contextmanager
+def hung_postgres(server_url: str) -> Iterator[None]:
+    """Stop every process of the server for the length of a block: connections stay open, and nobody answers."""
+    conninfo = make_url(server_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        [(folder,)] = connection.execute("SHOW data_directory").fetchall()
+    postmaster = int(Path(folder, "postmaster.pid").read_text().split()[0])
+    # The postmaster first: it starts no more.
+    stopped = [postmaster]
+    os.kill(postmaster, signal.SIGSTOP)
+    try:
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        for pid in map(int, children):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+                stopped.append(pid)
+        yield
+    finally:
+        for pid in stopped:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def pgbouncer(server_url: str, *, server_connections: int) -> Iterator[URL]:
+    """Run PgBouncer in transaction mode in front of the server, and yield where it listens."""
+    url = make_url(server_url)
+    owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+    with tempfile.TemporaryDirectory(prefix="catalog-pgbouncer-", ignore_cleanup_errors=True) as folder:
+        port, users, config = free_port(), Path(folder, "users"), Path(folder, "pgbouncer.ini")
+        users.write_text(f'"{url.username}" ""\n')
+        config.write_text(
+            f"""
+            [databases]
+            * = host={url.query["host"]} port={url.query.get("port", 5432)}
+            [pgbouncer]
+            listen_addr = 127.0.0.1
+            listen_port = {port}
+            unix_socket_dir =
+            auth_type = trust
+            auth_file = {users}
+            pool_mode = transaction
+            default_pool_size = {server_connections}
+            max_client_conn = 200
+            """.replace("\n            ", "\n")
+        )
+        if owner:
+            for path in (Path(folder), users, config):
+                os.chown(path, owner.pw_uid, owner.pw_gid)
+        log = Path(folder, "log")
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                ["pgbouncer", config],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                user=owner and owner.pw_uid,
+                group=owner and owner.pw_gid,
+                extra_groups=[] if owner else None,
+            )
+        try:
+            here = url.set(host="127.0.0.1", port=port, query={})
+            _wait_until(lambda: _accepts_queries(here), process, log.read_text)
+            yield here
+        finally:
+            _end(process, process.terminate)
 
 
 def create_database(server_url: str, name: str) -> str:

@@ -7,8 +7,8 @@ from flask.cli import AppGroup, with_appcontext
 from sqlalchemy import select
 
 from app.core import clock
-from app.core.database import unit_of_work
 from app.core.errors import Refusal
+from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.api_keys import service
 from app.features.users.models import User

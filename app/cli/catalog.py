@@ -18,9 +18,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli.import_report import print_report, printable
 from app.cli.progress import progress
-from app.core.database import unit_of_work
 from app.core.errors import Refusal
 from app.core.money import CURRENCIES
+from app.core.transactions import unit_of_work
 from app.features.categories import service as categories
 from app.features.imports.columns import Columns
 from app.features.imports.importer import import_rows

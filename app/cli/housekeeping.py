@@ -7,9 +7,9 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from app.core import clock
-from app.core.database import unit_of_work
 from app.core.idempotency import prune_answers
 from app.core.jobs import prune_jobs
+from app.core.transactions import unit_of_work
 from app.features.auth import service as auth
 from app.features.events import service as events
 from app.features.imports import service as imports

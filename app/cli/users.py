@@ -6,8 +6,8 @@ import click
 import marshmallow as ma
 from flask.cli import with_appcontext
 
-from app.core.database import unit_of_work
 from app.core.errors import Refusal
+from app.core.transactions import unit_of_work
 from app.features.auth.schemas import RegisterSchema
 from app.features.users import service
 from app.security.permissions import Role

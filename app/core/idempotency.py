@@ -13,8 +13,8 @@ from sqlalchemy import LargeBinary, Row, String, and_, bindparam, delete, insert
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core import clock
-from app.core.database import is_first_in_turn
 from app.core.errors import Conflict, Fault, Invalid
+from app.core.locks import is_first_in_turn
 from app.core.model import Moment, json_type
 from app.extensions import Model, db
 

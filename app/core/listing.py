@@ -18,12 +18,11 @@ from itsdangerous import BadData, URLSafeSerializer
 from sqlalchemy import BigInteger, Column, ColumnElement, Row, Select, and_, bindparam, func, select, true, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
-from app.core.database import run
 from app.core.errors import Fault, Invalid
+from app.core.fastsql import Prepared, columns_named, once
 from app.core.model import Money, UtcDateTime
-from app.core.prepared import Prepared
-from app.core.statements import columns_named, once
 from app.core.text import fold
+from app.core.transactions import run
 from app.extensions import db
 
 #: The sorting of numbered pages by how well a row fits the search, where a collection tells that.

@@ -8,8 +8,8 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.core import jobs
-from app.core.database import unit_of_work
 from app.core.jobs import Claim, JobFailed, LeaseLost, Task
+from app.core.transactions import unit_of_work
 
 #: Seconds between two looks for work.
 PAUSE = 1.0

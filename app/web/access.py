@@ -12,10 +12,11 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.audit import Source, source
-from app.core.database import unit_of_work
-from app.core.errors import Forbidden, Malformed, Unauthenticated
+from app.core.breaker import breaker
+from app.core.errors import Forbidden, Malformed, Unauthenticated, Unavailable
+from app.core.fastsql import Prepared
 from app.core.feed import CATALOGUE_VERSION
-from app.core.prepared import Prepared
+from app.core.transactions import unit_of_work
 from app.security.api_keys import ParsedKey, parse_key
 from app.security.identity import ANONYMOUS, Identity
 from app.security.keys import KeyRing
@@ -86,7 +87,7 @@ def remember_use(identity: Identity) -> None:
     if not identity.is_unseen:
         return
     mark_seen: MarkSeen = current_app.extensions["mark_seen"]
-    with contextlib.suppress(SQLAlchemyError), unit_of_work():
+    with contextlib.suppress(SQLAlchemyError, Unavailable), unit_of_work(guard=breaker):
         mark_seen(identity)
 
 

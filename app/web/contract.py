@@ -11,15 +11,14 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import flask
 import marshmallow as ma
 from flask import current_app, request
 from sqlalchemy import Select
-from sqlalchemy.exc import DBAPIError
 
-from app.core.database import unit_of_work
+from app.core.breaker import breaker
 from app.core.errors import Fault, Invalid, Refusal
 from app.core.listing import (
     RELEVANCE,
@@ -32,6 +31,7 @@ from app.core.listing import (
     read_page,
     read_tree,
 )
+from app.core.transactions import ATTEMPTS, in_unit_of_work
 from app.extensions import db
 from app.security.identity import Identity
 from app.security.permissions import CATALOG_READS, Permission
@@ -49,7 +49,6 @@ from app.web.validation import faults_of
 
 #: A view returns rows or values; the pipeline makes the response.
 View = Callable[..., Any]
-Made = TypeVar("Made")
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 
@@ -129,21 +128,23 @@ class Operation:
 
     def __call__(self, **path: Any) -> flask.Response:
         """Answer one request."""
-        answer = functools.partial(self._answer, path)
-        response = _again_if_lost(answer) if request.method in SAFE_METHODS else answer()
+        response = self._answer(path)
         remember_use(current_identity())
         return response
 
     def _answer(self, path: dict[str, Any]) -> flask.Response:
-        access = self.access or Access()
-        reading = request.method in SAFE_METHODS
+        access, reading = self.access or Access(), request.method in SAFE_METHODS
         if self.accepts is None and self.takes_file is None:
-            with unit_of_work(reading=reading):
-                return self._perform_once(path, admit(access), bytes, None)
-        identity = _again_if_lost(functools.partial(_admit_alone, access))
+            return in_unit_of_work(
+                lambda: self._perform_once(path, admit(access), bytes, None), reading=reading, guard=breaker
+            )
+        identity = in_unit_of_work(functools.partial(admit, access), reading=True, guard=breaker)
         # A body comes at its sender's pace; no lock and no connection is held meanwhile.
-        with self._read_body() as (read, content), unit_of_work(reading=reading):
-            return self._perform_once(path, identity, read, content)
+        with self._read_body() as (read, content):
+            perform = functools.partial(self._perform_once, path, identity, read, content)
+            # A file is read once.
+            attempts = 1 if self.takes_file else ATTEMPTS
+            return in_unit_of_work(perform, reading=reading, guard=breaker, attempts=attempts)
 
     def _perform_once(
         self, path: dict[str, Any], identity: Identity, read: Callable[[], bytes], content: Any
@@ -406,25 +407,6 @@ def _public_lifetime() -> str:
     lifetime, stale = config["PUBLIC_CACHE_MAX_AGE"], config["PUBLIC_CACHE_STALE_WHILE_REVALIDATE"]
     # RFC 5861: a shared cache may answer with what it has while it fetches it anew.
     return f"public, max-age={lifetime}" + (f", stale-while-revalidate={stale}" if stale else "")
-
-
-def _again_if_lost(read: Callable[[], Made]) -> Made:
-    """What ``read`` gives, which only reads: asked over another connection when it loses its own on the way.
-
-    A reader's connection is not tried before it is used, so it can be lost already, and then another while it is used.
-    """
-    for _ in range(2):
-        try:
-            return read()
-        except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise
-    return read()
-
-
-def _admit_alone(access: Access) -> Identity:
-    with unit_of_work(reading=True):
-        return admit(access)
 
 
 def _criteria(query: dict[str, Any], listing: Listing) -> Criteria:

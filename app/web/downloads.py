@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from flask import Response, stream_with_context
 
-from app.core.database import unit_of_work
+from app.core.transactions import unit_of_work
 
 Batch = TypeVar("Batch")
 

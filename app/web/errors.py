@@ -8,12 +8,14 @@ import orjson
 import structlog
 from flask import Flask, Response, g, request
 from jwt import PyJWTError
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 
 from app.core import errors
+from app.core.breaker import DatabaseBusy, DatabaseUnavailable
 from app.core.errors import Fault, Invalid, Refusal, Unavailable
+from app.core.sqlstates import Meaning, code_of, meaning_of
 
 PROBLEM = "application/problem+json"
 
@@ -46,20 +48,21 @@ MOST_FAULTS = 100
 log = structlog.get_logger(__name__)
 
 
-class DatabaseUnavailable(Unavailable):
-    """The database does not answer; try again shortly."""
-
-
-class DatabaseBusy(Unavailable):
-    """The database is too busy to finish this; nothing was changed, try again shortly."""
-
-
 class StateChanged(errors.Conflict):
     """Something that this depends on has changed at the same moment; read it again."""
 
 
 class ValueOutOfRange(Invalid):
     """A value is outside what can be stored."""
+
+
+#: What an error of the database is answered with, by its meaning; any other is a fault of ours.
+ANSWERS: dict[Meaning, type[Refusal]] = {
+    Meaning.UNAVAILABLE: DatabaseUnavailable,
+    Meaning.BUSY: DatabaseBusy,
+    Meaning.CONFLICT: StateChanged,
+    Meaning.VALUE: ValueOutOfRange,
+}
 
 
 def init_app(app: Flask) -> None:
@@ -156,12 +159,9 @@ def _sentence(error: HTTPException) -> str:
 
 def _answer_database_error(error: DBAPIError) -> Response:
     """A lost, refused, locked or overloaded database is 503; what it refuses about a value is the client's."""
-    if isinstance(error, IntegrityError):
-        return _answer_refusal(StateChanged())
-    if isinstance(error, DataError):
-        return _answer_refusal(ValueOutOfRange())
-    if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
-        log.warning("database", error=type(error.orig).__name__)
-        lost = error.connection_invalidated or any(sign in str(error.orig) for sign in ("connect", "unable to open"))
-        return _answer_refusal(DatabaseUnavailable() if lost else DatabaseBusy())
-    raise error
+    meaning = meaning_of(error)
+    if meaning not in ANSWERS:
+        raise error
+    if issubclass(ANSWERS[meaning], Unavailable):
+        log.warning("database", error=type(error.orig).__name__, sqlstate=code_of(error))
+    return _answer_refusal(ANSWERS[meaning]())

@@ -13,7 +13,7 @@ blueprint = Blueprint("health", __name__)
 
 
 class DatabaseNotReady(Unavailable):
-    """The database does not answer, or its schema is not the one that this release knows."""
+    """The database does not answer or takes no writes, or its schema is not the one that this release knows."""
 
 
 class HealthSchema(Schema):
@@ -43,11 +43,14 @@ def read_liveness() -> dict[str, str]:
 @refuses(DatabaseNotReady)
 @returns(HealthSchema)
 def read_readiness() -> dict[str, str]:
-    """Tell whether requests can be answered: the database is there, with the schema of this release."""
+    """Tell whether requests can be answered: the database takes writes, and has the schema of this release."""
     try:
         revision = db.session.scalar(sa.text("SELECT version_num FROM alembic_version"))
-    except sa.exc.SQLAlchemyError:
+        # A standby, or a primary that was demoted; SQLite has neither.
+        is_postgresql = db.engine.dialect.name == "postgresql"
+        is_read_only = is_postgresql and db.session.scalar(sa.text("SHOW transaction_read_only")) == "on"
+    except (sa.exc.SQLAlchemyError, Unavailable):
         raise DatabaseNotReady from None
-    if revision != newest_revision():
+    if revision != newest_revision() or is_read_only:
         raise DatabaseNotReady
     return {"status": "ok"}

@@ -11,8 +11,8 @@ from flask import Flask, Request, Response, current_app, g, request
 from werkzeug.sansio.utils import host_is_trusted
 
 from app.core.audit import Source, source
-from app.core.database import Tally, tally
 from app.core.errors import Malformed
+from app.core.tally import Tally, tally
 from app.web.access import current_identity
 
 API_VERSION = "1"

@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Flask
 
-from app.core.database import unit_of_work
+from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.api_keys import service as api_keys
 from app.features.users.models import User

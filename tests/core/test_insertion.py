@@ -16,8 +16,8 @@ from sqlalchemy.exc import IntegrityError
 
 from app.core import clock
 from app.core.audit import NOWHERE, Source, record_event, source
-from app.core.database import unit_of_work
-from app.core.insertion import insert_row
+from app.core.fastsql import insert_row
+from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.categories.models import Category
 from app.features.products.bulk import DEFAULTS, birth

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert
 
-from app.core.database import unit_of_work
 from app.core.listing import Criteria, CursorInvalid, CursorPage, read_cursor, read_page
+from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.categories.models import Category
 from app.features.products.models import Product

@@ -19,10 +19,9 @@ from sqlalchemy import Select, bindparam, func, insert, literal, make_url, selec
 from sqlalchemy.exc import DBAPIError
 
 from app.core import listing
-from app.core.database import unit_of_work
+from app.core.fastsql import Prepared, columns_of, find_row
 from app.core.listing import Criteria, CursorPage, NumberedPage, read_cursor, read_page, read_tree
-from app.core.prepared import Prepared
-from app.core.statements import find_row, told_columns
+from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.categories.models import Category
 from app.features.products.models import Product, ProductStatus
@@ -179,8 +178,8 @@ class TestAnyListing:
             for product in plain:
                 with unit_of_work(reading=True):
                     found = find_row(visible_to(identity), Product.id, product.id)
-                assert [getattr(found, column.key) for column in told_columns(visible_to(identity))] == [
-                    getattr(product, column.key) for column in told_columns(visible_to(identity))
+                assert [getattr(found, column.key) for column in columns_of(Product)] == [
+                    getattr(product, column.key) for column in columns_of(Product)
                 ]
 
 

@@ -8,7 +8,8 @@ from flask import Flask
 from sqlalchemy import CheckConstraint, ForeignKeyConstraint, UniqueConstraint, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from app.core.database import unit_of_work, violated_constraint
+from app.core.constraints import violated_constraint
+from app.core.transactions import unit_of_work
 from app.extensions import db
 from tests.rows import ROWS
 

@@ -18,8 +18,8 @@ import pytest
 from flask import Flask
 
 from app.core import clock, jobs
-from app.core.database import unit_of_work
 from app.core.jobs import JobStatus
+from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.imports.models import Import
 from app.features.products import bulk

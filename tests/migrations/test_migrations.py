@@ -15,7 +15,7 @@ from sqlalchemy import inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from app import create_app
-from app.core.database import unit_of_work
+from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.products.ledger import StockMovement
 from app.features.products.models import Product

@@ -21,7 +21,7 @@ from sqlalchemy import text
 
 from app import create_app
 from app.core import clock
-from app.core.database import unit_of_work
+from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.samples import service as samples
 from app.features.sessions.models import UserSession

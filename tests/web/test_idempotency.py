@@ -14,8 +14,8 @@ from sqlalchemy import text
 from werkzeug.test import TestResponse
 
 from app.core import clock
-from app.core.database import unit_of_work
 from app.core.idempotency import Attempt, find_answer
+from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.security.permissions import Role
 from app.security.tokens import issue_access_token

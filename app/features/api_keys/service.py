@@ -10,9 +10,9 @@ from sqlalchemy import Select, bindparam, or_, select, update
 
 from app.core import clock
 from app.core.errors import NotFound
+from app.core.fastsql import Prepared
 from app.core.feed import CATALOGUE_VERSION
 from app.core.listing import Listing
-from app.core.prepared import Prepared
 from app.extensions import db
 from app.features.api_keys.models import ApiKey, ExpiryPassed, ScopeNotHeld
 from app.features.users.models import User

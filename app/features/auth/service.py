@@ -9,9 +9,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from app.core import clock
 from app.core.audit import record_event
-from app.core.database import release_connection
+from app.core.fastsql import Prepared
 from app.core.feed import CATALOGUE_VERSION
-from app.core.prepared import Prepared
+from app.core.transactions import release_connection
 from app.extensions import db
 from app.features.api_keys import service as api_keys
 from app.features.auth.models import LoginFailed, LoginFailures, TooManyFailures

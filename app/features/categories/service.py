@@ -9,10 +9,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, func, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
-from app.core.database import refusing, take_turns
+from app.core.constraints import refusing
 from app.core.errors import NotFound
+from app.core.fastsql import find_row
 from app.core.listing import Compare, Listing, contains_words
-from app.core.statements import find_row
+from app.core.locks import take_turns
 from app.core.text import slugify
 from app.extensions import db
 from app.features.categories.models import (

@@ -14,7 +14,7 @@ from itertools import islice
 import marshmallow as ma
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from app.core.database import unit_of_work
+from app.core.transactions import unit_of_work
 from app.features.categories import models as categories
 from app.features.imports import service
 from app.features.imports.models import BadRow, Report, Row

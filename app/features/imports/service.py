@@ -9,10 +9,10 @@ from sqlalchemy.orm import contains_eager
 
 from app.core import jobs
 from app.core.audit import record_event
-from app.core.database import take_turns
 from app.core.errors import Invalid, NotFound
 from app.core.jobs import Job
 from app.core.listing import Listing
+from app.core.locks import take_turns
 from app.extensions import db
 from app.features.categories import models as category_models
 from app.features.categories import service as categories

@@ -11,8 +11,8 @@ from sqlalchemy import insert, select, text
 
 from app.core import jobs
 from app.core.audit import Source, source
-from app.core.database import unit_of_work
 from app.core.jobs import Claim, JobFailed, LeaseLost
+from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.imports import importer, service
 from app.features.imports.columns import Columns

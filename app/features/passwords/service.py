@@ -6,7 +6,7 @@ from itsdangerous import BadData, URLSafeTimedSerializer
 from sqlalchemy import select
 
 from app.core.audit import record_event
-from app.core.database import release_connection
+from app.core.transactions import release_connection
 from app.extensions import db
 from app.features.auth import service as auth
 from app.features.passwords.models import CurrentPasswordWrong, ResetTokenInvalid

@@ -10,10 +10,10 @@ from typing import Any
 
 from sqlalchemy import CTE, Select, Text, case, cast, func, literal, select, true, union_all
 
-from app.core.database import run
 from app.core.listing import Listing, narrow
 from app.core.model import big_integer, ordered_text
 from app.core.money import LEAST_AMOUNT, MOST_AMOUNT
+from app.core.transactions import run
 from app.extensions import db
 from app.features.categories.models import Category
 from app.features.products.models import Product, ProductStatus

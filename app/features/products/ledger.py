@@ -6,13 +6,25 @@ afterwards is the feature `stock`, and an import.
 
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, ColumnElement, ForeignKey, Index, String, func, insert, literal, select
+from sqlalchemy import (
+    CheckConstraint,
+    ColumnElement,
+    ForeignKey,
+    FromClause,
+    Index,
+    Insert,
+    String,
+    bindparam,
+    func,
+    insert,
+    literal,
+    select,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core import clock
 from app.core.audit import Audited, source
 from app.core.model import Keyed, Moment, big_integer
-from app.core.prepared import Prepared
 from app.extensions import Model, db
 from app.features.products.models import Product
 
@@ -65,23 +77,20 @@ Index(
 
 # By table and not by mapper, here and below: the audit trail tells of the products themselves.
 MOVEMENTS = StockMovement.metadata.tables["stock_movements"]
-_MOVE = Prepared(MOVEMENTS.insert().inline(), takes=[column.key for column in MOVEMENTS.c if not column.primary_key])
 
 
-def open_account(product_id: int, stock: int) -> None:
-    """Write down what a product that was made in this transaction has in stock."""
-    if stock:
-        _MOVE.later(
-            {
-                "product_id": product_id,
-                "delta": stock,
-                "reason": Reason.RECEIPT,
-                "reference": None,
-                "stock_after": stock,
-                "created_at": clock.now(),
-                "actor_id": source.get().user_id,
-            }
-        )
+def opening(products: FromClause) -> Insert:
+    """The first receipt of each of ``products`` that has something in stock; the parameter ``mover`` is who made it."""
+    made = products.c
+    receipt = {
+        "product_id": made.id,
+        "delta": made.stock,
+        "reason": literal(Reason.RECEIPT.value, String),
+        "stock_after": made.stock,
+        "created_at": made.created_at,
+        "actor_id": bindparam("mover", None, big_integer),
+    }
+    return insert(MOVEMENTS).from_select(list(receipt), select(*receipt.values()).where(made.stock > 0))
 
 
 def balance(products: ColumnElement[bool], *, reason: Reason) -> None:

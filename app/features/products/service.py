@@ -10,11 +10,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, inspect, select, text
 
 from app.core import clock
-from app.core.database import refusing, release_connection
+from app.core.audit import source
+from app.core.constraints import refusing
 from app.core.errors import NotFound
-from app.core.insertion import insert_row
+from app.core.fastsql import find_row, insert_row
 from app.core.listing import Compare, Listing
-from app.core.statements import find_row
+from app.core.transactions import release_connection
 from app.extensions import db
 from app.features.categories import service as categories
 from app.features.categories.models import CategoryUnknown
@@ -108,12 +109,9 @@ def create_product(*, sku: str | None = None, **members: Any) -> Any:
     living product has, and an unknown category.
     """
     if sku is None:
-        product = _create_named_after_id(members)
-    else:
-        with _refusing(members["category_id"]):
-            product = _insert({**members, "sku": sku})
-    ledger.open_account(product.id, product.stock)
-    return product
+        return _create_named_after_id(members)
+    with _refusing(members["category_id"]):
+        return _insert({**members, "sku": sku})
 
 
 def replace_product(product: Product, *, sku: str | None = None, attributes: dict[str, Any], **members: Any) -> Product:
@@ -199,4 +197,6 @@ def _create_named_after_id(members: dict[str, Any]) -> Any:
 
 
 def _insert(members: dict[str, Any], **key: int) -> Any:
-    return insert_row(Product, {**birth(members, DEFAULTS, clock.now()), "deleted_at": None, **key})
+    values = {**birth(members, DEFAULTS, clock.now()), "deleted_at": None, **key}
+    along = ledger.opening if values["stock"] else None
+    return insert_row(Product, values, along=along, mover=source.get().user_id)

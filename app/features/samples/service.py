@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import or_, select, text, true
 
-from app.core.database import take_turns
+from app.core.locks import take_turns
 from app.extensions import db
 from app.features.categories import models as category_models
 from app.features.categories import service as categories

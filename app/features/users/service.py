@@ -4,9 +4,10 @@ from typing import Any
 
 from sqlalchemy import Select, select
 
-from app.core.database import refusing, take_turns
+from app.core.constraints import refusing
 from app.core.errors import NotFound
 from app.core.listing import Listing, contains_words
+from app.core.locks import take_turns
 from app.extensions import db
 from app.features.sessions import service as sessions
 from app.features.users.models import REFUSALS, LastAdmin, RoleNotHeld, User

@@ -9,7 +9,7 @@ import time_machine
 from flask import Flask
 
 from app.core import clock
-from app.core.database import unit_of_work
+from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.api_keys.models import ApiKey
 from app.features.users.models import User

@@ -13,8 +13,8 @@ from flask.testing import FlaskCliRunner
 from sqlalchemy import select, text, update
 
 from app.core import clock
-from app.core.database import unit_of_work
 from app.core.feed import CatalogueState, ChangeEvent
+from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.categories import service as categories
 from app.features.products import bulk

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from app.core.database import unit_of_work
+from app.core.transactions import unit_of_work
 from app.features.imports.columns import Columns
 from app.features.imports.importer import import_rows
 from app.features.imports.models import Report

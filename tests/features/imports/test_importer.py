@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from sqlalchemy.exc import OperationalError
 
-from app.core.database import unit_of_work
+from app.core.transactions import unit_of_work
 from app.features.categories.models import SlugTaken
 from app.features.categories.service import create_category
 from app.features.imports import importer, service

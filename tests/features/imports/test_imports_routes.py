@@ -15,8 +15,8 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.test import TestResponse, encode_multipart
 
 from app.core import clock
-from app.core.database import unit_of_work
 from app.core.jobs import Task
+from app.core.transactions import unit_of_work
 from app.core.worker import Worker
 from app.extensions import db
 from app.features.imports import importer, tasks

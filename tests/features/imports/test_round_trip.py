@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from app.core.database import unit_of_work
+from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.categories.service import create_category
 from app.features.products import bulk, ledger

@@ -9,8 +9,8 @@ import time_machine
 from flask import Flask
 
 from app.core import clock, jobs
-from app.core.database import unit_of_work
 from app.core.jobs import Claim, Job, JobFailed, JobStatus, LeaseLost, Task
+from app.core.transactions import unit_of_work
 from app.core.worker import Worker
 from app.extensions import db
 

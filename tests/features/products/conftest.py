@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 
-from app.core import libpq
-from app.core.prepared import Compiled
+from app.core.fastsql.prepared import Compiled
 from app.extensions import cache, db
 from tests.conftest import Caller
 
@@ -23,9 +22,9 @@ def explain(app: Flask, backend: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
     def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
         executed.append((statement, parameters, False))
 
-    def find(compiled: Compiled, driver: Any, values: dict[str, Any], **options: Any) -> Any:
+    def find(compiled: Compiled, here: Connection, values: dict[str, Any]) -> Any:
         executed.append((compiled.sql, compiled.parameters(values), True))
-        return whole(compiled, driver, values, **options)
+        return whole(compiled, here, values)
 
     def explain(caller: Caller, path: str, *, without_seqscan: bool = False) -> str:
         executed.clear()
@@ -43,7 +42,7 @@ def explain(app: Flask, backend: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
             explained = f"EXPLAIN (COSTS OFF) {statement}"
             if is_prepared:
                 driver: Any = connection.connection.dbapi_connection
-                return "\n".join(line for (line,) in libpq.ask(driver, explained, parameters)[0])
+                return "\n".join(line for (line,) in driver.raw_cursor.execute(explained, parameters))
             return "\n".join(connection.exec_driver_sql(explained, parameters).scalars())
 
     # Readers pass SQLAlchemy's events by.

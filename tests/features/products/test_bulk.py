@@ -14,7 +14,8 @@ from flask import Flask
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from app.core.database import Tally, tally, unit_of_work
+from app.core.tally import Tally, tally
+from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.categories.service import create_category
 from app.features.products import bulk

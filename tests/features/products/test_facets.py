@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from app.core.database import unit_of_work
 from app.core.money import LEAST_AMOUNT, MOST_AMOUNT
+from app.core.transactions import unit_of_work
 from app.features.products import bulk
 from app.features.products.facets import BANDS, MOST_VALUES
 from tests.conftest import Caller, body_of, faults_of

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from flask import Flask
 
-from app.core.database import unit_of_work
+from app.core.transactions import unit_of_work
 from app.features.products.service import LISTING
 from app.features.samples import service as samples
 from tests.conftest import Caller, body_of

@@ -12,7 +12,7 @@ from flask import Flask
 from sqlalchemy import insert, text
 
 from app.core import clock
-from app.core.database import unit_of_work
+from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.products.models import Product
 from app.features.products.service import LISTING

@@ -18,9 +18,9 @@ from werkzeug.test import TestResponse
 
 from app import create_app
 from app.core import clock
-from app.core.database import unit_of_work
 from app.core.listing import Criteria, read_page
 from app.core.text import words
+from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.categories.models import Category
 from app.features.products import bulk

@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import select
 
-from app.core.database import unit_of_work
+from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.categories.models import Category
 from app.features.categories.service import create_category

@@ -10,7 +10,7 @@ from flask import Flask
 from sqlalchemy import text, update
 
 from app.core import clock
-from app.core.database import unit_of_work
+from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.products.models import Product
 from tests.conftest import Caller, body_of, code_of, faults_of, rows_of

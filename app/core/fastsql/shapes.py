@@ -12,7 +12,7 @@ from sqlalchemy import Column, Select, bindparam, inspect
 from sqlalchemy.orm import InstrumentedAttribute, Mapper
 
 from app.core.errors import NotFound
-from app.core.prepared import Prepared
+from app.core.fastsql.prepared import Prepared
 
 #: More shapes of one collection than anybody asks for; beyond, they are made anew.
 MOST_SHAPES = 1000
@@ -40,7 +40,7 @@ def find_row(rows: Select[Any], key: InstrumentedAttribute[int], value: int) -> 
     """The one of ``rows`` whose ``key`` this is, to read and not to change; ``NotFound`` when there is none."""
 
     def make() -> Prepared:
-        return Prepared(rows.with_only_columns(*told_columns(rows)).where(key == bindparam("value", None)))
+        return Prepared(rows.with_only_columns(*columns_of(_entity(rows))).where(key == bindparam("value", None)))
 
     row = once(rows, ("find", key), make).one_or_none({"value": value})
     if row is None:
@@ -48,17 +48,18 @@ def find_row(rows: Select[Any], key: InstrumentedAttribute[int], value: int) -> 
     return row
 
 
-def told_columns(rows: Select[Any]) -> Sequence[Column[Any]]:
+def columns_of(model: type[Any]) -> Sequence[Column[Any]]:
     """The columns of a row that answers tell: all but derived and secret ones."""
-    return [column for column in _mapper(rows).columns if column.info.get("audited", True)]
+    mapper: Mapper[Any] = inspect(model)
+    return [column for column in mapper.columns if column.info.get("audited", True)]
 
 
 def columns_named(rows: Select[Any], names: Sequence[str]) -> Sequence[Column[Any]] | None:
     """The columns of ``rows`` with these names; None when one of them is no column."""
-    columns = _mapper(rows).columns
+    columns = inspect(_entity(rows)).columns
     return [columns[name] for name in names] if set(names).issubset(columns.keys()) else None
 
 
-def _mapper(rows: Select[Any]) -> Mapper[Any]:
-    mapper: Mapper[Any] = inspect(rows.column_descriptions[0]["entity"])
-    return mapper
+def _entity(rows: Select[Any]) -> type[Any]:
+    entity: type[Any] = rows.column_descriptions[0]["entity"]
+    return entity

@@ -1,0 +1,77 @@
+"""A circuit breaker and a bulkhead for the database: one that does not answer takes no thread with it.
+
+Both patterns are Michael Nygard's (Release It!, chapter 5). The bulkhead bounds how many threads of a server's worker
+may be in the database at once, which leaves one for what needs no database. The breaker opens when an answer is
+overdue, and closes with the next one that arrives.
+"""
+
+import threading
+import time
+
+from app.core.errors import Unavailable
+
+#: Seconds for which every place can be taken without one becoming free; from then on nobody waits for a place.
+PATIENCE = 0.75
+#: Seconds between two tries whether a database that did not answer does so again.
+PROBE_EVERY = 0.5
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database does not answer; try again shortly."""
+
+
+class DatabaseBusy(Unavailable):
+    """The database is too busy to finish this; nothing was changed, try again shortly."""
+
+
+class Breaker:
+    """Lets units of work into the database and keeps them out; safe to use by many threads.
+
+    ``places`` is the most that may be inside at once; None is any number, as in commands, tests and workers of jobs.
+    """
+
+    def __init__(self) -> None:
+        self.places: int | None = None
+        self._inside = 0
+        self._condition = threading.Condition()
+        #: When a place was last taken from idleness or given back.
+        self._last_move = time.monotonic()
+        #: When the database may next be tried, while it does not answer.
+        self._next_probe: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an answer is overdue and none has arrived since."""
+        return self._next_probe is not None
+
+    def enter(self) -> None:
+        """Take a place; `leave` gives it back.
+
+        Raises ``DatabaseUnavailable`` while the breaker is open, but for one try every half second, and
+        ``DatabaseBusy`` when every place is taken and none became free for three quarters of one.
+        """
+        with self._condition:
+            now = time.monotonic()
+            if self._next_probe is not None:
+                if now < self._next_probe:
+                    raise DatabaseUnavailable
+                self._next_probe = now + PROBE_EVERY
+            while self.places is not None and self._inside >= self.places:
+                left = self._last_move + PATIENCE - time.monotonic()
+                if left <= 0 or not self._condition.wait(left):
+                    raise DatabaseBusy
+            if not self._inside:
+                self._last_move = time.monotonic()
+            self._inside += 1
+
+    def leave(self, *, answered: bool) -> None:
+        """Give the place back. What was ``answered`` closes the breaker, and an answer that is overdue opens it."""
+        with self._condition:
+            self._inside -= 1
+            self._last_move = time.monotonic()
+            self._next_probe = None if answered else self._last_move + PROBE_EVERY
+            self._condition.notify()
+
+
+#: The one of this process, which has one database.
+breaker = Breaker()

@@ -1,0 +1,196 @@
+"""What a transaction changed: found at each flush, kept until it commits, and then stored in one statement.
+
+The audit trail has every change of a row that is `Audited`, the change feed every one that is `Published`: no use case
+can forget to tell. Nobody reads either within the transaction, so both are stored just before its COMMIT, and the row
+that numbers the feed is locked no longer than that takes (decision 18).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, bindparam, event, func, inspect
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.orm import InstanceState, Mapper, Session, SessionTransaction, UOWTransaction
+
+from app.core import clock
+from app.core.audit import TRAIL, Audited, AuditEvent, record_event
+from app.core.feed import CHANGES, CatalogueState, Change, ChangeEvent, Published, publish
+from app.extensions import db
+
+_SAVEPOINTS = "how much there was to tell at each savepoint"
+
+_TRAIL = AuditEvent.metadata.tables["audit_events"]
+_FEED = ChangeEvent.metadata.tables["change_events"]
+_MEMBERS = ", ".join(column.name for column in _TRAIL.c if not column.primary_key)
+
+# The events are joined to the counted row, so that none gets its id before that row is locked. They are one parameter,
+# however many they are, and so is the trail: an import's thousand are stored while everybody else waits for the row.
+_STORE_TRAIL = f"""
+    INSERT INTO audit_events ({_MEMBERS})
+    SELECT {_MEMBERS} FROM jsonb_to_recordset(CAST(%(trail)s AS jsonb))
+        AS deed (created_at timestamptz, actor_id bigint, session_id bigint, api_key_id bigint, request_id text,
+                 address text, action text, resource_type text, resource_id bigint, before jsonb, after jsonb)
+"""  # noqa: S608 -- names of columns
+_STORE_BOTH = f"""
+    WITH trail AS ({_STORE_TRAIL}),
+    counted AS (
+        INSERT INTO catalogue_state (id, version, pruned_through) VALUES (1, %(least)s, 0)
+        ON CONFLICT (id) DO UPDATE SET version = greatest(catalogue_state.version + 1, excluded.version)
+        RETURNING id
+    )
+    INSERT INTO change_events (created_at, type, resource_type, resource_id, row_version)
+    SELECT %(now)s, change.*
+    FROM counted, jsonb_to_recordset(CAST(%(changes)s AS jsonb))
+        AS change (type text, resource_type text, resource_id bigint, row_version bigint)
+"""  # noqa: S608 -- the statement above
+
+_COUNT = sqlite.insert(CatalogueState).values(id=1, version=bindparam("least"), pruned_through=0)
+_COUNT = _COUNT.on_conflict_do_update(
+    index_elements=["id"], set_={"version": func.max(CatalogueState.version + 1, _COUNT.excluded.version)}
+)
+
+
+@dataclass(frozen=True)
+class Deed:
+    """What a flush does to one audited row: created, updated, deleted or restored."""
+
+    row: Audited
+    verb: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+def record_creation(model: type[Published], row: Any) -> None:
+    """Tell of ``row``, which has the audited members of the model, that it was inserted without the mapper's doing."""
+    after = {name: _plain(getattr(row, name)) for name in audited_members(inspect(model))}
+    record_event(f"{model.audited_as}.created", resource_type=model.audited_as, resource_id=row.id, after=after)
+    publish([Change(f"{model.audited_as}.created", model.audited_as, row.id, row.version)])
+
+
+@cache
+def audited_members(mapper: Mapper[Any]) -> Sequence[str]:
+    """The members of a model that the trail has: all but derived and secret ones."""
+    return [each.key for each in mapper.column_attrs if each.columns[0].info.get("audited", True)]
+
+
+@event.listens_for(Session, "after_flush")
+def _tell(session: Session, _context: UOWTransaction) -> None:
+    for deed in _deeds(session):
+        kind, row = deed.row.audited_as, deed.row
+        record_event(
+            f"{kind}.{deed.verb}", resource_type=kind, resource_id=row.id, before=deed.before, after=deed.after
+        )
+        if isinstance(row, Published):
+            publish([Change(f"{kind}.{deed.verb}", kind, row.id, row.version)])
+
+
+def _deeds(session: Session) -> Iterator[Deed]:
+    for verb, instances in (("created", session.new), ("updated", session.dirty), ("deleted", session.deleted)):
+        for instance in instances:
+            if isinstance(instance, Audited):
+                before, after = _difference(inspect(instance), verb)
+                if before or after:
+                    yield Deed(instance, _told(verb, after), before, after)
+
+
+def _told(verb: str, after: dict[str, Any] | None) -> str:
+    """The verb as people would tell it: to the database, soft deletion is an update like any other."""
+    if verb != "updated" or not after or "deleted_at" not in after:
+        return verb
+    return "restored" if after["deleted_at"] is None else "deleted"
+
+
+def _difference(state: InstanceState[Any], verb: str) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    names = audited_members(state.mapper)
+    if verb == "updated":
+        return _changed_members(state, [name for name in names if name in state.committed_state])
+    members = {name: _plain(state.dict.get(name)) for name in names}
+    return (None, members) if verb == "created" else (members, None)
+
+
+def _changed_members(
+    state: InstanceState[Any], names: Sequence[str]
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    before, after = {}, {}
+    for name in names:
+        history = state.attrs[name].history
+        if history.has_changes():
+            before[name] = _plain(history.deleted[0] if history.deleted else None)
+            after[name] = _plain(history.added[0] if history.added else None)
+    return before or None, after or None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal) else value
+
+
+@event.listens_for(Session, "before_commit")
+def _store(session: Session) -> None:
+    if session.in_nested_transaction():
+        return
+    session.flush()
+    trail: list[dict[str, Any]] = session.info.pop(TRAIL, [])
+    changes: list[Change] = session.info.pop(CHANGES, [])
+    if not trail and not changes:
+        return
+    # No version comes twice, not even after a backup was restored: what a cache has under one would be something else.
+    now = clock.now()
+    version = {"least": int(now.timestamp() * 1_000_000)}
+    store = _store_in_postgresql if db.engine.dialect.name == "postgresql" else _store_in_sqlite
+    store(session.connection(), trail, changes, now, version)
+
+
+def _store_in_postgresql(
+    connection: Connection,
+    trail: Sequence[dict[str, Any]],
+    changes: Sequence[Change],
+    now: datetime,
+    version: dict[str, int],
+) -> None:
+    # What is left out is NULL, where a null would be one within JSON.
+    told = [{name: value for name, value in deed.items() if value is not None} for deed in trail]
+    values: dict[str, Any] = {"trail": orjson.dumps(told).decode()}
+    if changes:
+        values |= {**version, "now": now, "changes": orjson.dumps(changes).decode()}
+    connection.exec_driver_sql(_STORE_BOTH if changes else _STORE_TRAIL, values)
+
+
+def _store_in_sqlite(
+    connection: Connection,
+    trail: Sequence[dict[str, Any]],
+    changes: Sequence[Change],
+    now: datetime,
+    version: dict[str, int],
+) -> None:
+    if trail:
+        connection.execute(_TRAIL.insert(), trail)
+    if changes:
+        connection.execute(_COUNT, version)
+        connection.execute(_FEED.insert(), [{"created_at": now, **vars(change)} for change in changes])
+
+
+@event.listens_for(Session, "after_transaction_create")
+def _mark_savepoint(session: Session, transaction: SessionTransaction) -> None:
+    if transaction.nested:
+        marks = session.info.setdefault(_SAVEPOINTS, {})
+        marks[transaction] = {name: len(session.info.get(name, ())) for name in (TRAIL, CHANGES)}
+
+
+@event.listens_for(Session, "after_soft_rollback")
+def _forget_since_savepoint(session: Session, transaction: SessionTransaction) -> None:
+    for name, mark in session.info.get(_SAVEPOINTS, {}).get(transaction, {}).items():
+        del session.info.get(name, [])[mark:]
+
+
+@event.listens_for(Session, "after_transaction_end")
+def _forget(session: Session, transaction: SessionTransaction) -> None:
+    if transaction.parent is None:
+        for name in (TRAIL, CHANGES, _SAVEPOINTS):
+            session.info.pop(name, None)

@@ -1,0 +1,87 @@
+"""Connections: how each database is set up for this application, and how a pooled one is tried before it is used."""
+
+import sqlite3
+import time
+from collections.abc import Mapping
+from importlib import import_module
+from select import POLLIN, poll
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+
+from app.core import tally
+from app.core.transactions import is_reading, note_commit
+
+
+def set_up_engine(engine: Engine, *, session_settings: Mapping[str, str], is_pooled_by_transaction: bool) -> None:
+    """Make both databases begin a transaction as this application needs it, and count statements.
+
+    ``session_settings`` are PostgreSQL's own, by name. They are set once for each connection, unless a pooler such as
+    PgBouncer gives each transaction another server connection: then at the beginning of each transaction.
+    """
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    else:
+        # Only here, where it is needed: who runs on SQLite may have no psycopg.
+        event.listen(engine, "do_connect", import_module("app.core.postgresql").connect)
+        event.listen(engine, "checkout", _refuse_what_the_server_closed)
+        if is_pooled_by_transaction:
+            settings = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in session_settings.items())
+            event.listen(engine, "begin", lambda connection: _begin_behind_a_pooler(connection, settings))
+        else:
+            event.listen(engine, "begin", _begin_postgresql)
+    event.listen(engine, "commit", note_commit)
+    event.listen(engine, "before_cursor_execute", _start_statement)
+    event.listen(engine, "after_cursor_execute", _count_statement)
+
+
+def wait_for_ever(connection: Connection) -> None:
+    """Wait for the answers of PostgreSQL over this connection as long as they take."""
+    driver: Any = connection.connection.dbapi_connection
+    driver.max_wait = None
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # The driver's own BEGIN is deferred, and a deferred transaction that turns into a writer fails with "database is
+    # locked" whatever the busy timeout; so the driver is told to begin nothing and _begin_sqlite does.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=10000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A reader begins nothing: each statement sees the last commit, and nobody waits for it.
+    if not is_reading():
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    # A reader commits nothing, so it is spared the BEGIN and ROLLBACK round trips.
+    driver: Any = connection.connection.dbapi_connection
+    if driver.autocommit != is_reading():
+        driver.autocommit = is_reading()
+
+
+def _begin_behind_a_pooler(connection: Connection, settings: str) -> None:
+    # What a session is told here would stay with the pooler's connection, and meet whoever gets that next.
+    connection.exec_driver_sql(settings)
+
+
+def _refuse_what_the_server_closed(driver: Any, _record: ConnectionPoolEntry, proxied: PoolProxiedConnection) -> None:
+    # To ask the server whether a connection is still there costs as much as a small query. The kernel knows: when the
+    # server closed it, or said a last word, there is something to be read that nobody asked for.
+    news = poll()
+    news.register(driver.fileno(), POLLIN)
+    if news.poll(0):
+        raise InvalidatePoolError(f"{proxied} has something to say that nobody asked for")
+
+
+def _start_statement(connection: Connection, *_: object) -> None:
+    connection.info["started"] = time.perf_counter()
+
+
+def _count_statement(connection: Connection, *_: object) -> None:
+    tally.count(time.perf_counter() - connection.info["started"])

@@ -1,0 +1,174 @@
+"""Units of work: how a transaction begins, where it ends, and when it may be done again."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, CursorResult, Engine, Executable, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.orm.exc import StaleDataError
+
+from app.core import changes  # noqa: F401 -- for its listeners: what a transaction changed is stored as it commits
+from app.core.breaker import Breaker
+from app.core.errors import PreconditionFailed, Refusal
+from app.core.sqlstates import is_transient
+from app.extensions import db
+
+T = TypeVar("T")
+
+#: How often a unit of work is tried where the database lost it and its COMMIT was not sent.
+ATTEMPTS = 3
+
+
+@dataclass(eq=False)
+class Unit:
+    """One unit of work. ``guard`` is the breaker that it has to pass before it uses the database."""
+
+    reading: bool = False
+    guard: Breaker | None = None
+    has_entered: bool = False
+    #: Whether COMMIT was sent: from then on only the database knows whether the work is done.
+    commit_sent: bool = False
+    #: Whether the database let a statement of this unit wait for longer than it may.
+    is_overdue: bool = False
+    _connection: Connection | None = None
+
+    def enter(self) -> None:
+        """Pass the guard, once; raises ``DatabaseUnavailable`` and ``DatabaseBusy``."""
+        if not self.has_entered:
+            if self.guard is not None:
+                self.guard.enter()
+            self.has_entered = True
+
+    def connection(self, engine: Engine) -> Connection:
+        """The connection of a unit that writes nothing: each statement stands for itself, in autocommit."""
+        if self._connection is None:
+            self.enter()
+            self._connection = engine.connect()
+        return self._connection
+
+    def close(self) -> None:
+        """Hand the connection back, and tell the guard whether the database answered."""
+        try:
+            if self._connection is not None:
+                self._connection.close()
+        finally:
+            if self.is_overdue:
+                # The connections that lie idle lead to the same server.
+                db.engine.dispose()
+            if self.guard is not None and self.has_entered:
+                self.guard.leave(answered=not self.is_overdue)
+
+
+#: The unit of work at hand. A ContextVar, because listeners of the engine and the session must know how to begin.
+_current: ContextVar[Unit | None] = ContextVar("unit_of_work", default=None)
+
+
+@contextlib.contextmanager
+def unit_of_work(*, reading: bool = False, guard: Breaker | None = None) -> Iterator[Unit]:
+    """Run a block as one transaction: committed at its end, rolled back when it raises.
+
+    A refusal that says ``commits`` is committed and raised. ``reading`` promises that nothing is written, and spares
+    the transaction. An UPDATE or DELETE that finds its row's version changed is ``PreconditionFailed``.
+    """
+    unit = Unit(reading, guard)
+    token = _current.set(unit)
+    try:
+        yield unit
+        if not reading:
+            db.session.commit()
+    except Refusal as refusal:
+        if refusal.commits and not reading:
+            db.session.commit()
+        raise
+    except StaleDataError as stale:
+        raise PreconditionFailed from stale
+    finally:
+        _current.reset(token)
+        try:
+            # What was committed is none the worse for it.
+            if db.session.registry.has():
+                db.session.rollback()
+        finally:
+            unit.close()
+
+
+def in_unit_of_work(
+    work: Callable[[], T], *, reading: bool = False, guard: Breaker | None = None, attempts: int = ATTEMPTS
+) -> T:
+    """What ``work`` gives, done as one unit of work, and again where the database lost it; ``attempts`` times at most.
+
+    A lost connection, a deadlock and a plan that an ALTER TABLE made stale say nothing about the request, and before
+    COMMIT is sent nothing has happened: so the same work is done anew. An overdue answer is not waited for again.
+    """
+    for attempt in range(1, attempts + 1):
+        unit = None
+        try:
+            with unit_of_work(reading=reading, guard=guard) as unit:
+                result = work()
+        except DBAPIError as error:
+            is_final = attempt == attempts or (unit is not None and unit.commit_sent)
+            if is_final or not is_transient(error):
+                raise
+        else:
+            return result
+    raise AssertionError
+
+
+def current_unit() -> Unit | None:
+    """The unit of work at hand."""
+    return _current.get()
+
+
+def is_reading() -> bool:
+    """Whether the unit of work at hand writes nothing."""
+    unit = _current.get()
+    return unit is not None and unit.reading
+
+
+def run(
+    statement: Executable, values: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
+) -> CursorResult[*tuple[Any, ...]]:
+    """Execute a statement in this unit of work, with values for its parameters, or several times with several.
+
+    Where nothing is written this passes the session by, which costs more than a small query, if FAST_SQL is on.
+    """
+    return connection().execute(statement, values)
+
+
+def connection() -> Connection:
+    """The connection of this unit of work. Where something may be written it is in the session's transaction."""
+    unit = _current.get()
+    if unit is None or not unit.reading or not is_fast():
+        return db.session.connection()
+    return unit.connection(db.engine)
+
+
+def is_fast() -> bool:
+    """Whether statements may pass the session by, as FAST_SQL says."""
+    return bool(db.engine.get_execution_options().get("fast_sql", True))
+
+
+def release_connection() -> None:
+    """End the transaction before slow work that needs neither a connection nor a lock.
+
+    Nothing may have been written yet; what was read may have changed when the next statement begins a new one.
+    """
+    db.session.rollback()
+
+
+@event.listens_for(Session, "after_transaction_create")
+def _enter_unit(_session: Session, transaction: SessionTransaction) -> None:
+    # Before the session asks the pool for a connection.
+    unit = _current.get()
+    if unit is not None and transaction.parent is None:
+        unit.enter()
+
+
+def note_commit(_connection: Connection) -> None:
+    """Remember that COMMIT is about to be sent; a listener of the engine."""
+    if (unit := _current.get()) is not None:
+        unit.commit_sent = True
