@@ -40,6 +40,10 @@ dev: install-run ## The same, reloading when a source file changes
 test: install-test ## Run the tests (ARGS="-k money" chooses some)
 	@$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 $(ARGS)
 
+.PHONY: plain
+plain: install-test ## Run the tests of the kernel and the features without compiled statements (FAST_SQL=0)
+	@TEST_FAST_SQL=0 $(PY) -m pytest -n $(WORKERS) --maxprocesses 8 tests/core tests/features tests/web/test_queries.py $(ARGS)
+
 .PHONY: browser
 browser: install-test ## Run the tests that drive a headless Chromium
 	@$(PY) -m pytest -m browser $(ARGS)

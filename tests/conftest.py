@@ -4,6 +4,7 @@ alice edits, bob looks, carol must not know, root administers. A test that asks 
 once on SQLite and once on PostgreSQL, on an empty database whose transactions are as real as in production.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -35,6 +36,8 @@ pytest_plugins = ["tests.no_skips"]
 API = "/api/v1"
 PASSWORD = "correct horse battery"
 BACKENDS = ["sqlite", "postgresql"]
+#: TEST_FAST_SQL=0 runs every test without compiled statements (`make plain`).
+FAST_SQL = os.environ.get("TEST_FAST_SQL", "1") != "0"
 
 
 @pytest.fixture(scope="session")
@@ -77,6 +80,7 @@ def settings_for(database_url: str, **changed: Any) -> Config:
         "jwt_secret_key": "j" * 32,
         "rate_limit_enabled": False,
         "log_level": "WARNING",
+        "fast_sql": FAST_SQL,
     }
     return Config.from_environment({}, **{**fixed, **changed})
 

@@ -52,7 +52,8 @@ class Problem(fields.Field):
         }
         super().__init__(schema={"required": list(members), "properties": members}, **options)
 
-    def _serialize(self, value: Invalid | None, *_: Any, **__: Any) -> dict[str, Any] | None:
+    def write(self, value: Invalid | None) -> dict[str, Any] | None:
+        """The code, the sentence and the faults."""
         if value is None:
             return None
         faults = [describe_fault(fault) for fault in value.faults]

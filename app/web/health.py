@@ -12,6 +12,15 @@ from app.web.schemas import Schema
 blueprint = Blueprint("health", __name__)
 
 
+_READINESS = {
+    # A standby is read-only, and so is a primary that was demoted; SQLite has neither.
+    "postgresql": sa.text(
+        "SELECT version_num, current_setting('transaction_read_only') = 'on' AS is_read_only FROM alembic_version"
+    ),
+    "sqlite": sa.text("SELECT version_num, FALSE AS is_read_only FROM alembic_version"),
+}
+
+
 class DatabaseNotReady(Unavailable):
     """The database does not answer or takes no writes, or its schema is not the one that this release knows."""
 
@@ -45,12 +54,9 @@ def read_liveness() -> dict[str, str]:
 def read_readiness() -> dict[str, str]:
     """Tell whether requests can be answered: the database takes writes, and has the schema of this release."""
     try:
-        revision = db.session.scalar(sa.text("SELECT version_num FROM alembic_version"))
-        # A standby, or a primary that was demoted; SQLite has neither.
-        is_postgresql = db.engine.dialect.name == "postgresql"
-        is_read_only = is_postgresql and db.session.scalar(sa.text("SHOW transaction_read_only")) == "on"
+        found = db.session.execute(_READINESS[db.engine.dialect.name]).one()
     except (sa.exc.SQLAlchemyError, Unavailable):
         raise DatabaseNotReady from None
-    if revision != newest_revision() or is_read_only:
+    if found.version_num != newest_revision() or found.is_read_only:
         raise DatabaseNotReady
     return {"status": "ok"}

@@ -12,7 +12,7 @@ from typing import Any
 import marshmallow as ma
 import orjson
 
-from app.web.fields import Moment
+from app.web.fields import Field, Moment
 from app.web.schemas import shared
 
 
@@ -35,7 +35,7 @@ class Output:
         """The row's members."""
         values = dict(zip(self._names, self._read(row), strict=True))
         for name, convert in self._converts:
-            values[name] = convert(values[name], name, row)
+            values[name] = convert(values[name])
         return values
 
 
@@ -44,12 +44,11 @@ def to_json(values: Any) -> bytes:
     return orjson.dumps(values, option=orjson.OPT_UTC_Z)
 
 
-def _conversion(field: ma.fields.Field[Any]) -> Callable[[Any, str, Any], Any] | None:
-    if isinstance(field, Moment):
-        return None  # to_json does it
-    # Not to be called from elsewhere, says its name; to be overridden, says marshmallow, and that is all this looks at.
-    convert = field._serialize  # noqa: SLF001
-    return None if type(field)._serialize is ma.fields.Field._serialize else convert  # noqa: SLF001
+def _conversion(field: ma.fields.Field[Any]) -> Callable[[Any], Any] | None:
+    # Of moments to_json takes care, and most values are written as they are.
+    if not isinstance(field, Field) or isinstance(field, Moment) or type(field).write is Field.write:
+        return None
+    return field.write
 
 
 @lru_cache(maxsize=1000)

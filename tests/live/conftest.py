@@ -18,7 +18,7 @@ from flask_migrate import upgrade
 
 from app import create_app
 from app.extensions import db
-from tests.conftest import Caller, empty, settings_for
+from tests.conftest import FAST_SQL, Caller, empty, settings_for
 from tests.live.wire import Client, wait_for, wait_for_more
 from tests.servers import GunicornServer, create_database, gunicorn_server
 
@@ -39,6 +39,7 @@ def environment(database_url: str, **changed: str) -> dict[str, str]:
         "LOG_LEVEL": "WARNING",
         "MAX_BODY_BYTES": str(MAX_BODY_BYTES),
         "REFRESH_GRACE": str(REFRESH_GRACE),
+        "FAST_SQL": str(FAST_SQL),
         **SECRETS,
         **changed,
     }
