@@ -3,29 +3,41 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from flask_migrate import upgrade
-from sqlalchemy import make_url
+from sqlalchemy import insert, make_url
 
 from app import create_app
+from app.core import clock
 from app.core.transactions import unit_of_work
 from app.extensions import db
+from app.features.sessions.models import UserSession
 from app.features.users import service as users
+from app.features.users.models import User
 from app.security.permissions import Role
+from app.security.tokens import MOST_REMEMBERED, issue_access_token
 from benchmarks import procfs
 from config import Config, Environment
 from tests.servers import INHERITED, PROJECT, create_database, postgres_server
 
 EMAIL, PASSWORD = "alice@example.com", "a long enough password"
 SECRETS = {"secret_key": "benchmark-signing-" * 3, "jwt_secret_key": "benchmark-tokens-" * 3}
+#: Editors who are logged in. Each is heard of again only after all the others, and by then neither of two workers of
+#: ours, which remember some tokens, has kept its.
+EDITORS = 10 * MOST_REMEMBERED
 #: Nothing may work beside what is measured: the tables are vacuumed and analysed once, when they are full.
-POSTGRES = {"shared_buffers": "256MB", "autovacuum": "off"}
+POSTGRES: dict[str, str | None] = {"shared_buffers": "256MB", "autovacuum": "off"}
+#: Whether a commit waits for the disk: on in production, off in most of what is measured. None leaves them to
+#: ALTER SYSTEM, which the command line would outdo.
+_DURABILITY = ("fsync", "full_page_writes", "synchronous_commit")
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,8 @@ class Catalogue:
     url: str
     version: str
     postmaster: int
+    #: One for each editor.
+    tokens: Sequence[str]
 
     @property
     def conninfo(self) -> str:
@@ -66,25 +80,83 @@ class Catalogue:
         with psycopg.connect(self.conninfo, autocommit=True) as connection:
             connection.execute(statement.encode())
 
+    @contextmanager
+    def durable(self) -> Iterator[None]:
+        """Let commits wait until the disk has them, as in production."""
+        self.wait_for_disk("on")
+        try:
+            yield
+        finally:
+            self.wait_for_disk("off")
+
+    def wait_for_disk(self, value: str) -> None:
+        """Whether commits wait until the disk has them from now on: "on" or "off"."""
+        for name in _DURABILITY:
+            self.execute(f"ALTER SYSTEM SET {name} = {value}")
+        self.execute("SELECT pg_reload_conf()")
+        deadline = time.monotonic() + 10
+        while any(self.rows(f"SHOW {name}") != [(value,)] for name in _DURABILITY):
+            if time.monotonic() > deadline:
+                sys.exit(f"PostgreSQL does not turn fsync {value}")
+            time.sleep(0.05)
+
 
 @contextmanager
 def catalogue(products: int, *, options: Mapping[str, str] | None = None) -> Iterator[Catalogue]:
-    """Start PostgreSQL, and yield a database with that many generated products and one editor."""
-    with postgres_server(binaries=_debian(), options=POSTGRES | dict(options or {})) as server:
+    """Start PostgreSQL, and yield a database with that many generated products and the editors."""
+    settings = POSTGRES | dict.fromkeys(_DURABILITY) | dict(options or {})
+    with postgres_server(binaries=_debian(), options=settings) as server:
         url = create_database(server, "bench")
-        app = create_app(Config.from_environment({}, app_env=Environment.TESTING, database_url=url, **SECRETS))
-        with app.app_context():
-            upgrade()
-            with unit_of_work():
-                users.create_user(email=EMAIL, username="alice", password=PASSWORD, role=Role.EDITOR)
-            db.engine.dispose()
         with psycopg.connect(make_url(url).set(drivername="postgresql").render_as_string()) as connection:
             (backend, version) = connection.execute("SELECT pg_backend_pid(), version()").fetchone() or (0, "")
             postmaster = procfs.parent_of(backend)
-        made = Catalogue(url, " ".join(version.split()[:2]), postmaster)
+        empty = Catalogue(url, " ".join(version.split()[:2]), postmaster, ())
+        empty.wait_for_disk("off")
+        made = replace(empty, tokens=_fill(url))
         _generate(made, products)
         made.execute("VACUUM ANALYZE")
         yield made
+
+
+def _fill(url: str) -> list[str]:
+    """Make the tables, and in them alice and the editors; gives the editors' tokens."""
+    config = Config.from_environment(
+        {}, app_env=Environment.TESTING, database_url=url, access_token_ttl=86400, **SECRETS
+    )
+    app = create_app(config)
+    with app.app_context():
+        upgrade()
+        with unit_of_work():
+            users.create_user(email=EMAIL, username="alice", password=PASSWORD, role=Role.EDITOR)
+            tokens = _log_editors_in()
+        db.engine.dispose()
+    return tokens
+
+
+def _log_editors_in() -> list[str]:
+    """Add the editors, each with a session, and give a token for each."""
+    people = [
+        {
+            "email": f"editor-{number}@example.com",
+            "username": f"editor-{number}",
+            "password_hash": "!",
+            "role": Role.EDITOR,
+            "search_text": f"editor-{number}",
+        }
+        for number in range(EDITORS)
+    ]
+    made = insert(User).returning(User.id, sort_by_parameter_order=True)
+    ids = db.session.scalars(made, people).all()
+    # Used only just, for as long as this takes: we alone would otherwise store the use of each session once a minute.
+    now = clock.now()
+    seen = {"last_seen_at": now + timedelta(days=1), "expires_at": now + timedelta(days=2)}
+    opened = insert(UserSession).returning(UserSession.id, sort_by_parameter_order=True)
+    rows = [{"user_id": user_id, "device": "benchmark", "address": "127.0.0.1", **seen} for user_id in ids]
+    sessions = db.session.scalars(opened, rows).all()
+    return [
+        issue_access_token(user_id=user_id, session_id=session_id, role=Role.EDITOR)
+        for user_id, session_id in zip(ids, sessions, strict=True)
+    ]
 
 
 def _generate(catalogue: Catalogue, products: int) -> None:

@@ -1,31 +1,45 @@
-"""Load by wrk, and what a request of it cost: the server, the database, and whoever waited."""
+"""Load by wrk, and what a request of it cost: the server, the database, the load itself, and whoever waited."""
 
 import itertools
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from benchmarks.catalogue import Catalogue
 from benchmarks.servers import Running
 from tests.servers import PROJECT
 
 _SCRIPT = PROJECT / "benchmarks" / "wrk" / "requests.lua"
+#: More requests a second than any server answers that computes something; each is made before the load begins.
+MOST_PER_SECOND = 6000
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request; with a ``body`` it is a POST, and each @ in it stands for a number that is used once."""
+
+    path: str
+    body: str = ""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What is asked, over and over: the paths in turn. In a ``body``, @ stands for a number that is used once."""
+    """What is asked. ``make`` gives the request of a number, which must be another for each number."""
 
     name: str
-    paths: Sequence[str]
-    token: str = ""
-    body: str = ""
-    if_none_match: str = ""
+    make: Callable[[int], Request]
+    #: Bearer tokens, which a server is sent in turn through all the rounds; without any it is asked without one.
+    tokens: Sequence[str] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    #: Whether the one request, with the one token, is sent over and over.
+    repeats: bool = False
     #: An answer that is larger was not the one that was meant: a body where there should be 304.
     most_bytes: int = 1024 * 1024
     #: Whether a server that has too much to do may say so: such answers are no errors, and are not counted.
@@ -41,10 +55,14 @@ class Measured:
     p99_ms: float
     app_cpu_us: float
     database_cpu_us: float
+    #: Of wrk, which runs on the same machine.
+    load_cpu_us: float
 
 
 #: The numbers that no body has had yet.
-_numbers = itertools.count(1, 10**6)
+_numbers = itertools.count(1)
+#: How many tokens each server has been sent.
+_sent: Counter[str] = Counter()
 
 
 def require_wrk() -> None:
@@ -53,13 +71,25 @@ def require_wrk() -> None:
         sys.exit("The comparison loads the servers with wrk: install it, as in 'apt-get install wrk'.")
 
 
-def measure(running: Running, catalogue: Catalogue, load: Load, *, connections: int, seconds: float) -> Measured:
-    """Load a server for some seconds. Exits on any error answer or error of a socket, and if a worker ended."""
+def measure(
+    running: Running, catalogue: Catalogue, load: Load, *, connections: int, seconds: int, number: int = 0
+) -> Measured:
+    """Load a server for some seconds with the requests of a round, ``number`` of them being over.
+
+    Exits on any error answer or error of a socket, if a worker ended, and if the requests would have repeated.
+    """
+    count = 1 if load.repeats else MOST_PER_SECOND * seconds
+    requests_made = [load.make(place) for place in range(number * count, (number + 1) * count)]
     processes = running.processes()
-    app_before, database_before = running.cpu_seconds(), catalogue.cpu_seconds()
-    result = _wrk(running.url, load, connections, seconds)
+    app_before, database_before, wrk_before = running.cpu_seconds(), catalogue.cpu_seconds(), _children_cpu_seconds()
+    result = _wrk(running, load, requests_made, connections, seconds)
     app, database = running.cpu_seconds() - app_before, catalogue.cpu_seconds() - database_before
+    wrk = _children_cpu_seconds() - wrk_before
     requests = result["requests"]
+    if not load.repeats and requests + connections > count:
+        sys.exit(f"{running.server.name}, {load.name}: {requests:.0f} requests, of which only {count} were different")
+    # What was on its way at the end was sent as well.
+    _sent[running.server.name] += int(requests) + connections
     if load.may_be_busy:
         requests -= result.pop("status")
     errors = {kind: result[kind] for kind in ("connect", "read", "write", "timeout", "status") if result.get(kind)}
@@ -74,19 +104,18 @@ def measure(running: Running, catalogue: Catalogue, load: Load, *, connections: 
         p99_ms=result["p99"] / 1000,
         app_cpu_us=app / requests * 1e6,
         database_cpu_us=database / requests * 1e6,
+        load_cpu_us=wrk / requests * 1e6,
     )
 
 
-def _wrk(url: str, load: Load, connections: int, seconds: float) -> dict[str, float]:
-    given = {"TOKEN": load.token, "IF_NONE_MATCH": load.if_none_match, "BODY": load.body}
-    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as paths:
-        paths.write("\n".join(load.paths) + "\n")
-        paths.flush()
-        environment = {name: value for name, value in given.items() if value}
-        environment |= {"PATH": os.environ["PATH"], "REQUESTS": paths.name, "START": str(next(_numbers))}
+def _wrk(running: Running, load: Load, requests: Sequence[Request], connections: int, seconds: int) -> dict[str, float]:
+    with tempfile.NamedTemporaryFile(suffix=".http") as file:
+        file.writelines(_as_sent(running, load, requests))
+        file.flush()
         # wrk takes whole seconds only.
-        command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds:.0f}s"]
-        command += ["--timeout", "10s", "--script", str(_SCRIPT), url]
+        command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"]
+        command += ["--timeout", "10s", "--script", str(_SCRIPT), running.url]
+        environment = {"PATH": os.environ["PATH"], "REQUESTS": file.name}
         done = subprocess.run(
             command, env=environment, check=False, capture_output=True, text=True, timeout=seconds + 30
         )
@@ -95,3 +124,25 @@ def _wrk(url: str, load: Load, connections: int, seconds: float) -> dict[str, fl
         sys.exit(f"wrk failed: {done.stdout}{done.stderr}")
     result: dict[str, float] = json.loads(lines[0])
     return result
+
+
+def _as_sent(running: Running, load: Load, requests: Sequence[Request]) -> Iterator[bytes]:
+    """The requests as they go over the wire, each with the next of the tokens."""
+    common = "".join(f"{name}: {value}\r\n" for name, value in load.headers.items())
+    common = f"Host: 127.0.0.1:{running.port}\r\nAccept: */*\r\n{common}"
+    # Where this server has come to: between two uses of a token it has been sent all the others.
+    first = 0 if load.repeats else _sent[running.server.name]
+    for place, request in enumerate(requests, first):
+        head = common
+        if load.tokens:
+            head += f"Authorization: Bearer {load.tokens[place % len(load.tokens)]}\r\n"
+        body = request.body.replace("@", f"{next(_numbers):09}") if "@" in request.body else request.body
+        if body:
+            head += f"Content-Type: application/json\r\nContent-Length: {len(body.encode())}\r\n"
+        yield f"{'POST' if body else 'GET'} {request.path} HTTP/1.1\r\n{head}\r\n{body}\0".encode()
+
+
+def _children_cpu_seconds() -> float:
+    """The CPU time of the processes that this one has waited for: no server among them while it is measured."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from html import escape
 
 from benchmarks.aims import app_cpu
-from benchmarks.results import Results
+from benchmarks.results import Results, Section
 
 _WIDTH, _LEFT, _RIGHT = 720, 190, 70
 _BAR, _GAP, _HEAD = 18, 6, 34
@@ -20,15 +20,13 @@ _STYLE = """
 
 
 def draw(results: Results, titles: Mapping[str, str]) -> str:
-    """A panel for each comparison at equal work, on one scale within each."""
-    panels = [
-        key for key in results.measured if key[0] in ("list", "detail", "create") and key[1] == results.connections[0]
-    ]
+    """A panel for each of three comparisons at equal work, on one scale within each."""
     parts, top = [], 0
-    for scenario, connections in panels:
-        part, height = _panel(results, scenario, connections, titles, top)
-        parts.extend(part)
-        top += height
+    for name in ("list", "detail", "create"):
+        if section := results.section(name):
+            part, height = _panel(section, titles, top)
+            parts.extend(part)
+            top += height
     body = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {top + 10}" role="img"'
@@ -36,18 +34,13 @@ def draw(results: Results, titles: Mapping[str, str]) -> str:
     )
 
 
-def _panel(
-    results: Results, scenario: str, connections: int, titles: Mapping[str, str], top: int
-) -> tuple[list[str], int]:
+def _panel(section: Section, titles: Mapping[str, str], top: int) -> tuple[list[str], int]:
     bars = {
-        name: (
-            results.of(scenario, connections, name, app_cpu).median,
-            results.of(scenario, connections, name, lambda m: m.database_cpu_us).median,
-        )
-        for name in results.measured[scenario, connections]
+        name: (section.of(name, app_cpu).median, section.of(name, lambda m: m.database_cpu_us).median)
+        for name in section.measured
     }
     scale = (_WIDTH - _LEFT - _RIGHT) / max(app + database for app, database in bars.values())
-    head = f"{scenario}: µs of CPU per request, server and (grey) database; less is better"
+    head = f"{section.scenario}: µs of CPU per request, server and (grey) database; less is better"
     parts = [f'<text class="head" x="0" y="{top + 22}">{head}</text>']
     for place, (name, (app, database)) in enumerate(bars.items()):
         y = top + _HEAD + place * (_BAR + _GAP)

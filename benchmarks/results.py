@@ -1,9 +1,10 @@
-"""What was measured, and the ratios of it."""
+"""What was measured, the ratios of it, and the file that keeps it."""
 
+import json
 import statistics
-from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from benchmarks.load import Measured
 
@@ -37,39 +38,81 @@ class Steady:
     p99_ms: float
 
 
+@dataclass(frozen=True)
+class Workers:
+    """What the workers of a server take: MiB of private memory of one, and seconds until the first answer."""
+
+    private_mib: float
+    start_seconds: float
+    start_cpu_seconds: float
+
+
+@dataclass
+class Section:
+    """A scenario at one load, and how it was measured."""
+
+    scenario: str
+    connections: int
+    #: The command, the day, the rounds and the machine.
+    how: str
+    #: By server; one for each round.
+    measured: dict[str, list[Measured]] = field(default_factory=dict)
+
+    def add(self, name: str, measured: Measured) -> None:
+        """Keep a round."""
+        self.measured.setdefault(name, []).append(measured)
+
+    def of(self, name: str, take: Callable[[Measured], float]) -> Spread:
+        """One figure of a server over the rounds."""
+        return Spread.of([take(measured) for measured in self.measured[name]])
+
+    def ratio(self, name: str, to: str, take: Callable[[Measured], float]) -> Spread | None:
+        """One figure of a server as a multiple of another's in the same round; None when either was not measured."""
+        if name not in self.measured or to not in self.measured:
+            return None
+        pairs = zip(self.measured[name], self.measured[to], strict=True)
+        return Spread.of([take(one) / take(other) for one, other in pairs])
+
+
 @dataclass
 class Results:
-    """Everything that a run found."""
+    """Everything that was found, by scenario; a later run replaces those that it measures."""
 
-    command: str
-    database: str
-    connections: tuple[int, ...]
-    products: int
-    rounds: int
-    seconds: float
-    minutes: float = 0
-    #: By scenario and connections, then by server; one for each round.
-    measured: dict[tuple[str, int], dict[str, list[Measured]]] = field(
-        default_factory=lambda: defaultdict(lambda: defaultdict(list))
-    )
-    start_seconds: dict[str, float] = field(default_factory=dict)
-    start_cpu_seconds: dict[str, float] = field(default_factory=dict)
-    private_mib: dict[str, float] = field(default_factory=dict)
+    sections: list[Section] = field(default_factory=list)
+    workers: dict[str, Workers] = field(default_factory=dict)
     steady: Steady | None = None
 
-    def add(self, scenario: str, connections: int, name: str, measured: Measured) -> None:
-        """Remember a round."""
-        self.measured[scenario, connections][name].append(measured)
+    def section(self, scenario: str) -> Section | None:
+        """A scenario at the first load that it was measured at."""
+        return next((each for each in self.sections if each.scenario == scenario), None)
 
-    def of(self, scenario: str, connections: int, name: str, take: Callable[[Measured], float]) -> Spread:
-        """One figure of a server over the rounds."""
-        return Spread.of([take(measured) for measured in self.measured[scenario, connections][name]])
+    def replace(self, sections: list[Section]) -> None:
+        """Put the sections of one scenario in the place of what there was of it."""
+        name = sections[0].scenario
+        kept = [each for each in self.sections if each.scenario != name]
+        place = next((n for n, each in enumerate(self.sections) if each.scenario == name), len(kept))
+        self.sections = [*kept[:place], *sections, *kept[place:]]
 
-    def ratio(
-        self, scenario: str, connections: int, name: str, to: str, take: Callable[[Measured], float]
-    ) -> Spread | None:
-        """One figure of a server as a multiple of another's in the same round; None when either was not measured."""
-        each = self.measured[scenario, connections]
-        if name not in each or to not in each:
-            return None
-        return Spread.of([take(one) / take(other) for one, other in zip(each[name], each[to], strict=True)])
+    @classmethod
+    def read(cls, file: Path) -> "Results":
+        """What a file keeps; nothing where it is not there."""
+        if not file.exists():
+            return cls()
+        kept = json.loads(file.read_text("utf-8"))
+        sections = [
+            Section(
+                section["scenario"],
+                section["connections"],
+                section["how"],
+                {name: [Measured(**each) for each in rounds] for name, rounds in section["measured"].items()},
+            )
+            for section in kept["sections"]
+        ]
+        workers = {name: Workers(**each) for name, each in kept["workers"].items()}
+        return cls(sections, workers, Steady(**kept["steady"]) if kept["steady"] else None)
+
+    def write(self, file: Path) -> None:
+        """Keep everything in a file, a line for each round of a server."""
+        rounded = json.loads(json.dumps(asdict(self)), parse_float=lambda number: round(float(number), 3))
+        text = json.dumps(rounded, indent=1)
+        file.write_text(text + "\n", "utf-8")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import requests
@@ -23,6 +24,8 @@ _GUNICORN = (
     "-m", "gunicorn", "--bind", "127.0.0.1:{port}", "--workers", str(WORKERS), "--worker-class", "gthread",
     "--threads", "{size}", "--keep-alive", "75", "--log-level", "error", "--no-control-socket",
 )  # fmt: skip
+#: gunicorn takes it where it is there, and parses in Python elsewhere.
+_PARSER = "gunicorn_h1c"
 _UVICORN = (
     "-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--workers", str(WORKERS), "--loop", "uvloop",
     "--http", "httptools", "--no-access-log", "--log-level", "error",
@@ -41,6 +44,8 @@ class Server:
     size: int
     environment: Mapping[str, str] = field(default_factory=dict, hash=False)
     ours: bool = False
+    #: Whether it also answers what a shop asks: searches, trees of categories, facets, movements of stock.
+    is_shop: bool = False
 
     @property
     def folder(self) -> Path:
@@ -51,6 +56,13 @@ class Server:
     def python(self) -> Path:
         """The interpreter of its environment."""
         return Path(sys.executable) if self.ours else ENVIRONMENTS / self.name / "bin" / "python"
+
+    @property
+    def pins(self) -> str:
+        """The packages of a peer's environment, with gunicorn's C parser where that is installed for us."""
+        pinned = (self.folder / "requirements.txt").read_text("utf-8")
+        uses_gunicorn, parser = "gunicorn" in self.arguments, version_of(_PARSER)
+        return pinned + (f"{_PARSER}=={parser}\n" if uses_gunicorn and parser else "")
 
 
 #: Ours at equal work: no limiter, no access log, nothing remembered between requests.
@@ -75,14 +87,16 @@ OURS_WHOLE = Server(
     },
     ours=True,
 )
-HELLO = Server("hello", "bare WSGI hello", (*_GUNICORN, "app:app"), size=4)
+#: The same kind of worker, and as many threads, as ours.
+HELLO = Server("hello", "bare WSGI hello", (*_GUNICORN, "app:app"), size=1)
 #: The sizes are the best of those that peers/README.md tells.
-NAIVE = Server("naive_flask", "Flask of the textbooks", (*_GUNICORN, "app:main()"), size=1)
-FASTAPI = Server("fastapi_peer", "FastAPI, SQLAlchemy async", _UVICORN, size=8)
+NAIVE = Server("naive_flask", "Flask of the textbooks", (*_GUNICORN, "app:main()"), size=1, is_shop=True)
+FASTAPI = Server("fastapi_peer", "FastAPI, SQLAlchemy async", _UVICORN, size=8, is_shop=True)
 DRF = Server("drf_peer", "Django REST Framework", (*_GUNICORN, "app:app"), size=1)
+NINJA = Server("ninja_peer", "Django Ninja", (*_GUNICORN, "app:app"), size=1)
 LITESTAR = Server("litestar_peer", "Litestar, raw asyncpg", _UVICORN, size=8)
 LIMIT = Server("wsgi_limit", "WSGI by hand", (*_GUNICORN, "app:app"), size=1)
-CATALOGUES = (NAIVE, FASTAPI, DRF, LITESTAR, LIMIT)
+CATALOGUES = (NAIVE, FASTAPI, DRF, NINJA, LITESTAR, LIMIT)
 
 
 @dataclass(frozen=True)
@@ -116,31 +130,39 @@ class Running:
         return procfs.private_mib_of_workers(self.process.pid, WORKERS)
 
 
+def version_of(package: str) -> str | None:
+    """The version that is installed beside this, if any."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
 def install(server: Server) -> None:
     """Put a peer's pinned packages into its environment, unless they are there. Exits with what went wrong."""
     if server.ours:
         return
-    pinned, home = server.folder / "requirements.txt", ENVIRONMENTS / server.name
+    pinned, home = server.pins, ENVIRONMENTS / server.name
     stamp = home / "installed.txt"
-    if stamp.exists() and stamp.read_bytes() == pinned.read_bytes():
+    if stamp.exists() and stamp.read_text("utf-8") == pinned:
         return
-    print(f"Installing {pinned.relative_to(PROJECT)} into {home.relative_to(PROJECT)} ...", flush=True)
+    print(f"Installing {server.name} into {home.relative_to(PROJECT)} ...", flush=True)
     shutil.rmtree(home, ignore_errors=True)
     uv = shutil.which("uv")
     if uv:
         make = [uv, "venv", "--quiet", "--python", sys.executable, str(home)]
         # Compiled as pip does it: the first start is timed.
         fill = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(server.python)]
-        fill += ["--requirement", str(pinned)]
+        fill += ["--requirement", "-"]
     else:
         make = [sys.executable, "-m", "venv", str(home)]
         fill = [str(server.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
-        fill += ["--requirement", str(pinned)]
+        fill += ["--requirement", "/dev/stdin"]
     for command in (make, fill):
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, input=pinned, check=False, capture_output=True, text=True, timeout=300)
         if done.returncode:
             sys.exit(f"{server.name} could not be installed, so there is no comparison:\n{done.stdout}{done.stderr}")
-    shutil.copyfile(pinned, stamp)
+    stamp.write_text(pinned, "utf-8")
 
 
 @contextmanager

@@ -2,14 +2,13 @@
 
 import http.client
 import itertools
-import json
 import statistics
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
+from benchmarks.load import Request
 from benchmarks.results import Steady
 
 #: Requests a second.
@@ -17,31 +16,7 @@ RATE = 100
 _CLIENTS = 32
 
 
-@dataclass(frozen=True)
-class Request:
-    """One request of the mix, and the status that is right."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: str | None = None
-    status: int = 200
-
-
-def mix(token: str, lists: Sequence[str], details: Sequence[str], product: dict[str, object]) -> Iterator[Request]:
-    """Of ten requests three are lists, three details, three the same list again and one creates a product."""
-    headers = {"Authorization": f"Bearer {token}"}
-    many_lists, many_details = itertools.cycle(lists), itertools.cycle(details)
-    for number in itertools.count():
-        if number % 10 == 9:
-            body = json.dumps({**product, "sku": f"STEADY-{number}"})
-            yield Request("POST", "/api/v1/products", {**headers, "Content-Type": "application/json"}, body, 201)
-        else:
-            paths = (next(many_lists), next(many_details), lists[0])
-            yield Request("GET", paths[number % 3], headers)
-
-
-def run(port: int, requests: Iterator[Request], *, seconds: int) -> Steady:
+def run(port: int, requests: Iterator[Request], token: str, *, seconds: int) -> Steady:
     """Send requests at their times for some seconds. Waiting counts from the time at which a request was due."""
     due = enumerate(itertools.islice(requests, RATE * seconds))
     turn = threading.Lock()
@@ -59,7 +34,7 @@ def run(port: int, requests: Iterator[Request], *, seconds: int) -> Steady:
             number, request = following
             moment = started + number / RATE
             time.sleep(max(0.0, moment - time.perf_counter()))
-            good = _send(connection, request)
+            good = _send(connection, request, token, number)
             answered.append((time.perf_counter() - moment, good))
 
     with ThreadPoolExecutor(_CLIENTS) as clients:
@@ -71,12 +46,14 @@ def run(port: int, requests: Iterator[Request], *, seconds: int) -> Steady:
     return Steady(len(waits), errors, percentiles[49], percentiles[98])
 
 
-def _send(connection: http.client.HTTPConnection, request: Request) -> bool:
+def _send(connection: http.client.HTTPConnection, request: Request, token: str, number: int) -> bool:
+    body = request.body.replace("@", f"steady-{number}") or None
+    headers = {"Authorization": f"Bearer {token}"} | ({"Content-Type": "application/json"} if body else {})
     try:
-        connection.request(request.method, request.path, body=request.body, headers=request.headers)
+        connection.request("POST" if body else "GET", request.path, body=body, headers=headers)
         answer = connection.getresponse()
         answer.read()
     except (OSError, http.client.HTTPException):
         connection.close()
         return False
-    return answer.status == request.status
+    return answer.status == (201 if body else 200)

@@ -43,12 +43,13 @@ INHERITED = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR")
 
 @contextmanager
 def postgres_server(
-    *, binaries: Path | None = None, port: int | None = None, options: Mapping[str, str] | None = None
+    *, binaries: Path | None = None, port: int | None = None, options: Mapping[str, str | None] | None = None
 ) -> Iterator[str]:
     """Run PostgreSQL and yield the URL of its maintenance database; TEST_DATABASE_URL wins where it is set.
 
     `binaries` names another installation than pip's, such as Debian's in DEBIAN_PG_BIN. The server listens on a socket
-    in a folder of its own, and on 127.0.0.1 too if a `port` is given.
+    in a folder of its own, and on 127.0.0.1 too if a `port` is given. An option that is None keeps its default, and
+    ALTER SYSTEM can set it.
     """
     given = os.environ.get("TEST_DATABASE_URL")
     if given and binaries is None:
@@ -87,10 +88,10 @@ def postgres_server(
         if initdb.wait(timeout=60) != 0:
             raise RuntimeError(f"initdb failed: {log.read_text()}")
 
-        settings = POSTGRES_OPTIONS | dict(options or {})
+        settings = {**POSTGRES_OPTIONS, **(options or {})}
         server = start(
             programs / "postgres", "-D", data, "-k", home, "-h", "127.0.0.1" if port else "", "-p", str(port or 5432),
-            *(part for name, value in settings.items() for part in ("-c", f"{name}={value}")),
+            *(part for name, value in settings.items() if value for part in ("-c", f"{name}={value}")),
         )  # fmt: skip
         # SIGINT is PostgreSQL's fast shutdown: SIGTERM would wait for every client to leave.
         stack.callback(_end, server, lambda: server.send_signal(signal.SIGINT))

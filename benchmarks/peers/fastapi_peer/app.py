@@ -1,6 +1,7 @@
 """FastAPI with SQLAlchemy 2's asyncio session, asyncpg and pydantic 2."""
 
 import os
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -15,8 +16,26 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import BigInteger, DateTime, ForeignKey, Numeric, Select, String, Text, func, select
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    ForeignKey,
+    Integer,
+    Numeric,
+    Select,
+    String,
+    Text,
+    case,
+    cast,
+    func,
+    literal,
+    literal_column,
+    select,
+    true,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
@@ -25,6 +44,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 SECRET = os.environ["JWT_SECRET_KEY"]
 CLAIMS = ["sub", "sid", "iat", "exp", "jti", "iss", "aud"]
 MONTH = timedelta(days=30)
+MOST_STOCK = 2**53
+EDGES = [Decimal(digit).scaleb(exponent) for exponent in range(10) for digit in (1, 2, 5)]
+CENT, MOST_PRICE = Decimal("0.01"), Decimal("9999999999.99")
 
 engine = create_async_engine(
     os.environ["DATABASE_URL"].replace("postgresql://", "postgresql+asyncpg://", 1),
@@ -81,11 +103,42 @@ class Product(Base):
     tags: Mapped[list[str]] = mapped_column(JSONB)
     attributes: Mapped[dict[str, Any]] = mapped_column(JSONB)
     external_id: Mapped[str | None] = mapped_column(String(128))
-    search_text: Mapped[str] = mapped_column(Text)
+    search_text: Mapped[str] = mapped_column(Text, deferred=True)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=now)
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=now)
     deleted_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     version: Mapped[int] = mapped_column(default=1)
+
+
+class Category(Base):
+    __tablename__ = "categories"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    name: Mapped[str] = mapped_column(String(120))
+    parent_id: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class Hold(Base):
+    __tablename__ = "holds"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    product_id: Mapped[int] = mapped_column(BigInteger)
+    quantity: Mapped[int] = mapped_column(BigInteger)
+    expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    outcome: Mapped[str | None] = mapped_column(String(16))
+
+
+class StockMovement(Base):
+    __tablename__ = "stock_movements"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    product_id: Mapped[int] = mapped_column(BigInteger)
+    delta: Mapped[int] = mapped_column(BigInteger)
+    reason: Mapped[str] = mapped_column(String(16))
+    reference: Mapped[str | None] = mapped_column(String(128))
+    stock_after: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=now)
+    actor_id: Mapped[int | None] = mapped_column(BigInteger)
 
 
 Status = Literal["draft", "active", "archived"]
@@ -142,18 +195,49 @@ class ProductPage(BaseModel):
     links: dict[str, str | None]
 
 
-class ProductQuery(BaseModel):
+class ProductFilter(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    page: Annotated[int, Field(ge=1, le=2**31 - 1)] = 1
-    per_page: Annotated[int, Field(ge=1, le=100)] = 20
-    sort_by: Literal["created_at", "updated_at", "name", "price", "stock", "sku", "id"] = "created_at"
-    order: Literal["asc", "desc"] = "desc"
     category_id: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
     min_price: Annotated[Decimal, Field(gt=0)] | None = None
     max_price: Annotated[Decimal, Field(gt=0)] | None = None
     in_stock: bool | None = None
     status: Status | None = None
+    search: Annotated[str, Field(max_length=200)] | None = None
+
+
+class ProductQuery(ProductFilter):
+    page: Annotated[int, Field(ge=1, le=2**31 - 1)] = 1
+    per_page: Annotated[int, Field(ge=1, le=100)] = 20
+    sort_by: Literal["created_at", "updated_at", "name", "price", "stock", "sku", "id"] = "created_at"
+    order: Literal["asc", "desc"] = "desc"
+
+
+class MovementIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    delta: Annotated[int, Field(ge=-MOST_STOCK, le=MOST_STOCK)]
+    reason: Literal["receipt", "sale", "correction", "return"]
+    reference: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+
+    @model_validator(mode="after")
+    def delta_fits_reason(self) -> "MovementIn":
+        if not {"sale": self.delta < 0, "correction": self.delta != 0}.get(self.reason, self.delta > 0):
+            raise ValueError("delta does not fit the reason")
+        return self
+
+
+class MovementOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    product_id: int
+    delta: int
+    reason: str
+    reference: str | None
+    stock_after: int
+    created_at: datetime
+    actor_id: int | None
 
 
 class Credentials(BaseModel):
@@ -228,11 +312,20 @@ def links_of(request: Request, page: int, pages: int) -> dict[str, str | None]:
     }
 
 
-@router.get("/products")
-async def list_products(
-    request: Request, user: CurrentUser, session: Session, query: Annotated[ProductQuery, Query()]
-) -> ProductPage:
-    rows = visible(user)
+def has_words(words: list[str]) -> ColumnElement[bool]:
+    sought = " & ".join(f"{word}:*" for word in words)
+    return literal_column("products.search_vector").bool_op("@@")(func.to_tsquery("simple", sought))
+
+
+def has_similar_words(words: list[str]) -> ColumnElement[bool]:
+    # Asked first what is similar: the planner would otherwise walk the order's index and compare each row.
+    first_lines = "(split_part(products.search_text, chr(10), 1) || split_part(products.search_text, chr(10), 2))"
+    alike = [literal(word).bool_op("<%")(literal_column(first_lines, Text)) for word in words]
+    similar = select(Product.id).where(Product.deleted_at.is_(None), *alike).cte("similar")
+    return Product.id.in_(select(similar.prefix_with("MATERIALIZED").c.id))
+
+
+def narrow(rows: Select[tuple[Product]], query: ProductFilter) -> Select[tuple[Product]]:
     if query.category_id is not None:
         rows = rows.where(Product.category_id == query.category_id)
     if query.min_price is not None:
@@ -243,17 +336,125 @@ async def list_products(
         rows = rows.where(Product.stock > 0 if query.in_stock else Product.stock <= 0)
     if query.status is not None:
         rows = rows.where(Product.status == query.status)
+    return rows
+
+
+async def answer_page(
+    request: Request, session: AsyncSession, rows: Select[tuple[Product]], query: ProductQuery
+) -> ProductPage:
+    rows = everything = narrow(rows, query)
+    words = re.findall(r"[a-z0-9]+", query.search.lower()) if query.search else []
+    if words:
+        rows = everything.where(has_words(words))
     total = await session.scalar(select(func.count()).select_from(rows.subquery())) or 0
+    if words and not total:
+        rows = everything.where(has_similar_words(words))
+        total = await session.scalar(select(func.count()).select_from(rows.subquery())) or 0
     column = getattr(Product, query.sort_by)
     rows = rows.order_by(*(c.desc() if query.order == "desc" else c.asc() for c in (column, Product.id)))
     rows = rows.limit(query.per_page).offset((query.page - 1) * query.per_page)
-    products = (await session.scalars(rows)).all()
+    products = (await session.scalars(rows)).all() if total else []
     pages = -(-total // query.per_page)
     return ProductPage(
         items=[ProductOut.model_validate(product) for product in products],
         meta=Meta(page=query.page, per_page=query.per_page, total=total, pages=pages),
         links=links_of(request, query.page, pages),
     )
+
+
+@router.get("/products")
+async def list_products(
+    request: Request, user: CurrentUser, session: Session, query: Annotated[ProductQuery, Query()]
+) -> ProductPage:
+    return await answer_page(request, session, visible(user), query)
+
+
+@router.get("/categories/{category_id}/products")
+async def list_products_below(
+    request: Request, category_id: int, user: CurrentUser, session: Session, query: Annotated[ProductQuery, Query()]
+) -> ProductPage:
+    if await session.get(Category, category_id) is None:
+        raise Problem(404, "Not Found", "not_found")
+    below = select(Category.id).where(Category.id == category_id).cte("below", recursive=True)
+    below = below.union_all(select(Category.id).join(below, Category.parent_id == below.c.id))
+    ids = func.array(select(below.c.id).scalar_subquery())
+    return await answer_page(request, session, visible(user).where(Product.category_id == func.any(ids)), query)
+
+
+@router.get("/products/facets")
+async def count_facets(user: CurrentUser, session: Session, query: Annotated[ProductFilter, Query()]) -> dict[str, Any]:
+    found = narrow(visible(user), query)
+    if query.search:
+        found = found.where(has_words(re.findall(r"[a-z0-9]+", query.search.lower())))
+    members = (Product.category_id, Product.price, Product.tags, Product.status, (Product.stock > 0).label("in_stock"))
+    rows = found.with_only_columns(*members).cte("found")
+    count = func.count().label("count")
+    ranked = select(rows.c.category_id, count).group_by(rows.c.category_id)
+    ranked = ranked.order_by(count.desc(), rows.c.category_id).limit(50).subquery()
+    tags = func.jsonb_array_elements_text(rows.c.tags).table_valued("value")
+    tag = tags.c.value.collate("C").label("tag")
+    tagged = select(tag, count).select_from(rows.join(tags, true())).group_by("tag").order_by(count.desc(), tag)
+    tagged = tagged.limit(50).subquery()
+    band = case(*((rows.c.price < edge, number) for number, edge in enumerate(EDGES)), else_=len(EDGES)).label("band")
+
+    def counted(facet: str, number: Any, text: Any, count: Any) -> Select[Any]:
+        return select(literal(facet), cast(number, BigInteger), cast(text, Text), count)
+
+    category = counted("category", ranked.c.category_id, Category.name, ranked.c.count)
+    bands = select(band, count).group_by("band").subquery()
+    statuses = counted("status", cast(rows.c.in_stock, Integer), rows.c.status, count)
+    statement = union_all(
+        category.join_from(ranked, Category, Category.id == ranked.c.category_id),
+        counted("price", bands.c.band, literal(""), bands.c.count),
+        counted("tag", literal(0), tagged.c.tag, tagged.c.count),
+        statuses.group_by(rows.c.in_stock, rows.c.status),
+    )
+    facets: dict[str, list[tuple[int, str, int]]] = {"category": [], "price": [], "tag": [], "status": []}
+    for facet, number, text, counted_rows in await session.execute(statement):
+        facets[facet].append((number, text, counted_rows))
+    for facet in ("category", "tag"):
+        facets[facet].sort(key=lambda one: (-one[2], one[0], one[1]))
+    by_status = facets["status"]
+    bounds = list(zip([CENT, *EDGES], [*(edge - CENT for edge in EDGES), MOST_PRICE], strict=True))
+    return {
+        "total": sum(count for _, _, count in by_status),
+        "category": [{"id": number, "name": text, "count": count} for number, text, count in facets["category"]],
+        "tag": [{"value": text, "count": count} for _, text, count in facets["tag"]],
+        "price": [
+            {"min_price": f"{bounds[number][0]:.2f}", "max_price": f"{bounds[number][1]:.2f}", "count": count}
+            for number, _, count in sorted(facets["price"])
+        ],
+        "stock": {
+            "in_stock": sum(count for number, _, count in by_status if number),
+            "out_of_stock": sum(count for number, _, count in by_status if not number),
+        },
+        "status": {
+            status: sum(count for _, text, count in by_status if text == status)
+            for status in ("draft", "active", "archived")
+        },
+    }
+
+
+@router.post("/products/{product_id}/stock-movements", status_code=201)
+async def record_movement(product_id: int, user: CurrentUser, session: Session, data: MovementIn) -> MovementOut:
+    if user.role == "user":
+        raise Problem(403, "Forbidden", "permission_denied")
+    rows = visible(user).where(Product.id == product_id)
+    product = await session.scalar(rows.with_for_update(key_share=True))
+    if product is None:
+        raise Problem(404, "Not Found", "not_found")
+    held = 0
+    if data.delta < 0:
+        live = Hold.product_id == product_id, Hold.outcome.is_(None), Hold.expires_at > now()
+        held = await session.scalar(select(func.coalesce(func.sum(Hold.quantity), 0)).where(*live))
+    if not held <= product.stock + data.delta <= MOST_STOCK:
+        raise Problem(409, "Conflict", "out_of_stock" if data.delta < 0 else "stock_too_large")
+    product.stock += data.delta
+    product.version += 1
+    movement = StockMovement(**data.model_dump(), product_id=product_id, stock_after=product.stock, actor_id=user.id)
+    session.add(movement)
+    await session.commit()
+    return MovementOut.model_validate(movement)
 
 
 @router.get("/products/{product_id}")

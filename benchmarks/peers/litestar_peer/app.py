@@ -110,10 +110,16 @@ async def configure(connection: asyncpg.Connection) -> None:
     )
 
 
+async def leave_as_is(connection: asyncpg.Connection) -> None:
+    """No request leaves a setting, a lock or a cursor behind; the pool would otherwise send four statements for it."""
+
+
 @asynccontextmanager
 async def open_pool(app: Litestar) -> AsyncIterator[None]:
     size = int(os.environ["POOL"])
-    async with asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=size, max_size=size, init=configure) as pool:
+    async with asyncpg.create_pool(
+        os.environ["DATABASE_URL"], min_size=size, max_size=size, init=configure, reset=leave_as_is
+    ) as pool:
         app.state.pool = pool
         yield
 

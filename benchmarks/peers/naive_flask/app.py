@@ -4,6 +4,7 @@ The threads that were tried: see README.md beside the peers.
 """
 
 import os
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -14,8 +15,23 @@ from argon2.exceptions import VerifyMismatchError
 from flask import Blueprint, Flask, Response, current_app, jsonify, request
 from flask_jwt_extended import JWTManager, create_access_token, current_user, jwt_required
 from flask_sqlalchemy import SQLAlchemy
-from marshmallow import Schema, ValidationError, fields, validate
-from sqlalchemy import BigInteger, DateTime, ForeignKey, Numeric, String, Text
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    Integer,
+    Numeric,
+    String,
+    Text,
+    case,
+    cast,
+    func,
+    literal,
+    literal_column,
+    true,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
@@ -26,6 +42,10 @@ api = Blueprint("api", __name__, url_prefix="/api/v1")
 hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
 STATUSES = ["draft", "active", "archived"]
+REASONS = ["receipt", "sale", "correction", "return"]
+MOST_STOCK = 2**53
+EDGES = [Decimal(digit).scaleb(exponent) for exponent in range(10) for digit in (1, 2, 5)]
+CENT, MOST_PRICE = Decimal("0.01"), Decimal("9999999999.99")
 SORTS = ["created_at", "updated_at", "name", "price", "stock", "sku", "id"]
 
 
@@ -71,11 +91,42 @@ class Product(db.Model):  # type: ignore[name-defined,misc]
     tags: Mapped[list[str]] = mapped_column(JSONB)
     attributes: Mapped[dict[str, Any]] = mapped_column(JSONB)
     external_id: Mapped[str | None] = mapped_column(String(128))
-    search_text: Mapped[str] = mapped_column(Text)
+    search_text: Mapped[str] = mapped_column(Text, deferred=True)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=now)
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=now, onupdate=now)
     deleted_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     version: Mapped[int] = mapped_column(default=1)
+
+
+class Category(db.Model):  # type: ignore[name-defined,misc]
+    __tablename__ = "categories"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    name: Mapped[str] = mapped_column(String(120))
+    parent_id: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class Hold(db.Model):  # type: ignore[name-defined,misc]
+    __tablename__ = "holds"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    product_id: Mapped[int] = mapped_column(BigInteger)
+    quantity: Mapped[int] = mapped_column(BigInteger)
+    expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    outcome: Mapped[str | None] = mapped_column(String(16))
+
+
+class StockMovement(db.Model):  # type: ignore[name-defined,misc]
+    __tablename__ = "stock_movements"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    product_id: Mapped[int] = mapped_column(BigInteger)
+    delta: Mapped[int] = mapped_column(BigInteger)
+    reason: Mapped[str] = mapped_column(String(16))
+    reference: Mapped[str | None] = mapped_column(String(128))
+    stock_after: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=now)
+    actor_id: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class Moment(fields.DateTime):
@@ -112,16 +163,37 @@ class ProductSchema(Schema):
     version = fields.Integer(dump_only=True)
 
 
-class ProductQuerySchema(Schema):
-    page = fields.Integer(load_default=1, validate=validate.Range(1, 2**31 - 1))
-    per_page = fields.Integer(load_default=20, validate=validate.Range(1, 100))
-    sort_by = fields.String(load_default="created_at", validate=validate.OneOf(SORTS))
-    order = fields.String(load_default="desc", validate=validate.OneOf(["asc", "desc"]))
+class ProductFilterSchema(Schema):
     category_id = fields.Integer(validate=validate.Range(1, 2**63 - 1))
     min_price = fields.Decimal(validate=validate.Range(Decimal("0.01")))
     max_price = fields.Decimal(validate=validate.Range(Decimal("0.01")))
     in_stock = fields.Boolean()
     status = fields.String(validate=validate.OneOf(STATUSES))
+    search = fields.String(validate=validate.Length(max=200))
+
+
+class ProductQuerySchema(ProductFilterSchema):
+    page = fields.Integer(load_default=1, validate=validate.Range(1, 2**31 - 1))
+    per_page = fields.Integer(load_default=20, validate=validate.Range(1, 100))
+    sort_by = fields.String(load_default="created_at", validate=validate.OneOf(SORTS))
+    order = fields.String(load_default="desc", validate=validate.OneOf(["asc", "desc"]))
+
+
+class MovementSchema(Schema):
+    id = fields.Integer(dump_only=True)
+    product_id = fields.Integer(dump_only=True)
+    delta = fields.Integer(required=True, strict=True, validate=validate.Range(-MOST_STOCK, MOST_STOCK))
+    reason = fields.String(required=True, validate=validate.OneOf(REASONS))
+    reference = fields.String(load_default=None, allow_none=True, validate=validate.Length(1, 128))
+    stock_after = fields.Integer(dump_only=True)
+    created_at = Moment(dump_only=True)
+    actor_id = fields.Integer(dump_only=True)
+
+    @validates_schema
+    def delta_fits_reason(self, data: dict[str, Any], **_: Any) -> None:
+        delta = data["delta"]
+        if not {"sale": delta < 0, "correction": delta != 0}.get(data["reason"], delta > 0):
+            raise ValidationError("The delta does not fit the reason.", "delta")
 
 
 class LoginSchema(Schema):
@@ -131,6 +203,8 @@ class LoginSchema(Schema):
 
 product_schema = ProductSchema()
 query_schema = ProductQuerySchema()
+filter_schema = ProductFilterSchema()
+movement_schema = MovementSchema()
 login_schema = LoginSchema()
 
 
@@ -181,11 +255,24 @@ def visible() -> Any:
     return rows.where(Product.status == "active") if current_user.role == "user" else rows
 
 
-@api.get("/products")
-@jwt_required()
-def list_products() -> Response:
-    query = query_schema.load(request.args.to_dict())
-    rows = visible()
+def words_of(search: str) -> list[str]:
+    return re.findall(r"[a-z0-9]+", search.lower())
+
+
+def has_words(words: list[str]) -> Any:
+    sought = " & ".join(f"{word}:*" for word in words)
+    return literal_column("products.search_vector").bool_op("@@")(func.to_tsquery("simple", sought))
+
+
+def has_similar_words(words: list[str]) -> Any:
+    # Asked first what is similar: the planner would otherwise walk the order's index and compare each row.
+    first_lines = "(split_part(products.search_text, chr(10), 1) || split_part(products.search_text, chr(10), 2))"
+    alike = [literal(word).bool_op("<%")(literal_column(first_lines, Text)) for word in words]
+    similar = db.select(Product.id).where(Product.deleted_at.is_(None), *alike).cte("similar")
+    return Product.id.in_(db.select(similar.prefix_with("MATERIALIZED").c.id))
+
+
+def narrow(rows: Any, query: dict[str, Any]) -> Any:
     if "category_id" in query:
         rows = rows.where(Product.category_id == query["category_id"])
     if "min_price" in query:
@@ -196,9 +283,22 @@ def list_products() -> Response:
         rows = rows.where(Product.stock > 0 if query["in_stock"] else Product.stock <= 0)
     if "status" in query:
         rows = rows.where(Product.status == query["status"])
-    column = getattr(Product, query["sort_by"])
-    rows = rows.order_by(*(c.desc() if query["order"] == "desc" else c.asc() for c in (column, Product.id)))
-    page = db.paginate(rows, page=query["page"], per_page=query["per_page"], max_per_page=100, error_out=False)
+    return rows
+
+
+def answer_page(rows: Any) -> Response:
+    query = query_schema.load(request.args.to_dict())
+    everything = narrow(rows, query)
+    words = words_of(query.get("search", ""))
+
+    def find(rows: Any) -> Any:
+        column = getattr(Product, query["sort_by"])
+        rows = rows.order_by(*(c.desc() if query["order"] == "desc" else c.asc() for c in (column, Product.id)))
+        return db.paginate(rows, page=query["page"], per_page=query["per_page"], max_per_page=100, error_out=False)
+
+    page = find(everything.where(has_words(words)) if words else everything)
+    if words and not page.total:
+        page = find(everything.where(has_similar_words(words)))
     pages = page.pages
 
     def link(number: int) -> str:
@@ -215,6 +315,100 @@ def list_products() -> Response:
             "last": link(max(pages, 1)),
         },
     )
+
+
+@api.get("/products")
+@jwt_required()
+def list_products() -> Response:
+    return answer_page(visible())
+
+
+@api.get("/categories/<int:category_id>/products")
+@jwt_required()
+def list_products_below(category_id: int) -> Response:
+    if db.session.get(Category, category_id) is None:
+        return problem(404, "Not Found", "not_found")
+    below = db.select(Category.id).where(Category.id == category_id).cte("below", recursive=True)
+    below = below.union_all(db.select(Category.id).join(below, Category.parent_id == below.c.id))
+    ids = func.array(db.select(below.c.id).scalar_subquery())
+    return answer_page(visible().where(Product.category_id == func.any(ids)))
+
+
+@api.get("/products/facets")
+@jwt_required()
+def count_facets() -> Response:
+    query = filter_schema.load(request.args.to_dict())
+    found = narrow(visible(), query)
+    if "search" in query:
+        found = found.where(has_words(words_of(query["search"])))
+    members = (Product.category_id, Product.price, Product.tags, Product.status, (Product.stock > 0).label("in_stock"))
+    rows = found.with_only_columns(*members).cte("found")
+    count = func.count().label("count")
+    ranked = db.select(rows.c.category_id, count).group_by(rows.c.category_id)
+    ranked = ranked.order_by(count.desc(), rows.c.category_id).limit(50).subquery()
+    tags = func.jsonb_array_elements_text(rows.c.tags).table_valued("value")
+    tag = tags.c.value.collate("C").label("tag")
+    tagged = db.select(tag, count).select_from(rows.join(tags, true())).group_by("tag").order_by(count.desc(), tag)
+    tagged = tagged.limit(50).subquery()
+    band = case(*((rows.c.price < edge, number) for number, edge in enumerate(EDGES)), else_=len(EDGES)).label("band")
+
+    def counted(facet: str, number: Any, text: Any, count: Any) -> Any:
+        return db.select(literal(facet), cast(number, BigInteger), cast(text, Text), count)
+
+    category = counted("category", ranked.c.category_id, Category.name, ranked.c.count)
+    bands = db.select(band, count).group_by("band").subquery()
+    statuses = counted("status", cast(rows.c.in_stock, Integer), rows.c.status, count)
+    statement = union_all(
+        category.join_from(ranked, Category, Category.id == ranked.c.category_id),
+        counted("price", bands.c.band, literal(""), bands.c.count),
+        counted("tag", literal(0), tagged.c.tag, tagged.c.count),
+        statuses.group_by(rows.c.in_stock, rows.c.status),
+    )
+    facets: dict[str, list[tuple[int, str, int]]] = {"category": [], "price": [], "tag": [], "status": []}
+    for facet, number, text, counted_rows in db.session.execute(statement):
+        facets[facet].append((number, text, counted_rows))
+    for facet in ("category", "tag"):
+        facets[facet].sort(key=lambda one: (-one[2], one[0], one[1]))
+    by_status = facets["status"]
+    bounds = list(zip([CENT, *EDGES], [*(edge - CENT for edge in EDGES), MOST_PRICE], strict=True))
+    return jsonify(
+        total=sum(count for _, _, count in by_status),
+        category=[{"id": number, "name": text, "count": count} for number, text, count in facets["category"]],
+        tag=[{"value": text, "count": count} for _, text, count in facets["tag"]],
+        price=[
+            {"min_price": f"{bounds[number][0]:.2f}", "max_price": f"{bounds[number][1]:.2f}", "count": count}
+            for number, _, count in sorted(facets["price"])
+        ],
+        stock={
+            "in_stock": sum(count for number, _, count in by_status if number),
+            "out_of_stock": sum(count for number, _, count in by_status if not number),
+        },
+        status={status: sum(count for _, text, count in by_status if text == status) for status in STATUSES},
+    )
+
+
+@api.post("/products/<int:product_id>/stock-movements")
+@jwt_required()
+def record_movement(product_id: int) -> tuple[Response, int] | Response:
+    if current_user.role == "user":
+        return problem(403, "Forbidden", "permission_denied")
+    data = movement_schema.load(request.get_json())
+    rows = visible().where(Product.id == product_id)
+    product = db.session.scalar(rows.with_for_update(key_share=True))
+    if product is None:
+        return problem(404, "Not Found", "not_found")
+    held = 0
+    if data["delta"] < 0:
+        live = Hold.product_id == product_id, Hold.outcome.is_(None), Hold.expires_at > now()
+        held = db.session.scalar(db.select(func.coalesce(func.sum(Hold.quantity), 0)).where(*live))
+    if not held <= product.stock + data["delta"] <= MOST_STOCK:
+        return problem(409, "Conflict", "out_of_stock" if data["delta"] < 0 else "stock_too_large")
+    product.stock += data["delta"]
+    product.version += 1
+    movement = StockMovement(**data, product_id=product_id, stock_after=product.stock, actor_id=current_user.id)
+    db.session.add(movement)
+    db.session.commit()
+    return jsonify(movement_schema.dump(movement)), 201
 
 
 @api.get("/products/<int:product_id>")
