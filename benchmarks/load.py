@@ -18,7 +18,7 @@ from tests.servers import PROJECT
 
 _SCRIPT = PROJECT / "benchmarks" / "wrk" / "requests.lua"
 #: More requests a second than any server answers that computes something; each is made before the load begins.
-MOST_PER_SECOND = 6000
+MOST_PER_SECOND = 10_000
 
 
 @dataclass(frozen=True)
