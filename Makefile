@@ -82,7 +82,7 @@ openapi: install-run ## Write openapi.json anew from the routes and schemas
 sure: lint types layers browser test ## Everything CI checks
 
 .PHONY: bench
-bench: install-test ## Compare with other frameworks at equal work, in five minutes; needs wrk
+bench: install-test ## Compare with other frameworks at equal work, in eight minutes; needs wrk
 	@$(PY) -m benchmarks.compare $(ARGS)
 
 .PHONY: bench-full

@@ -94,9 +94,7 @@ class Subject:
 
     def search_in_vain(self, number: int) -> Request:
         """A word that no product has, nor one like it."""
-        # A multiplication by an odd number modulo a power of two gives each number another.
-        word = f"{(number + 1) * 0x9E3779B97F4A7C15 % 2**64:016x}".translate(_CONSONANTS)
-        return Request(f"{PRODUCTS}?search={word}")
+        return Request(f"{PRODUCTS}?search={nonsense(number)}")
 
     def facets(self, number: int) -> Request:
         """The facets of a category."""
@@ -133,6 +131,12 @@ class Subject:
     def _page(number: int, among: Sequence[int]) -> str:
         turn = number // len(among)
         return f"{_LISTED}&page={turn % 5 + 1}&min_price={_cents(turn // 5)}"
+
+
+def nonsense(number: int) -> str:
+    """A word that nothing is like, another for each number."""
+    # A multiplication by an odd number modulo a power of two gives each number another.
+    return f"{(number + 1) * 0x9E3779B97F4A7C15 % 2**64:016x}".translate(_CONSONANTS)
 
 
 def choose(made: Catalogue) -> Subject:
