@@ -78,7 +78,8 @@ def measure(
 ) -> Measured:
     """Load a server for some seconds with the requests of a round, ``number`` of them being over.
 
-    A server that has answered nothing by then is given twice as long. Exits on any error answer or error of a socket, if a worker ended, and if the requests would have repeated.
+    A server that has answered nothing by then is given twice as long. Exits on any error answer, any error of a socket,
+    a worker that ended, and requests that would have repeated.
     """
     count = 1 if load.repeats else MOST_PER_SECOND * seconds
     requests_made = [load.make(place) for place in range(number * count, (number + 1) * count)]
