@@ -83,14 +83,15 @@ class Catalogue:
     @contextmanager
     def durable(self) -> Iterator[None]:
         """Let commits wait until the disk has them, as in production."""
-        self.wait_for_disk("on")
+        self.set_durability(on=True)
         try:
             yield
         finally:
-            self.wait_for_disk("off")
+            self.set_durability(on=False)
 
-    def wait_for_disk(self, value: str) -> None:
-        """Whether commits wait until the disk has them from now on: "on" or "off"."""
+    def set_durability(self, *, on: bool) -> None:
+        """Whether commits wait, from now on, until the disk has them."""
+        value = "on" if on else "off"
         for name in _DURABILITY:
             self.execute(f"ALTER SYSTEM SET {name} = {value}")
         self.execute("SELECT pg_reload_conf()")
@@ -111,7 +112,7 @@ def catalogue(products: int, *, options: Mapping[str, str] | None = None) -> Ite
             (backend, version) = connection.execute("SELECT pg_backend_pid(), version()").fetchone() or (0, "")
             postmaster = procfs.parent_of(backend)
         empty = Catalogue(url, " ".join(version.split()[:2]), postmaster, ())
-        empty.wait_for_disk("off")
+        empty.set_durability(on=False)
         made = replace(empty, tokens=_fill(url))
         _generate(made, products)
         made.execute("VACUUM ANALYZE")
@@ -147,7 +148,7 @@ def _log_editors_in() -> list[str]:
     ]
     made = insert(User).returning(User.id, sort_by_parameter_order=True)
     ids = db.session.scalars(made, people).all()
-    # Used only just, for as long as this takes: we alone would otherwise store the use of each session once a minute.
+    # The last use lies ahead and so is never stored: we alone would otherwise do that, once a minute for each session.
     now = clock.now()
     seen = {"last_seen_at": now + timedelta(days=1), "expires_at": now + timedelta(days=2)}
     opened = insert(UserSession).returning(UserSession.id, sort_by_parameter_order=True)
