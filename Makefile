@@ -17,8 +17,8 @@ PY := .venv/bin/python
 INSTALL := PYTHON='$(PYTHON)' UV='$(UV)' sh requirements/install.sh
 SOURCES := app config.py worker.py wsgi.py gunicorn.conf.py gunicorn_worker.py
 
-# A PostgreSQL or Redis to run on needs its driver.
-RUN_SET := $(if $(DATABASE_URL)$(REDIS_URL),production,run)
+# A PostgreSQL, a Redis or a broker to run on needs its driver.
+RUN_SET := $(if $(CELERY_BROKER_URL),worker,$(if $(DATABASE_URL)$(REDIS_URL),production,run))
 
 .PHONY: help
 help: ## This list

@@ -2,7 +2,8 @@
 
 A setting is read from the environment variable of its own name in capitals. A value that does not parse, and in
 production a secret that is missing, default or short, stops the start with one line that names the setting and
-never its value.
+never its value. So does a variable that is a setting's name but for a letter or so (`CORS_ORIGIN`); one that merely
+begins like our settings may be somebody else's, and is one line at the server's start (`unknown_settings`).
 """
 
 import contextlib
@@ -10,11 +11,13 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
+from difflib import get_close_matches
 from enum import StrEnum
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,6 +32,15 @@ INSTANCE = ROOT / "instance"
 # RFC 7518 section 3.2 wants an HS256 key of at least 256 bits.
 SHORTEST_SECRET = 32
 NOT_SECRET = ("change", "secret", "default", "example", "password", "development", "insecure")
+
+#: Beginnings of settings' names under which hardly anybody else sets anything.
+PREFIXES = (
+    "ACCESS_TOKEN_", "ANSWER_CACHE_", "CORS_", "IDEMPOTENCY_", "JWT_", "MAIL_", "MAX_BODY_", "MAX_UPLOAD_",
+    "PUBLIC_CACHE_", "RATE_LIMIT_", "REFRESH_TOKEN_", "TRUSTED_",
+)  # fmt: skip
+
+#: Kubernetes describes every service of a namespace to its containers, and a service may well be called "mail".
+SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT|PORT)(_\w+)?")
 
 
 class ConfigError(Exception):
@@ -116,9 +128,22 @@ def _rate(value: str) -> str:
     return value
 
 
+def _require(package: str, lock: str) -> None:
+    # Here, so that it is one line: Flask would hide the ImportError behind "No such command 'db'".
+    if find_spec(package) is None:
+        raise ValueError(f"needs the package {package}, which requirements/{lock}.txt installs")
+
+
 def _redis(value: str) -> str:
     if not value.startswith(("redis://", "rediss://", "redis+unix://")):
         raise ValueError("must be a redis URL")
+    _require("redis", "production")
+    return value
+
+
+def _broker(value: str) -> str:
+    value = _redis(value)
+    _require("celery", "worker")
     return value
 
 
@@ -152,8 +177,13 @@ def _database(value: str) -> str:
     except (ArgumentError, ValueError):
         # The second is a port that is no number, and its message quotes what may be half a password.
         raise ValueError("must be a database URL") from None
-    if url.get_backend_name() not in {"sqlite", "postgresql"}:
+    if url.drivername not in {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}:
         raise ValueError("must be a sqlite or postgresql URL")
+    if "@" in (url.host or ""):
+        # Otherwise half of the password would be taken for the host, and stand in the driver's errors.
+        raise ValueError("must be a database URL: an @ in a password is written %40")
+    if url.get_backend_name() == "postgresql":
+        _require("psycopg", "production")
     if url.get_backend_name() == "sqlite" and url.database in {None, "", ":memory:"}:
         raise ValueError("must name a file: workers cannot share a database in memory")
     if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).is_absolute():
@@ -188,7 +218,7 @@ class Config:
     database_pooling: Pooling = _setting(Pooling.SESSION, _pooling)
     fast_sql: bool = _setting(True, _truth)
     redis_url: str | None = _setting(None, _redis)
-    celery_broker_url: str | None = _setting(None, _redis)
+    celery_broker_url: str | None = _setting(None, _broker)
 
     host: str = _setting("127.0.0.1")
     port: int = _setting(8000, _whole(1, 65535))
@@ -237,6 +267,7 @@ class Config:
         """
         # `flask --debug` and FLASK_DEBUG turn the debugger on behind our back; count them as the setting.
         environ = {"DEBUG": environ.get("FLASK_DEBUG", ""), **environ}
+        _refuse_misspelt(environ, {*environ, *(name.upper() for name in fixed)})
         values = dict(fixed)
         for declared in fields(cls):
             name = declared.name.upper()
@@ -365,6 +396,41 @@ class Config:
                 **({"options": settings} if by_session else {}),
             },
         }
+
+
+def _names_of_settings() -> list[str]:
+    return [declared.name.upper() for declared in fields(Config)]
+
+
+def _closest(name: str, least: float) -> str | None:
+    # To share a word is asked for first since it costs little. A name with all of a setting's in it was meant as it is:
+    # TEST_DATABASE_URL, SECRET_KEY_BASE.
+    words = {*name.split("_")}
+    names = [known for known in _names_of_settings() if words & {*known.split("_")} and f"_{known}_" not in f"_{name}_"]
+    return next(iter(get_close_matches(name, names, n=1, cutoff=least)), None)
+
+
+def _refuse_misspelt(environ: Mapping[str, str], given: set[str]) -> None:
+    """Refuse a variable that is one letter in ten or less from a setting.
+
+    To stop a start for a variable of somebody else is worse than to miss a misspelt one. So a name without an
+    underscore is not judged, nor is anything that is like a setting which is given itself, be it empty: that is how an
+    operator says that the other name is meant for something else.
+    """
+    for name in sorted(set(environ) - {*_names_of_settings()}):
+        if not environ[name] or "_" not in name or SERVICE_LINK.fullmatch(name):
+            continue
+        meant = _closest(name, 0.9)
+        if meant and meant not in given:
+            raise ConfigError(f"{name}: did you mean {meant}? If not, set {meant} as well, if only to nothing")
+
+
+def unknown_settings(environ: Mapping[str, str]) -> Iterator[str]:
+    """A line for each variable that begins like a setting and is none: it may be misspelt, or somebody else's."""
+    for name in sorted(set(environ) - {*_names_of_settings()}):
+        if environ[name] and name.startswith(PREFIXES) and not SERVICE_LINK.fullmatch(name):
+            meant = _closest(name, 0.8)
+            yield f"{name} is no setting" + (f"; did you mean {meant}?" if meant else "")
 
 
 def _json_text(value: Any) -> str:

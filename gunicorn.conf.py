@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import make_url
 
-from config import Config, ConfigError
+from config import Config, ConfigError, unknown_settings
 from gunicorn_worker import EpollWorker, Worker
 
 # Before any worker is forked, so that a wrong setting is one line and not a traceback from each of them.
@@ -19,6 +19,8 @@ try:
     _config = Config.from_environment()
 except ConfigError as _error:
     sys.exit(f"catalog-api: {_error}")
+for _line in unknown_settings(os.environ):
+    sys.stderr.write(f"catalog-api: {_line}\n")
 # A worker reads the settings' definitions again, and so does this file at a reload.
 del sys.modules["config"]
 

@@ -5,6 +5,7 @@ set -eu
 
 lock=requirements/$1.txt
 python=.venv/bin/python
+log=.venv/install.log
 
 fail() {
     echo "$*" >&2
@@ -53,12 +54,13 @@ make_venv() {
     "$interpreter" -m venv .venv
 }
 
-# The copy of the lock beside what it installed is the stamp. The test set holds the production set, which holds the
-# run set, at the same versions.
+# The copy of the lock beside what it installed is the stamp. The test set holds the worker set, which holds the
+# production set, which holds the run set, at the same versions.
 is_installed() {
     case $1 in
-        run) sets="run production test" ;;
-        production) sets="production test" ;;
+        run) sets="run production worker test" ;;
+        production) sets="production worker test" ;;
+        worker) sets="worker test" ;;
         *) sets=$1 ;;
     esac
     for set in $sets; do
@@ -69,14 +71,61 @@ is_installed() {
     return 1
 }
 
-[ -z "${PYTHON:-}" ] || is_new_enough "$PYTHON" || fail "Python 3.11 or newer is needed, and $PYTHON is not."
-venv_is_usable || make_venv
-is_installed "$1" && exit 0
+install_packages() {
+    if [ -n "${UV:-}" ]; then
+        "$UV" pip install --python "$python" --require-hashes --requirement "$lock"
+    else
+        "$python" -m pip install --disable-pip-version-check --no-input --progress-bar off --require-hashes \
+            --requirement "$lock"
+    fi
+}
 
-echo "Installing $lock into .venv ..."
-if [ -n "${UV:-}" ]; then
-    "$UV" pip install --quiet --python "$python" --require-hashes --requirement "$lock"
-else
-    "$python" -m pip install --quiet --disable-pip-version-check --no-input --require-hashes --requirement "$lock"
+# What pip has logged so far. Some packages of a lock may be for other systems.
+progress() {
+    if grep -q '^Installing collected' "$log"; then
+        echo "unpacking"
+    else
+        echo "$(grep -c -e '^Collecting' -e '^Requirement already' "$log") of $(grep -c '^[a-z].*==' "$lock") packages read"
+    fi
+}
+
+# In the background, on one line of a terminal, else now and then. It ends by itself when this process is gone, since an
+# interrupted shell stops nothing.
+show_progress() {
+    seconds=0
+    while sleep 1 >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
+        seconds=$((seconds + 1))
+        if [ -t 1 ]; then
+            printf '\r  %s s, %s    ' "$seconds" "$(progress)"
+        elif [ $((seconds % 15)) = 0 ]; then
+            echo "  $seconds s, $(progress)"
+        fi
+    done
+}
+
+[ -z "${PYTHON:-}" ] || is_new_enough "$PYTHON" || fail "Python 3.11 or newer is needed, and $PYTHON is not."
+usable=
+venv_is_usable && usable=yes
+[ -n "$usable" ] && is_installed "$1" && exit 0
+
+echo "Installing $lock into .venv${UV:+ with uv} ..."
+[ -n "$usable" ] || make_venv
+# An install that fails half-way leaves versions that are in no lock.
+rm -f .venv/installed-*.txt
+
+# The installers' warnings and notices are for the log; whether it is wanted shows at the end.
+: >"$log"
+show_progress &
+shower=$!
+status=0
+install_packages >"$log" 2>&1 || status=$?
+kill "$shower" 2>/dev/null || true
+wait "$shower" 2>/dev/null || true
+[ ! -t 1 ] || printf '\r                                        \r'
+
+if [ "$status" != 0 ]; then
+    echo "Installing $lock failed. $log ends with:" >&2
+    grep -v '^WARNING: ' "$log" | tail -n 20 >&2
+    exit 1
 fi
 cp "$lock" ".venv/installed-$1.txt"

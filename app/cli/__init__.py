@@ -5,6 +5,8 @@ from flask import Flask
 from flask.cli import AppGroup
 from werkzeug.utils import import_string
 
+from app.cli.failures import failures_in_one_line
+
 COMMANDS = {
     "api-key": "app.cli.api_keys:group",
     "catalog": "app.cli.catalog:catalog",
@@ -26,6 +28,7 @@ class Commands(AppGroup):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """One of them."""
         if cmd_name in COMMANDS:
+            ctx.with_resource(failures_in_one_line())
             command: click.Command = import_string(COMMANDS[cmd_name])
             return command
         return super().get_command(ctx, cmd_name)

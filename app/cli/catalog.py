@@ -9,16 +9,17 @@ import time
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import click
 from flask import current_app
 from flask.cli import AppGroup
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from app.cli.failures import describe_failure
 from app.cli.import_report import print_report, printable
 from app.cli.progress import progress
-from app.core.errors import Refusal
 from app.core.money import CURRENCIES
 from app.core.transactions import unit_of_work
 from app.features.categories import service as categories
@@ -33,22 +34,8 @@ from app.features.samples import service as samples
 
 SOME_ROWS_FAILED = 3
 
+catalog = AppGroup("catalog", help="Products in and out of files, and sample products.")
 
-class CatalogGroup(AppGroup):
-    """Commands whose failures are one line each."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command."""
-        try:
-            return super().invoke(ctx)
-        except SQLAlchemyError as error:
-            failure = f"The database failed ({type(error).__name__}); is it there, and is `flask db upgrade` done?"
-            raise click.ClickException(failure) from None
-        except Refusal as refusal:
-            raise click.ClickException(refusal.sentence()) from None
-
-
-catalog = CatalogGroup("catalog", help="Products in and out of files, and sample products.")
 
 _format = click.option(
     "--format",
@@ -134,8 +121,8 @@ def import_products(
         failure = str(unreadable)
     except OSError as error:
         failure = error.strerror or str(error)
-    except SQLAlchemyError as error:
-        failure = f"the database failed ({type(error).__name__})"
+    except (DBAPIError, PoolTimeoutError) as error:
+        failure = f"the database failed: {describe_failure(error)}"
     if report.rows or not failure:
         print_report(report, seconds=time.monotonic() - started, ignored=ignored, dry_run=dry_run)
     if failure:

@@ -6,7 +6,6 @@ import click
 import marshmallow as ma
 from flask.cli import with_appcontext
 
-from app.core.errors import Refusal
 from app.core.transactions import unit_of_work
 from app.features.auth.schemas import RegisterSchema
 from app.features.users import service
@@ -32,6 +31,4 @@ def create_user(email: str, username: str, role: str, password_stdin: bool) -> N
     except ma.ValidationError as error:
         wrong = [f"{name}: {' '.join(said)}" for name, said in error.messages_dict.items()]
         raise click.ClickException("; ".join(wrong)) from None
-    except Refusal as refusal:
-        raise click.ClickException(refusal.sentence()) from None
     click.echo(f"Created {role} {user.username} with id {user.id}.")
