@@ -73,7 +73,8 @@ is_installed() {
 
 install_packages() {
     if [ -n "${UV:-}" ]; then
-        "$UV" pip install --python "$python" --require-hashes --requirement "$lock"
+        # Compiled as pip does: else each start compiles anew where PYTHONDONTWRITEBYTECODE is set.
+        "$UV" pip install --compile-bytecode --python "$python" --require-hashes --requirement "$lock"
     else
         "$python" -m pip install --disable-pip-version-check --no-input --progress-bar off --require-hashes \
             --requirement "$lock"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import config
-from config import ROOT, Config, ConfigError, Environment, development_secret
+from config import PREFIXES, ROOT, Config, ConfigError, Environment, development_secret, unknown_settings
 
 # Random, and of no use anywhere.
 SECRET_KEY = "tJ3xP0vB8qL5nR2wY7cF4kH9mD6sG1zE"
@@ -131,6 +131,8 @@ class TestParsing:
             ("DATABASE_URL", "mysql://u:hunter2@h/d"),
             ("DATABASE_URL", "postgresql://u:p@h:hunter2/d"),
             ("DATABASE_URL", "postgresql://u:hunter2@[::1/d"),
+            ("DATABASE_URL", "postgresql://u:p@hunter2@h/d"),
+            ("DATABASE_URL", "postgresql+psycopg2://u:hunter2@h/d"),
             ("DATABASE_URL", "sqlite://"),
             ("DATABASE_URL", "sqlite:///:memory:"),
             ("SECRET_KEY", "hunter2\n"),
@@ -171,6 +173,60 @@ class TestParsing:
         assert Config.named("testing").app_env is Environment.TESTING
         with pytest.raises(ConfigError, match=r"^APP_ENV must be one of"):
             Config.named("staging")
+
+
+class TestMisspelling:
+    @pytest.mark.parametrize(
+        ("name", "meant"),
+        [
+            ("CORS_ORIGIN", "CORS_ORIGINS"),
+            ("COSR_ORIGINS", "CORS_ORIGINS"),
+            ("RATELIMIT_DEFAULT", "RATE_LIMIT_DEFAULT"),
+            ("TRUSTED_HOST", "TRUSTED_HOSTS"),
+            ("JWT_PREVIOUS_SECRET_KEY", "JWT_PREVIOUS_SECRET_KEYS"),
+            ("MAX_UPLOAD_BYTE", "MAX_UPLOAD_BYTES"),
+            ("DATABASE_URI", "DATABASE_URL"),
+        ],
+    )
+    def test_is_refused_unless_the_setting_is_given_too(self, name: str, meant: str) -> None:
+        assert refusal_of({name: "hunter2"}).startswith(f"{name}: did you mean {meant}?")
+        assert "hunter2" not in refusal_of({name: "hunter2"})
+
+        Config.from_environment({name: "hunter2", meant: ""})
+        Config.from_environment({name: ""})
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            # Kubernetes, for services named redis, mail, catalog, cors and rate-limit.
+            "REDIS_PORT", "REDIS_SERVICE_HOST", "REDIS_PORT_6379_TCP_ADDR", "MAIL_SERVICE_HOST",
+            "MAIL_SERVICE_PORT_SMTP", "MAIL_PORT_25_TCP", "CATALOG_SERVICE_PORT", "CATALOG_PORT",
+            "CORS_PORT_80_TCP_PROTO", "RATE_LIMIT_PORT",
+            # Platforms, shells, other programs.
+            "HOSTNAME", "HOSTTYPE", "PORTS", "MAIL", "MAILCHECK", "LOGLEVEL", "WEB_MEMORY", "WEB_PORT", "REDIS_TLS_URL",
+            "REDIS_HOST", "DATABASE_HOST", "DATABASE_URL_UNPOOLED", "DATABASE_PRIVATE_URL", "SECRET_KEY_BASE",
+            "APP_NAME", "DJANGO_SECRET_KEY", "TEST_DATABASE_URL", "CELERY_RESULT_BACKEND", "LOG_FORMAT",
+            "MAX_WORKERS", "PUBLIC_URL",
+        ],
+    )  # fmt: skip
+    def test_is_not_seen_in_what_is_somebody_elses(self, name: str) -> None:
+        Config.from_environment({name: "tcp://10.0.0.1:1"})
+
+        assert list(unknown_settings({name: "tcp://10.0.0.1:1"})) == []
+
+    def test_is_named_where_it_may_be_one(self) -> None:
+        environ = {"JWT_SECRET": "hunter2", "MAIL_HOST": "hunter2", "CORS_MAX_AGE": "", "CORS_ORIGINS": "hunter2"}
+        Config.from_environment({**environ, "CORS_ORIGINS": ""})
+
+        assert list(unknown_settings(environ)) == [
+            "JWT_SECRET is no setting; did you mean JWT_SECRET_KEY?",
+            "MAIL_HOST is no setting",
+        ]
+
+    def test_is_looked_for_under_beginnings_that_settings_have(self) -> None:
+        names = [declared.upper() for declared in Config.__dataclass_fields__]
+
+        assert [prefix for prefix in PREFIXES if not any(name.startswith(prefix) for name in names)] == []
 
 
 class TestProduction:
