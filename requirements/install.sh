@@ -22,7 +22,7 @@ version_of() {
 
 find_python() {
     if [ -n "${PYTHON:-}" ]; then
-        is_new_enough "$PYTHON" || fail "Python 3.11 or newer is needed, and $PYTHON is not."
+        is_new_enough "$PYTHON" || fail "Python 3.11 or newer is needed, and $PYTHON is none that runs."
         echo "$PYTHON"
         return
     fi
@@ -73,17 +73,20 @@ is_installed() {
 
 install_packages() {
     if [ -n "${UV:-}" ]; then
-        # Compiled as pip does: else each start compiles anew where PYTHONDONTWRITEBYTECODE is set.
-        "$UV" pip install --compile-bytecode --python "$python" --require-hashes --requirement "$lock"
+        # pip compiles what it installs. With uv the first start does, unless it must not keep what it compiled.
+        "$UV" pip install ${PYTHONDONTWRITEBYTECODE:+--compile-bytecode} --python "$python" --require-hashes \
+            --requirement "$lock"
     else
         "$python" -m pip install --disable-pip-version-check --no-input --progress-bar off --require-hashes \
             --requirement "$lock"
     fi
 }
 
-# What pip has logged so far. Some packages of a lock may be for other systems.
+# What pip has logged so far; uv logs at the end. Some packages of a lock may be for other systems.
 progress() {
-    if grep -q '^Installing collected' "$log"; then
+    if [ -n "${UV:-}" ]; then
+        echo "working"
+    elif grep -q '^Installing collected' "$log"; then
         echo "unpacking"
     else
         echo "$(grep -c -e '^Collecting' -e '^Requirement already' "$log") of $(grep -c '^[a-z].*==' "$lock") packages read"
@@ -104,7 +107,7 @@ show_progress() {
     done
 }
 
-[ -z "${PYTHON:-}" ] || is_new_enough "$PYTHON" || fail "Python 3.11 or newer is needed, and $PYTHON is not."
+[ -z "${PYTHON:-}" ] || is_new_enough "$PYTHON" || fail "Python 3.11 or newer is needed, and $PYTHON is none that runs."
 usable=
 venv_is_usable && usable=yes
 [ -n "$usable" ] && is_installed "$1" && exit 0

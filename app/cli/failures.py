@@ -8,6 +8,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.core.errors import Refusal
+from app.core.sqlstates import code_of
 
 #: PostgreSQL's code for a table that is not there.
 UNDEFINED_TABLE = "42P01"
@@ -30,5 +31,5 @@ def describe_failure(error: DBAPIError | PoolTimeoutError) -> str:
     if isinstance(error, DataError | IntegrityError | PoolTimeoutError):
         return type(error).__name__
     said = " ".join(str(error.orig).split())[:300]
-    is_empty = said.startswith("no such table") or getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE
+    is_empty = said.startswith("no such table") or code_of(error) == UNDEFINED_TABLE
     return f"{said} (is `flask db upgrade` done?)" if is_empty else said
