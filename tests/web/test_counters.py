@@ -159,6 +159,8 @@ class Unsteady(RedisWindows):
         super().__init__(uri)
         self.error: Exception | None = None
         self.asked = 0
+        #: As many fail at the same moment as this waits for.
+        self.together = threading.Barrier(1)
         self.looked_for = threading.Semaphore(0)
         self.answer = threading.Event()
 
@@ -169,6 +171,7 @@ class Unsteady(RedisWindows):
             assert self.answer.wait(10)
         else:
             self.asked += 1
+            self.together.wait(10)
         if self.error:
             raise self.error
         return super().count(key, expiry, amount)
@@ -238,7 +241,9 @@ class TestALostRedis:
             for _ in range(2):
                 windows.count(key, 60)
                 redis_windows.error = redis.TimeoutError("redis://:secret@192.0.2.1")
+                redis_windows.together = threading.Barrier(8)
                 at_once([partial(windows.count, key, 60)] * 8)
+                redis_windows.together = threading.Barrier(1)
                 redis_windows.error = None
                 wait_for(partial(is_asked_by, windows, redis_windows))
 
