@@ -352,13 +352,7 @@ class Config:
             "JWT_ENCODE_NBF": False,
             # No cookies here: without this, each token would carry a random csrf claim.
             "JWT_COOKIE_CSRF_PROTECT": False,
-            "RATELIMIT_STORAGE_URI": self.redis_url or "memory://",
-            "RATELIMIT_STORAGE_OPTIONS": _redis_options() if self.redis_url else {},
-            "RATELIMIT_STRATEGY": "fixed-windows",
-            "RATELIMIT_IN_MEMORY_FALLBACK_ENABLED": bool(self.redis_url),
-            # The first request that finds Redis gone turns the fallback on; those that fail beside it would be 500.
-            "RATELIMIT_SWALLOW_ERRORS": bool(self.redis_url),
-            "RATELIMIT_KEY_PREFIX": "catalog",
+            "REDIS_OPTIONS": _redis_options() if self.redis_url else {},
             # In each worker's memory, and not in Redis: decision 20.
             "CACHE_TYPE": "app.web.answers.AnswerCache",
         }

@@ -27,6 +27,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "last_seen_at": MOMENT,
         "expires_at": MOMENT,
     },
+    "session_networks": {"user_id": 1, "network": "192.0.2.0/24", "seen_at": MOMENT},
     "refresh_tokens": {"id": "token", "session_id": 1, "issued_at": MOMENT, "expires_at": MOMENT},
     "categories": {"id": 1, "name": "c", "slug": "c", "search_text": "c", **STAMPS},
     "catalogue_state": {"id": 1, "version": 1, "pruned_through": 0},
@@ -70,6 +71,12 @@ ROWS: dict[str, dict[str, Any]] = {
         "updated_at": MOMENT,
     },
     "login_failures": {"account": "0" * 64, "failures": 1, "first_at": MOMENT},
+    "network_login_failures": {
+        "account": "0" * 64,
+        "network": "192.0.2.0/24",
+        "failures": 1,
+        "first_at": MOMENT,
+    },
     "api_keys": {
         "id": 1,
         "user_id": 1,

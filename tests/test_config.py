@@ -353,11 +353,11 @@ class TestForFlask:
     def test_does_not_wait_long_for_redis(self) -> None:
         settings = Config.from_environment({"REDIS_URL": "redis://cache"}).for_flask()
 
-        assert settings["RATELIMIT_STORAGE_OPTIONS"]["socket_timeout"] <= 0.2
-        assert settings["RATELIMIT_STORAGE_OPTIONS"]["socket_connect_timeout"] <= 0.2
+        assert settings["REDIS_OPTIONS"]["socket_timeout"] <= 0.2
+        assert settings["REDIS_OPTIONS"]["socket_connect_timeout"] <= 0.2
 
     def test_needs_no_redis(self) -> None:
         settings = Config.from_environment({}).for_flask()
 
-        assert settings["RATELIMIT_STORAGE_URI"] == "memory://"
+        assert settings["REDIS_OPTIONS"] == {}
         assert settings["CACHE_TYPE"] == "app.web.answers.AnswerCache"

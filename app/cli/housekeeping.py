@@ -10,7 +10,7 @@ from app.core import clock
 from app.core.idempotency import prune_answers
 from app.core.jobs import prune_jobs
 from app.core.transactions import unit_of_work
-from app.features.auth import service as auth
+from app.features.auth import guard
 from app.features.events import service as events
 from app.features.imports import service as imports
 from app.features.sessions import service as sessions
@@ -29,7 +29,8 @@ def prune() -> None:
     with unit_of_work():
         forgotten = {
             "sessions": sessions.prune_sessions(before=clock.now() - lifetime),
-            "accounts with failed logins": auth.prune_failures(),
+            "networks of sessions": sessions.prune_networks(),
+            "accounts with failed logins": guard.prune_failures(),
             "holds": stock.prune_holds(),
             "imports": imports.prune_imports(),
             "jobs": prune_jobs(),

@@ -20,6 +20,7 @@ from app.core.transactions import unit_of_work
 from app.security.api_keys import ParsedKey, parse_key
 from app.security.identity import ANONYMOUS, Identity
 from app.security.keys import KeyRing
+from app.security.networks import client_of
 from app.security.permissions import CATALOG_READS, Permission
 from app.security.tokens import Claims, TokenInvalid, TokenKind, read_token
 from app.web.cookies import read_refresh_cookie
@@ -121,8 +122,8 @@ def principal_key() -> str:
 
 
 def address_key() -> str:
-    """The client's address: the socket's, or as far back as TRUSTED_PROXIES reaches."""
-    return f"address:{request.remote_addr or 'unknown'}"
+    """The client's address, or an IPv6 client's /64: the socket's, or as far back as TRUSTED_PROXIES reaches."""
+    return f"address:{client_of(request.remote_addr or 'unknown')}"
 
 
 def _identify(access: Access) -> Identity:

@@ -1,20 +1,18 @@
-"""What the rate limits count with: fixed windows that say with each hit what is left of them.
+"""What the rate limits count with: fixed windows that say with each hit how they stand.
 
-``limits`` hits first and asks for the rest afterwards: three round trips to Redis, and an answer that has in it what
-others have used up in between.
+The storages of ``limits`` count a hit and are asked for the rest afterwards: three round trips to Redis, and an answer
+that has in it what others have used since.
 """
 
 import threading
 import time
 from typing import Any, NamedTuple
 
-from flask import g
-from limits import RateLimitItem
-from limits.storage import RedisStorage, Storage, StorageTypes
-from limits.strategies import FixedWindowRateLimiter
+import structlog
+from limits.storage import RedisStorage
 
-#: Counts ARGV[2] more in a window of ARGV[1] milliseconds, and tells the count and how long the window still lasts.
-#: It goes by the key's time and not by the count: a key without one, whoever left it, would lock somebody out for good.
+#: Counts ARGV[2] more in a window of ARGV[1] milliseconds; answers the count and how long the window still lasts.
+#: It goes by the key's time and not by the count: a key that was left without one would keep a client out for ever.
 HIT = b"""
 local count = redis.call("INCRBY", KEYS[1], ARGV[2])
 local left = redis.call("PTTL", KEYS[1])
@@ -25,115 +23,109 @@ end
 return {count, left}
 """
 
+#: The key that shows whether Redis counts again.
+RECOVERY = "recovery"
+#: Seconds from one look for a lost Redis to the next.
+RETRY_EVERY = 1.0
 
-class Counted(NamedTuple):
-    """A limit that was hit, what for, when its window ends, and what this hit has left of it."""
-
-    limit: RateLimitItem
-    scope: str
-    reset_time: float
-    remaining: int
+log = structlog.get_logger(__name__)
 
 
-class FixedWindows(FixedWindowRateLimiter):
-    """The library's fixed windows under the library's keys, asked once a hit."""
+class Window(NamedTuple):
+    """How a window stands after a hit: everything used of it, and the Unix time at which it ends."""
 
-    def __init__(self, storage: StorageTypes) -> None:
-        # The library falls back to its own storage in memory, where a timer looks at every key, and that often.
-        self.windows = storage if isinstance(storage, RedisWindows | MemoryWindows) else MemoryWindows()
-        super().__init__(self.windows)
-
-    def hit(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
-        """Count; whether that is still allowed."""
-        key = item.key_for(*identifiers)
-        count, end = self.windows.count(key, item.get_expiry(), cost)
-        g.setdefault("counted", {})[key] = Counted(item, identifiers[-1], end, max(0, item.amount - count))
-        return count <= item.amount
+    used: int
+    ends_at: float
 
 
 class RedisWindows(RedisStorage):
-    """The windows of all processes; takes the place of the library's storage for these schemes."""
-
-    STORAGE_SCHEME = ["redis", "rediss", "redis+unix"]
+    """The windows of all processes, under the keys of the library's own storage."""
 
     def __init__(self, uri: str, **options: Any) -> None:
         super().__init__(uri, **options)
         self._hit = self.get_connection().register_script(HIT)
-        self._found = False
-        self._look = threading.Thread()
 
-    def count(self, key: str, expiry: int, amount: int) -> tuple[int, float]:
-        """Count ``amount`` more; the count, and when the window ends that lasts ``expiry`` seconds from its first."""
-        count, left = self._hit([self.prefixed_key(key)], [expiry * 1000, amount])
-        return int(count), time.time() + left / 1000
-
-    def check(self) -> bool:
-        """Whether Redis answered when it was last looked for, which happens beside: no request waits for it."""
-        if self._found:
-            self._found = False
-            return True
-        if not self._look.is_alive():
-            self._look = threading.Thread(target=self._look_for_it, daemon=True)
-            self._look.start()
-        return False
-
-    def _look_for_it(self) -> None:
-        self._found = super().check()
+    def count(self, key: str, expiry: int, amount: int = 1) -> Window:
+        """Count ``amount`` more in the window of ``key``, which ends ``expiry`` seconds after its first hit."""
+        used, left = self._hit([self.prefixed_key(key)], [expiry * 1000, amount])
+        return Window(int(used), time.time() + left / 1000)
 
 
-class MemoryWindows(Storage):
-    """The windows of this process; takes the place of the library's storage for this scheme."""
+class MemoryWindows:
+    """The windows of this process. The library's own would start a thread to look through all of them at each hit."""
 
-    STORAGE_SCHEME = ["memory"]
     #: As few as this are not worth looking through for those that have ended.
     FEW = 1000
 
-    def __init__(self, uri: str | None = None, **_: Any) -> None:
-        super().__init__(uri)
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._windows: dict[str, tuple[int, float]] = {}
+        self._windows: dict[str, Window] = {}
         self._many = self.FEW
 
-    def count(self, key: str, expiry: int, amount: int) -> tuple[int, float]:
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def count(self, key: str, expiry: int, amount: int = 1) -> Window:
         """As in Redis."""
         now = time.time()
         with self._lock:
-            count, end = self._windows.get(key, (0, now))
-            if end <= now:
-                self._forget_those_before(now)
-                count, end = 0, now + expiry
-            self._windows[key] = count + amount, end
-        return count + amount, end
+            used, ends_at = self._windows.get(key, (0, now))
+            if ends_at <= now:
+                self._forget_ended(now)
+                used, ends_at = 0, now + expiry
+            window = self._windows[key] = Window(used + amount, ends_at)
+        return window
 
-    def _forget_those_before(self, now: float) -> None:
+    def _forget_ended(self, now: float) -> None:
         # Only when their number has doubled: then a new one costs the same, however many there are.
         if len(self._windows) >= self._many:
-            self._windows = {key: window for key, window in self._windows.items() if window[1] > now}
+            self._windows = {key: window for key, window in self._windows.items() if window.ends_at > now}
             self._many = max(self.FEW, 2 * len(self._windows))
 
-    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        return self.count(key, expiry, amount)[0]
 
-    def get(self, key: str) -> int:
-        count, end = self._windows.get(key, (0, 0.0))
-        return count if end > time.time() else 0
+class FallbackWindows:
+    """The windows in Redis, and those of this process while Redis does not answer.
 
-    def get_expiry(self, key: str) -> float:
-        return max(time.time(), self._windows.get(key, (0, 0.0))[1])
+    The one request that finds Redis lost waits for its timeout. From then on a thread looks for it, at most once in
+    `RETRY_EVERY`, and no request does. Loss and return are logged once each.
+    """
 
-    def check(self) -> bool:
-        return True
+    def __init__(self, redis: RedisWindows) -> None:
+        self._redis = redis
+        self._memory = MemoryWindows()
+        self._is_lost = False
+        self._lock = threading.Lock()
+        self._next_look = 0.0
 
-    def reset(self) -> int:
+    def count(self, key: str, expiry: int, amount: int = 1) -> Window:
+        """As in Redis, which may have failed in any way."""
+        if not self._is_lost:
+            try:
+                return self._redis.count(key, expiry, amount)
+            except Exception as error:  # noqa: BLE001 -- something else that listens there can answer with anything
+                self._lose(error)
+        self._look()
+        return self._memory.count(key, expiry, amount)
+
+    def _lose(self, error: Exception) -> None:
         with self._lock:
-            count = len(self._windows)
-            self._windows.clear()
-        return count
+            if not self._is_lost:
+                self._is_lost, self._next_look = True, time.monotonic() + RETRY_EVERY
+                log.warning("redis_lost", error=type(error).__name__, effect="each process counts its own limits")
 
-    def clear(self, key: str) -> None:
+    def _look(self) -> None:
         with self._lock:
-            self._windows.pop(key, None)
+            if not self._is_lost or time.monotonic() < self._next_look:
+                return
+            self._next_look = float("inf")
+        threading.Thread(target=self._find, daemon=True).start()
 
-    @property
-    def base_exceptions(self) -> tuple[type[Exception], ...]:
-        return ()
+    def _find(self) -> None:
+        try:
+            # A Redis that answers PING may still refuse to count: it loads, is full, or is a replica.
+            self._redis.count(RECOVERY, 1)
+        except Exception:  # noqa: BLE001 -- as above
+            self._next_look = time.monotonic() + RETRY_EVERY
+        else:
+            self._is_lost = False
+            log.warning("redis_back")

@@ -215,6 +215,8 @@ class TestAnOutageOfRedis:
                     wait_for_more(answers)
                 assert {answer.status for answer in answers} <= {200, 429}
 
+            # Of each worker's outages one line tells, and not of each request in it.
+            assert 3 <= server.log().count('"redis_lost"') <= 2 * 4
             # Each worker counts by itself meanwhile.
             for worker in worker_pids(server):
                 with only(worker, server):
@@ -236,6 +238,27 @@ class TestAnOutageOfRedis:
             wait_for_more(answers, 500)
 
         assert {answer.status for answer in answers} <= {200, 429}
+
+    def test_that_hangs_delays_one_request_by_one_timeout(self, database_url: str) -> None:
+        # A login is counted twice: by the limit on everything and by its own.
+        delays = []
+        with (
+            valkey_server(port=free_port()) as redis_url,
+            gunicorn_server(environment(database_url, REDIS_URL=redis_url, **LIMITS), workers=1) as server,
+            redis.Redis.from_url(redis_url, socket_timeout=PATIENCE) as client,
+        ):
+            for outage in range(1, 4):
+                log_in(server, next(ADDRESSES))
+                client.client_pause(1500, all=True)
+                delays.append([seconds_of(partial(log_in, server, next(ADDRESSES))) for _ in range(5)])
+                wait_for(
+                    lambda: log_in(server, next(ADDRESSES)), until=partial(has_logged, server, "redis_back", outage)
+                )
+            assert has_logged(server, "redis_lost", 3)
+
+        # The least of several, since other processes use the machine as well; the password takes its time too.
+        first, later = min(first for first, *_ in delays), min(min(later) for _, *later in delays)
+        assert first - later < 0.3
 
     def test_that_answers_nonsense_costs_no_request(self, database_url: str, sign_in: SignIn) -> None:
         carol = sign_in("carol")
@@ -272,6 +295,18 @@ class TestAnOutageOfRedis:
 
             assert {answer.status for answer in answers} == {200}
             assert ask(server.port, "//readyz").status == 200
+
+
+def has_logged(server: GunicornServer, event: str, times: int, _: object = None) -> bool:
+    """Whether the server has logged this event so often."""
+    return server.log().count(f'"{event}"') == times
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    """How long a call takes."""
+    begun = time.monotonic()
+    call()
+    return time.monotonic() - begun
 
 
 class Nonsense(socketserver.BaseRequestHandler):

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,9 +17,11 @@ from sqlalchemy.exc import DBAPIError
 from app import create_app
 from app.core.transactions import unit_of_work
 from app.extensions import db
+from app.features.auth.models import LoginFailures
 from app.features.products.ledger import StockMovement
 from app.features.products.models import Product
 from app.features.products.search import has_words
+from app.features.sessions.models import SessionNetwork
 from tests.conftest import Caller, code_of, settings_for
 from tests.rows import MOMENT, ROWS
 from tests.servers import INHERITED, PROJECT
@@ -190,6 +192,37 @@ class TestTheLedger:
         told = [(row.product_id, row.delta, row.reason, row.stock_after, row.created_at) for row in found]
         moment = datetime.fromisoformat(MOMENT)
         assert told == [(1, 7, "receipt", 7, moment), (3, 5, "receipt", 5, moment)]
+
+
+class TestNetworks:
+    """Revision 0008 remembers the networks of the sessions that there are."""
+
+    @pytest.mark.usefixtures("bare")
+    def test_are_those_of_the_last_90_days(self) -> None:
+        upgrade(revision="0007")
+        old, recent, now = (datetime.now(UTC) - timedelta(days=days) for days in (91, 80, 0))
+        sessions = [
+            ("192.0.2.7", recent),
+            ("192.0.2.9", now),
+            ("::ffff:192.0.2.5", old),
+            ("203.0.113.1", old),
+            ("2001:db8:1:2:3::4", recent),
+            ("", recent),
+        ]
+        with unit_of_work():
+            insert("users", ROWS["users"])
+            insert("login_failures", ROWS["login_failures"])
+            for number, (address, moment) in enumerate(sessions, 1):
+                row = {**ROWS["sessions"], "id": number, "address": address, "last_seen_at": str(moment)}
+                insert("sessions", row)
+
+        upgrade()
+
+        with unit_of_work(reading=True):
+            found = db.session.execute(select(SessionNetwork.network, SessionNetwork.seen_at)).all()
+            failures = db.session.scalars(select(LoginFailures.failures)).all()
+        assert {tuple(row) for row in found} == {("192.0.2.0/24", now), ("2001:db8:1:2::/64", recent), ("", recent)}
+        assert failures == [1]
 
 
 class TestDown:

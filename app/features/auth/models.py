@@ -1,4 +1,4 @@
-"""The guard on each account's failed logins, and the refusals of logging in."""
+"""The counters of failed logins, and the refusals of logging in."""
 
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
@@ -25,10 +25,21 @@ class RegistrationClosed(Forbidden):
 
 
 class LoginFailures(Model):
-    """How often logging in to an address failed lately; kept for unknown addresses alike, by a hash."""
+    """How often logging in to an account failed lately, from anywhere; kept for unknown accounts alike, by a hash."""
 
     __tablename__ = "login_failures"
 
     account: Mapped[str] = mapped_column(String(64), primary_key=True)
+    failures: Mapped[int]
+    first_at: Mapped[Moment]
+
+
+class NetworkLoginFailures(Model):
+    """How often it failed from one network."""
+
+    __tablename__ = "network_login_failures"
+
+    account: Mapped[str] = mapped_column(String(64), primary_key=True)
+    network: Mapped[str] = mapped_column(String(45), primary_key=True)
     failures: Mapped[int]
     first_at: Mapped[Moment]

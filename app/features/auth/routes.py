@@ -71,7 +71,8 @@ def refresh() -> Response:
     in_cookie = "Authorization" not in request.headers
     if in_cookie:
         cookies.require_csrf_token(claims.token_id)
-    return answer_pair(service.refresh(claims, lifetimes()), in_cookie=in_cookie)
+    pair = service.refresh(claims, address=client()["address"], lifetimes=lifetimes())
+    return answer_pair(pair, in_cookie=in_cookie)
 
 
 @blueprint.post("/logout")

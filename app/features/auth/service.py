@@ -1,11 +1,8 @@
 """Use cases of logging in, staying logged in, and logging out."""
 
-import hashlib
 from dataclasses import dataclass
-from datetime import timedelta
 
-from sqlalchemy import bindparam, case, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import bindparam, select
 
 from app.core import clock
 from app.core.audit import record_event
@@ -14,7 +11,8 @@ from app.core.feed import CATALOGUE_VERSION
 from app.core.transactions import release_connection
 from app.extensions import db
 from app.features.api_keys import service as api_keys
-from app.features.auth.models import LoginFailed, LoginFailures, TooManyFailures
+from app.features.auth import guard
+from app.features.auth.models import LoginFailed
 from app.features.sessions import service as sessions
 from app.features.sessions.models import RefreshToken, SessionEnded, UserSession
 from app.features.users.models import User
@@ -23,10 +21,6 @@ from app.security.identity import Identity
 from app.security.passwords import hash_password, needs_rehash, verify_password
 from app.security.permissions import Role
 from app.security.tokens import Claims, issue_access_token, issue_refresh_token
-
-#: This many failures on one account within the window close it to logins until the window ends.
-MOST_FAILURES = 10
-FAILURE_WINDOW = timedelta(minutes=5)
 
 # Made once, for every request asks it.
 _IDENTITY = Prepared(
@@ -89,25 +83,27 @@ def mark_seen(identity: Identity) -> None:
 def log_in(*, email: str, password: str, device: str, address: str, lifetimes: Lifetimes) -> TokenPair:
     """Open a session.
 
-    Unknown address, wrong password and inactive account are refused alike, in the same time. After ten failures in
-    five minutes the account takes no login until the window ends (``TooManyFailures``), the right password included:
-    it would tell otherwise. The count is in the database, so that no outage of Redis opens the door.
+    Unknown address, wrong password and inactive account are refused alike, with the same statements and in the same
+    time. After too many failures none is told, the right password included (``TooManyFailures``): see `guard`.
     """
-    require_few_failures(email)
+    guard.require_few_failures(email, address)
     # Columns and not the user, whose attributes the release would expire and the hashing would load again.
-    known = db.session.execute(select(User.id, User.password_hash).where(User.email == email.lower())).one_or_none()
+    columns = User.id, User.password_hash, User.is_active
+    known = db.session.execute(select(*columns).where(User.email == email.lower())).one_or_none()
     release_connection()
+    is_right = verify_password(password, known.password_hash if known else None)
+    # Others may have guessed while this one was hashed, so it is counted before anything depends on it.
+    is_last = guard.count_attempt(email, address)
     user = None
-    if verify_password(password, known.password_hash if known else None) and known:
+    # A closed account is asked no more than an unknown one: a further statement would tell that the password is right.
+    if is_right and known and known.is_active:
         # Asked again, because an account can be closed or its password changed while this one was hashed.
         unchanged = User.id == known.id, User.password_hash == known.password_hash, User.is_active
         user = db.session.scalar(select(User).where(*unchanged))
     if user is None:
-        count_failure(email, known.id if known else None)
+        record_failure(known.id if known else None, is_last=is_last)
         raise LoginFailed
-    # Others may have guessed while this one was hashed.
-    require_few_failures(email)
-    db.session.execute(delete(LoginFailures).where(LoginFailures.account == _account(email)))
+    guard.forgive(email, address)
     if needs_rehash(user.password_hash):
         user.password_hash = hash_password(password)
     return start_session(user, device=device, address=address, lifetimes=lifetimes)
@@ -122,56 +118,18 @@ def start_session(user: User, *, device: str, address: str, lifetimes: Lifetimes
     return _pair(user, session.id, token, lifetimes)
 
 
-def refresh(claims: Claims, lifetimes: Lifetimes) -> TokenPair:
+def record_failure(user_id: int | None, *, is_last: bool) -> None:
+    """Record a wrong password, whosever it should have been, and whether it was the last that is told for now."""
+    record_event("login.blocked" if is_last else "login.failed", resource_type="user", resource_id=user_id)
+
+
+def refresh(claims: Claims, *, address: str, lifetimes: Lifetimes) -> TokenPair:
     """Exchange a refresh token for a new pair, once."""
-    token = sessions.exchange_token(claims, lifetime=lifetimes.refresh, grace=lifetimes.grace)
+    token = sessions.exchange_token(claims, address=address, lifetime=lifetimes.refresh, grace=lifetimes.grace)
     user = db.session.scalar(select(User).where(User.id == claims.user_id, User.is_active))
     if user is None:
         raise SessionEnded
     return _pair(user, claims.session_id, token, lifetimes)
-
-
-def prune_failures() -> int:
-    """Forget failures whose window has ended, and say how many accounts they were."""
-    ended = delete(LoginFailures).where(LoginFailures.first_at < clock.now() - FAILURE_WINDOW)
-    return len(db.session.scalars(ended.returning(LoginFailures.account)).all())
-
-
-def require_few_failures(email: str) -> None:
-    """Refuse while an account has failed too often lately (``TooManyFailures``)."""
-    since = clock.now() - FAILURE_WINDOW
-    row = db.session.scalar(
-        select(LoginFailures).where(
-            LoginFailures.account == _account(email),
-            LoginFailures.failures >= MOST_FAILURES,
-            LoginFailures.first_at > since,
-        )
-    )
-    if row is not None:
-        raise TooManyFailures(retry_after=int((row.first_at - since).total_seconds()) + 1)
-
-
-def count_failure(email: str, user_id: int | None) -> None:
-    """Count a wrong password, and record it."""
-    account, now = _account(email), clock.now()
-    insert = postgresql.insert if db.engine.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(LoginFailures).values(account=account, failures=1, first_at=now)
-    is_old = LoginFailures.first_at <= now - FAILURE_WINDOW
-    count = db.session.scalar(
-        statement.on_conflict_do_update(
-            index_elements=[LoginFailures.account],
-            set_={
-                "failures": case((is_old, 1), else_=LoginFailures.failures + 1),
-                "first_at": case((is_old, now), else_=LoginFailures.first_at),
-            },
-        ).returning(LoginFailures.failures)
-    )
-    action = "login.blocked" if count == MOST_FAILURES else "login.failed"
-    record_event(action, resource_type="user", resource_id=user_id)
-
-
-def _account(email: str) -> str:
-    return hashlib.sha256(email.lower().encode()).hexdigest()
 
 
 def _pair(user: User, session_id: int, token: RefreshToken, lifetimes: Lifetimes) -> TokenPair:

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from app.core.audit import record_event
 from app.core.transactions import release_connection
 from app.extensions import db
+from app.features.auth import guard
 from app.features.auth import service as auth
 from app.features.passwords.models import CurrentPasswordWrong, ResetTokenInvalid
 from app.features.sessions import service as sessions
@@ -40,11 +41,15 @@ def change_password(
     require_uncommon(new_password, pointer="/new_password")
     user = users.get_me(identity=identity)
     email, present_hash, epoch = user.email, user.password_hash, user.epoch
-    auth.require_few_failures(email)
+    guard.require_few_failures(email, address)
     release_connection()
-    if not verify_password(current_password, present_hash):
-        auth.count_failure(email, identity.user_id)
+    is_right = verify_password(current_password, present_hash)
+    is_last = guard.count_attempt(email, address)
+    if not is_right:
+        auth.record_failure(identity.user_id, is_last=is_last)
         raise CurrentPasswordWrong
+    # Takes the count back, which is all that was written, and its lock is not held while the next password is hashed.
+    db.session.rollback()
     new_hash = hash_password(new_password)
     user = _lock(identity.user_id or 0, epoch)
     _replace(user, new_hash, "password.changed")

@@ -42,6 +42,16 @@ class UserSession(Keyed, Model):
 Index("ix_sessions_user_id_id", UserSession.user_id, UserSession.id)
 
 
+class SessionNetwork(Model):
+    """A network in which an account has had a session, and when one was last opened or refreshed there."""
+
+    __tablename__ = "session_networks"
+
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    network: Mapped[str] = mapped_column(String(45), primary_key=True)
+    seen_at: Mapped[Moment] = mapped_column(index=True)
+
+
 class RefreshToken(Model):
     """A refresh token, by its ``jti``. The row of a used one stays: a second use of it betrays a theft."""
 

@@ -4,6 +4,7 @@ import uuid
 from datetime import datetime, timedelta
 
 from sqlalchemy import Select, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from app.core import clock
 from app.core.audit import record_event
@@ -15,9 +16,11 @@ from app.features.sessions.models import (
     RefreshTokenReused,
     RefreshTokenUsed,
     SessionEnded,
+    SessionNetwork,
     UserSession,
 )
 from app.security.identity import Identity
+from app.security.networks import network_of
 from app.security.permissions import Permission
 from app.security.tokens import Claims
 
@@ -28,6 +31,8 @@ LISTING = Listing(
 
 #: `last_seen_at` is right to this.
 SEEN_EVERY = timedelta(minutes=1)
+#: How long a network is remembered as one of the account's, after a session was last opened or refreshed in it.
+NETWORK_KNOWN_FOR = timedelta(days=90)
 
 
 def live_sessions() -> Select[UserSession]:
@@ -54,10 +59,11 @@ def open_session(user_id: int, *, device: str, address: str, lifetime: int) -> t
     )
     db.session.add(session)
     db.session.flush()
+    _remember_network(user_id, address)
     return session, _add_token(session.id, now, lifetime, str(uuid.uuid4()))
 
 
-def exchange_token(claims: Claims, *, lifetime: int, grace: int) -> RefreshToken:
+def exchange_token(claims: Claims, *, address: str, lifetime: int, grace: int) -> RefreshToken:
     """Exchange a refresh token for its successor, once: one UPDATE decides who of several wins.
 
     A repeat within ``grace`` seconds gets the same successor again, unless that was used already
@@ -83,6 +89,7 @@ def exchange_token(claims: Claims, *, lifetime: int, grace: int) -> RefreshToken
         return _successor(claims, session, since=now - timedelta(seconds=grace))
     session.last_seen_at = now
     session.expires_at = now + timedelta(seconds=lifetime)
+    _remember_network(session.user_id, address)
     return _add_token(session.id, now, lifetime, successor_id)
 
 
@@ -122,6 +129,21 @@ def prune_sessions(*, before: datetime) -> int:
     """
     gone = delete(UserSession).where(UserSession.expires_at < before).returning(UserSession.id)
     return len(db.session.scalars(gone).all())
+
+
+def prune_networks() -> int:
+    """Forget the networks that are no longer known as an account's, and say how many."""
+    gone = delete(SessionNetwork).where(SessionNetwork.seen_at < clock.now() - NETWORK_KNOWN_FOR)
+    return len(db.session.scalars(gone.returning(SessionNetwork.network)).all())
+
+
+def _remember_network(user_id: int, address: str) -> None:
+    insert = postgresql.insert if db.engine.dialect.name == "postgresql" else sqlite.insert
+    statement = insert(SessionNetwork).values(user_id=user_id, network=network_of(address), seen_at=clock.now())
+    key = [SessionNetwork.user_id, SessionNetwork.network]
+    db.session.execute(
+        statement.on_conflict_do_update(index_elements=key, set_={"seen_at": statement.excluded.seen_at})
+    )
 
 
 def _revoke(*conditions: object) -> None:
