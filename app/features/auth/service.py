@@ -95,10 +95,12 @@ def log_in(*, email: str, password: str, device: str, address: str, lifetimes: L
     """
     require_few_failures(email)
     # Columns and not the user, whose attributes the release would expire and the hashing would load again.
-    known = db.session.execute(select(User.id, User.password_hash).where(User.email == email.lower())).one_or_none()
+    columns = User.id, User.password_hash, User.is_active
+    known = db.session.execute(select(*columns).where(User.email == email.lower())).one_or_none()
     release_connection()
     user = None
-    if verify_password(password, known.password_hash if known else None) and known:
+    # A closed account is asked no more than an unknown one: a further statement would tell that the password is right.
+    if verify_password(password, known.password_hash if known else None) and known and known.is_active:
         # Asked again, because an account can be closed or its password changed while this one was hashed.
         unchanged = User.id == known.id, User.password_hash == known.password_hash, User.is_active
         user = db.session.scalar(select(User).where(*unchanged))
