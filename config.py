@@ -211,6 +211,7 @@ class Config:
 
     app_env: Environment = _setting(Environment.DEVELOPMENT, Environment)
     secret_key: str = _setting("", required=True)
+    previous_secret_keys: tuple[str, ...] = _setting((), _names)
     jwt_secret_key: str = _setting("", required=True)
     jwt_previous_secret_keys: tuple[str, ...] = _setting((), _names)
     jwt_key_files: tuple[bytes, ...] = _setting((), _contents)
@@ -298,8 +299,13 @@ class Config:
         for declared in fields(self):
             if declared.metadata["required"] and declared.name not in given:
                 raise ConfigError(f"{declared.name.upper()} must be set in production")
-        secrets_in_use = {"SECRET_KEY": (self.secret_key,), "JWT_SECRET_KEY": (self.jwt_secret_key,)}
-        for name, values in {**secrets_in_use, "JWT_PREVIOUS_SECRET_KEYS": self.jwt_previous_secret_keys}.items():
+        secrets_in_use = {
+            "SECRET_KEY": (self.secret_key,),
+            "PREVIOUS_SECRET_KEYS": self.previous_secret_keys,
+            "JWT_SECRET_KEY": (self.jwt_secret_key,),
+            "JWT_PREVIOUS_SECRET_KEYS": self.jwt_previous_secret_keys,
+        }
+        for name, values in secrets_in_use.items():
             for value in values:
                 if len(value.encode()) < SHORTEST_SECRET:
                     raise ConfigError(f"{name} must have at least {SHORTEST_SECRET} bytes in production")
@@ -339,6 +345,8 @@ class Config:
             "DEBUG": self.debug,
             "PROPAGATE_EXCEPTIONS": False,
             "MAX_CONTENT_LENGTH": self.max_body_bytes,
+            # As itsdangerous takes them: the last signs, and all verify.
+            "SECRET_KEYS": (*self.previous_secret_keys, self.secret_key),
             # Checked in web.hooks, which lets probes of /livez come by any name; Flask would not.
             "TRUSTED_HOSTS": None,
             "HOSTS": [host.lower() for host in self.trusted_hosts],

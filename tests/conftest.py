@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
 from flask_migrate import upgrade
 from sqlalchemy import text
+from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
 from app import create_app
@@ -147,6 +149,23 @@ def app_with(app: Flask) -> Iterator[Callable[..., Flask]]:
     for other in made:
         with other.app_context():
             db.engine.dispose()
+
+
+@pytest.fixture
+def statements_of(app_with: Callable[..., Flask]) -> Iterator[Callable[[Callable[[Flask], TestResponse]], int]]:
+    """Count the statements of a request by the access log: below /auth no answer tells them."""
+    before = structlog.get_config()
+    logged = app_with(log_level="INFO")
+
+    def count_statements(send: Callable[[Flask], TestResponse]) -> int:
+        with capture_logs() as lines:
+            send(logged)
+        (line,) = (line for line in lines if line["event"] == "request")
+        queries: int = line["queries"]
+        return queries
+
+    yield count_statements
+    structlog.configure(**before)
 
 
 @pytest.fixture

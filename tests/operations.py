@@ -259,8 +259,8 @@ class Scene:
     def _reset_token(self) -> str:
         """What a mail would have brought."""
         with self.app.app_context(), unit_of_work(reading=True):
-            epoch = db.session.scalar(select(User.epoch).where(User.id == self._user_id))
-        return str(passwords.reset_signer(self.app.config["SECRET_KEY"]).dumps([self._user_id, epoch]))
+            user = db.session.execute(select(User.id, User.epoch, User.email).where(User.id == self._user_id)).one()
+        return passwords.sign_reset(*user, keys=self.app.config["SECRET_KEYS"])
 
     def changes(self) -> list[str]:
         """The tables that differ from what they were at the last look."""

@@ -69,6 +69,7 @@ class TestParsing:
             ("RATE_LIMIT_LOGIN", "10/hour", "10/hour"),
             ("TRUSTED_HOSTS", " a.test , .b.test,", ("a.test", ".b.test")),
             ("CORS_ORIGINS", "https://a.test,http://b.test:3000", ("https://a.test", "http://b.test:3000")),
+            ("PREVIOUS_SECRET_KEYS", "one,two", ("one", "two")),
             ("JWT_PREVIOUS_SECRET_KEYS", "one,two", ("one", "two")),
             ("LOG_LEVEL", "debug", "DEBUG"),
             ("REDIS_URL", "redis://cache:6379/1", "redis://cache:6379/1"),
@@ -244,7 +245,9 @@ class TestProduction:
 
         assert refusal_of(environ) == f"{name} must be set in production"
 
-    @pytest.mark.parametrize("name", ["SECRET_KEY", "JWT_SECRET_KEY", "JWT_PREVIOUS_SECRET_KEYS"])
+    @pytest.mark.parametrize(
+        "name", ["SECRET_KEY", "PREVIOUS_SECRET_KEYS", "JWT_SECRET_KEY", "JWT_PREVIOUS_SECRET_KEYS"]
+    )
     @pytest.mark.parametrize(
         "value",
         [

@@ -1,6 +1,7 @@
 """Mail over SMTP, sent behind the answer; written to the log in development, where no server is configured.
 
-A request must not wait for a mail server, nor tell by its time whether there was anybody to write to.
+A request must not wait for a mail server, nor tell by its time whether there was anybody to write to: another thread
+makes and sends the letter once the answer has gone.
 """
 
 import smtplib
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from email.message import EmailMessage
 
 import structlog
-from flask import Flask, current_app
+from flask import Flask, Response, after_this_request, current_app
 
 log = structlog.get_logger(__name__)
 
@@ -43,17 +44,26 @@ def init_app(app: Flask) -> None:
     app.extensions["mail"] = (server, ThreadPoolExecutor(1, thread_name_prefix="mail"))
 
 
-def send_later(*, to: str, subject: str, text: str) -> None:
-    """Hand a letter to the mail thread."""
+def send_later(*, to: str | None, subject: str, text: str) -> None:
+    """Hand a letter to the mail thread once this request is answered; with nobody to write to, hand it nothing."""
     server, thread = current_app.extensions["mail"]
+
+    def submit() -> None:
+        if to is not None:
+            thread.submit(deliver, server, to=to, subject=subject, text=text)
+
+    # Beside the request, the thread would take turns with it and slow it down where there is a letter.
+    @after_this_request
+    def send_when_answered(response: Response) -> Response:
+        response.call_on_close(submit)
+        return response
+
+
+def deliver(server: MailServer, *, to: str, subject: str, text: str) -> None:
+    """Deliver one letter; three tries, and a line in the log when none worked."""
     letter = EmailMessage()
     letter["From"], letter["To"], letter["Subject"] = server.sender, to, subject
     letter.set_content(text)
-    thread.submit(deliver, letter, server)
-
-
-def deliver(letter: EmailMessage, server: MailServer) -> None:
-    """Deliver one letter; three tries, and a line in the log when none worked."""
     if server.host is None:
         if server.prints:
             log.info("mail", letter=letter.as_string())

@@ -24,6 +24,9 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
+#: Faults of one request that are looked for and told: more than anybody reads, and few enough to cost little.
+MOST_FAULTS = 100
+
 
 @dataclass(frozen=True)
 class Fault:

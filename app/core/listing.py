@@ -143,14 +143,17 @@ def read_cursor(
     criteria: Criteria,
     members: Sequence[str] = (),
     *,
-    secret: str,
+    keys: Sequence[str],
     scope: str,
 ) -> CursorPage:
-    """One page of a walk through ``rows``. ``scope`` names the collection: a cursor of another is refused."""
-    seal = URLSafeSerializer(secret, salt=f"cursor:{scope}", signer_kwargs={"digest_method": hashlib.sha256})
+    """One page of a walk through ``rows``. ``scope`` names the collection: a cursor of another is refused.
+
+    The last of ``keys`` signs the next cursor; any of them may have signed this one.
+    """
+    seal = URLSafeSerializer(list(keys), salt=f"cursor:{scope}", signer_kwargs={"digest_method": hashlib.sha256})
     columns = (_column(listing, criteria), listing.tie_breaker)
-    keys = [column.key for column in columns]
-    question = _Question(rows, listing, criteria, tuple(dict.fromkeys([*members, *keys])) if members else ())
+    names = [column.key for column in columns]
+    question = _Question(rows, listing, criteria, tuple(dict.fromkeys([*members, *names])) if members else ())
     position = zip(_POSITION, _unseal(seal, criteria), columns, strict=True) if criteria.cursor else ()
     after = {name: _from_wire(value, column) for name, value, column in position}
     # One row more than asked tells whether there is another page.
@@ -158,7 +161,7 @@ def read_cursor(
     items = question.items(found[: criteria.per_page])
     if len(found) <= criteria.per_page:
         return CursorPage(items, None)
-    last = [_to_wire(getattr(items[-1], key)) for key in keys]
+    last = [_to_wire(getattr(items[-1], name)) for name in names]
     return CursorPage(items, str(seal.dumps([criteria.fingerprint(), *last])))
 
 

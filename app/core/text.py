@@ -6,10 +6,25 @@ import unicodedata
 #: Two words that are alike this far are the same.
 LONGEST_WORD = 64
 
+#: The characters up to U+FFFF that show nothing, for a class of a regular expression: blanks, C1 controls, the Braille
+#: blank, and Unicode's Default_Ignorable_Code_Point (Hangul fillers, zero-width and bidirectional marks).
+INVISIBLE = (
+    r"\u0020\u0080-\u00a0\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f"
+    r"\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+)
+# Those beyond, which JavaScript's expressions would not take unless they are told to know Unicode.
+_BEYOND = r"\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+_find_visible = re.compile(rf"[^\u0000-\u001f\u007f{INVISIBLE}{_BEYOND}]").search
+
 # Thai and Lao, kana, ideographs.
 _UNSPACED = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff"
 _find_words = re.compile(rf"[^\W_{_UNSPACED}]+|(?=\w)[{_UNSPACED}]").findall
 _find_ascii_words = re.compile(r"[a-z0-9]+").findall
+
+
+def is_visible(text: str) -> bool:
+    """Whether ``text`` shows anything: a blank, a zero-width space or a Hangul filler alone does not."""
+    return _find_visible(text) is not None
 
 
 def fold(text: str) -> str:

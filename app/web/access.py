@@ -37,7 +37,7 @@ MarkSeen = Callable[[Identity], None]
 
 
 class AmbiguousCredentials(Malformed):
-    """Send either Authorization or X-API-Key, not both."""
+    """Authorization and X-API-Key do not name the same principal; send one of them."""
 
 
 class CredentialsMissing(Unauthenticated):
@@ -72,7 +72,7 @@ def init_app(app: Flask, *, load_identity: LoadIdentity, mark_seen: MarkSeen) ->
 
 
 def admit(access: Access) -> Identity:
-    """Who is asking, when they may: 400 for two kinds of credentials, 401 for bad or missing ones, 403 for the rest."""
+    """Who is asking, when they may: 400 for credentials of two principals, 401 for bad or none, 403 for the rest."""
     identity = ANONYMOUS if access.is_public else _identify(access)
     if access.permission is not None and not identity.can(access.permission):
         raise PermissionDenied(permission=access.permission.value)
@@ -135,6 +135,7 @@ def _identify(access: Access) -> Identity:
     if access.token is TokenKind.REFRESH:
         if isinstance(credentials, ParsedKey):
             raise PermissionDenied
+        _require_same_user(credentials.user_id)
         # The exchange itself decides, in one UPDATE, whether this token is still good.
         g.claims = credentials
         return ANONYMOUS
@@ -142,6 +143,8 @@ def _identify(access: Access) -> Identity:
     identity = load_identity(credentials)
     if identity is None:
         raise CredentialsInvalid
+    if isinstance(credentials, Claims):
+        _require_same_user(credentials.user_id)
     if isinstance(credentials, ParsedKey):
         _good_keys[credentials] = None
         if len(_good_keys) > MOST_GOOD_KEYS:
@@ -149,16 +152,27 @@ def _identify(access: Access) -> Identity:
     return identity
 
 
+def _require_same_user(user_id: int) -> None:
+    """Refuse a key that came beside a token, unless it is a good key of the same user. The token's rights count."""
+    key: ParsedKey | None = g.get("key_beside_token")
+    if key is None:
+        return
+    load_identity: LoadIdentity = current_app.extensions["load_identity"]
+    owner = load_identity(key)
+    if owner is None or owner.user_id != user_id:
+        raise AmbiguousCredentials
+
+
 def _read_credentials(kind: TokenKind) -> Credentials | None:
     """The request's credentials, read once a request; None when none came."""
-    known: dict[TokenKind, Credentials | Unauthenticated | None] = g.setdefault("credentials", {})
+    known: dict[TokenKind, Credentials | Unauthenticated | Malformed | None] = g.setdefault("credentials", {})
     if kind not in known:
         try:
             known[kind] = _decode_credentials(kind)
-        except Unauthenticated as refusal:
+        except (Unauthenticated, Malformed) as refusal:
             known[kind] = refusal
     credentials = known[kind]
-    if isinstance(credentials, Unauthenticated):
+    if isinstance(credentials, Unauthenticated | Malformed):
         raise credentials
     return credentials
 
@@ -166,20 +180,46 @@ def _read_credentials(kind: TokenKind) -> Credentials | None:
 def _decode_credentials(kind: TokenKind) -> Credentials | None:
     header, api_key = request.headers.get("Authorization"), request.headers.get("X-API-Key")
     if header is not None and api_key is not None:
-        raise AmbiguousCredentials
+        return _decode_both(header, api_key, kind)
     if api_key is not None:
-        parsed = parse_key(api_key)
-        if parsed is None:
-            raise CredentialsInvalid
-        return parsed
+        return _decode_key(api_key)
     if header is None:
         cookie = read_refresh_cookie() if kind is TokenKind.REFRESH else None
         return read_token(cookie, kind, _ring()) if cookie else None
+    return read_token(_bearer_token(header), kind, _ring())
+
+
+def _decode_both(header: str, api_key: str, kind: TokenKind) -> Credentials:
+    """The token. Clients made by a generator may send what they have under both names, or a key that is empty.
+
+    Another key is put aside for `_require_same_user`, which has to ask the database.
+    """
+    token = header.partition(" ")[2].strip()
+    if api_key.strip() in {"", token}:
+        return parse_key(token) or read_token(_bearer_token(header), kind, _ring())
+    try:
+        claims = read_token(_bearer_token(header), kind, _ring())
+    except TokenInvalid:
+        raise AmbiguousCredentials from None
+    g.key_beside_token = parse_key(api_key)
+    if g.key_beside_token is None:
+        raise AmbiguousCredentials
+    return claims
+
+
+def _decode_key(text: str) -> ParsedKey:
+    key = parse_key(text)
+    if key is None:
+        raise CredentialsInvalid
+    return key
+
+
+def _bearer_token(header: str) -> str:
     # RFC 9110 section 11.1: the scheme's name is case-insensitive.
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise TokenInvalid
-    return read_token(token.strip(), kind, _ring())
+    return token.strip()
 
 
 def _ring() -> KeyRing:

@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-import marshmallow as ma
-
-from app.core.errors import Fault, Invalid
+from app.core.errors import MOST_FAULTS, Fault, Invalid
 from app.web import fields
 from app.web.errors import describe_fault
 from app.web.schemas import BodySchema, shared
 from app.web.validation import faults_of
 
-#: More faults of one item than anybody reads; a thousand items may each have thousands.
-MOST_FAULTS = 10
+#: Faults of one item that are told. When the batch has MOST_FAULTS, a wrong item is told its first.
+MOST_FAULTS_OF_ITEM = 10
 
 
 class Batch(fields.Array):
@@ -28,14 +26,15 @@ class Batch(fields.Array):
     def _deserialize(
         self, value: Any, attr: str | None, *_: Any, **__: Any
     ) -> list[tuple[dict[str, Any], Sequence[Fault]]]:
-        schema = shared(self.item)
+        schema, left = shared(self.item), MOST_FAULTS
         checked: list[tuple[dict[str, Any], Sequence[Fault]]] = []
         for index, member in enumerate(self.read_list(value)):
-            try:
-                checked.append((schema.load(member), ()))
-            except ma.ValidationError as error:
-                right = error.valid_data if isinstance(error.valid_data, dict) else {}
-                checked.append((right, faults_of({attr: {index: error.messages}})[:MOST_FAULTS]))
+            right, messages = schema.load_until_fault(member)
+            if messages and left > 0:
+                right, messages = schema.load_with_faults(member)
+            faults = faults_of({attr: {index: messages}})[:MOST_FAULTS_OF_ITEM] if messages else ()
+            left -= len(faults)
+            checked.append((right, faults))
         return checked
 
 

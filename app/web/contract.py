@@ -75,6 +75,7 @@ class Operation:
     by_version: bool = False
     accepts: type[BodySchema] | None = None
     largest: int = 0
+    is_brief: bool = False
     takes_file: FileContract | None = None
     streams: tuple[str, ...] = ()
     query: type[QuerySchema] | None = None
@@ -170,7 +171,7 @@ class Operation:
         """What tells the body from others, when it is asked, and what the view takes of it."""
         config = current_app.config
         if self.takes_file is None:
-            largest = max(self.largest, config["MAX_BODY_BYTES"])
+            largest = body.BRIEF if self.is_brief else max(self.largest, config["MAX_BODY_BYTES"])
             content, value = body.read_json(limit=largest, accepted=self.media_types(request.method))
             yield lambda: content, value
             return
@@ -241,8 +242,8 @@ class Operation:
         if criteria.cursor is None:
             page = read_page(rows, listing, criteria, members)
         else:
-            secret = current_app.config["SECRET_KEY"]
-            page = read_cursor(rows, listing, criteria, members, secret=secret, scope=request.path)
+            keys = current_app.config["SECRET_KEYS"]
+            page = read_cursor(rows, listing, criteria, members, keys=keys, scope=request.path)
         meta, links = describe_page(page, criteria, request.path, _parameters(request.query_string))
         items = [output(row) for row in page.items]
         response = Response(to_json({"items": items, "meta": meta, "links": links}), content_type=body.JSON)
@@ -315,9 +316,13 @@ def locks(load: Callable[..., Any]) -> Callable[[View], View]:
     return _declare(load=load)
 
 
-def accepts(schema: type[BodySchema], *, largest: int = 0) -> Callable[[View], View]:
-    """Take a JSON body of this schema as ``data``; one of ``largest`` bytes, even where MAX_BODY_BYTES is less."""
-    return _declare(accepts=schema, largest=largest)
+def accepts(schema: type[BodySchema], *, largest: int = 0, is_brief: bool = False) -> Callable[[View], View]:
+    """Take a JSON body of this schema as ``data``.
+
+    It may have ``largest`` bytes even where MAX_BODY_BYTES is less; one that ``is_brief`` has at most 16 KiB: what
+    anybody may send is to cost little.
+    """
+    return _declare(accepts=schema, largest=largest, is_brief=is_brief)
 
 
 def takes_file(*media_types: str, options: type[QuerySchema], limit: str) -> Callable[[View], View]:

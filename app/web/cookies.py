@@ -1,13 +1,14 @@
 """The refresh token as a cookie, for web clients: out of the reach of scripts, and of other sites' requests.
 
-The cookie goes to /api/v1/auth alone. Whoever sends it must also send `X-CSRF-Token`, which is made from the token's id
-with our key: another site can neither read nor make it.
+The cookie goes to /api/v1/auth alone, and with requests of pages of the same site: SameSite looks at scheme and
+registrable domain, and at neither port nor subdomain. Those of another origin need CORS_ORIGINS too. A request with the
+cookie must also carry `X-CSRF-Token`, the signature of the token's id: another site can neither read nor make it.
 """
 
 import hashlib
-import hmac
 
 from flask import Response, current_app, request
+from itsdangerous import Signer
 
 from app.core.errors import Forbidden
 
@@ -45,11 +46,14 @@ def drop_refresh_cookie(response: Response) -> None:
 
 def csrf_token(token_id: str) -> str:
     """What must come with the cookie of the refresh token with this id."""
-    key = current_app.config["SECRET_KEY"].encode()
-    return hmac.new(key, f"csrf:{token_id}".encode(), hashlib.sha256).hexdigest()
+    return _signer().get_signature(token_id).decode()
 
 
 def require_csrf_token(token_id: str) -> None:
     """Refuse a request that has the cookie and not its companion."""
-    if not hmac.compare_digest(request.headers.get("X-CSRF-Token", "").encode(), csrf_token(token_id).encode()):
+    if not _signer().verify_signature(token_id, request.headers.get("X-CSRF-Token", "")):
         raise CsrfTokenWrong
+
+
+def _signer() -> Signer:
+    return Signer(current_app.config["SECRET_KEYS"], salt="csrf", digest_method=hashlib.sha256)

@@ -1,4 +1,7 @@
-"""Which browsers' scripts may read the answers: those of the exact origins in CORS_ORIGINS."""
+"""Which browsers' scripts may read the answers: those of the exact origins in CORS_ORIGINS.
+
+They may send the refresh cookie as well, which is why no origin is a pattern.
+"""
 
 from collections.abc import Sequence
 
@@ -9,6 +12,7 @@ from app.extensions import cors
 #: What scripts may read beside the few headers that they always may.
 EXPOSED_HEADERS = [
     "API-Version",
+    "Content-Disposition",
     "Deprecation",
     "ETag",
     "Idempotency-Replayed",
@@ -24,11 +28,18 @@ EXPOSED_HEADERS = [
 
 
 def init_app(app: Flask, *, origins: Sequence[str]) -> None:
-    """Answer preflights, and let scripts of ``origins`` read every answer, errors included."""
+    """Answer preflights, and let scripts of ``origins`` read every answer, errors too, and use the refresh cookie."""
     if origins:
         app.after_request(_vary)
         # Left to itself, the library tells all origins to whoever names none.
-        cors.init_app(app, origins=list(origins), expose_headers=EXPOSED_HEADERS, max_age=600, always_send=False)
+        cors.init_app(
+            app,
+            origins=list(origins),
+            expose_headers=EXPOSED_HEADERS,
+            supports_credentials=True,
+            max_age=600,
+            always_send=False,
+        )
 
 
 def _vary(response: Response) -> Response:

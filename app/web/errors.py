@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException
 
 from app.core import errors
 from app.core.breaker import DatabaseBusy, DatabaseUnavailable
-from app.core.errors import Fault, Invalid, Refusal, Unavailable
+from app.core.errors import MOST_FAULTS, Fault, Invalid, Refusal, Unavailable
 from app.core.sqlstates import Meaning, code_of, meaning_of
 
 PROBLEM = "application/problem+json"
@@ -41,9 +41,6 @@ CODES = {400: "malformed", 404: "not_found", 405: "method_not_allowed", 413: "co
 
 #: RFC 9110 renamed these, and Python's names for them changed in 3.13.
 PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
-
-#: More faults than anybody reads; without a bound, a body of a hundred thousand wrong members makes a larger answer.
-MOST_FAULTS = 100
 
 log = structlog.get_logger(__name__)
 

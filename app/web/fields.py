@@ -11,6 +11,7 @@ from email_validator import EmailNotValidError, validate_email
 
 from app.core.model import MAX_ID
 from app.core.money import CURRENCIES, LEAST_AMOUNT, MOST_AMOUNT
+from app.core.text import INVISIBLE, is_visible
 
 
 class Message(str):
@@ -78,9 +79,10 @@ class Field(ma.fields.Field[Any]):
         return ma.ValidationError([Message(key, sentence)])
 
 
-# A text must show something: a blank, a no-break space or an em quad alone does not.
-_BLANKS = r"\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-LINE = rf"^[^\u0000-\u001f\u007f]*[^{_BLANKS}][^\u0000-\u001f\u007f]*$"
+_CONTROLS = r"\u0000-\u001f\u007f"
+# A text must show something: blanks, and what Unicode calls default-ignorable, do not. Each character has one place in
+# the pattern: where it could have two, a long text that does not match is tried in as many ways.
+LINE = rf"^[{INVISIBLE}]*[^{_CONTROLS}{INVISIBLE}][^{_CONTROLS}]*$"
 LINES = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]*$"
 
 
@@ -104,6 +106,7 @@ class Text(Field):
         **options: Any,
     ) -> None:
         self.least, self.most = least, most
+        self._must_show = pattern == LINE
         # `$` also matches before a last line feed; JSON Schema means the very end.
         self._matches = re.compile(pattern).fullmatch
         bounds = {"minLength": least, "maxLength": most, "pattern": pattern}
@@ -116,7 +119,7 @@ class Text(Field):
             raise self.make_error("too_short", least=self.least)
         if len(value) > self.most:
             raise self.make_error("too_long", most=self.most)
-        if not self._matches(value):
+        if not self._matches(value) or (self._must_show and not is_visible(value)):
             raise self.make_error("malformed")
         return value
 

@@ -19,6 +19,8 @@ API_VERSION = "1"
 # These may be guessed, and to ask the system for each would give other threads their turn.
 _numbers = random.Random()  # noqa: S311 -- no secret
 os.register_at_fork(after_in_child=_numbers.seed)
+# Where the number of statements and the time that they take would tell who has an account.
+_UNTIMED = re.compile(r"/api/[^/]+/(auth|oauth)(/|$)")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 log = structlog.get_logger("access")
@@ -36,6 +38,11 @@ def init_app(app: Flask) -> None:
     """Open a request before, and close it after, everything else."""
     app.before_request(_open)
     app.after_request(_close)
+
+
+def is_timed(path: str) -> bool:
+    """Whether answers of a path tell how long they took."""
+    return not _UNTIMED.match(path)
 
 
 def _open() -> None:
@@ -75,11 +82,12 @@ def _close(response: Response) -> Response:
     # Nobody has set one of these before.
     add = response.headers.add
     add("X-Request-ID", here.request_id)
-    add("X-Process-Time", f"{elapsed:.6f}")
-    add(
-        "Server-Timing",
-        f'app;dur={elapsed * 1000:.3f}, db;dur={database.seconds * 1000:.3f};desc="{database.statements} queries"',
-    )
+    if is_timed(asked.path):
+        add("X-Process-Time", f"{elapsed:.6f}")
+        add(
+            "Server-Timing",
+            f'app;dur={elapsed * 1000:.3f}, db;dur={database.seconds * 1000:.3f};desc="{database.statements} queries"',
+        )
     add("X-Content-Type-Options", "nosniff")
     if asked.path.startswith("/api/"):
         add("API-Version", API_VERSION)

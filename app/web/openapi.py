@@ -18,16 +18,20 @@ from app.core.model import MAX_ID
 from app.security.permissions import CATALOG_READS, PERSONAL, roles_with
 from app.security.tokens import TokenKind
 from app.web import cookies, fields, uploads
+from app.web.access import AmbiguousCredentials
 from app.web.batch import Batch
-from app.web.body import JSON
+from app.web.body import BRIEF, JSON
 from app.web.contract import SAFE_METHODS, FileContract, Operation, operation_of
 from app.web.errors import PROBLEM, phrase_of, status_of
+from app.web.hooks import is_timed
 from app.web.idempotency import IdempotencyKeyMalformed, takes_key
 from app.web.schemas import BodySchema, Schema, shared
 
 DESCRIPTION = """A product catalogue: browse and search it, and keep it up to date.
 
-Log in with `POST /api/v1/auth/login` and send the access token as `Authorization: Bearer <token>`. Every error is an
+Log in with `POST /api/v1/auth/login` and send the access token as `Authorization: Bearer <token>`; programs send an API
+key as `X-API-Key`. Where both come, the token's rights count, and the key must be of the same user (400
+`ambiguous_credentials`), repeat the token or be empty. Every error is an
 `application/problem+json` document (RFC 9457) with a stable `code`. A `PUT`, `PATCH` or `DELETE` needs `If-Match` with
 the `ETag` that was read. A `POST` with an `Idempotency-Key` can be sent again, and is done once. Lists come in numbered
 pages (`page`) or as a walk that misses nothing (`cursor`).
@@ -127,7 +131,7 @@ def _add_components(spec: APISpec) -> None:
     spec.components.security_scheme("bearer", {**bearer, "description": "The access token of a login."})
     spec.components.security_scheme("refresh", {**bearer, "description": "The refresh token; good for one exchange."})
     for name, place, at, note in (
-        ("apiKey", "header", "X-API-Key", "An API key."),
+        ("apiKey", "header", "X-API-Key", "An API key. Beside a token, the token's rights count: see above."),
         ("refreshCookie", "cookie", cookies.NAME, "The refresh token of a login that asked for the cookie."),
         ("csrf", "header", "X-CSRF-Token", "The csrf_token that came with the cookie."),
     ):
@@ -202,8 +206,8 @@ def _add_operation(spec: APISpec, rule: Rule, operation: Operation) -> None:
         content = {"schema": _reference(spec, schema), "example": _example(schema)}
         types = operation.media_types(method.upper())
         described["requestBody"] = {"required": True, "content": dict.fromkeys(types, content)}
-        if operation.largest:
-            described["requestBody"]["x-max-bytes"] = operation.largest
+        if most_bytes := BRIEF if operation.is_brief else operation.largest:
+            described["requestBody"]["x-max-bytes"] = most_bytes
     if operation.takes_file is not None:
         described["requestBody"] = {"required": True, "content": _file_content(operation, operation.takes_file)}
     spec.path(path=re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), operations={method: described})
@@ -294,7 +298,7 @@ def _implied(rule: Rule, operation: Operation) -> Iterator[type[Refusal]]:
     """The refusals that follow from the contract itself."""
     access = operation.access
     if access is not None and not access.is_public:
-        yield errors.Unauthenticated
+        yield from (AmbiguousCredentials, errors.Unauthenticated)
         if access.permission is not None:
             yield errors.Forbidden
     if rule.arguments or operation.load is not None:
@@ -308,7 +312,9 @@ def _implied(rule: Rule, operation: Operation) -> Iterator[type[Refusal]]:
 
 
 def _success(spec: APISpec, rule: Rule, operation: Operation) -> dict[str, Any]:
-    names = ["X-Request-ID", "X-Process-Time", "RateLimit-Policy", "RateLimit"]
+    names = ["X-Request-ID", "RateLimit-Policy", "RateLimit"]
+    if is_timed(rule.rule):
+        names.append("X-Process-Time")
     if rule.rule.startswith("/api/"):
         names.append("API-Version")
     if operation.is_tagged:

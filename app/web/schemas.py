@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
+from itertools import islice
 from typing import Any, TypeVar
 
 import marshmallow as ma
 
+from app.core.errors import MOST_FAULTS
 from app.core.listing import RELEVANCE
 from app.web import fields
 
@@ -28,8 +30,8 @@ def shared(schema: type[Made]) -> Made:
     return schema()
 
 
-class BodySchema(Schema):
-    """A schema of a request body: what it does not name is refused."""
+class StrictSchema(Schema):
+    """A schema of what comes in: what it does not name is refused."""
 
     class Meta:
         """Strict."""
@@ -37,30 +39,62 @@ class BodySchema(Schema):
         unknown = ma.RAISE
 
     def load(self, data: Any, **options: Any) -> Any:
-        """The values of a body, as marshmallow loads them; raises its ``ValidationError``."""
-        loaded = None if options else self._load_right(data)
-        return super().load(data, **options) if loaded is None else loaded
+        """The values of ``data``; raises marshmallow's ``ValidationError``."""
+        return super().load(self._with_few_unknown(data), **options)
 
-    def _load_right(self, data: Any) -> dict[str, Any] | None:
-        """The values of a body that is right; None of any other, whose faults marshmallow is to find.
+    def _with_few_unknown(self, data: Any) -> Any:
+        """``data`` with at most MOST_FAULTS members that are unknown here: each costs marshmallow microseconds."""
+        if not isinstance(data, dict) or len(data) <= MOST_FAULTS:
+            return data
+        names = {field.data_key or name for name, field in self.load_fields.items()}
+        unknown = ((name, value) for name, value in data.items() if name not in names)
+        return {name: data[name] for name in names if name in data} | dict(islice(unknown, MOST_FAULTS))
+
+
+class BodySchema(StrictSchema):
+    """A schema of a request body."""
+
+    def load(self, data: Any, **options: Any) -> Any:
+        """The values of a body, as marshmallow loads them; raises its ``ValidationError``."""
+        if not options:
+            loaded, fault = self.load_until_fault(data)
+            if fault is None:
+                return loaded
+        return super().load(data, **options)
+
+    def load_until_fault(self, data: Any) -> tuple[dict[str, Any], Any]:
+        """The values of a body up to its first fault, and marshmallow's messages of that: None where there is none.
 
         It asks each field what marshmallow asks it, in a fifth of the time: an import has a body in each row.
         """
-        if self._plan is None or not isinstance(data, dict):
-            return None
-        loaded, left = {}, len(data)
+        if self._plan is None:
+            return self.load_with_faults(data)
+        if not isinstance(data, dict):
+            return {}, [self.error_messages["type"]]
+        loaded: dict[str, Any] = {}
+        left, name = len(data), ""
         try:
             for name, attribute, field, default in self._plan:
                 if name in data:
                     left -= 1
                     loaded[attribute] = field.read(data[name], name)
                 elif default is _REQUIRED:
-                    return None
+                    raise field.make_error("required")
                 elif default is not ma.missing:
                     loaded[attribute] = default() if callable(default) else default
-        except ma.ValidationError:
-            return None
-        return None if left else loaded
+        except ma.ValidationError as error:
+            return loaded, {name: error.messages}
+        if left:
+            names = {name for name, *_ in self._plan}
+            return loaded, {next(name for name in data if name not in names): [self.error_messages["unknown"]]}
+        return loaded, None
+
+    def load_with_faults(self, data: Any) -> tuple[dict[str, Any], Any]:
+        """The values of a body that are right, and marshmallow's messages of its faults: None where there is none."""
+        try:
+            return super().load(data), None
+        except ma.ValidationError as error:
+            return error.valid_data if isinstance(error.valid_data, dict) else {}, error.messages
 
     @cached_property
     def _plan(self) -> Sequence[tuple[str, str, fields.Field, Any]] | None:
@@ -80,15 +114,10 @@ class BodySchema(Schema):
         return plan
 
 
-class QuerySchema(Schema):
-    """A schema of a query string: what it does not name is refused."""
+class QuerySchema(StrictSchema):
+    """A schema of a query string."""
 
     error_messages = {"unknown": fields.Message("unknown_parameter", "There is no such parameter here.")}
-
-    class Meta:
-        """Strict."""
-
-        unknown = ma.RAISE
 
 
 class ListQuerySchema(QuerySchema):

@@ -1,49 +1,24 @@
 """The documentation page as a visitor meets it: Chromium, gunicorn, a token pasted into Authorize."""
 
 import json
-import os
 import secrets
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import requests
 from selenium.common.exceptions import WebDriverException
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.servers import INHERITED, PROJECT, gunicorn_server
+from tests.browser.chromium import SECONDS, chromium, flask, log, needs_chromium
+from tests.servers import gunicorn_server
 
-CHROMIUM = shutil.which("chromium")
-CHROMEDRIVER = shutil.which("chromedriver")
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not (CHROMIUM and CHROMEDRIVER), reason="needs Debian's packages chromium and chromium-driver"),
-]
-
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",  # Chromium's own sandbox refuses to run as root
-    "--disable-dev-shm-usage",  # a container's /dev/shm is often too small
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1280,1000",
-)
-SECONDS = 20
+pytestmark = needs_chromium
 
 EMAIL, PASSWORD = "alice@example.com", "correct horse battery staple"
 LIST_PRODUCTS = "#operations-products-list_products"
@@ -102,15 +77,6 @@ class TestDocsPage:
         assert visit.hosts == {visit.server}
 
 
-def flask(env: dict[str, str], *arguments: str, stdin: str = "") -> None:
-    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    command = subprocess.run(
-        [sys.executable, "-m", "flask", *arguments],
-        cwd=PROJECT, env=inherited | env, input=stdin, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert command.returncode == 0, command.stderr
-
-
 def log_in(url: str) -> str:
     response = requests.post(f"{url}/api/v1/auth/login", json={"email": EMAIL, "password": PASSWORD}, timeout=SECONDS)
     token: str = response.json()["access_token"]
@@ -126,30 +92,6 @@ def add_product(url: str, token: str, *, name: str) -> None:
         return created
 
     create("products", name=name, price="49.90", category_id=create("categories", name="Chairs"))
-
-
-@contextmanager
-def chromium(folder: Path) -> Iterator[Chrome]:
-    """Run a Chromium with a fresh profile; a failure inside leaves a screenshot."""
-    options = ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    # With the driver named, Selenium does not look for one to download.
-    browser = Chrome(options=options, service=ChromeService(CHROMEDRIVER))
-    try:
-        browser.set_page_load_timeout(SECONDS)
-        yield browser
-    except Exception as failure:
-        picture = folder / "failure.png"
-        with suppress(WebDriverException):
-            browser.save_screenshot(str(picture))
-            failure.add_note(f"What the browser showed: {picture}")
-            failure.add_note(f"What its console said: {log(browser, 'browser')}")
-        raise
-    finally:
-        browser.quit()
 
 
 def authorize(browser: Chrome, token: str) -> None:
@@ -190,8 +132,3 @@ def hosts_asked(browser: Chrome) -> Iterator[str]:
             address = urlsplit(event["params"]["request"]["url"])
             if address.scheme not in {"blob", "chrome", "data"}:
                 yield address.netloc
-
-
-def log(browser: Chrome, kind: str) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = browser.get_log(kind)  # type: ignore[no-untyped-call]  # Selenium's omission
-    return entries

@@ -156,7 +156,7 @@ class TestAnyListing:
             pages, cursor = [], ""
             while True:
                 asked = replace(criteria, page=1, cursor=cursor)
-                pages.append(read_cursor(visible_to(identity), LISTING, asked, names, secret="s" * 32, scope="/p"))
+                pages.append(read_cursor(visible_to(identity), LISTING, asked, names, keys=["s" * 32], scope="/p"))
                 if pages[-1].next_cursor is None:
                     return pages
                 cursor = pages[-1].next_cursor

@@ -1,12 +1,15 @@
 """Credentials: which ones are read, and what a bad one is answered with; and the public catalogue."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
+import time_machine
 from flask import Flask
 
-from tests.conftest import Caller, body_of, code_of
+from app.core import clock
+from tests.conftest import PASSWORD, Caller, body_of, code_of
 
 Make = Callable[..., dict[str, Any]]
 AppWith = Callable[..., Flask]
@@ -41,12 +44,6 @@ class TestCredentials:
         assert code_of(answer) == "token_invalid"
         assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="catalog", error="invalid_token"')
 
-    def test_of_two_kinds_are_400(self, bob: Caller) -> None:
-        answer = bob.get("/users/me", headers={"X-API-Key": "cat_1_secret"})
-
-        assert answer.status_code == 400
-        assert code_of(answer) == "ambiguous_credentials"
-
     def test_that_are_an_unknown_key_are_401(self, anonymous: Caller) -> None:
         answer = anonymous.get("/users/me", headers={"X-API-Key": "cat_1_secret"})
 
@@ -64,6 +61,93 @@ class TestCredentials:
         assert answer.status_code == 403
         assert body_of(answer)["permission"] == "categories:write"
         assert "WWW-Authenticate" not in answer.headers
+
+
+def make_key(owner: Caller, *scopes: str) -> str:
+    """A new API key."""
+    key: str = body_of(owner.post("/api-keys", {"name": "Sync", "scopes": list(scopes or ["products:read"])}))["key"]
+    return key
+
+
+class TestBothKinds:
+    def test_of_one_user_have_the_tokens_rights(self, alice: Caller) -> None:
+        answer = alice.post("/categories", {"name": "Chairs"}, headers={"X-API-Key": make_key(alice)})
+
+        assert answer.status_code == 201
+
+    def test_of_one_user_are_a_person(self, alice: Caller) -> None:
+        assert alice.get("/users/me", headers={"X-API-Key": make_key(alice)}).status_code == 200
+
+    def test_of_two_users_are_400(self, alice: Caller, bob: Caller) -> None:
+        answer = bob.get("/products", headers={"X-API-Key": make_key(alice)})
+
+        assert (answer.status_code, code_of(answer)) == (400, "ambiguous_credentials")
+
+    @pytest.mark.parametrize("key", ["cat_1_secret", "nonsense", f"cat_1_{'A' * 32}00000000"])
+    def test_are_400_with_a_key_of_nobody(self, bob: Caller, key: str) -> None:
+        answer = bob.get("/users/me", headers={"X-API-Key": key})
+
+        assert (answer.status_code, code_of(answer)) == (400, "ambiguous_credentials")
+
+    def test_are_400_with_a_key_that_was_revoked(self, alice: Caller) -> None:
+        made = body_of(alice.post("/api-keys", {"name": "Sync", "scopes": ["products:read"]}))
+        alice.delete(f"/api-keys/{made['id']}")
+
+        answer = alice.get("/products", headers={"X-API-Key": made["key"]})
+
+        assert (answer.status_code, code_of(answer)) == (400, "ambiguous_credentials")
+
+    @pytest.mark.parametrize("header", ["Bearer nonsense", "Bearer", "Basic Ym9iOmJvYg=="])
+    def test_are_400_with_a_token_of_nobody(self, alice: Caller, anonymous: Caller, header: str) -> None:
+        answer = anonymous.get("/products", headers={"Authorization": header, "X-API-Key": make_key(alice)})
+
+        assert (answer.status_code, code_of(answer)) == (400, "ambiguous_credentials")
+
+    @pytest.mark.parametrize("key", ["", " ", "{token}", " {token} "])
+    def test_are_one_where_the_key_is_empty_or_repeats_the_token(self, bob: Caller, key: str) -> None:
+        answer = bob.get("/users/me", headers={"X-API-Key": key.format(token=bob.token)})
+
+        assert answer.status_code == 200
+
+    def test_are_one_where_the_token_repeats_the_key(self, alice: Caller, anonymous: Caller) -> None:
+        key = make_key(alice)
+        headers = {"Authorization": f"Bearer {key}", "X-API-Key": key}
+
+        assert anonymous.get("/products", headers=headers).status_code == 200
+        assert anonymous.post("/categories", {"name": "Chairs"}, headers=headers).status_code == 403
+
+    @pytest.mark.parametrize("key", ["", "nonsense"])
+    def test_are_401_with_a_bad_token_alone(self, anonymous: Caller, key: str) -> None:
+        answer = anonymous.get("/users/me", headers={"Authorization": "Bearer nonsense", "X-API-Key": key})
+
+        assert (answer.status_code, code_of(answer)) == (401, "token_invalid")
+
+    def test_are_401_once_the_token_has_expired(self, alice: Caller) -> None:
+        key = make_key(alice)
+
+        with time_machine.travel(clock.now() + timedelta(hours=1), tick=False):
+            answer = alice.get("/products", headers={"X-API-Key": key})
+
+        assert (answer.status_code, code_of(answer)) == (401, "token_expired")
+
+    def test_are_taken_beside_a_refresh_token(self, alice: Caller, bob: Caller, anonymous: Caller) -> None:
+        login = {"email": "alice@example.com", "password": PASSWORD}
+        token = body_of(anonymous.post("/auth/login", login))["refresh_token"]
+        statuses = [
+            anonymous.post(
+                "/auth/refresh", headers={"Authorization": f"Bearer {token}", "X-API-Key": make_key(owner)}
+            ).status_code
+            for owner in (bob, alice)
+        ]
+
+        assert statuses == [400, 200]
+
+    def test_cost_one_kind_no_statement(self, alice: Caller) -> None:
+        def cost(**headers: str) -> int:
+            answer = alice.get("/users/me", headers=headers)
+            return int(answer.headers["Server-Timing"].split('desc="')[1].split()[0])
+
+        assert cost() == cost(**{"X-API-Key": ""}) < cost(**{"X-API-Key": make_key(alice)})
 
 
 class TestPublicCatalogue:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from typing import Any
 
 import pytest
@@ -13,10 +14,12 @@ from app.core.errors import ContentTooLarge, Malformed, Refusal, UnsupportedMedi
 from app.web.body import (
     JSON,
     MERGE_PATCH,
+    MOST_VALUES,
     BodyUnreadable,
     DuplicateKey,
     JsonMalformed,
     NumberOutOfRange,
+    TooManyValues,
     parse_json,
     read_json,
 )
@@ -37,6 +40,43 @@ BARE.config["MAX_CONTENT_LENGTH"] = 100
 
 
 class TestParseJson:
+    def test_takes_as_many_values_as_a_full_batch_has(self) -> None:
+        fifty = [str(number) for number in range(50)]
+        item = dict.fromkeys(fifty[:11]) | {"tags": fifty, "attributes": dict.fromkeys(fifty)}
+        batch = {"items": [item] * 1000}
+
+        assert parse_json(json.dumps(batch).encode()) == batch
+
+    @pytest.mark.parametrize(
+        "text", [",[{" * MOST_VALUES, "\\\\" * MOST_VALUES, '\\"' * MOST_VALUES], ids=["marks", "slashes", "quotes"]
+    )
+    def test_counts_no_values_in_strings(self, text: str) -> None:
+        assert parse_json(f'["{text}", 1]'.encode())[1] == 1
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"[" + b"1," * MOST_VALUES + b"1]",
+            b"[" + b",".join([b"[" * 900 + b"]" * 900] * (MOST_VALUES // 900 + 1)) + b"]",
+            b"{" + b",".join([b'"a,":{}'] * MOST_VALUES) + b"}",
+            b'"' + b"[" * (MOST_VALUES + 1) + b'",' + b"[" * (MOST_VALUES + 1),
+        ],
+        ids=["numbers", "nests", "objects", "no JSON"],
+    )
+    def test_refuses_more_values_unread(self, content: bytes) -> None:
+        with pytest.raises(TooManyValues):
+            parse_json(content)
+
+    @pytest.mark.parametrize("end", [b"", b'"', b"\\"])
+    def test_counts_the_values_of_broken_texts_in_one_pass(self, end: bytes) -> None:
+        started = time.process_time()
+
+        with pytest.raises((TooManyValues, JsonMalformed)):
+            parse_json(b"," * (MOST_VALUES + 1) + rb"\"" * 1_000_000 + end)
+
+        # Where each quote is tried for a beginning, hours.
+        assert time.process_time() - started < 5
+
     @given(values)
     def test_reads_whatever_is_json(self, value: Any) -> None:
         assert parse_json(json.dumps(value).encode()) == value

@@ -28,7 +28,7 @@ FOREIGN = [
 ]
 EXPOSED = {
     *("ETag", "Link", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID", "X-Process-Time"),
-    *("API-Version", "Deprecation", "Sunset", "Idempotency-Replayed"),
+    *("API-Version", "Content-Disposition", "Deprecation", "Sunset", "Idempotency-Replayed"),
 }
 AppWith = Callable[..., Flask]
 
@@ -66,10 +66,12 @@ class TestAnswers:
 
         assert set(answer.headers["Access-Control-Expose-Headers"].split(", ")) == EXPOSED
 
-    def test_never_allow_credentials_that_the_browser_adds(self, bob: Caller, shop: Flask) -> None:
-        answer = bob.on(shop).get("/products", headers={"Origin": SHOP})
+    @pytest.mark.parametrize("path", ["/products", "/auth/sessions", "/no-such-thing"])
+    def test_allow_the_refresh_cookie_to_a_configured_origin(self, bob: Caller, shop: Flask, path: str) -> None:
+        answer = bob.on(shop).get(path, headers={"Origin": SHOP})
 
-        assert "Access-Control-Allow-Credentials" not in answer.headers
+        assert answer.headers.getlist("Access-Control-Allow-Credentials") == ["true"]
+        assert answer.headers.getlist("Access-Control-Allow-Origin") == [SHOP]
 
     def test_do_not_tell_the_origins_to_who_names_none(self, bob: Caller, shop: Flask) -> None:
         assert cors_headers(bob.on(shop).get("/products")) == {}
@@ -163,6 +165,9 @@ class TestPreflight:
         allowed = self.ask(anonymous, shop, SHOP).headers["Access-Control-Allow-Headers"]
 
         assert set(allowed.split(", ")) == {"authorization", "content-type", "if-match", "x-api-key", "idempotency-key"}
+
+    def test_allows_the_refresh_cookie(self, anonymous: Caller, shop: Flask) -> None:
+        assert self.ask(anonymous, shop, SHOP).headers["Access-Control-Allow-Credentials"] == "true"
 
     def test_may_be_kept_for_ten_minutes(self, anonymous: Caller, shop: Flask) -> None:
         assert self.ask(anonymous, shop, SHOP).headers["Access-Control-Max-Age"] == "600"

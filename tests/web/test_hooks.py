@@ -71,6 +71,20 @@ class TestTiming:
         assert parts is not None
         assert 0 < float(parts[2]) < float(parts[1])
 
+    @pytest.mark.parametrize(
+        ("method", "path"),
+        [
+            *[("POST", "/auth/login"), ("POST", "/auth/password-reset"), ("POST", "/auth/refresh")],
+            *[("GET", "/auth/sessions"), ("GET", "/auth/login"), ("OPTIONS", "/auth/login"), ("POST", "/auth/no-such")],
+            *[("POST", "/oauth/token"), ("GET", "/auth")],
+        ],
+    )
+    def test_are_not_told_where_they_would_betray_accounts(self, bob: Caller, method: str, path: str) -> None:
+        answer = bob.call(method, path, json={"email": "bob@example.com", "password": "x"})
+
+        assert {"Server-Timing", "X-Process-Time"}.isdisjoint(answer.headers.keys())
+        assert "X-Request-ID" in answer.headers
+
     def test_counts_the_queries_of_one_request(self, bob: Caller) -> None:
         counts = [re.findall(r"(\d+) queries", bob.get("/users/me").headers["Server-Timing"]) for _ in range(2)]
 

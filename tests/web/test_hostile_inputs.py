@@ -230,7 +230,8 @@ class TestBodies:
     def test_that_are_not_json_are_refused(self, scene: Scene, report: Report) -> None:
         for operation in with_body(scene):
             for given, body in UNREADABLE.items():
-                report.check(operation, given, scene.send(operation, body=body), statuses={400})
+                statuses = {400 if len(body) <= limit_of(scene, operation) else 413}
+                report.check(operation, given, scene.send(operation, body=body), statuses=statuses)
 
     def test_that_are_not_objects_are_refused(self, scene: Scene, report: Report) -> None:
         for operation in with_body(scene):
@@ -253,7 +254,7 @@ class TestBodies:
 
     def test_over_the_limit_are_refused(self, scene: Scene, report: Report) -> None:
         for operation in with_body(scene):
-            limit = operation.described["requestBody"].get("x-max-bytes", scene.app.config["MAX_BODY_BYTES"])
+            limit = limit_of(scene, operation)
             whole = scene.app.json.dumps(scene.example(operation)).encode()
             large = whole + b" " * (limit + 1 - len(whole))
             chunked = {"wsgi.input": io.BytesIO(large), "wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
@@ -267,7 +268,7 @@ class TestBodies:
 
     def test_at_the_limit_are_read(self, scene: Scene, report: Report) -> None:
         for operation in with_body(scene):
-            limit = operation.described["requestBody"].get("x-max-bytes", scene.app.config["MAX_BODY_BYTES"])
+            limit = limit_of(scene, operation)
             for chunked in (False, True):
                 scene.path(operation)
                 whole = scene.app.json.dumps(scene.example(operation)).encode()
@@ -275,6 +276,16 @@ class TestBodies:
                 stream = {"wsgi.input": io.BytesIO(body), "wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
                 answer = scene.send(operation, body=body, environ=stream if chunked else {})
                 report.check(operation, f"chunked: {chunked}", answer, statuses={operation.success})
+
+    def test_below_auth_have_16_kib_at_most(self, scene: Scene) -> None:
+        limits = {
+            str(operation): operation.described["requestBody"].get("x-max-bytes")
+            for operation in with_body(scene)
+            if "/auth/" in operation.path
+        }
+
+        assert len(limits) > 4
+        assert set(limits.values()) == {16 * 1024}, limits
 
     def test_that_break_off_are_refused(self, scene: Scene, report: Report) -> None:
         class Broken(io.RawIOBase):
@@ -304,8 +315,10 @@ class TestBodies:
         members = {f"member_{number}": number for number in range(10_000)}
         for operation in with_body(scene):
             started = time.monotonic()
-            answer = scene.send(operation, body=scene.example(operation) | members)
-            report.check(operation, "10,000 unknown members", answer, statuses={422})
+            body = _json(scene.example(operation) | members)
+            answer = scene.send(operation, body=body)
+            statuses = {422 if len(body) <= limit_of(scene, operation) else 413}
+            report.check(operation, "10,000 unknown members", answer, statuses=statuses)
             assert len(answer.data) < 50_000, operation
             assert time.monotonic() - started < 5, operation
 
@@ -314,6 +327,12 @@ class Raw(str):
     """JSON text to stand as it is."""
 
     __slots__ = ()
+
+
+def limit_of(scene: Scene, operation: Operation) -> int:
+    """How many bytes a body of this operation may have."""
+    limit: int = operation.described["requestBody"].get("x-max-bytes", scene.app.config["MAX_BODY_BYTES"])
+    return limit
 
 
 def with_body(scene: Scene) -> list[Operation]:
@@ -345,6 +364,7 @@ VALUES: dict[str, Any] = {
     "an empty string": "",
     "a blank": " ",
     "blanks of Unicode": "\u00a0\u2003\u3000",
+    "what shows nothing": "\u200b\u3164\ufeff\u202e",
     "'1'": "1",
     "'1_000'": "1_000",
     "'1.5'": "1.5",
@@ -423,13 +443,14 @@ class TestMembers:
                 for given, value in VALUES.items():
                     body = _json({**scene.example(operation), name: value})
                     answer = scene.send(operation, body=body, headers={"Content-Type": media_type})
-                    allowed = _fits(operation, body)
+                    fits = len(body) <= limit_of(scene, operation)
+                    allowed = fits and _fits(operation, body)
                     report.check(
                         operation,
                         f"{name} is {given}",
                         answer,
-                        statuses=None if allowed else {400, 422},
-                        place=None if allowed else pointer_to(name),
+                        statuses=None if allowed else {400, 422} if fits else {413},
+                        place=None if allowed or not fits else pointer_to(name),
                         goes_on=True,
                     )
 

@@ -1,6 +1,8 @@
 """Bodies are loaded by a short way; marshmallow's own, which it must equal, is the oracle."""
 
-from collections.abc import Iterator
+import json
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import marshmallow as ma
@@ -11,7 +13,9 @@ from hypothesis import strategies as st
 import app.factory  # noqa: F401 -- and with it every feature's schemas
 from app.features.imports.schemas import ImportRowSchema
 from app.features.products.schemas import ProductCreateSchema, ProductUpsertSchema
-from app.web.schemas import BodySchema
+from app.web import fields
+from app.web.body import parse_json
+from app.web.schemas import BodySchema, QuerySchema
 
 NAMES = st.sampled_from(["width", "a.b", "_x", "x" * 65, "é"])
 ODD = ["1.00", "0.00", "EUR", "draft", "A-1", " ", "\n", "x\0", "x" * 1001, 1.0, 2**53, 2**63, 2**64]
@@ -48,6 +52,17 @@ def bodies(schema: ma.Schema) -> st.SearchStrategy[Any]:
     return st.one_of(some, st.just(right), spoiled, st.builds(lambda a, b: a | b, some, spoiled), VALUES)
 
 
+def cpu_of(work: Callable[[], object]) -> float:
+    """The seconds of CPU that this takes; the least of three."""
+
+    def once() -> float:
+        started = time.process_time()
+        work()
+        return time.process_time() - started
+
+    return min(once() for _ in range(3))
+
+
 def outcome(schema: ma.Schema, body: Any) -> str:
     """What comes of a body, with the types of the values."""
     try:
@@ -72,9 +87,76 @@ class TestABody:
 
         check()
 
+    def test_is_searched_for_a_hundred_faults(self) -> None:
+        members = {f"member_{number}": number for number in range(10_000)}
+
+        with pytest.raises(ma.ValidationError) as caught:
+            ProductCreateSchema().load({"name": "", "price": 1, **members})
+
+        assert isinstance(caught.value.messages, dict)
+        assert len(caught.value.messages) == 100 + len(["name", "price", "category_id"])
+
+    def test_of_many_unknown_members_costs_no_more_than_to_read_it(self) -> None:
+        content = json.dumps({f"member_{number}": number for number in range(50_000)}).encode()
+        schema = ProductCreateSchema()
+
+        def refuse() -> None:
+            with pytest.raises(ma.ValidationError):
+                schema.load(parsed)
+
+        reading, parsed = cpu_of(lambda: parse_json(content)), parse_json(content)
+
+        assert cpu_of(refuse) < reading
+
     @pytest.mark.parametrize("schema", [ProductCreateSchema, ProductUpsertSchema, ImportRowSchema])
     def test_that_is_right_goes_the_short_way(self, schema: type[BodySchema], monkeypatch: pytest.MonkeyPatch) -> None:
         body = right_body(schema())
         monkeypatch.setattr(ma.Schema, "load", None)
 
         assert schema().load(body)["name"] == body["name"]
+
+
+class TestAQuery:
+    def test_is_searched_for_a_hundred_faults(self) -> None:
+        with pytest.raises(ma.ValidationError) as caught:
+            QuerySchema().load({f"member_{number}": "1" for number in range(10_000)})
+
+        assert isinstance(caught.value.messages, dict)
+        assert len(caught.value.messages) == 100
+
+
+#: Each shows nothing, alone or beside others: blanks, zero-width and bidirectional marks, fillers, tags.
+INVISIBLE = (
+    " \u00a0\u00ad\u034f\u061c\u115f\u1160\u17b4\u180e\u200b\u200e\u200f\u2003\u2028\u202e\u2060\u2066\u2800\u3000"
+)
+INVISIBLE += "\u3164\ufe0f\ufeff\uffa0\U0001d173\U000e0001\U000e0100"
+
+
+class TestAText:
+    FIELD = fields.Text(most=100_000)
+
+    @pytest.mark.parametrize("text", [*INVISIBLE, INVISIBLE, "\u200b \u3164", "\u202e" * 3], ids=ascii)
+    def test_that_shows_nothing_is_refused(self, text: str) -> None:
+        with pytest.raises(ma.ValidationError) as caught:
+            self.FIELD.deserialize(text)
+
+        assert [message.code for message in caught.value.messages] == ["malformed"]  # type: ignore[union-attr]  # ours
+
+    @pytest.mark.parametrize(
+        "text",
+        ["a", "\u200ba", "a\u200db", "\u3164가", "م\u200cن", "❤\ufe0f", "👨\u200d👩\u200d👧", " ı "],
+        ids=ascii,
+    )
+    def test_that_shows_something_is_taken_as_it_is(self, text: str) -> None:
+        assert self.FIELD.deserialize(text) == text
+
+    def test_costs_in_proportion_to_its_length(self) -> None:
+        def refuse(length: int) -> float:
+            def once() -> None:
+                with pytest.raises(ma.ValidationError):
+                    self.FIELD.deserialize("a" * length + "\n")
+
+            return cpu_of(once)
+
+        # A pattern that tries the text from each of its places takes a hundred times as long, and seconds.
+        assert refuse(20_000) < 30 * max(refuse(2000), 0.000_05)

@@ -36,7 +36,7 @@ blueprint = Blueprint("auth", __name__, url_prefix="/auth")
 @blueprint.post("/register")
 @public
 @limited("RATE_LIMIT_LOGIN")
-@accepts(RegisterSchema)
+@accepts(RegisterSchema, is_brief=True)
 @returns(UserSchema, status=201, location=lambda _: "/api/v1/users/me")
 @refuses(EmailTaken, UsernameTaken, PasswordTooCommon, RegistrationClosed, HashingBusy)
 def register(data: dict[str, Any]) -> User:
@@ -49,7 +49,7 @@ def register(data: dict[str, Any]) -> User:
 @blueprint.post("/login")
 @public
 @limited("RATE_LIMIT_LOGIN")
-@accepts(LoginSchema)
+@accepts(LoginSchema, is_brief=True)
 @returns(TokenPairSchema)
 @refuses(LoginFailed, TooManyFailures, HashingBusy)
 def log_in(data: dict[str, Any]) -> Response:

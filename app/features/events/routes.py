@@ -29,11 +29,11 @@ SCHEMAS = {"product": ProductSchema, "category": CategorySchema}
 @refuses(CursorInvalid, CursorExpired)
 def list_events(query: dict[str, Any]) -> dict[str, Any]:
     """Read what changed since a cursor; repeat until has_more is false, and later go on from there."""
-    secret = current_app.config["SECRET_KEY"]
+    keys = current_app.config["SECRET_KEYS"]
     if "from" in query:
-        page = FeedPage([], {}, has_more=False, cursor=service.seal_now(secret))
+        page = FeedPage([], {}, has_more=False, cursor=service.seal_now(keys))
     else:
-        page = service.read_events(query["cursor"], limit=query["per_page"], secret=secret, identity=current_identity())
+        page = service.read_events(query["cursor"], limit=query["per_page"], keys=keys, identity=current_identity())
     return {
         "items": [_item(event, page) for event in page.events],
         "meta": {"per_page": query["per_page"], "has_more": page.has_more, "next_cursor": page.cursor},

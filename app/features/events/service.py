@@ -35,9 +35,9 @@ class FeedPage:
     cursor: str
 
 
-def read_events(cursor: str, *, limit: int, secret: str, identity: Identity) -> FeedPage:
+def read_events(cursor: str, *, limit: int, keys: Sequence[str], identity: Identity) -> FeedPage:
     """Up to ``limit`` events after the cursor's position; an empty cursor starts with the oldest that is kept."""
-    position = _unseal(cursor, secret) if cursor else 0
+    position = _unseal(cursor, keys) if cursor else 0
     rows = select(ChangeEvent).where(ChangeEvent.id > position).order_by(ChangeEvent.id).limit(limit + 1)
     events = db.session.scalars(rows).all()
     # Asked after the events: what is forgotten meanwhile is missed by nobody.
@@ -45,18 +45,18 @@ def read_events(cursor: str, *, limit: int, secret: str, identity: Identity) -> 
         raise CursorExpired
     page = events[:limit]
     last = page[-1].id if page else position
-    return FeedPage(page, _visible_rows(page, identity), len(events) > limit, seal(last, secret))
+    return FeedPage(page, _visible_rows(page, identity), len(events) > limit, seal(last, keys))
 
 
-def seal_now(secret: str) -> str:
+def seal_now(keys: Sequence[str]) -> str:
     """The cursor after everything that has happened."""
     last = db.session.scalar(select(func.max(ChangeEvent.id)))
-    return seal(last or pruned_through(), secret)
+    return seal(last or pruned_through(), keys)
 
 
-def seal(position: int, secret: str) -> str:
+def seal(position: int, keys: Sequence[str]) -> str:
     """The cursor that goes on after an event."""
-    return str(_serializer(secret).dumps(position))
+    return str(_serializer(keys).dumps(position))
 
 
 def prune_events(*, before: datetime) -> int:
@@ -85,13 +85,13 @@ def _visible_rows(events: Sequence[ChangeEvent], identity: Identity) -> dict[tup
     return found
 
 
-def _unseal(cursor: str, secret: str) -> int:
+def _unseal(cursor: str, keys: Sequence[str]) -> int:
     try:
-        position = _serializer(secret).loads(cursor)
+        position = _serializer(keys).loads(cursor)
     except (BadData, ValueError):
         raise CursorInvalid from None
     return int(position)
 
 
-def _serializer(secret: str) -> URLSafeSerializer:
-    return URLSafeSerializer(secret, salt="cursor:events", signer_kwargs={"digest_method": hashlib.sha256})
+def _serializer(keys: Sequence[str]) -> URLSafeSerializer:
+    return URLSafeSerializer(list(keys), salt="cursor:events", signer_kwargs={"digest_method": hashlib.sha256})

@@ -12,6 +12,6 @@ class CurrentPasswordWrong(Invalid):
 
 
 class ResetTokenInvalid(Invalid):
-    """This token is not valid, was used, or is older than 30 minutes."""
+    """This token is not valid, was used, is older than 30 minutes, or the account has changed since."""
 
     pointer = "/token"

@@ -23,7 +23,7 @@ blueprint = Blueprint("passwords", __name__, url_prefix="/auth")
 @blueprint.post("/password")
 @requires(Permission.ACCOUNT_MANAGE)
 @limited("RATE_LIMIT_LOGIN")
-@accepts(PasswordChangeSchema)
+@accepts(PasswordChangeSchema, is_brief=True)
 @returns(TokenPairSchema)
 @refuses(CurrentPasswordWrong, PasswordTooCommon, TooManyFailures, HashingBusy)
 def change_password(data: dict[str, Any]) -> Response:
@@ -35,24 +35,23 @@ def change_password(data: dict[str, Any]) -> Response:
 @blueprint.post("/password-reset")
 @public
 @limited("RATE_LIMIT_LOGIN")
-@accepts(ResetRequestSchema)
+@accepts(ResetRequestSchema, is_brief=True)
 @returns(status=202)
 def request_password_reset(data: dict[str, Any]) -> None:
     """Ask for a mail with a reset token; the answer does not tell whether the address is known."""
-    reset = service.request_reset(**data, secret=current_app.config["SECRET_KEY"])
-    if reset is not None:
-        mail.send_later(to=reset.email, subject="Reset your password", text=_letter(reset.token))
+    reset = service.request_reset(**data, keys=current_app.config["SECRET_KEYS"])
+    mail.send_later(to=reset.email, subject="Reset your password", text=_letter(reset.token))
 
 
 @blueprint.post("/password-reset/confirm")
 @public
 @limited("RATE_LIMIT_LOGIN")
-@accepts(ResetConfirmSchema)
+@accepts(ResetConfirmSchema, is_brief=True)
 @returns(status=204)
 @refuses(ResetTokenInvalid, PasswordTooCommon, HashingBusy)
 def confirm_password_reset(data: dict[str, Any]) -> None:
     """Set a new password with the token from the mail; every session ends."""
-    service.confirm_reset(**data, secret=current_app.config["SECRET_KEY"])
+    service.confirm_reset(**data, keys=current_app.config["SECRET_KEYS"])
 
 
 def _letter(token: str) -> str:

@@ -1,6 +1,6 @@
 """The users table and its refusals."""
 
-from sqlalchemy import CheckConstraint, Index, String, Text, event, func
+from sqlalchemy import CheckConstraint, Index, String, Text, event, func, inspect
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.audit import UNAUDITED, Audited
@@ -43,7 +43,7 @@ class User(Keyed, Stamped, Versioned, Audited, Model):
     password_hash: Mapped[str] = mapped_column(String(255), info=UNAUDITED)
     role: Mapped[Role] = mapped_column(String(16), default=Role.USER)
     is_active: Mapped[bool] = mapped_column(default=True)
-    #: Counted up by each change of the password; a reset token is bound to it, and so works once.
+    #: Counted up by each change of the password, the address or the activity; a reset token is bound to it.
     epoch: Mapped[int] = mapped_column(default=0, info=UNAUDITED)
     search_text: Mapped[str] = mapped_column(Text, info=UNAUDITED)
 
@@ -57,6 +57,14 @@ class User(Keyed, Stamped, Versioned, Audited, Model):
 @event.listens_for(User, "before_update")
 def _keep_search_text(_mapper: object, _connection: object, user: User) -> None:
     user.search_text = fold(f"{user.username} {user.email}")
+
+
+@event.listens_for(User, "before_update")
+def _void_reset_tokens(_mapper: object, _connection: object, user: User) -> None:
+    # Counted here and not by each use case, so that a change back does not make a token good again.
+    columns = inspect(user).attrs
+    if columns.email.history.has_changes() or columns.is_active.history.has_changes():
+        user.epoch += 1
 
 
 Index("ix_users_created_at_id", User.created_at, User.id)

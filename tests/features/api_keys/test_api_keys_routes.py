@@ -94,11 +94,6 @@ class TestUseApiKey:
 
         assert status_with(app, key) == 401
 
-    def test_is_refused_beside_a_token(self, alice: Caller) -> None:
-        answer = alice.get("/products", headers={"X-API-Key": make_key(alice)["key"]})
-
-        assert (answer.status_code, code_of(answer)) == (400, "ambiguous_credentials")
-
     @pytest.mark.parametrize("path", ["/users/me", "/auth/sessions", "/api-keys"])
     def test_is_403_where_only_a_person_can_go(self, app: Flask, alice: Caller, path: str) -> None:
         assert status_with(app, make_key(alice)["key"], path) == 403

@@ -311,6 +311,24 @@ class TestLogIn:
         assert {(answer.status_code, answer.data) for answer in answers} == {(401, answers[0].data)}
         assert len({tuple(sorted(set(answer.headers.keys()))) for answer in answers}) == 1
 
+    def test_costs_the_same_statements_whatever_is_wrong(
+        self, app: Flask, bob: Caller, carol: Caller, statements_of: Callable[[Callable[[Flask], TestResponse]], int]
+    ) -> None:
+        change_user(app, carol.user_id, is_active=False)
+        tries = {
+            "unknown": ("nobody@example.com", PASSWORD),
+            "wrong": ("bob@example.com", "wrong horse battery"),
+            "closed": ("carol@example.com", PASSWORD),
+            "closed and wrong": ("carol@example.com", "wrong horse battery"),
+        }
+
+        def cost(email: str, password: str) -> int:
+            return statements_of(lambda app: Caller(app).post("/auth/login", {"email": email, "password": password}))
+
+        costs = {given: cost(*credentials) for given, credentials in tries.items()}
+
+        assert len(set(costs.values())) == 1, costs
+
     def test_leaves_no_session_behind_when_it_refuses(self, app: Flask, anonymous: Caller) -> None:
         before = rows_of(app, "sessions")
 

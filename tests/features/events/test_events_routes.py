@@ -221,6 +221,25 @@ class TestCursors:
     def test_of_somebody_else_are_refused(self, root: Caller, cursor: str) -> None:
         assert faults_of(root.get(f"/events?cursor={cursor}")) == [("cursor", "cursor_invalid")]
 
+    @pytest.mark.parametrize("path", ["/events?", "/products?sort_by=id&per_page=1&"])
+    def test_are_good_while_their_key_is_rotated_out(
+        self, root: Caller, make_product: Make, app_with: Callable[..., Flask], path: str
+    ) -> None:
+        for _ in range(2):
+            make_product()
+        before = root.on(app_with(secret_key="o" * 32))
+        cursor = body_of(before.get(f"{path}cursor="))["meta"]["next_cursor"]
+
+        forgotten = root.on(app_with(secret_key="n" * 32))
+        rotated = root.on(app_with(secret_key="n" * 32, previous_secret_keys=("p" * 32, "o" * 32)))
+
+        assert faults_of(forgotten.get(f"{path}cursor={cursor}")) == [("cursor", "cursor_invalid")]
+        page = rotated.get(f"{path}cursor={cursor}")
+        assert page.status_code == 200
+        assert (following := body_of(page)["meta"]["next_cursor"]) is None or (
+            forgotten.get(f"{path}cursor={following}").status_code == 200
+        )
+
     def test_and_now_exclude_each_other(self, root: Caller) -> None:
         answer = root.get(f"/events?from=now&cursor={now_cursor(root)}")
 

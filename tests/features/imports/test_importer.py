@@ -209,6 +209,7 @@ class TestBadRows:
             ("A" * 65 + ",Chair,1.00,Chairs", "sku", "too_long"),
             ("A,,1.00,Chairs", "name", "required"),
             ("A,Cha\0ir,1.00,Chairs", "name", "malformed"),
+            ("A,\u200b\u3164,1.00,Chairs", "name", "malformed"),
             ("A," + "x" * 201 + ",1.00,Chairs", "name", "too_long"),
             ("A,Chair,,Chairs", "price", "required"),
             ("A,Chair,0,Chairs", "price", "invalid"),

@@ -11,8 +11,13 @@ import time_machine
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message as MessageHandler
 from flask import Flask
+from sqlalchemy import update
+from werkzeug.test import TestResponse
 
 from app.core import clock
+from app.core.transactions import unit_of_work
+from app.extensions import db
+from app.features.users.models import User
 from tests.conftest import PASSWORD, Caller, body_of, code_of
 from tests.servers import free_port
 
@@ -102,7 +107,8 @@ class TestResetPassword:
         )
 
     def request(self, app: Flask, box: Mailbox) -> str:
-        answer = Caller(app).post("/auth/password-reset", {"email": "Bob@example.com"})
+        # Only who reads the answer to its end has the letter sent.
+        answer = Caller(app).post("/auth/password-reset", {"email": "Bob@example.com"}, buffered=True)
         assert answer.status_code == 202
         assert box.arrived.wait(10)
         match = re.search(r"https://shop\.example/reset\?token=(\S+)", _text(box.letters[-1]))
@@ -144,6 +150,65 @@ class TestResetPassword:
 
         assert self.confirm(app_with_mail, token, "yet another one") == (422, "reset_token_invalid")
 
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            [{"email": "robert@example.com"}],
+            [{"email": "robert@example.com"}, {"email": "bob@example.com"}],
+            [{"is_active": False}],
+            [{"is_active": False}, {"is_active": True}],
+        ],
+        ids=["address", "address and back", "closed", "closed and opened"],
+    )
+    def test_is_void_once_the_account_was_changed(
+        self,
+        app_with_mail: Flask,
+        bob: Caller,
+        root: Caller,
+        mailbox: tuple[Mailbox, int],
+        changes: list[dict[str, object]],
+    ) -> None:
+        token = self.request(app_with_mail, mailbox[0])
+        for change in changes:
+            assert root.patch(f"/users/{bob.user_id}", change).status_code == 200
+
+        assert self.confirm(app_with_mail, token) == (422, "reset_token_invalid")
+
+    def test_is_void_once_the_address_was_changed_by_hand(
+        self, app_with_mail: Flask, bob: Caller, mailbox: tuple[Mailbox, int]
+    ) -> None:
+        token = self.request(app_with_mail, mailbox[0])
+        with app_with_mail.app_context(), unit_of_work():
+            db.session.execute(update(User).where(User.id == bob.user_id).values(email="robert@example.com"))
+
+        assert self.confirm(app_with_mail, token) == (422, "reset_token_invalid")
+
+    @pytest.mark.parametrize("change", [{"role": "editor"}, {"username": "robert"}, {"is_active": True}])
+    def test_is_good_when_something_else_was_changed(
+        self,
+        app_with_mail: Flask,
+        bob: Caller,
+        root: Caller,
+        mailbox: tuple[Mailbox, int],
+        change: dict[str, object],
+    ) -> None:
+        token = self.request(app_with_mail, mailbox[0])
+        assert root.patch(f"/users/{bob.user_id}", change).status_code == 200
+
+        assert self.confirm(app_with_mail, token) == (204, None)
+
+    def test_is_good_while_its_key_is_rotated_out(
+        self, app_with: Callable[..., Flask], bob: Caller, mailbox: tuple[Mailbox, int]
+    ) -> None:
+        mail = {"mail_server": "127.0.0.1", "mail_port": mailbox[1]}
+        token = self.request(
+            app_with(secret_key="o" * 32, mail_reset_url="https://shop.example/reset?token={token}", **mail), mailbox[0]
+        )
+
+        assert self.confirm(app_with(secret_key="n" * 32), token) == (422, "reset_token_invalid")
+        rotated = app_with(secret_key="n" * 32, previous_secret_keys=("p" * 32, "o" * 32))
+        assert self.confirm(rotated, token) == (204, None)
+
     def test_of_16_at_once_one_wins(self, app_with_mail: Flask, bob: Caller, mailbox: tuple[Mailbox, int]) -> None:
         token = self.request(app_with_mail, mailbox[0])
         statuses: list[int] = []
@@ -165,6 +230,41 @@ class TestResetPassword:
         unknown = Caller(app).post("/auth/password-reset", {"email": "nobody@example.com"})
 
         assert (known.status_code, known.data) == (unknown.status_code, unknown.data) == (202, b"")
+
+    def test_costs_the_same_statements_for_an_unknown_address(
+        self,
+        bob: Caller,
+        carol: Caller,
+        root: Caller,
+        statements_of: Callable[[Callable[[Flask], TestResponse]], int],
+    ) -> None:
+        root.patch(f"/users/{carol.user_id}", {"is_active": False})
+
+        def ask(name: str) -> int:
+            body = {"email": f"{name}@example.com"}
+            return statements_of(lambda app: Caller(app).post("/auth/password-reset", body, buffered=True))
+
+        costs = {name: ask(name) for name in ("bob", "carol", "nobody")}
+
+        assert len(set(costs.values())) == 1, costs
+
+    def test_sends_nothing_before_the_answer_has_gone(
+        self, app_with_mail: Flask, bob: Caller, mailbox: tuple[Mailbox, int]
+    ) -> None:
+        answer = Caller(app_with_mail).post("/auth/password-reset", {"email": "bob@example.com"})
+
+        assert not mailbox[0].arrived.wait(0.5)
+        answer.close()
+        assert mailbox[0].arrived.wait(10)
+
+    def test_writes_nothing_to_a_closed_account(
+        self, app_with_mail: Flask, bob: Caller, root: Caller, mailbox: tuple[Mailbox, int]
+    ) -> None:
+        root.patch(f"/users/{bob.user_id}", {"is_active": False})
+
+        Caller(app_with_mail).post("/auth/password-reset", {"email": "bob@example.com"}, buffered=True)
+
+        assert not mailbox[0].arrived.wait(0.5)
 
     @pytest.mark.parametrize("token", ["x", "WzEsMF0.aSIm4A.x7Yk", "a" * 500])
     def test_refuses_a_forged_token(self, app: Flask, token: str) -> None:

@@ -241,7 +241,17 @@ class TestPartially:
         answer = alice.post("/products/bulk", {"items": [item] * 1000, "mode": "partial"})
 
         assert answer.status_code == 200
-        assert all(len(item["problem"]["errors"]) == 10 for item in body_of(answer)["items"])
+        told = [len(item["problem"]["errors"]) for item in body_of(answer)["items"]]
+        assert told == [10] * 10 + [1] * 990
+
+    def test_a_bad_item_is_named_however_many_there_are(self, alice: Caller) -> None:
+        items = [{"sku": f"S{number}", "price": 1, "surprise": 1} for number in range(1000)]
+
+        answer = body_of(alice.post("/products/bulk", {"items": items, "mode": "partial"}))
+
+        assert [item["sku"] for item in answer["items"]] == [item["sku"] for item in items]
+        faults = answer["items"][999]["problem"]["errors"]
+        assert [(fault["pointer"], fault["code"]) for fault in faults] == [("/items/999/price", "invalid")]
 
 
 class TestADryRun:

@@ -1,8 +1,10 @@
 """Sessions over HTTP: listed, ended one by one or all, refreshed."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import time_machine
+from flask import Flask
 
 from app.core import clock
 from tests.conftest import PASSWORD, Caller, body_of, code_of
@@ -127,6 +129,16 @@ class TestRefreshCookie:
         assert answer.status_code == 200
         assert body_of(answer)["csrf_token"] != body["csrf_token"]
         assert "catalog_refresh=" in answer.headers["Set-Cookie"]
+
+    def test_refreshes_while_the_key_of_its_csrf_token_is_rotated_out(
+        self, bob: Caller, app_with: Callable[..., Flask]
+    ) -> None:
+        body, cookie = self.log_in_with_cookie(bob.on(app_with(secret_key="o" * 32)))
+        headers = {"Cookie": cookie.split(";")[0], "X-CSRF-Token": body["csrf_token"]}
+        rotated = app_with(secret_key="n" * 32, previous_secret_keys=("o" * 32,))
+
+        assert Caller(app_with(secret_key="n" * 32)).post("/auth/refresh", headers=headers).status_code == 403
+        assert Caller(rotated).post("/auth/refresh", headers=headers).status_code == 200
 
     def test_is_refused_without_or_with_anothers_csrf_token(self, bob: Caller) -> None:
         body, cookie = self.log_in_with_cookie(bob)
