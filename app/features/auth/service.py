@@ -11,6 +11,7 @@ from app.core import clock
 from app.core.audit import record_event
 from app.core.fastsql import Prepared
 from app.core.feed import CATALOGUE_VERSION
+from app.core.pruning import delete_batch
 from app.core.transactions import release_connection
 from app.extensions import db
 from app.features.api_keys import service as api_keys
@@ -132,9 +133,8 @@ def refresh(claims: Claims, lifetimes: Lifetimes) -> TokenPair:
 
 
 def prune_failures() -> int:
-    """Forget failures whose window has ended, and say how many accounts they were."""
-    ended = delete(LoginFailures).where(LoginFailures.first_at < clock.now() - FAILURE_WINDOW)
-    return len(db.session.scalars(ended.returning(LoginFailures.account)).all())
+    """Delete a batch of the failures whose window has ended; how many accounts they were."""
+    return delete_batch(LoginFailures, LoginFailures.first_at < clock.now() - FAILURE_WINDOW)
 
 
 def require_few_failures(email: str) -> None:

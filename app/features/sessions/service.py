@@ -3,12 +3,13 @@
 import uuid
 from datetime import datetime, timedelta
 
-from sqlalchemy import Select, delete, select, update
+from sqlalchemy import Select, select, update
 
 from app.core import clock
 from app.core.audit import record_event
 from app.core.errors import NotFound
 from app.core.listing import Listing
+from app.core.pruning import delete_batch
 from app.extensions import db
 from app.features.sessions.models import (
     RefreshToken,
@@ -28,6 +29,8 @@ LISTING = Listing(
 
 #: `last_seen_at` is right to this.
 SEEN_EVERY = timedelta(minutes=1)
+#: Sessions that are pruned at once: each can have thousands of tokens.
+SESSIONS_PER_BATCH = 100
 
 
 def live_sessions() -> Select[UserSession]:
@@ -115,13 +118,12 @@ def touch_session(session_id: int) -> None:
 
 
 def prune_sessions(*, before: datetime) -> int:
-    """Forget sessions that expired before a moment, with their tokens, and say how many.
+    """Delete a batch of the sessions that expired before a moment, with their tokens; how many sessions.
 
     Used tokens of a session that lives, or could still be claimed by a token that has not expired, stay: they are what
     betrays a reuse.
     """
-    gone = delete(UserSession).where(UserSession.expires_at < before).returning(UserSession.id)
-    return len(db.session.scalars(gone).all())
+    return delete_batch(UserSession, UserSession.expires_at < before, most=SESSIONS_PER_BATCH)
 
 
 def _revoke(*conditions: object) -> None:
