@@ -127,6 +127,8 @@ def _requests(
     yield "total of all", [_list(**_LISTED, per_page=1)]
     yield "total of a category", [_list(**_LISTED, per_page=1, category_id=category)]
     yield "product", [f"{_PRODUCTS}/{number}" for (number,) in products]
+    yield "search that finds nothing", [_list(search="zzzyx"), _list(search="zzzyx", sort_by="relevance")]
+    yield "search for words that never meet", [_list(search="kitchen bathroom")]
     yield "facets of a category", [f"{_PRODUCTS}/facets?category_id={category}"]
 
 
