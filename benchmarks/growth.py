@@ -130,6 +130,7 @@ def _requests(
     yield "product", [f"{_PRODUCTS}/{number}" for (number,) in products]
     yield "search for two words", [_list(search="chair ash")]
     yield "search in vain", [_list(search=nonsense(number)) for number in range(_WARM_UP + _REQUESTS)]
+    yield "search for words that never meet", [_list(search="kitchen bathroom")]
     yield "facets of a category", [f"{_PRODUCTS}/facets?category_id={category}"]
 
 

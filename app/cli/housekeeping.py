@@ -1,6 +1,8 @@
 """``flask prune``: forget what has served its time."""
 
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 import click
 from flask import current_app
@@ -8,7 +10,8 @@ from flask.cli import with_appcontext
 
 from app.core import clock
 from app.core.idempotency import prune_answers
-from app.core.jobs import prune_jobs
+from app.core.jobs import JOBS_KEPT, prune_jobs
+from app.core.pruning import delete_all
 from app.core.transactions import unit_of_work
 from app.features.auth import guard
 from app.features.events import service as events
@@ -22,20 +25,24 @@ from app.features.stock import service as stock
 def prune() -> None:
     """Forget what has served its time: sessions, failed logins, holds, imports, answers to idempotency keys, events.
 
-    A used refresh token stays as long as anybody could still present it: its second use betrays a theft.
+    A used refresh token stays as long as anybody could still present it: its second use betrays a theft. It may be
+    stopped at any time, and run while others write: it deletes in small batches.
     """
     lifetime = timedelta(seconds=current_app.config["REFRESH_TOKEN_TTL"])
     retention = timedelta(seconds=current_app.config["EVENT_RETENTION"])
+    # The same moment for all: a job goes after its import.
+    now = clock.now()
     with unit_of_work():
-        forgotten = {
-            "sessions": sessions.prune_sessions(before=clock.now() - lifetime),
-            "networks of sessions": sessions.prune_networks(),
-            "accounts with failed logins": guard.prune_failures(),
-            "holds": stock.prune_holds(),
-            "imports": imports.prune_imports(),
-            "jobs": prune_jobs(),
-            "answers to idempotency keys": prune_answers(),
-            "events of the change feed": events.prune_events(before=clock.now() - retention),
-        }
-    for what, number in forgotten.items():
-        click.echo(f"Forgot {number} {what}.")
+        events.expire_events(before=now - retention)
+    batches: dict[str, Callable[[], int]] = {
+        "sessions": partial(sessions.prune_sessions, before=now - lifetime),
+        "networks of sessions": sessions.prune_networks,
+        "counters of failed logins": guard.prune_failures,
+        "holds": stock.prune_holds,
+        "imports": partial(imports.prune_imports, before=now - JOBS_KEPT),
+        "jobs": partial(prune_jobs, before=now - JOBS_KEPT),
+        "answers to idempotency keys": prune_answers,
+        "events of the change feed": events.prune_events,
+    }
+    for what, batch in batches.items():
+        click.echo(f"Forgot {delete_all(batch)} {what}.")

@@ -14,6 +14,9 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from app.core import tally
 from app.core.transactions import is_reading, note_commit
 
+#: Milliseconds that a writer waits for SQLite's lock.
+BUSY_TIMEOUT = 10_000
+
 
 def set_up_engine(engine: Engine, *, session_settings: Mapping[str, str], is_pooled_by_transaction: bool) -> None:
     """Make both databases begin a transaction as this application needs it, and count statements.
@@ -48,14 +51,22 @@ def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # The driver's own BEGIN is deferred, and a deferred transaction that turns into a writer fails with "database is
     # locked" whatever the busy timeout; so the driver is told to begin nothing and _begin_sqlite does.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=10000"):
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT}"):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _begin_sqlite(connection: Connection) -> None:
     # A reader begins nothing: each statement sees the last commit, and nobody waits for it.
-    if not is_reading():
+    if is_reading():
+        return
+    if (patience := connection.get_execution_options().get("busy_timeout")) is None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+        return
+    connection.exec_driver_sql(f"PRAGMA busy_timeout={patience}")
+    try:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    finally:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_TIMEOUT}")
 
 
 def _begin_postgresql(connection: Connection) -> None:

@@ -16,6 +16,7 @@ from app.core import clock
 from app.core.errors import Conflict, Fault, Invalid
 from app.core.locks import is_first_in_turn
 from app.core.model import Moment, json_type
+from app.core.pruning import delete_batch
 from app.extensions import Model, db
 
 
@@ -92,6 +93,5 @@ def store_answer(attempt: Attempt, *, status: int, headers: Mapping[str, str], b
 
 
 def prune_answers() -> int:
-    """Forget the answers that are kept no longer, and say how many they were."""
-    ended = delete(StoredAnswer).where(StoredAnswer.expires_at <= clock.now())
-    return len(db.session.scalars(ended.returning(StoredAnswer.key)).all())
+    """Delete a batch of the answers that are kept no longer; their number."""
+    return delete_batch(StoredAnswer, StoredAnswer.expires_at <= clock.now())

@@ -14,11 +14,12 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ColumnElement, Index, Select, String, Text, case, delete, select, update
+from sqlalchemy import CheckConstraint, ColumnElement, Index, Select, String, Text, case, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core import clock
 from app.core.model import Keyed, Moment, json_type
+from app.core.pruning import delete_batch
 from app.extensions import Model, db
 
 #: Seconds that a worker may be silent before its job is given to another.
@@ -216,15 +217,14 @@ def cancel(job_id: int) -> bool:
     return db.session.scalar(ended) is not None
 
 
-def ended_long_ago() -> Select[int]:
-    """The ids of the jobs that ended long ago."""
-    return select(Job.id).where(Job.finished_at < clock.now() - JOBS_KEPT)
+def ended(before: datetime) -> Select[int]:
+    """The ids of the jobs that ended before a moment."""
+    return select(Job.id).where(Job.finished_at < before)
 
 
-def prune_jobs() -> int:
-    """Forget the jobs that ended long ago, and say how many; what refers to them is gone before."""
-    gone = delete(Job).where(Job.id.in_(ended_long_ago())).returning(Job.id)
-    return len(db.session.scalars(gone).all())
+def prune_jobs(*, before: datetime) -> int:
+    """Delete a batch of the jobs that ended before a moment; their number. What refers to them must be gone."""
+    return delete_batch(Job, Job.finished_at < before)
 
 
 def _is_due(kinds: Collection[str], now: datetime) -> ColumnElement[bool]:

@@ -11,11 +11,26 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 import orjson
 from itsdangerous import BadData, URLSafeSerializer
-from sqlalchemy import BigInteger, Column, ColumnElement, Row, Select, and_, bindparam, func, select, true, tuple_
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Column,
+    ColumnElement,
+    Row,
+    Select,
+    and_,
+    any_,
+    bindparam,
+    func,
+    select,
+    true,
+    tuple_,
+)
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.core.errors import Fault, Invalid
@@ -52,7 +67,7 @@ class Listing:
     """What a collection can be filtered and sorted by. The tie breaker ends every ordering, in the same direction.
 
     ``relevance`` is a number, the greater the better a row fits the search. ``lenient`` makes the listing that is
-    tried where a search finds nothing, if the database has one.
+    tried where a search finds nothing, if the database has one; it considers no more than ``most_similar`` rows.
     """
 
     sorts: Mapping[str, InstrumentedAttribute[Any]]
@@ -63,6 +78,12 @@ class Listing:
     parent: InstrumentedAttribute[Any] | None = None
     relevance: Callable[[str], ColumnElement[Any]] | None = None
     lenient: "Callable[[], Listing | None] | None" = None
+    most_similar: int | None = None
+
+    @property
+    def most(self) -> int:
+        """How many rows are counted, and how many of those that a search finds are ranked, at most."""
+        return self.most_similar or MOST_COUNTED
 
     def otherwise(self, search: str | None) -> "Listing | None":
         """The listing to try where nothing is found."""
@@ -124,17 +145,21 @@ def read_page(rows: Select[Any], listing: Listing, criteria: Criteria, members: 
     question = _Question(rows, listing, criteria, tuple(members))
     offset = (criteria.page - 1) * criteria.per_page
     # One row more than asked tells whether there is another page, and one more than is counted that there are others.
-    most = MOST_COUNTED + 1
-    found = question.ask(_page_with_total, limit=criteria.per_page + 1, offset=offset, most=most)
-    total = found[0][-1] if found else question.ask(_total_alone, most=most)[0][-1] if offset else 0
+    most, limit = listing.most, criteria.per_page + 1
+    if question.is_counted_first:
+        total = question.found
+        found = question.ask(_page, limit=limit, offset=offset) if total else ()
+    else:
+        found = question.ask(_page_with_total, limit=limit, offset=offset, most=most + 1)
+        total = found[0][-1] if found else question.ask(_total_alone, most=most + 1)[0][-1] if offset else 0
     if not total and (lenient := listing.otherwise(criteria.search)):
         return read_page(rows, lenient, criteria, members)
     items, has_more = question.items(found[: criteria.per_page]), len(found) > criteria.per_page
-    if items and not has_more:
+    if items and not has_more and not question.is_cut:
         return NumberedPage(items, offset + len(items))
-    if total <= MOST_COUNTED:
+    if total <= most:
         return NumberedPage(items, total, has_more)
-    return NumberedPage(items, max(MOST_COUNTED, offset + len(found)), has_more, total_is_exact=False)
+    return NumberedPage(items, max(most, offset + len(found)), has_more, total_is_exact=False)
 
 
 def read_cursor(
@@ -156,6 +181,8 @@ def read_cursor(
     question = _Question(rows, listing, criteria, tuple(dict.fromkeys([*members, *names])) if members else ())
     position = zip(_POSITION, _unseal(seal, criteria), columns, strict=True) if criteria.cursor else ()
     after = {name: _from_wire(value, column) for name, value, column in position}
+    if question.is_counted_first and not question.found:
+        return CursorPage((), None)
     # One row more than asked tells whether there is another page.
     found = question.ask(_rows_after if after else _first_rows, limit=criteria.per_page + 1, **after)
     items = question.items(found[: criteria.per_page])
@@ -199,8 +226,38 @@ class _Question:
         """What was found, as tuples with names or as objects."""
         return found if self.columns() else [row[0] for row in found]
 
+    @property
+    def is_counted_first(self) -> bool:
+        """Whether the rows are counted before they are asked for (decision 25).
+
+        For PostgreSQL cannot know how many rows have some words. Where it expects many, it walks the order's index and
+        looks at each row, and does so to the end when there are few or none.
+        """
+        return self.criteria.search is not None and db.engine.dialect.name == "postgresql"
+
+    @cached_property
+    def found(self) -> int:
+        """How many rows a search finds, counted to one more than ``most``."""
+        ids = _ids(narrow(*self._narrowed()), self.listing, self.listing.most + 1).subquery()
+        return int(run(select(func.count()).select_from(ids)).scalar_one())
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether a search finds more rows than are considered."""
+        if not self.is_counted_first or self.found <= self.listing.most:
+            return False
+        return self.listing.most_similar is not None or self.criteria.sort_by == RELEVANCE
+
+    @cached_property
     def matching(self) -> Select[Any]:
-        return narrow(self.rows, self.listing, search=self.criteria.search, filters=self.criteria.filters)
+        """The rows that are asked for, in no order."""
+        everything = narrow(*self._narrowed())
+        if not self.is_counted_first or (self.found > self.listing.most and not self.is_cut):
+            return everything
+        return self.rows.where(_is_among(everything, self.listing))
+
+    def _narrowed(self) -> tuple[Select[Any], Listing, str | None, Mapping[str, Any]]:
+        return self.rows, self.listing, self.criteria.search, self.criteria.filters
 
     def _shape(self) -> tuple[tuple[Hashable, ...] | None, dict[str, Any]]:
         """What decides the SQL, or None where each question has its own; and the values of its parameters."""
@@ -233,18 +290,40 @@ def contains_words(column: InstrumentedAttribute[str], words: str) -> ColumnElem
     return and_(true(), *(column.contains(word, autoescape=True) for word in fold(words).split()))
 
 
-def narrow(rows: Select[Any], listing: Listing, *, search: str | None, filters: Mapping[str, Any]) -> Select[Any]:
+def narrow(rows: Select[Any], listing: Listing, search: str | None, filters: Mapping[str, Any]) -> Select[Any]:
     """Those of ``rows`` that meet the filters and the search."""
     return rows.where(*listing.conditions(filters, search))
 
 
+def consider(rows: Select[Any], listing: Listing, search: str | None, filters: Mapping[str, Any]) -> Select[Any]:
+    """Those of ``rows`` that meet the filters and the search; of a lenient listing, ``most_similar`` at most."""
+    narrowed = narrow(rows, listing, search, filters)
+    return rows.where(_is_among(narrowed, listing)) if listing.most_similar else narrowed
+
+
+def _ids(rows: Select[Any], listing: Listing, most: int) -> Select[int]:
+    # What is materialized is planned for all rows, and nevertheless read only as far as it is asked for. A LIMIT within
+    # it would let PostgreSQL read the table until enough is found.
+    ids = rows.with_only_columns(listing.tie_breaker.label("id"), maintain_column_froms=True)
+    return select(ids.cte("matching").prefix_with("MATERIALIZED").c.id).limit(most)
+
+
+def _is_among(rows: Select[Any], listing: Listing) -> ColumnElement[bool]:
+    # An array, of which PostgreSQL expects few values, and so looks each up. For a subquery it might walk the order.
+    ids = _ids(rows, listing, listing.most).scalar_subquery()
+    return listing.tie_breaker == any_(func.array(ids, type_=ARRAY(BigInteger)))
+
+
+def _page(question: _Question) -> Select[Any]:
+    return _first_rows(question).offset(bindparam("offset", None, BigInteger))
+
+
 def _page_with_total(question: _Question) -> Select[Any]:
-    total = _count(question.matching()).scalar_subquery().label("total")
-    return _first_rows(question).add_columns(total).offset(bindparam("offset", None, BigInteger))
+    return _page(question).add_columns(_count(question.matching).scalar_subquery().label("total"))
 
 
 def _total_alone(question: _Question) -> Select[Any]:
-    return _count(question.matching())
+    return _count(question.matching)
 
 
 def _first_rows(question: _Question) -> Select[Any]:
@@ -260,7 +339,7 @@ def _rows_after(question: _Question) -> Select[Any]:
 
 
 def _ordered(question: _Question) -> Select[Any]:
-    ordered = _order(question.matching(), question.listing, question.criteria)
+    ordered = _order(question.matching, question.listing, question.criteria)
     columns = question.columns()
     return ordered.with_only_columns(*columns) if columns else ordered
 

@@ -118,6 +118,16 @@ def in_unit_of_work(
     raise AssertionError
 
 
+def begin_without_waiting() -> None:
+    """Begin a unit of work that gives up (``OperationalError``) rather than wait for other writers.
+
+    It waits for 5 ms: for SQLite's one writer at the beginning, for PostgreSQL's locks at each statement.
+    """
+    connection = db.session.connection(execution_options={"busy_timeout": 5})
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '5ms'")
+
+
 def current_unit() -> Unit | None:
     """The unit of work at hand."""
     return _current.get()

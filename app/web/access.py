@@ -16,7 +16,7 @@ from app.core.breaker import breaker
 from app.core.errors import Forbidden, Malformed, Unauthenticated, Unavailable
 from app.core.fastsql import Prepared
 from app.core.feed import CATALOGUE_VERSION
-from app.core.transactions import unit_of_work
+from app.core.transactions import begin_without_waiting, unit_of_work
 from app.security.api_keys import ParsedKey, parse_key
 from app.security.identity import ANONYMOUS, Identity
 from app.security.keys import KeyRing
@@ -84,11 +84,15 @@ def admit(access: Access) -> Identity:
 
 
 def remember_use(identity: Identity) -> None:
-    """Store that a credential was used, when that is worth storing: in a transaction of its own, which may fail."""
+    """Store that a credential was used, when that is worth storing: in a transaction of its own, which may fail.
+
+    The answer does not wait for other writers; the next request tries again.
+    """
     if not identity.is_unseen:
         return
     mark_seen: MarkSeen = current_app.extensions["mark_seen"]
     with contextlib.suppress(SQLAlchemyError, Unavailable), unit_of_work(guard=breaker):
+        begin_without_waiting()
         mark_seen(identity)
 
 

@@ -6,7 +6,9 @@ worker, and whether Redis is there or not: nothing has to be told to anybody. Ri
 key, for an answer depends on nothing else.
 """
 
+import functools
 import hashlib
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -21,23 +23,28 @@ from flask_caching.backends.base import BaseCache
 
 from app.extensions import cache
 from app.security.identity import Identity
+from app.security.permissions import Permission
 from app.web.response import Response
 
-#: What the bookkeeping of an answer takes beside its content, in bytes.
-OVERHEAD = 1000
+#: What an entry of the cache takes beside its key and its answer, in bytes: its places in the ordered dictionary.
+ENTRY = 250
 #: An answer that takes more than this part of the memory is not kept: it would push too many others out.
 LARGEST_PART = 8
 #: Seconds to wait for somebody else's same answer; as long as the database lets a statement run.
 PATIENCE = 15
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """The content of a response, and the headers that belong to it; ``name`` are the bytes of its path and query."""
+    """The content of a response, and the headers that belong to it."""
 
     content: bytes
     headers: tuple[tuple[str, str], ...]
-    name: int = 0
+
+    @classmethod
+    def of(cls, response: flask.Response) -> "Answer":
+        """A copy of a response. orjson writes into a buffer that is larger than its content and keeps it."""
+        return cls(bytes(memoryview(response.get_data())), tuple(response.headers.items()))
 
     def response(self) -> Response:
         """A response of its own, which hooks may add to."""
@@ -51,7 +58,8 @@ class AnswerCache(BaseCache):
         super().__init__(default_timeout=0)
         self.most_bytes = most_bytes
         self.bytes = 0
-        self._answers: OrderedDict[Hashable, Answer] = OrderedDict()
+        # Each answer with its size, which is asked once: what is measured later can have grown.
+        self._answers: OrderedDict[Hashable, tuple[Answer, int]] = OrderedDict()
         self._making: dict[Hashable, Future[Answer]] = {}
         self._lock = threading.Lock()
 
@@ -63,19 +71,20 @@ class AnswerCache(BaseCache):
     def get(self, key: Hashable) -> Answer | None:
         """The answer that is kept under this key."""
         with self._lock:
-            answer = self._answers.get(key)
-            if answer is not None:
-                self._answers.move_to_end(key)
-            return answer
+            if key not in self._answers:
+                return None
+            self._answers.move_to_end(key)
+            return self._answers[key][0]
 
     def set(self, key: Hashable, value: Answer, _timeout: int | timedelta | None = None) -> bool:
         """Keep an answer until others need its place, unless it is too large."""
-        if _size(value) * LARGEST_PART > self.most_bytes:
+        size = size_of(key, value)
+        if size * LARGEST_PART > self.most_bytes:
             return False
         with self._lock:
             self._drop(key)
-            self._answers[key] = value
-            self.bytes += _size(value)
+            self._answers[key] = value, size
+            self.bytes += size
             while self.bytes > self.most_bytes:
                 self._drop(next(iter(self._answers)))
         return True
@@ -99,9 +108,16 @@ class AnswerCache(BaseCache):
         return True
 
     def _drop(self, key: Hashable) -> None:
-        dropped = self._answers.pop(key, None)
-        if dropped is not None:
-            self.bytes -= _size(dropped)
+        if key in self._answers:
+            self.bytes -= self._answers.pop(key)[1]
+
+
+def size_of(key: Hashable, answer: Answer) -> int:
+    """The bytes that an answer and its key take in the cache; the rights in the key, which others share, left out."""
+    own = [part for part in key if not isinstance(part, frozenset)] if isinstance(key, tuple) else [key]
+    texts = (text for header in answer.headers for text in header)
+    parts = (key, *own, answer, answer.content, answer.headers, *answer.headers, *texts)
+    return ENTRY + sum(map(sys.getsizeof, parts))
 
 
 def answer_once(identity: Identity, make: Callable[[], flask.Response]) -> flask.Response:
@@ -112,7 +128,7 @@ def answer_once(identity: Identity, make: Callable[[], flask.Response]) -> flask
     if not current_app.config["ANSWER_CACHE_BYTES"] or identity.catalogue_version is None:
         return _with_tag(make())
     # The query as it was spelled, because the links repeat it.
-    key = identity.catalogue_version, identity.permissions, request.path, request.query_string
+    key = identity.catalogue_version, _shared(identity.permissions), request.path, request.query_string
     kept: Answer | None = cache.get(key)
     return kept.response() if kept else _make_once(key, make)
 
@@ -127,8 +143,7 @@ def _make_once(key: Hashable, make: Callable[[], flask.Response]) -> flask.Respo
             return _with_tag(make())
     try:
         response = _with_tag(make())
-        name = len(request.path) + len(request.query_string)
-        answer = Answer(response.get_data(), tuple(response.headers.items()), name)
+        answer = Answer.of(response)
         kept.set(key, answer)
         making.set_result(answer)
     except BaseException as error:
@@ -146,5 +161,7 @@ def _with_tag(response: flask.Response) -> flask.Response:
     return response
 
 
-def _size(answer: Answer) -> int:
-    return len(answer.content) + answer.name + OVERHEAD
+# One set of rights for all whose rights are equal, for it is not counted with each answer.
+@functools.lru_cache(maxsize=1000)
+def _shared(permissions: frozenset[Permission]) -> frozenset[Permission]:
+    return permissions

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import flask
 import marshmallow as ma
@@ -49,7 +49,10 @@ from app.web.validation import faults_of
 
 #: A view returns rows or values; the pipeline makes the response.
 View = Callable[..., Any]
+Made = TypeVar("Made")
 SAFE_METHODS = frozenset({"GET", "HEAD"})
+#: In bytes; what is read of a longer query string is not remembered.
+LONGEST_REMEMBERED = 500
 
 
 class ContractMissing(Exception):
@@ -378,13 +381,24 @@ def validate(schema: ma.Schema, values: Any, *, in_query: bool = False) -> dict[
     return loaded
 
 
+def _remember_short(read: Callable[..., Made]) -> Callable[..., Made]:
+    """Remember what was read of the last thousand query strings; not of long ones, so that it takes 3 MB at most."""
+    remembered = functools.lru_cache(maxsize=1000)(read)
+
+    @functools.wraps(read)
+    def look_up(*asked: Any) -> Made:
+        return (remembered if len(asked[-1]) <= LONGEST_REMEMBERED else read)(*asked)
+
+    return look_up
+
+
 # Shops ask the same questions again and again, also where the answers have changed. Faults are not remembered.
-@functools.lru_cache(maxsize=1000)
+@_remember_short
 def _read_query_string(schema: type[QuerySchema], raw: bytes) -> dict[str, Any]:
     return validate(shared(schema), read_query(raw), in_query=True)
 
 
-@functools.lru_cache(maxsize=1000)
+@_remember_short
 def _parameters(raw: bytes) -> dict[str, str]:
     return encode_parameters(read_query(raw))
 

@@ -383,7 +383,7 @@ def _envelope(spec: APISpec, operation: Operation) -> dict[str, str]:
             "pages": count,
             "total_is_exact": {
                 "type": "boolean",
-                "description": "False where only 10,000 were counted: `total` and `pages` are the least then.",
+                "description": "False where not all were counted or compared: `total` and `pages` are at least these.",
             },
             "has_more": {"type": "boolean"},
             "next_cursor": {"type": ["string", "null"]},

@@ -156,7 +156,7 @@ class ListQuerySchema(QuerySchema):
 class RankedQuerySchema(ListQuerySchema):
     """What a collection takes whose `Listing` tells the relevance of a row; a subclass adds ``search``."""
 
-    NOTE = "`relevance` needs a `search`, and no `cursor`."
+    NOTE = "`relevance` needs a `search`, and no `cursor`; of more products than 10,000 it ranks as many."
 
     @ma.validates_schema
     def _refuse_relevance_of_nothing(self, data: Mapping[str, Any], **_: Any) -> None:

@@ -3,16 +3,17 @@
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from itertools import permutations
 from typing import Any
 
+import orjson
 import pytest
 import time_machine
-from flask import Flask
+from flask import Flask, Response
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.exc import OperationalError
@@ -22,7 +23,7 @@ from app.core import clock
 from app.extensions import cache
 from app.features.products import facets
 from app.security.permissions import Role
-from app.web.answers import LARGEST_PART, OVERHEAD, Answer, AnswerCache
+from app.web.answers import LARGEST_PART, Answer, AnswerCache, size_of
 from app.web.contract import Operation
 from tests.conftest import API, Caller, body_of
 from tests.live.wire import wait_for
@@ -502,33 +503,47 @@ keys = st.integers(0, 20)
 sizes = st.integers(0, 3000)
 
 
+def sizes_of(answers: Mapping[int, Answer]) -> int:
+    """What answers and their keys take."""
+    return sum(size_of(key, answer) for key, answer in answers.items())
+
+
 class TestMemory:
+    def test_is_counted_with_what_an_answer_holds(self) -> None:
+        content = orjson.dumps([0] * 1000)
+        answer = Answer.of(Response(content, headers={"X-Long": "x" * 5000}))
+
+        assert answer.content == content
+        assert answer.content is not content
+        assert size_of(("/path", b"q" * 3000), answer) > len(content) + 5000 + 3000
+
     @given(st.integers(0, 20_000), st.lists(st.tuples(keys, st.one_of(st.none(), sizes)), max_size=80))
     def test_is_bounded_and_holds_what_was_used_lately(
         self, most: int, steps: Sequence[tuple[int, int | None]]
     ) -> None:
-        kept, model = AnswerCache(most), OrderedDict[int, bytes]()
+        kept, model = AnswerCache(most), OrderedDict[int, Answer]()
         for key, size in steps:
             if size is None:
                 found = kept.get(key)
-                assert (found.content if found else None) == model.get(key)
+                assert found == model.get(key)
                 if key in model:
                     model.move_to_end(key)
                 continue
-            is_small = (size + OVERHEAD) * LARGEST_PART <= most
-            assert kept.set(key, Answer(b"x" * size, ())) is is_small
+            answer = Answer(b"x" * size, ())
+            is_small = size_of(key, answer) * LARGEST_PART <= most
+            assert kept.set(key, answer) is is_small
             if is_small:
                 model.pop(key, None)
-                model[key] = b"x" * size
-                while sum(len(content) + OVERHEAD for content in model.values()) > most:
+                model[key] = answer
+                while sizes_of(model) > most:
                     model.popitem(last=False)
-            assert kept.bytes == sum(len(content) + OVERHEAD for content in model.values()) <= most
+            assert kept.bytes == sizes_of(model) <= most
 
         assert {key: kept.get(key) is not None for key in range(21)} == {key: key in model for key in range(21)}
 
     def test_gives_up_what_was_used_least_lately(self) -> None:
-        room = 10
-        kept, answer = AnswerCache(room * OVERHEAD), Answer(b"", ())
+        room, answer = 10, Answer(b"", ())
+        kept = AnswerCache(room * size_of(0, answer) + 100)
         for key in range(room):
             kept.set(key, answer)
         kept.get(0)
@@ -554,9 +569,8 @@ class TestMemory:
             most = max(threads.map(work, range(1, 9)))
 
         # Between a write and its eviction, under the lock, it is one answer more.
-        assert most <= 40_000 + 3000 + OVERHEAD
-        kept_sizes = [len(found.content) + OVERHEAD for key in range(97) if (found := kept.get(key))]
-        assert kept.bytes == sum(kept_sizes) <= 40_000
+        assert most <= 40_000 + size_of(0, Answer(b"x" * 3000, ()))
+        assert kept.bytes == sizes_of({key: found for key in range(97) if (found := kept.get(key))}) <= 40_000
 
     def test_holds_no_answer_that_is_too_large(self, app_with: AppWith, alice: Caller, make_product: Make) -> None:
         make_product(description="x" * 9000)

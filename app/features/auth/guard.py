@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, case, delete, exists, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.core import clock
+from app.core.pruning import delete_batch
 from app.extensions import db
 from app.features.auth.models import LoginFailures, NetworkLoginFailures, TooManyFailures
 from app.features.sessions.models import SessionNetwork
@@ -79,11 +80,10 @@ def forgive(email: str, address: str) -> None:
 
 
 def prune_failures() -> int:
-    """Forget failures whose window has ended, and say how many accounts they were."""
+    """Delete a batch of the failures whose window has ended; how many counters they were."""
     before = clock.now() - FAILURE_WINDOW
-    db.session.execute(delete(NetworkLoginFailures).where(NetworkLoginFailures.first_at < before))
-    ended = delete(LoginFailures).where(LoginFailures.first_at < before).returning(LoginFailures.account)
-    return len(db.session.scalars(ended).all())
+    counters = (NetworkLoginFailures, LoginFailures)
+    return sum(delete_batch(counter, counter.first_at < before) for counter in counters)
 
 
 def _counters(email: str, address: str) -> Iterator[_Counter]:

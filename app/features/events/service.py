@@ -7,11 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from itsdangerous import BadData, URLSafeSerializer
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 
 from app.core.errors import Gone
 from app.core.feed import CatalogueState, ChangeEvent
 from app.core.listing import CursorInvalid
+from app.core.pruning import delete_batch
 from app.extensions import db
 from app.features.categories import models as category_models
 from app.features.categories import service as categories
@@ -37,7 +38,7 @@ class FeedPage:
 
 def read_events(cursor: str, *, limit: int, keys: Sequence[str], identity: Identity) -> FeedPage:
     """Up to ``limit`` events after the cursor's position; an empty cursor starts with the oldest that is kept."""
-    position = _unseal(cursor, keys) if cursor else 0
+    position = _unseal(cursor, keys) if cursor else pruned_through()
     rows = select(ChangeEvent).where(ChangeEvent.id > position).order_by(ChangeEvent.id).limit(limit + 1)
     events = db.session.scalars(rows).all()
     # Asked after the events: what is forgotten meanwhile is missed by nobody.
@@ -59,17 +60,26 @@ def seal(position: int, keys: Sequence[str]) -> str:
     return str(_serializer(keys).dumps(position))
 
 
-def prune_events(*, before: datetime) -> int:
-    """Forget the events that are older, and say how many; cursors that would need them are told so."""
-    last = db.session.scalar(select(func.max(ChangeEvent.id)).where(ChangeEvent.created_at < before))
-    if last is None:
-        return 0
-    db.session.execute(update(CatalogueState).values(pruned_through=last))
-    return len(db.session.scalars(delete(ChangeEvent).where(ChangeEvent.id <= last).returning(ChangeEvent.id)).all())
+def expire_events(*, before: datetime) -> None:
+    """Refuse the cursors of events that are older (``CursorExpired``), which may then be pruned.
+
+    Committed before any of them is deleted, so that no reader misses an event unawares; and in a short transaction,
+    because every write of the catalogue waits for this row.
+    """
+    older = select(ChangeEvent.id).where(ChangeEvent.created_at < before)
+    last = db.session.scalar(older.order_by(ChangeEvent.created_at.desc(), ChangeEvent.id.desc()).limit(1))
+    if last is not None:
+        later = CatalogueState.pruned_through < last
+        db.session.execute(update(CatalogueState).where(later).values(pruned_through=last))
+
+
+def prune_events() -> int:
+    """Delete a batch of the expired events, the oldest first; their number."""
+    return delete_batch(ChangeEvent, ChangeEvent.id <= pruned_through(), order=ChangeEvent.id.asc())
 
 
 def pruned_through() -> int:
-    """The last event that was forgotten."""
+    """The last event that has expired."""
     return db.session.scalar(select(CatalogueState.pruned_through)) or 0
 
 

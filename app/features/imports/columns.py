@@ -1,6 +1,7 @@
 """Which column of a file feeds which field of a product."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,8 @@ from app.web import fields
 
 ATTRIBUTE = "attributes."
 LONGEST_LIST = 300
+#: Columns of a CSV file, and members of an NDJSON line.
+MOST_COLUMNS = 500
 REQUIRED = ("sku", "name", "price")
 
 
@@ -49,10 +52,13 @@ class Columns:
 
     def lay_out(self, header: Sequence[str]) -> Layout:
         """Find the columns in a CSV header; refuses one that lacks a column that is named or needed."""
+        if len(header) > MOST_COLUMNS:
+            raise FileUnreadable(f"the header names {len(header):,} columns, and {MOST_COLUMNS} are the most")
         sources = {name: name for name in header if _is_field(name)} | dict(self.named)
+        times = Counter(header)
         for name, column in sources.items():
-            if header.count(column) != 1:
-                there = "there is no column" if column not in header else "there is more than one column"
+            if times[column] != 1:
+                there = "there is more than one column" if times[column] else "there is no column"
                 raise FileUnreadable(f"{there} {column!r} for {name}; the columns are: {_listed(header)}")
         missing = [name for name in REQUIRED if name not in sources]
         if not {"category", "category_id"} & sources.keys():
@@ -62,11 +68,12 @@ class Columns:
                 f"no column feeds {', '.join(missing)}; the columns are: {_listed(header)}."
                 " Is the delimiter right, or a column to be mapped?"
             )
+        place_of, read = {column: place for place, column in enumerate(header)}, set(sources.values())
         return Layout(
             width=len(header),
-            places=[(name, header.index(sources[name])) for name in _whole_first(sources)],
+            places=[(name, place_of[sources[name]]) for name in _whole_first(sources)],
             is_export=not self.named and sorted(header) == sorted(files.COLUMNS),
-            ignored=tuple(name for name in header if name and name not in sources.values()),
+            ignored=tuple(name for name in header if name and name not in read),
         )
 
     def pick(self, members: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,9 +96,10 @@ def put_field(values: dict[str, Any], name: str, value: Any) -> None:
     if not name.startswith(ATTRIBUTE):
         values[name] = value
         return
-    attributes = values.get("attributes", {})
+    attributes = values.setdefault("attributes", {})
     if isinstance(attributes, dict):  # else the schema has something to say
-        values["attributes"] = {**attributes, name.removeprefix(ATTRIBUTE): value}
+        # A column may feed both the attributes and one of them, which must not become its own member.
+        attributes[name.removeprefix(ATTRIBUTE)] = dict(value) if value is attributes else value
 
 
 def _is_field(name: str) -> bool:

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from app.core.errors import Malformed
 from app.features.imports.cells import CellReader
-from app.features.imports.columns import Columns
+from app.features.imports.columns import MOST_COLUMNS, Columns
 from app.features.imports.models import BadRow, FileUnreadable, Row, RowError
 from app.features.products.files import FileFormat
 from app.web.body import DuplicateKey, JsonMalformed, NumberOutOfRange, parse_json
@@ -172,6 +172,10 @@ def _read_ndjson(lines: _Lines, columns: Columns) -> Iterator[Row | BadRow]:
             continue
         if not isinstance(value, dict):
             yield _bad_row(number, "not_an_object", "Not an object.")
+            continue
+        if len(value) > MOST_COLUMNS:
+            sentence = f"This object has {len(value):,} members, and {MOST_COLUMNS} are the most."
+            yield _bad_row(number, "too_many_members", sentence)
             continue
         yield Row(number, columns.pick(value))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import IO, Any
 
 from sqlalchemy import Select, delete, or_, select
@@ -13,6 +14,7 @@ from app.core.errors import Invalid, NotFound
 from app.core.jobs import Job
 from app.core.listing import Listing
 from app.core.locks import take_turns
+from app.core.pruning import delete_batch
 from app.extensions import db
 from app.features.categories import models as category_models
 from app.features.categories import service as categories
@@ -35,6 +37,8 @@ from app.security.permissions import Permission
 KIND = "import"
 #: Of a piece of a file in the database, in bytes.
 CHUNK_SIZE = 512 * 1024
+#: Imports that are pruned at once: each can have a thousand faults.
+IMPORTS_PER_BATCH = 20
 
 LISTING = Listing(
     filters={"status": lambda status: Job.status == status},
@@ -87,10 +91,9 @@ def clear_away(import_id: int) -> None:
         db.session.execute(delete(table).where(table.import_id == import_id))
 
 
-def prune_imports() -> int:
-    """Forget the imports that ended long ago, and say how many; what they made stays."""
-    gone = delete(Import).where(Import.job_id.in_(jobs.ended_long_ago())).returning(Import.id)
-    return len(db.session.scalars(gone).all())
+def prune_imports(*, before: datetime) -> int:
+    """Delete a batch of the imports that ended before a moment; their number. What they made stays."""
+    return delete_batch(Import, Import.job_id.in_(jobs.ended(before)), most=IMPORTS_PER_BATCH)
 
 
 def faults_of(ordered: Import) -> Select[ImportFault]:

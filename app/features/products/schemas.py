@@ -193,7 +193,7 @@ class ProductFilterSchema(QuerySchema):
     search = fields.Text(
         most=200,
         note="Words that each begin a word of the name, the sku, a tag or the description, in any order. Numbered pages"
-        " and facets forgive typos where nothing is found, if the database can.",
+        " and facets forgive typos where nothing is found, if the database can; in 1,000 products at most.",
     )
     category_id = fields.QueryInteger(note="Filed directly under this category.")
     min_price = fields.Money(note="This price or more.")

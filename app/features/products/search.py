@@ -30,6 +30,8 @@ from app.features.products.models import Product
 
 #: The words of a search that are looked at: each costs, and a person's search has few.
 MOST_WORDS = 12
+#: The products with similar words that are considered: each is compared letter by letter.
+MOST_SIMILAR = 1000
 
 # Each is there on one of the databases only, and the mapper must not know them.
 _VECTOR = literal_column("products.search_vector", TSVECTOR)

@@ -22,7 +22,7 @@ from app.features.categories.models import CategoryUnknown
 from app.features.products import ledger
 from app.features.products.bulk import DEFAULTS, birth
 from app.features.products.models import REFUSALS, Product, ProductStatus, SkuTaken, has_tag
-from app.features.products.search import can_compare, has_similar_words, has_words, relevance, similarity
+from app.features.products.search import MOST_SIMILAR, can_compare, has_similar_words, has_words, relevance, similarity
 from app.security.identity import Identity
 from app.security.permissions import Permission
 
@@ -36,7 +36,9 @@ def _has_status(status: str) -> ColumnElement[bool]:
 
 
 def _lenient() -> Listing | None:
-    return replace(LISTING, search=has_similar_words, relevance=similarity, lenient=None) if can_compare() else None
+    if not can_compare():
+        return None
+    return replace(LISTING, search=has_similar_words, relevance=similarity, lenient=None, most_similar=MOST_SIMILAR)
 
 
 LISTING = Listing(

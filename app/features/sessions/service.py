@@ -3,13 +3,14 @@
 import uuid
 from datetime import datetime, timedelta
 
-from sqlalchemy import Select, delete, select, update
+from sqlalchemy import Select, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.core import clock
 from app.core.audit import record_event
 from app.core.errors import NotFound
 from app.core.listing import Listing
+from app.core.pruning import delete_batch
 from app.extensions import db
 from app.features.sessions.models import (
     RefreshToken,
@@ -33,6 +34,8 @@ LISTING = Listing(
 SEEN_EVERY = timedelta(minutes=1)
 #: How long a network is remembered as one of the account's, after a session was last opened or refreshed in it.
 NETWORK_KNOWN_FOR = timedelta(days=90)
+#: Sessions that are pruned at once: each can have thousands of tokens.
+SESSIONS_PER_BATCH = 100
 
 
 def live_sessions() -> Select[UserSession]:
@@ -122,19 +125,17 @@ def touch_session(session_id: int) -> None:
 
 
 def prune_sessions(*, before: datetime) -> int:
-    """Forget sessions that expired before a moment, with their tokens, and say how many.
+    """Delete a batch of the sessions that expired before a moment, with their tokens; how many sessions.
 
     Used tokens of a session that lives, or could still be claimed by a token that has not expired, stay: they are what
     betrays a reuse.
     """
-    gone = delete(UserSession).where(UserSession.expires_at < before).returning(UserSession.id)
-    return len(db.session.scalars(gone).all())
+    return delete_batch(UserSession, UserSession.expires_at < before, most=SESSIONS_PER_BATCH)
 
 
 def prune_networks() -> int:
-    """Forget the networks that are no longer known as an account's, and say how many."""
-    gone = delete(SessionNetwork).where(SessionNetwork.seen_at < clock.now() - NETWORK_KNOWN_FOR)
-    return len(db.session.scalars(gone.returning(SessionNetwork.network)).all())
+    """Delete a batch of the networks that are no longer known as an account's; their number."""
+    return delete_batch(SessionNetwork, SessionNetwork.seen_at < clock.now() - NETWORK_KNOWN_FOR)
 
 
 def _remember_network(user_id: int, address: str) -> None:

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import BigInteger, ScalarSelect, Select, and_, cast, delete, func, select, update
+from sqlalchemy import BigInteger, ScalarSelect, Select, and_, cast, func, select, update
 
 from app.core import clock
 from app.core.errors import Conflict, NotFound
 from app.core.feed import Change, publish
 from app.core.listing import Listing
+from app.core.pruning import delete_batch
 from app.extensions import db
 from app.features.products import service as products
 from app.features.products.ledger import Reason, StockMovement
@@ -121,9 +122,8 @@ def cancel_hold(hold: Hold) -> Hold:
 
 
 def prune_holds() -> int:
-    """Forget holds that ended long ago, and say how many; what they sold stays in the ledger."""
-    gone = delete(Hold).where(Hold.expires_at < clock.now() - HOLDS_KEPT).returning(Hold.id)
-    return len(db.session.scalars(gone).all())
+    """Delete a batch of the holds that ended long ago; their number. What they sold stays in the ledger."""
+    return delete_batch(Hold, Hold.expires_at < clock.now() - HOLDS_KEPT)
 
 
 def _move(

@@ -2,11 +2,12 @@
 
 import io
 import json
+import time
 from typing import Any
 
 import pytest
 
-from app.features.imports.columns import Columns
+from app.features.imports.columns import MOST_COLUMNS, Columns
 from app.features.imports.models import BadRow, FileUnreadable, Row
 from app.features.imports.reading import LONGEST_RECORD, Reading, RowFile, read_rows
 from app.features.products.files import COLUMNS, FileFormat
@@ -304,3 +305,62 @@ class TestNdjsonRows:
 
     def test_do_not_take_the_member_of_a_field_that_another_feeds(self) -> None:
         assert ndjson_rows('{"id": null, "sku": "not this"}', "sku=id") == [Row(1, {})]
+
+
+class TestLargeFiles:
+    """What reading costs grows with the file, and no faster."""
+
+    #: Longer than any of these takes, in seconds of CPU, and a small part of what it took before it was bounded.
+    MOST_SECONDS = 10
+
+    def test_may_have_so_many_columns_and_no_more(self) -> None:
+        def header(columns: int) -> str:
+            return ",".join([HEADER.strip(), *(f"c{number}" for number in range(columns - 4))])
+
+        assert len(csv_file(header(MOST_COLUMNS)).ignored) == MOST_COLUMNS - 4
+        with pytest.raises(FileUnreadable, match="501 columns"):
+            csv_file(header(MOST_COLUMNS + 1))
+
+    @pytest.mark.parametrize("column", ["attributes.a{}", "c{}", "name"])
+    def test_are_refused_at_once_for_a_header_of_a_mebibyte(self, column: str) -> None:
+        name = column.format(1000)
+        header = ",".join(column.format(number) for number in range(1000, 1000 + 1_000_000 // (len(name) + 6)))
+
+        started = time.process_time()
+        with pytest.raises(FileUnreadable, match="columns, and 500 are the most"):
+            csv_file(HEADER.strip() + "," + header)
+
+        assert time.process_time() - started < self.MOST_SECONDS
+
+    def test_may_have_as_many_attributes_as_columns_in_every_row(self) -> None:
+        names = [f"attributes.a{number}" for number in range(MOST_COLUMNS - 4)]
+        row = ",".join(["A-1", "Chair", "9.90", "Chairs", *map(str, range(len(names)))])
+
+        rows = csv_rows("\n".join([",".join([HEADER.strip(), *names]), *[row] * 20]))
+
+        assert [len(one.values["attributes"]) for one in rows if isinstance(one, Row)] == [len(names)] * 20
+
+    @pytest.mark.parametrize("cell", [",", '"",', "x,"])
+    def test_may_have_a_row_of_many_cells_against_few_columns(self, cell: str) -> None:
+        started = time.process_time()
+        rows = csv_rows(HEADER + "\n".join([cell * (LONGEST_RECORD // 4) + "x"] * 3) + "\nA-1,Chair,9.90,Chairs\n")
+
+        assert codes(rows) == [(line, "cell_count") for line in (2, 3, 4)]
+        assert len(rows) == 4
+        assert time.process_time() - started < self.MOST_SECONDS
+
+    def test_may_have_an_object_of_many_members(self) -> None:
+        line = json.dumps({f"member{number}": 0 for number in range(50_000)})
+
+        started = time.process_time()
+        rows = ndjson_rows("\n".join([line] * 3) + '\n{"sku": "A-1"}\n')
+
+        assert codes(rows) == [(number, "too_many_members") for number in (1, 2, 3)]
+        assert len(rows) == 4
+        assert time.process_time() - started < self.MOST_SECONDS
+
+    def test_may_feed_the_attributes_and_one_of_them_from_one_member(self) -> None:
+        (row,) = ndjson_rows('{"sku": "A-1", "x": {"w": 1}}\n', "attributes=x", "attributes.whole=x")
+
+        assert isinstance(row, Row)
+        assert row.values["attributes"] == {"w": 1, "whole": {"w": 1}}

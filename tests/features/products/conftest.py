@@ -1,20 +1,26 @@
 """What tests of products share."""
 
+import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
+from flask_migrate import upgrade
 from sqlalchemy import Connection, event
 
+from app import create_app
 from app.core.fastsql.prepared import Compiled
 from app.extensions import cache, db
-from tests.conftest import Caller
+from tests.conftest import Caller, settings_for
+from tests.servers import create_database, postgres_server
 
 
 @pytest.fixture
 def explain(app: Flask, backend: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
-    """Call a path, and give the plan of the last statement of its answer."""
+    """Call a path, and give the plan of the last statement of its answer, or of every statement."""
     with app.app_context():
         engine = db.engine
     executed: list[tuple[str, Any, bool]] = []
@@ -26,13 +32,16 @@ def explain(app: Flask, backend: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
         executed.append((compiled.sql, compiled.parameters(values), True))
         return whole(compiled, here, values)
 
-    def explain(caller: Caller, path: str, *, without_seqscan: bool = False) -> str:
+    def explain(caller: Caller, path: str, *, without_seqscan: bool = False, every: bool = False) -> str:
         executed.clear()
         with caller.app.app_context():
             cache.clear()
         answer = caller.get(path)
         assert answer.status_code == 200, answer.get_data(as_text=True)
-        statement, parameters, is_prepared = executed[-1]
+        asked = executed[:] if every else executed[-1:]
+        return "\n".join(plan_of(*one, without_seqscan=without_seqscan) for one in asked)
+
+    def plan_of(statement: str, parameters: Any, is_prepared: bool, *, without_seqscan: bool) -> str:
         with engine.begin() as connection:
             if backend == "sqlite":
                 lines = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", tuple(parameters))
@@ -51,3 +60,30 @@ def explain(app: Flask, backend: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
     event.listen(engine, "before_cursor_execute", note)
     yield explain
     event.remove(engine, "before_cursor_execute", note)
+
+
+@pytest.fixture(scope="module")
+def debian_url() -> Iterator[str]:
+    """Debian's PostgreSQL, which has the extensions that pip's lacks."""
+    if "DEBIAN_PG_BIN" not in os.environ:
+        pytest.skip("DEBIAN_PG_BIN does not say where Debian's PostgreSQL is")
+    with postgres_server(binaries=Path(os.environ["DEBIAN_PG_BIN"])) as url:
+        yield url
+
+
+@contextmanager
+def migrated(url: str) -> Iterator[Flask]:
+    """An application on a new database."""
+    app = create_app(settings_for(url))
+    with app.app_context():
+        upgrade()
+    yield app
+    with app.app_context():
+        db.engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def debian_app(debian_url: str) -> Iterator[Flask]:
+    """An application that knows trigrams."""
+    with migrated(create_database(debian_url, "catalog")) as app:
+        yield app

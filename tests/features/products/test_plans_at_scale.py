@@ -9,7 +9,7 @@ from flask import Flask
 from app.core.transactions import unit_of_work
 from app.features.products.service import LISTING
 from app.features.samples import service as samples
-from tests.conftest import Caller, body_of
+from tests.conftest import Caller, body_of, empty
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -43,7 +43,7 @@ def sorts(steps: str) -> bool:
 def test_lists_searches_and_facets_read_an_index(bob: Caller, explain: Callable[..., str]) -> None:
     newest = body_of(bob.get("/products"))["items"][0]
     word = newest["name"].split()[0]
-    narrowed = [f"category_id={newest['category_id']}", f"search={word}", f"sku={newest['sku']}"]
+    narrowed = [f"category_id={newest['category_id']}", f"search={word}", f"sku={newest['sku']}", "search=zzzyx"]
 
     lists = {f"/products?cursor=&{order}" for order in ORDERS}
     walks = {body_of(bob.get(f"{path}&per_page=5"))["links"]["next"].removeprefix("/api/v1") for path in lists}
@@ -55,3 +55,42 @@ def test_lists_searches_and_facets_read_an_index(bob: Caller, explain: Callable[
     assert {path: steps for path, steps in plans.items() if sorts(steps)} == {}
     everything = plans | found | ranked | facets
     assert {path: steps for path, steps in everything.items() if reads_the_whole_table(steps)} == {}
+
+
+#: Words that nothing begins with, that never come together, that few and that many products have; and their mistakes.
+SEARCHES = ["zzzyx", "zzzyx qqqwv", "kitchen bathroom", "kitchen zzzyx", "x" * 64, "prairie", "kitchen", "kichen"]
+
+
+class TestASearch:
+    """On Debian's PostgreSQL, which compares words that are alike."""
+
+    @pytest.fixture
+    def backend(self) -> str:
+        """The database that forgives typos."""
+        return "postgresql"
+
+    @pytest.fixture
+    def app(self, debian_app: Flask) -> Flask:
+        """An application on it."""
+        empty(debian_app)
+        return debian_app
+
+    @pytest.mark.usefixtures("shelves")
+    def test_asks_the_indexes_of_words_first(self, bob: Caller, explain: Callable[..., str]) -> None:
+        orders = ("sort_by=created_at", "sort_by=name&order=asc", "sort_by=relevance", "sort_by=price&cursor=")
+        plans = {
+            path: explain(bob, path, every=True)
+            for words in SEARCHES
+            for path in [f"/products?search={words}&{order}" for order in orders] + [f"/products/facets?search={words}"]
+        }
+
+        # What a fifth of the products have is soon found by looking at one after the other.
+        rare = {path: steps for path, steps in plans.items() if not re.search(r"search=kitchen(&|$)", path)}
+        assert {path: steps for path, steps in rare.items() if reads_the_whole_table(steps)} == {}
+        # By the index of the ids, they are looked up; by any other, walked.
+        walked = {path for path, steps in rare.items() if re.search(r"using ix_products_(?!id\b)", steps)}
+        assert walked == set()
+        assert all("Bitmap Index Scan on ix_products_search_vector" in steps for steps in rare.values())
+        forgiven = {path for path, steps in plans.items() if "ix_products_search_trigrams" in steps}
+        assert {path for path in forgiven if "cursor" in path} == set()
+        assert any("search=kichen" in path for path in forgiven)

@@ -1,22 +1,18 @@
 """Finding products by words, on both databases alike; and by words that are nearly right, where PostgreSQL can."""
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from flask import Flask
-from flask_migrate import check, upgrade
+from flask_migrate import check
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert, select, text, update
 from werkzeug.test import TestResponse
 
-from app import create_app
 from app.core import clock
 from app.core.listing import Criteria, read_page
 from app.core.text import words
@@ -29,8 +25,9 @@ from app.features.products.search import MOST_WORDS, can_compare, has_similar_wo
 from app.features.products.service import LISTING, visible_to
 from app.security.identity import Identity
 from app.security.permissions import GRANTS, Role
-from tests.conftest import Caller, body_of, empty, faults_of, settings_for
-from tests.servers import create_database, postgres_server
+from tests.conftest import Caller, body_of, empty, faults_of
+from tests.features.products.conftest import migrated
+from tests.servers import create_database
 
 Make = Callable[..., dict[str, Any]]
 EDITOR = Identity(permissions=GRANTS[Role.EDITOR])
@@ -319,33 +316,6 @@ class TestAnySearch:
             db.session.rollback()
 
 
-@pytest.fixture(scope="module")
-def debian_url() -> Iterator[str]:
-    """Debian's PostgreSQL, which has the extensions that pip's lacks."""
-    if "DEBIAN_PG_BIN" not in os.environ:
-        pytest.skip("DEBIAN_PG_BIN does not say where Debian's PostgreSQL is")
-    with postgres_server(binaries=Path(os.environ["DEBIAN_PG_BIN"])) as url:
-        yield url
-
-
-@contextmanager
-def migrated(url: str) -> Iterator[Flask]:
-    """An application on a new database."""
-    app = create_app(settings_for(url))
-    with app.app_context():
-        upgrade()
-    yield app
-    with app.app_context():
-        db.engine.dispose()
-
-
-@pytest.fixture(scope="module")
-def debian_app(debian_url: str) -> Iterator[Flask]:
-    """An application that knows trigrams."""
-    with migrated(create_database(debian_url, "catalog")) as app:
-        yield app
-
-
 class TestTypos:
     """Where the extension pg_trgm can be had."""
 
@@ -396,6 +366,21 @@ class TestTypos:
 
     def test_are_not_forgiven_in_a_walk(self, bob: Caller) -> None:
         assert names_of(search(bob, "hamock", cursor="")) == []
+
+    def test_are_compared_with_so_many_products_and_no_more(
+        self, alice: Caller, bob: Caller, monkeypatch: pytest.MonkeyPatch, make_product: Make
+    ) -> None:
+        for number in range(4):
+            make_product(name=f"Garden bench {number}")
+        monkeypatch.setattr("app.features.products.service.MOST_SIMILAR", 3)
+
+        answer = search(bob, "gardn", per_page=2)
+        pages = [names_of(search(bob, "gardn", per_page=2, page=page)) for page in (1, 2, 3)]
+
+        assert body_of(answer)["meta"] == {"page": 1, "per_page": 2, "total": 3, "pages": 2, "total_is_exact": False}
+        assert [len(page) for page in pages] == [2, 1, 0]
+        assert body_of(bob.get("/products/facets?search=gardn"))["total"] == 3
+        assert body_of(search(alice, "tabel"))["meta"]["total"] == 1
 
     def test_leave_the_schema_as_the_models_say(self, app: Flask) -> None:
         with app.app_context():

@@ -1,12 +1,20 @@
 """Sessions over HTTP: listed, ended one by one or all, refreshed."""
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
+import pytest
 import time_machine
 from flask import Flask
+from sqlalchemy import select, update
 
 from app.core import clock
+from app.core.transactions import unit_of_work
+from app.extensions import db
+from app.features.sessions.models import UserSession
 from tests.conftest import PASSWORD, Caller, body_of, code_of
 
 
@@ -52,6 +60,44 @@ class TestListSessions:
             seen = body_of(bob.get("/auth/sessions"))["items"][0]["last_seen_at"]
 
             assert seen == clock.now().isoformat().replace("+00:00", "Z")
+
+    def test_waits_for_no_other_writer(self, app: Flask, bob: Caller) -> None:
+        with app.app_context():
+            engine = db.engine
+        with time_machine.travel(clock.now() + timedelta(minutes=5), tick=False):
+            with engine.begin() as other:
+                # The row on PostgreSQL, and everything on SQLite.
+                other.execute(update(UserSession).values(device="elsewhere"))
+                started = time.perf_counter()
+                answers = [bob.get("/users/me").status_code for _ in range(3)]
+                # A writer waits for 5 s on PostgreSQL, and for 10 s on SQLite.
+                assert time.perf_counter() - started < 3
+                assert answers == [200] * 3
+                with app.app_context(), unit_of_work(reading=True):
+                    assert last_seen() < clock.now()
+
+            bob.get("/users/me")
+
+            with app.app_context(), unit_of_work(reading=True):
+                assert last_seen() == clock.now()
+
+    def test_leaves_other_writers_their_patience(self, app: Flask, bob: Caller) -> None:
+        with app.app_context():
+            engine = db.engine
+        with ThreadPoolExecutor(1) as threads, time_machine.travel(clock.now() + timedelta(minutes=5), tick=False):
+            with engine.begin() as other:
+                other.execute(update(UserSession).values(device="elsewhere"))
+                bob.get("/users/me")
+                waiting = threads.submit(bob.post, "/auth/logout")
+                with pytest.raises(TimeoutError):
+                    waiting.result(timeout=0.3)
+
+            assert waiting.result(timeout=10).status_code == 204
+
+
+def last_seen() -> Any:
+    """When the one session was last seen, as it is stored."""
+    return db.session.scalars(select(UserSession.last_seen_at)).one()
 
 
 class TestEndSession:

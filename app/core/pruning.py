@@ -1,0 +1,43 @@
+"""Deleting many rows without standing in the way of other writers: in batches, each in a transaction of its own."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import ColumnElement, UnaryExpression, delete, inspect, select, tuple_
+
+from app.core.transactions import run, unit_of_work
+from app.extensions import Model
+
+#: Rows of one DELETE; some tens of milliseconds.
+ROWS_PER_BATCH = 2000
+#: The least seconds between two batches. A writer that waits for SQLite's lock tries again after 1 to 100 ms.
+SHORTEST_PAUSE = 0.01
+
+
+def delete_batch(
+    model: type[Model],
+    *conditions: ColumnElement[bool],
+    order: ColumnElement[Any] | UnaryExpression[Any] | None = None,
+    most: int = ROWS_PER_BATCH,
+) -> int:
+    """Delete at most so many of the rows that meet the conditions, the first in an ``order``; their number."""
+    key = tuple_(*inspect(model).primary_key)
+    batch = select(*inspect(model).primary_key).where(*conditions).order_by(order).limit(most)
+    return run(delete(model).where(key.in_(batch))).rowcount
+
+
+def delete_all(batch: Callable[[], int]) -> int:
+    """Commit ``batch``, which deletes some rows and returns their number, until none is left; the number of all.
+
+    After each batch other writers have as much time as it took.
+    """
+    deleted = 0
+    while True:
+        started = time.monotonic()
+        with unit_of_work():
+            number = batch()
+        if not number:
+            return deleted
+        deleted += number
+        time.sleep(max(SHORTEST_PAUSE, time.monotonic() - started))
