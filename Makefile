@@ -113,6 +113,7 @@ lock: ## Pin the dependencies anew (ARGS=--upgrade takes newer versions); needs 
 		$(ARGS)
 	$(COMPILE) --extra production --constraint requirements/test.txt --output-file requirements/production.txt $(ARGS)
 	$(COMPILE) --constraint requirements/test.txt --output-file requirements/run.txt $(ARGS)
+	$(subst pyproject.toml,--group fast,$(COMPILE)) --output-file requirements/fast.txt $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what the other targets made, except the data in instance/

@@ -21,7 +21,6 @@ from flask_caching.backends.base import BaseCache
 
 from app.extensions import cache
 from app.security.identity import Identity
-from app.web.response import Response
 
 #: What the bookkeeping of an answer takes beside its content, in bytes.
 OVERHEAD = 1000
@@ -39,9 +38,9 @@ class Answer:
     headers: tuple[tuple[str, str], ...]
     name: int = 0
 
-    def response(self) -> Response:
+    def response(self) -> flask.Response:
         """A response of its own, which hooks may add to."""
-        return Response(self.content, headers=list(self.headers))
+        return flask.Response(self.content, headers=list(self.headers))
 
 
 class AnswerCache(BaseCache):

@@ -43,7 +43,6 @@ from app.web.limits import limit_calls
 from app.web.links import describe_page, encode_parameters, link_header
 from app.web.output import dump, output_of, to_json
 from app.web.query import read_query
-from app.web.response import Response
 from app.web.schemas import BodySchema, ListQuerySchema, QuerySchema, Schema, shared
 from app.web.validation import faults_of
 
@@ -218,7 +217,7 @@ class Operation:
     def _render(self, result: Any, query: dict[str, Any]) -> flask.Response:
         if self.listing is not None:
             return self._render_list(result, self.listing, query)
-        response = Response(status=self.status, content_type=body.JSON)
+        response = flask.Response(status=self.status, content_type=body.JSON)
         if self.returns is None:
             del response.headers["Content-Type"]
             return response
@@ -245,7 +244,7 @@ class Operation:
             page = read_cursor(rows, listing, criteria, members, secret=secret, scope=request.path)
         meta, links = describe_page(page, criteria, request.path, _parameters(request.query_string))
         items = [output(row) for row in page.items]
-        response = Response(to_json({"items": items, "meta": meta, "links": links}), content_type=body.JSON)
+        response = flask.Response(to_json({"items": items, "meta": meta, "links": links}), content_type=body.JSON)
         if header := link_header(links):
             response.headers.add("Link", header)
         return response
@@ -253,7 +252,7 @@ class Operation:
     def _render_tree(self, items: Sequence[dict[str, Any]], parent: str) -> flask.Response:
         links = {"self": f"{request.path}?tree=true", "first": f"{request.path}?tree=true", "next": None}
         tree = {"items": nest(items, parent), "meta": {"total": len(items)}, "links": links}
-        return Response(to_json(tree), content_type=body.JSON)
+        return flask.Response(to_json(tree), content_type=body.JSON)
 
     def _say_who_may_keep_it(self, response: flask.Response, identity: Identity) -> None:
         if "Cache-Control" in response.headers:
