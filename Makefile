@@ -36,6 +36,10 @@ dev: install-run ## The same, reloading when a source file changes
 	@$(PY) -m flask catalog demo --announce
 	@exec $(PY) -m gunicorn --reload wsgi:app
 
+.PHONY: fast
+fast: ## Install gunicorn's parser in C, which needs a C compiler
+	@$(INSTALL) fast
+
 .PHONY: test
 test: install-test ## Run the tests (ARGS="-k money" chooses some)
 	@$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 $(ARGS)

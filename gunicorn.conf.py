@@ -43,6 +43,9 @@ LIBRARIES = (
 def _load_libraries() -> None:
     for name in LIBRARIES:
         import_module(name)
+    # gunicorn's parser in C.
+    with contextlib.suppress(ImportError):
+        import_module("gunicorn_h1c")
     # A driver that is not installed is the worker's to complain of.
     with contextlib.suppress(ImportError):
         make_url(_config.database_url).get_dialect().import_dbapi()
@@ -63,19 +66,20 @@ workers = _config.web_concurrency
 threads = _config.web_threads + 1
 
 
+#: Connections that a worker holds at most, where the system lets it have the files.
+MOST_CONNECTIONS = 1000
+#: Files that it needs beside: logs, pipes, modules that are being loaded; and for each thread database connections
+#: (SQLite's have three files each), one to Redis and an upload.
+OTHER_FILES, FILES_OF_A_THREAD = 64, 12
+
+
 def _connections() -> int:
-    """How many connections a worker may hold: it needs files as well, for its database, Redis, uploads and itself."""
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most == resource.RLIM_INFINITY:
         return MOST_CONNECTIONS
     return min(MOST_CONNECTIONS, max(most - OTHER_FILES - FILES_OF_A_THREAD * threads, threads + 1))
 
 
-MOST_CONNECTIONS = 1000
-#: Logs, pipes, listening sockets, modules that are being loaded.
-OTHER_FILES = 64
-#: Database connections (SQLite's have three files each), one to Redis, and an upload.
-FILES_OF_A_THREAD = 12
 worker_connections = _connections()
 
 # No database connection or lock is shared across a fork, and SIGHUP picks up new code.

@@ -125,6 +125,8 @@ class Worker(gthread.ThreadWorker):
     client_timeout = 10
     #: Seconds that a client has to hang up after its last answer, and to send the body that its answer did not need.
     LINGER, DRAIN = 2.0, 1.0
+    #: Connections fewer than there could be, once the system has said that it can open no more files.
+    SPARE = 32
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -163,6 +165,9 @@ class Worker(gthread.ThreadWorker):
             if error.errno not in EXHAUSTED:
                 raise
             self.is_exhausted = True
+            # Requests need files as well.
+            self.worker_connections = max(self.nr_conns - self.SPARE, self.SPARE)
+            self.log.warning("%s: at most %d connections from now on", error.strerror, self.worker_connections)
 
     def enqueue_req(self, conn: gthread.TConn) -> None:
         """Let a thread answer the next request of a connection, once its head is there."""
@@ -239,18 +244,16 @@ class Worker(gthread.ThreadWorker):
                 self.drop(conn)
         while self.lingering and self.lingering[0].timeout <= now:
             self.drop_first(self.lingering)
-        if self.is_exhausted or self.nr_conns >= self.worker_connections:
-            self.make_room()
-
-    def make_room(self) -> None:
-        """Close the connection that has waited longest, if there is one."""
-        idle = self.lingering or self.pending_conns or self.keepalived_conns
-        if idle:
+        while self.is_exhausted or self.nr_conns >= self.worker_connections:
+            idle = self.lingering or self.pending_conns or self.keepalived_conns
+            if not idle:
+                break
             self.drop_first(idle)
-        elif self.is_exhausted:
-            # Others have the files. Without a pause, accept() would fail as fast as it can.
+            self.is_exhausted = False
+        if self.is_exhausted:
+            # None of the files is an idle connection's. Without a pause, accept() would fail as fast as it can.
             time.sleep(0.1)
-        self.is_exhausted = False
+            self.is_exhausted = False
 
     def refuse(self, conn: gthread.TConn, error: Exception) -> None:
         """Answer a request that no thread has seen."""

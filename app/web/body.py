@@ -21,10 +21,6 @@ class BodyUnreadable(Malformed):
     """The request body could not be read to its end."""
 
 
-class BodyTimeout(RequestTimeout):
-    """The request body came too slowly."""
-
-
 class JsonMalformed(Malformed):
     """The request body is not one JSON text in UTF-8 (RFC 8259)."""
 
@@ -91,7 +87,7 @@ def _read_block(stream: IO[bytes], size: int) -> bytes:
     try:
         return stream.read(size)
     except TimeoutError:
-        raise BodyTimeout from None
+        raise RequestTimeout from None
     except Exception:  # noqa: BLE001 -- each server has its own class for a broken chunk; gunicorn's are no OSError
         raise BodyUnreadable from None
 

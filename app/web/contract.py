@@ -1,8 +1,8 @@
 """The contract of a route: who may call it, what comes in, what goes out; and the one pipeline that keeps it.
 
 A view is decorated with what it declares and registered on a `Blueprint`, which refuses a view that does not say who
-may call it and what it returns. Each request then runs in one order: who (401, 403), the bytes of the body (400, 413,
-415), the query (422), the row (404, 428, 412), the body's values (422), the view (409); and ends in one place:
+may call it and what it returns. Each request then runs in one order: who (401, 403), the bytes of the body (400, 408,
+413, 415), the query (422), the row (404, 428, 412), the body's values (422), the view (409); and ends in one place:
 serialise, commit, set headers. An exception raised in ``after_request`` would bypass the error handlers, which is why
 the commit is here.
 """

@@ -67,8 +67,9 @@ def _behind_the_proxies() -> tuple[Request, Any]:
 
 
 def _require_host() -> None:
-    # Werkzeug takes one that no host could have for none. HTTP/1.0 did not ask for it yet.
-    if not request.host and request.environ.get("SERVER_PROTOCOL") != "HTTP/1.0":
+    # Werkzeug takes a name that no host can have for an empty one, and the server's own where there is none.
+    is_named = "Host" in request.headers and request.host
+    if not is_named and request.environ.get("SERVER_PROTOCOL") != "HTTP/1.0":
         raise HostMissing
     trusted = current_app.config["HOSTS"]
     # Probes ask a machine by its address, and health answers say nothing that a name could poison.

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-SETS = ["run", "production", "test"]
+SETS = ["run", "production", "test", "fast"]
 
 # The first releases without a hole that was known when this was written.
 SECURE_SINCE = [

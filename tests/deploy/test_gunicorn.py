@@ -51,7 +51,7 @@ def server(home: Path) -> Iterator[GunicornServer]:
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GunicornServer]:
     """A server that gives its clients a second."""
-    with serving(tmp_path_factory.mktemp("impatient"), CLIENT_TIMEOUT="1") as running:
+    with serving(tmp_path_factory.mktemp("impatient"), CLIENT_TIMEOUT="1", RATE_LIMIT_ENABLED="false") as running:
         yield running
 
 
@@ -249,7 +249,7 @@ class TestSlowClients:
 
     @pytest.fixture(scope="class")
     def server(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GunicornServer]:
-        with serving(tmp_path_factory.mktemp("slow"), CLIENT_TIMEOUT="1") as running:
+        with serving(tmp_path_factory.mktemp("slow"), CLIENT_TIMEOUT="1", RATE_LIMIT_ENABLED="false") as running:
             yield running
 
     def test_hold_no_thread_with_half_a_head(self, tmp_path: Path) -> None:
@@ -407,7 +407,7 @@ def timed_out(connection: Wire) -> None:
     assert answer is not None
     assert (answer.status, answer.headers["Content-Type"]) == (408, "application/problem+json")
     assert answer.headers["Connection"] == "close"
-    assert answer.code.endswith("timeout")
+    assert answer.code == "request_timeout"
     assert connection.read() is None
 
 
@@ -428,6 +428,8 @@ def refuses(port: int) -> bool:
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:  # it closed in between
+        pass
     return False
 
 
