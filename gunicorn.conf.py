@@ -43,9 +43,6 @@ LIBRARIES = (
 def _load_libraries() -> None:
     for name in LIBRARIES:
         import_module(name)
-    # gunicorn's parser in C.
-    with contextlib.suppress(ImportError):
-        import_module("gunicorn_h1c")
     # A driver that is not installed is the worker's to complain of.
     with contextlib.suppress(ImportError):
         make_url(_config.database_url).get_dialect().import_dbapi()

@@ -175,7 +175,9 @@ class Worker(gthread.ThreadWorker):
             conn.init()
             conn.parser.unreader = Unreader(conn.sock, self.client_timeout)
             # Python's own timeout would be one for the whole of an answer; this is for each part of it that is taken.
-            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", self.client_timeout, 0))
+            # Not every system lets it be set when the client is gone already.
+            with contextlib.suppress(OSError):
+                conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", self.client_timeout, 0))
             conn.sock.setblocking(False)
         unreader = conn.parser.unreader
         if conn.timeout is None or not unreader.has_begun():
