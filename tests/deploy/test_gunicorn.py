@@ -214,7 +214,7 @@ class TestConnections:
             for _ in range(20):
                 stack.enter_context(wire(running.port))
 
-            # gthread's two threads would wait for each of them, five seconds long.
+            # gthread's threads would wait for each of them, five seconds long.
             assert requests.get(f"{running.url}/livez", timeout=10).status_code == 200
 
     def test_are_answered_in_turn_however_much_one_of_them_asks(self, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ class TestConnections:
 
 
 class TestSlowClients:
-    """With nothing in front of a server that has one worker of two threads."""
+    """With nothing in front of a server of one worker and few threads."""
 
     HALF_A_HEAD = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
     HALF_A_BODY = (
