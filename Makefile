@@ -36,6 +36,10 @@ dev: install-run ## The same, reloading when a source file changes
 	@$(PY) -m flask catalog demo --announce
 	@exec $(PY) -m gunicorn --reload wsgi:app
 
+.PHONY: fast
+fast: ## Install gunicorn's parser in C, which needs a C compiler
+	@$(INSTALL) fast
+
 .PHONY: test
 test: install-test ## Run the tests (ARGS="-k money" chooses some)
 	@$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 $(ARGS)
@@ -113,6 +117,7 @@ lock: ## Pin the dependencies anew (ARGS=--upgrade takes newer versions); needs 
 		$(ARGS)
 	$(COMPILE) --extra production --constraint requirements/test.txt --output-file requirements/production.txt $(ARGS)
 	$(COMPILE) --constraint requirements/test.txt --output-file requirements/run.txt $(ARGS)
+	$(subst pyproject.toml,--group fast,$(COMPILE)) --output-file requirements/fast.txt $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what the other targets made, except the data in instance/

@@ -3,7 +3,8 @@
 import contextlib
 import gc
 import os
-import select
+import resource
+import runpy
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -11,18 +12,17 @@ from typing import Any
 
 from sqlalchemy import make_url
 
-from config import Config, ConfigError, unknown_settings
-from gunicorn_worker import EpollWorker, Worker
+from gunicorn_worker import Worker
 
+# Run and not imported: workers would inherit the module, and a reload would not see a new release's settings.
+_settings = runpy.run_path(str(Path(__file__).with_name("config.py")))
 # Before any worker is forked, so that a wrong setting is one line and not a traceback from each of them.
 try:
-    _config = Config.from_environment()
-except ConfigError as _error:
+    _config = _settings["Config"].from_environment()
+except _settings["ConfigError"] as _error:
     sys.exit(f"catalog-api: {_error}")
-for _line in unknown_settings(os.environ):
+for _line in _settings["unknown_settings"](os.environ):
     sys.stderr.write(f"catalog-api: {_line}\n")
-# A worker reads the settings' definitions again, and so does this file at a reload.
-del sys.modules["config"]
 
 #: What the application stands on. The master loads it once and the workers share it; they load the application itself,
 #: so that a reload picks up its new code (decision 22).
@@ -43,9 +43,6 @@ LIBRARIES = (
 
 
 def _load_libraries() -> None:
-    # Where rich is installed, structlog would load it for a kind of traceback that we do not show, in 5 MiB. None is
-    # Python's way to say that there is no such module.
-    sys.modules["rich"] = None
     for name in LIBRARIES:
         import_module(name)
     # A driver that is not installed is the worker's to complain of.
@@ -62,10 +59,27 @@ gc.enable()
 
 
 bind = f"[{_config.host}]:{_config.port}" if ":" in _config.host else f"{_config.host}:{_config.port}"
-worker_class = EpollWorker if hasattr(select, "epoll") else Worker
+worker_class = Worker
 workers = _config.web_concurrency
 # One more than may be in the database at once: it answers what needs no database while the others wait for theirs.
 threads = _config.web_threads + 1
+
+
+#: Connections that a worker holds at most, where the system lets it have the files.
+MOST_CONNECTIONS = 1000
+#: Files that it needs beside: logs, pipes, modules that are being loaded; and for each thread database connections
+#: (SQLite's have three files each), one to Redis and an upload.
+OTHER_FILES, FILES_OF_A_THREAD = 64, 12
+
+
+def _connections() -> int:
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return min(MOST_CONNECTIONS, max(most - OTHER_FILES - FILES_OF_A_THREAD * threads, threads + 1))
+
+
+worker_connections = _connections()
 
 # No database connection or lock is shared across a fork, and SIGHUP picks up new code.
 preload_app = False
@@ -114,6 +128,7 @@ def post_worker_init(worker: Any) -> None:
 
     gc.freeze()
     gc.enable()
+    worker.client_timeout = _config.client_timeout
     if not _config.is_sqlite:
         breaker.places = _config.web_threads
     if _config.works_within:

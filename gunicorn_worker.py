@@ -1,28 +1,149 @@
-"""The workers in which gunicorn runs the application: its own threads, but for who waits for whom."""
+"""gunicorn's gthread worker, with deadlines for slow clients and refusals in the form of the application's."""
 
 import contextlib
+import errno
 import json
-import os
-import select
+import selectors
 import socket
+import struct
 import time
 import uuid
 from collections import deque
-from datetime import timedelta
-from functools import lru_cache
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from gunicorn import util
-from gunicorn.http import errors, wsgi
+from gunicorn.http import errors
+from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers import gthread
+
+#: What accept(2) says when it is the system, and not this connection, that has nothing left.
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class RequestTimeout(Exception):
+    """The client was too slow to send its request."""
+
+
+#: Status, phrase (RFC 9110's, which http.HTTPStatus has only since Python 3.13) and code; the first that fits.
+REFUSALS: dict[type[Exception], tuple[int, str, str]] = {
+    RequestTimeout: (408, "Request Timeout", "request_timeout"),
+    errors.LimitRequestLine: (414, "URI Too Long", "uri_too_long"),
+    errors.LimitRequestHeaders: (431, "Request Header Fields Too Large", "request_header_fields_too_large"),
+    errors.ExpectationFailed: (417, "Expectation Failed", "expectation_failed"),
+    # What the application, and not the client, has got wrong.
+    errors.InvalidResponseHeader: (500, "Internal Server Error", "internal_server_error"),
+    errors.InvalidResponseHeaderName: (500, "Internal Server Error", "internal_server_error"),
+    errors.ParseException: (400, "Bad Request", "malformed"),
+}
+
+
+class Unreader(SocketUnreader):
+    """Reads requests against the clock: heads without waiting, and bodies within a deadline that moves with them."""
+
+    HEAD_END = b"\r\n\r\n"
+    #: Bytes of a head. nginx takes 32 KiB.
+    LONGEST_HEAD = 64 * 1024
+    #: Bytes of a body that have as much time as a head.
+    BLOCK = 64 * 1024
+
+    def __init__(self, sock: socket.socket, timeout: float) -> None:
+        super().__init__(sock)
+        self.timeout = timeout
+        self.deadline = 0.0
+        #: The request whose body is read; None before its head is.
+        self.request: Any = None
+        self.received = 0
+
+    def start(self, request: Any = None) -> None:
+        """Begin with a head, or with the body of ``request``."""
+        self.request, self.received = request, 0
+        self.deadline = time.monotonic() + self.timeout
+
+    def finish(self, seconds: float) -> None:
+        """Let what is left of the body take no longer than this."""
+        self.deadline = min(self.deadline, time.monotonic() + seconds)
+
+    def has_begun(self) -> bool:
+        """Whether something has arrived of a request that is still to be answered."""
+        return self.buf.getbuffer().nbytes > 0
+
+    def has_head(self) -> bool:
+        """Take what has arrived; whether a thread can read the head, or refuse it, without waiting."""
+        head = self.take_buffered()
+        is_over = False
+        if self.HEAD_END not in head:
+            try:
+                arrived = self.sock.recv(self.mxchunk)
+                head, is_over = head + arrived, not arrived
+            except BlockingIOError:
+                pass
+            except OSError:
+                is_over = True  # reset, an end like any other
+        self.unread(head)
+        # The parser refuses a line that ends without CR.
+        if is_over or self.HEAD_END in head or head.count(b"\n") != head.count(b"\r\n"):
+            return True
+        if len(head) > self.LONGEST_HEAD:
+            raise errors.LimitRequestHeaders("head")
+        return False
+
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        """Wait for more. Raises ``TimeoutError`` when a body comes too slowly, ``RequestTimeout`` when a head does."""
+        try:
+            self.sock.settimeout(self.seconds_left())
+            data: bytes = super().chunk(size_hint)
+        except TimeoutError:
+            if self.request is None:
+                raise RequestTimeout from None
+            self.request.force_close()
+            raise
+        finally:
+            # To send has another timeout.
+            self.sock.setblocking(True)
+        self.received += len(data)
+        if self.received >= self.BLOCK:
+            self.start(self.request)
+        return data
+
+    def seconds_left(self) -> float:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
 
 
 class Worker(gthread.ThreadWorker):
-    """gthread, with its refusals in the form of the application's, and a Ctrl-C that does not hang."""
+    """gthread whose threads take a connection when the head of a request is there, and leave it with the answer.
+
+    The main thread collects heads and waits for clients to hang up. When connections or files run out, it closes those
+    that have been idle longest.
+    """
+
+    #: Seconds that a client has for the head of a request, for each block of its body, and to take some of an answer.
+    client_timeout = 10
+    #: Seconds that a client has to hang up after its last answer, and to send the body that its answer did not need.
+    LINGER, DRAIN = 2.0, 1.0
+    #: Connections fewer than there could be, once the system has said that it can open no more files.
+    SPARE = 32
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: Connections that have had their last answer.
+        self.lingering: deque[gthread.TConn] = deque()
+        #: Whether the system could not accept a connection.
+        self.is_exhausted = False
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        super().check_config(cfg, log)
+        if cfg.is_ssl:
+            raise SystemExit("catalog-api: this server speaks no TLS; the proxy in front of it does")
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         # base.Worker's own raises SystemExit wherever the main thread happens to be. Within ThreadPoolExecutor.submit()
-        # that leaves a lock held or a thread that nobody will wake, and one stop in twenty lasted for the whole
+        # that leaves a lock held or a thread that is never woken, and one stop in twenty lasted for the whole
         # graceful_timeout. So Ctrl-C is as orderly as SIGTERM: what was accepted is answered.
         self.handle_exit(sig, frame)
 
@@ -30,9 +151,130 @@ class Worker(gthread.ThreadWorker):
         super().set_accept_enabled(enabled)
         if not self.alive:
             # A worker that answers its last requests would otherwise hold the door open: clients would connect, and
-            # wait for nobody. Refused, they go to another server at once; after SIGHUP the new workers hold it open.
+            # get no answer. Refused, they go to another server at once; after SIGHUP the new workers hold it open.
             for listener in self.sockets:
                 listener.close()
+            latest = time.monotonic() + gthread.STOP_KEEPALIVE_LINGER
+            for conn in self.pending_conns:
+                conn.timeout = min(conn.timeout, latest)
+
+    def accept(self, listener: socket.socket) -> None:
+        try:
+            super().accept(listener)
+        except OSError as error:
+            if error.errno not in EXHAUSTED:
+                raise
+            self.is_exhausted = True
+            # Requests need files as well.
+            self.worker_connections = max(self.nr_conns - self.SPARE, self.SPARE)
+            self.log.warning("%s: at most %d connections from now on", error.strerror, self.worker_connections)
+
+    def enqueue_req(self, conn: gthread.TConn) -> None:
+        """Let a thread answer the next request of a connection, once its head is there."""
+        if not conn.initialized:
+            conn.init()
+            conn.parser.unreader = Unreader(conn.sock, self.client_timeout)
+            # Python's own timeout would be one for the whole of an answer; this is for each part of it that is taken.
+            # Not every system lets it be set when the client is gone already.
+            with contextlib.suppress(OSError):
+                conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", self.client_timeout, 0))
+            conn.sock.setblocking(False)
+        unreader = conn.parser.unreader
+        if conn.timeout is None or not unreader.has_begun():
+            conn.timeout = time.monotonic() + self.client_timeout
+        try:
+            has_head = unreader.has_head()
+        except errors.LimitRequestHeaders as error:
+            self.refuse(conn, error)
+            return
+        if has_head:
+            conn.timeout = None
+            unreader.start()
+            super().enqueue_req(conn)
+        else:
+            self.pending_conns.append(conn)
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
+    def handle_request(self, req: Any, conn: gthread.TConn) -> bool:
+        conn.parser.unreader.start(req)
+        try:
+            stays: bool = super().handle_request(req, conn)
+        except BlockingIOError:
+            self.log.info("A client took nothing of its answer for %d seconds", self.client_timeout)
+            return False
+        conn.parser.unreader.finish(self.DRAIN)
+        return stays
+
+    def finish_request(self, conn: gthread.TConn, fs: Future[Any]) -> None:
+        if fs.cancelled() or fs.exception() or fs.result():
+            super().finish_request(conn, fs)
+        else:
+            self.linger(conn)
+
+    def linger(self, conn: gthread.TConn) -> None:
+        """Close a connection when the client has: before, it could lose its answer (RFC 9112 section 9.6)."""
+        try:
+            conn.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.drop(conn)
+            return
+        conn.sock.setblocking(False)
+        conn.timeout = time.monotonic() + self.LINGER
+        self.lingering.append(conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.discard, conn))
+
+    def discard(self, conn: gthread.TConn, client: socket.socket) -> None:
+        """Read what a client sends after its last answer, until it hangs up."""
+        try:
+            is_over = not client.recv(64 * 1024)
+        except BlockingIOError:
+            return
+        except OSError:
+            is_over = True
+        if is_over:
+            self.forget(conn, self.lingering)
+            self.drop(conn)
+
+    def murder_pending(self) -> None:
+        """End what has waited for too long, and what has waited longest where there is no room for more."""
+        now = time.monotonic()
+        for conn in [conn for conn in self.pending_conns if conn.timeout <= now]:
+            self.forget(conn, self.pending_conns)
+            if conn.parser.unreader.has_begun():
+                self.refuse(conn, RequestTimeout())
+            else:
+                self.drop(conn)
+        while self.lingering and self.lingering[0].timeout <= now:
+            self.drop_first(self.lingering)
+        while self.is_exhausted or self.nr_conns >= self.worker_connections:
+            idle = self.lingering or self.pending_conns or self.keepalived_conns
+            if not idle:
+                break
+            self.drop_first(idle)
+            self.is_exhausted = False
+        if self.is_exhausted:
+            # None of the files is an idle connection's. Without a pause, accept() would fail as fast as it can.
+            time.sleep(0.1)
+            self.is_exhausted = False
+
+    def refuse(self, conn: gthread.TConn, error: Exception) -> None:
+        """Answer a request that no thread has seen."""
+        self.handle_error(None, conn.sock, conn.client, error)
+        self.linger(conn)
+
+    def forget(self, conn: gthread.TConn, waiting: deque[gthread.TConn]) -> None:
+        """Wait no longer for a connection to become readable."""
+        waiting.remove(conn)
+        self.poller.unregister(conn.sock)
+
+    def drop_first(self, waiting: deque[gthread.TConn]) -> None:
+        conn = waiting[0]
+        self.forget(conn, waiting)
+        self.drop(conn)
+
+    def drop(self, conn: gthread.TConn) -> None:
+        self.nr_conns -= 1
+        conn.close()
 
     # gunicorn's own answers are HTML pages that quote the input, and 501 where the input names an unknown coding.
     def handle_error(self, _req: Any, client: Any, _addr: Any, error: Exception) -> None:
@@ -63,212 +305,8 @@ class Worker(gthread.ThreadWorker):
             util.write_nonblock(client, "\r\n".join((*head, "", body)).encode())
 
 
-class _Connection(socket.socket):
-    """A socket that asks the system for nothing that is so already: each time other threads could take their turn."""
-
-    def settimeout(self, value: float | None) -> None:
-        if value != self.gettimeout():
-            super().settimeout(value)
-
-    def setblocking(self, flag: bool) -> None:
-        self.settimeout(None if flag else 0.0)
-
-
-class _Response(wsgi.Response):
-    """A response whose head is sent together with the first of its content: one call of the system for nearly all."""
-
-    #: Content of more bytes is not worth a copy that has the head before it.
-    MOST_JOINED = 64 * 1024
-
-    #: The head, until it is sent.
-    unsent = b""
-
-    def send_headers(self) -> None:
-        """Make the head, and send it with what comes next."""
-        if self.headers_sent:
-            return
-        lines = [
-            f"HTTP/{self.req.version[0]}.{self.req.version[1]} {self.status}",
-            f"Server: {self.version}",
-            f"Date: {_date_of(int(time.time()))}",
-            f"Connection: {'close' if self.should_close() else 'keep-alive'}",
-            *(["Transfer-Encoding: chunked"] if self.chunked else []),
-            *[f"{name}: {value}" for name, value in self.headers],
-            "\r\n",
-        ]
-        self.unsent = "\r\n".join(lines).encode("latin-1")
-        self.headers_sent = True
-
-    def can_sendfile(self) -> bool:
-        """No: the head would have to be sent before."""
-        return False
-
-    def close(self) -> None:
-        """Send what is left."""
-        self.send_headers()
-        self._send_head()
-        super().close()
-
-    def _emit_body(self, data: bytes) -> None:
-        if self.chunked or len(data) > self.MOST_JOINED:
-            self._send_head()
-        head, self.unsent = self.unsent, b""
-        util.write(self.sock, head + data, self.chunked)
-
-    def _send_head(self) -> None:
-        head, self.unsent = self.unsent, b""
-        if head:
-            util.write(self.sock, head)
-
-
-@lru_cache(maxsize=1)
-def _date_of(second: int) -> str:
-    date: str = util.http_date(second)
-    return date
-
-
-class EpollWorker(Worker):
-    """Its threads wait for the connections themselves, where the system has epoll.
-
-    gthread's main thread does it for them: each request passes through two queues and a pipe, and the interpreter's
-    lock changes hands more often. Here the main thread accepts, ends what was idle for too long, and tells that it
-    lives (decision 23).
-    """
-
-    #: Seconds that a worker lets others go first at accepting, for each connection that it has, and at most.
-    COURTESY, MOST_COURTESY = 0.0001, 0.001
-
-    def run(self) -> None:
-        #: The connections that nobody answers at the moment, by the number of their file.
-        self._waiting: dict[int, gthread.TConn] = {}
-        # gthread looks how many these are.
-        self.keepalived_conns = self._waiting
-        self._ready = select.epoll()
-        self._end, end = os.pipe()
-        # Once there is something in it, it is readable for every thread.
-        self._ready.register(self._end, select.EPOLLIN)
-        for _ in range(self.cfg.threads):
-            self.tpool.submit(self._serve)
-        try:
-            super().run()
-        finally:
-            os.write(end, b"x")
-
-    def accept(self, listener: Any) -> None:
-        # Every worker is woken by a new connection, and if the quickest took it, one could come to have them all.
-        time.sleep(min(self.nr_conns * self.COURTESY, self.MOST_COURTESY))
-        super().accept(listener)
-
-    def enqueue_req(self, conn: gthread.TConn) -> None:
-        # What gthread's accept() does with a connection. No thread waits for what a client may send some day.
-        conn.data_ready = True
-        conn.sock.setblocking(True)
-        conn.sock = _Connection(fileno=conn.sock.detach())
-        self._wait_for(conn, select.EPOLLIN)
-
-    def murder_keepalived(self, force: bool = False) -> None:
-        now = time.monotonic()
-        for conn in list(self._waiting.values()):
-            if force or conn.timeout <= now:
-                # Whoever reads it then finds its end, or one last request. Nobody else closes it.
-                with contextlib.suppress(OSError):
-                    conn.sock.shutdown(socket.SHUT_RD)
-
-    def _cap_keepalive(self, deadline: float) -> None:
-        for conn in list(self._waiting.values()):
-            conn.timeout = min(conn.timeout, deadline)
-        # The worker stops, and gthread would look for the first of them.
-        self.keepalived_conns = deque()
-
-    def handle_request(self, req: Any, conn: gthread.TConn) -> bool:
-        """Answer a request; whether the connection can be used for another. What gthread does, with `_Response`."""
-        started = time.monotonic()
-        self.cfg.pre_request(self, req)
-        resp, environ = wsgi.create(req, conn.sock, conn.client, conn.server, self.cfg, response_class=_Response)
-        environ["wsgi.multithread"] = True
-        self.nr += 1
-        if self.nr >= self.max_requests and self.alive:
-            self.log.info("Autorestarting worker after current request.")
-            self.alive = False
-        if not self.alive or not self.cfg.keepalive or len(self.keepalived_conns) >= self.max_keepalived:
-            resp.force_close()
-        try:
-            content = self.wsgi(environ, resp.start_response)
-            try:
-                for piece in content:
-                    resp.write(piece)
-                resp.close()
-            finally:
-                self.log.access(resp, req, environ, timedelta(seconds=time.monotonic() - started))
-                if hasattr(content, "close"):
-                    content.close()
-        except OSError:
-            raise
-        except (Exception, SystemExit):
-            if not resp.headers_sent or resp.unsent:
-                raise
-            # An answer of its own would end up in the middle of this one.
-            self.log.exception("A response broke off")
-            return False
-        finally:
-            self.cfg.post_request(self, req, environ, resp)
-        return not resp.should_close()
-
-    def _keepalive_after(self, conn: gthread.TConn, keepalive: bool) -> bool:
-        request = conn.parser.mesg
-        # What has no body has nothing left of it that stands before the next request.
-        has_body = any(name in {"CONTENT-LENGTH", "TRANSFER-ENCODING"} for name, _ in request.headers)
-        stays: bool = super()._keepalive_after(conn, keepalive) if has_body else keepalive
-        return stays
-
-    def _wait_for(self, conn: gthread.TConn, readiness: int) -> None:
-        conn.set_timeout()
-        if not self.alive:
-            conn.timeout = min(conn.timeout, time.monotonic() + gthread.STOP_KEEPALIVE_LINGER)
-        number = conn.sock.fileno()
-        # First, for from the next line on it may be another thread's.
-        self._waiting[number] = conn
-        enlist = self._ready.modify if conn.initialized else self._ready.register
-        enlist(number, readiness | select.EPOLLONESHOT)
-
-    def _serve(self) -> None:
-        while True:
-            for number, _ in self._ready.poll(maxevents=1):
-                if number == self._end:
-                    return
-                if (conn := self._waiting.pop(number, None)) is not None:
-                    self._answer(conn)
-
-    def _answer(self, conn: gthread.TConn) -> None:
-        """One request of a connection."""
-        try:
-            if self.handle(conn):
-                # What was read already of the next request makes nothing readable. It stands in line all the same.
-                is_read = conn.parser.unreader.buf.getvalue()
-                self._wait_for(conn, select.EPOLLOUT if is_read else select.EPOLLIN)
-                return
-        except BaseException:
-            self.log.exception("A connection failed")
-        with contextlib.suppress(OSError):
-            conn.close(graceful=True)
-        # The main thread counts them, and may wait for the last one.
-        self.method_queue.defer(self._forget_one)
-
-    def _forget_one(self) -> None:
-        self.nr_conns -= 1
-
-
 def _describe(error: Exception) -> tuple[int, str, str]:
-    # RFC 9110's phrases, which http.HTTPStatus has only since Python 3.13.
-    match error:
-        case errors.LimitRequestLine():
-            return 414, "URI Too Long", "uri_too_long"
-        case errors.LimitRequestHeaders():
-            return 431, "Request Header Fields Too Large", "request_header_fields_too_large"
-        case errors.ExpectationFailed():
-            return 417, "Expectation Failed", "expectation_failed"
-        case errors.InvalidResponseHeader() | errors.InvalidResponseHeaderName():
-            return 500, "Internal Server Error", "internal_server_error"
-        case errors.ParseException():
-            return 400, "Bad Request", "malformed"
+    for known, described in REFUSALS.items():
+        if isinstance(error, known):
+            return described
     return 500, "Internal Server Error", "internal_server_error"

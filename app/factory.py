@@ -10,7 +10,6 @@ from app.extensions import cache, db, jwt
 from app.features.auth.service import load_identity, mark_seen
 from app.security.keys import make_ring
 from app.web import access, cors, errors, health, hooks, keys, limits, migrations, proxies, reference, routing
-from app.web.application import Application
 from app.web.body import OrjsonProvider
 from app.web.logs import set_up_logs
 from config import SESSION_SETTINGS, Config, Environment, Pooling
@@ -22,7 +21,7 @@ def create_app(config: Config | str | None = None) -> Flask:
         config = Config.named(config) if config else Config.from_environment()
     set_up_logs(level=config.log_level, as_json=config.app_env is Environment.PRODUCTION)
 
-    app = Application(__name__.partition(".")[0], static_folder=None)
+    app = Flask(__name__.partition(".")[0], static_folder=None)
     app.config.from_mapping(config.for_flask())
     app.json = OrjsonProvider(app)
     ring = make_ring(

@@ -212,19 +212,28 @@ class GunicornServer:
 
 @contextmanager
 def gunicorn_server(
-    env: Mapping[str, str], *, workers: int = 2, threads: int = 8, port: int | None = None, folder: Path = PROJECT
+    env: Mapping[str, str],
+    *,
+    workers: int = 2,
+    threads: int = 8,
+    port: int | None = None,
+    folder: Path = PROJECT,
+    files: int | None = None,
 ) -> Iterator[GunicornServer]:
     """Serve the application as `gunicorn wsgi:app` does in production, and yield it once /livez answers.
 
     `env` is its whole configuration but for the address and the size; nothing else of the shell's reaches it. The
-    application is the one in `folder`.
+    application is the one in `folder`. No process may have more open files than `files` (`ulimit -n`).
     """
     port = port or free_port()
+    command = [sys.executable, "-m", "gunicorn", "wsgi:app"]
+    if files is not None:
+        command = ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(files), *command]
     with tempfile.TemporaryDirectory(prefix="catalog-gunicorn-", ignore_cleanup_errors=True) as logs:
         log_path = Path(logs, "log")
         with log_path.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "wsgi:app"],
+                command,
                 cwd=folder,
                 env={name: os.environ[name] for name in INHERITED if name in os.environ}
                 | {

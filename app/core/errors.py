@@ -5,6 +5,7 @@ Refusal
 ├── Unauthenticated         401  nobody, or not who they say
 ├── Forbidden               403  known, but not allowed
 ├── NotFound                404  absent, or not yours to see
+├── RequestTimeout          408  the client was too slow to send it
 ├── Conflict                409  the catalogue's state does not permit it now
 ├── Gone                    410  it was there, and is no longer
 ├── PreconditionFailed      412  the resource has changed since it was read
@@ -77,6 +78,10 @@ class Forbidden(Refusal):
 
 class NotFound(Refusal):
     """There is nothing here, or it is not yours to see."""
+
+
+class RequestTimeout(Refusal):
+    """The request did not arrive in time."""
 
 
 class Conflict(Refusal):

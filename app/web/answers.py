@@ -24,7 +24,6 @@ from flask_caching.backends.base import BaseCache
 from app.extensions import cache
 from app.security.identity import Identity
 from app.security.permissions import Permission
-from app.web.response import Response
 
 #: What an entry of the cache takes beside its key and its answer, in bytes: its places in the ordered dictionary.
 ENTRY = 250
@@ -46,9 +45,9 @@ class Answer:
         """A copy of a response. orjson writes into a buffer that is larger than its content and keeps it."""
         return cls(bytes(memoryview(response.get_data())), tuple(response.headers.items()))
 
-    def response(self) -> Response:
+    def response(self) -> flask.Response:
         """A response of its own, which hooks may add to."""
-        return Response(self.content, headers=list(self.headers))
+        return flask.Response(self.content, headers=list(self.headers))
 
 
 class AnswerCache(BaseCache):

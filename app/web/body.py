@@ -9,7 +9,7 @@ import orjson
 from flask import Response, request
 from flask.json.provider import JSONProvider
 
-from app.core.errors import ContentTooLarge, Malformed, UnsupportedMediaType
+from app.core.errors import ContentTooLarge, Malformed, RequestTimeout, UnsupportedMediaType
 from app.core.model import MAX_ID
 
 JSON = "application/json"
@@ -73,7 +73,7 @@ def read_json(*, limit: int, accepted: tuple[str, ...]) -> tuple[bytes, Any]:
 
 
 def read_blocks(limit: int) -> Iterator[bytes]:
-    """The request's body, piece by piece. Refuses one that breaks off (400) or is larger than ``limit`` (413)."""
+    """The request's body, piece by piece. Refuses one that breaks off (400), is too slow (408), or too large (413)."""
     if (request.content_length or 0) > limit:
         raise ContentTooLarge(limit=limit)
     # Flask has the one limit of all requests in mind.
@@ -95,6 +95,8 @@ def read_blocks(limit: int) -> Iterator[bytes]:
 def _read_block(stream: IO[bytes], size: int) -> bytes:
     try:
         return stream.read(size)
+    except TimeoutError:
+        raise RequestTimeout from None
     except Exception:  # noqa: BLE001 -- each server has its own class for a broken chunk; gunicorn's are no OSError
         raise BodyUnreadable from None
 

@@ -1,8 +1,8 @@
 """The contract of a route: who may call it, what comes in, what goes out; and the one pipeline that keeps it.
 
 A view is decorated with what it declares and registered on a `Blueprint`, which refuses a view that does not say who
-may call it and what it returns. Each request then runs in one order: who (401, 403), the bytes of the body (400, 413,
-415), the query (422), the row (404, 428, 412), the body's values (422), the view (409); and ends in one place:
+may call it and what it returns. Each request then runs in one order: who (401, 403), the bytes of the body (400, 408,
+413, 415), the query (422), the row (404, 428, 412), the body's values (422), the view (409); and ends in one place:
 serialise, commit, set headers. An exception raised in ``after_request`` would bypass the error handlers, which is why
 the commit is here.
 """
@@ -43,7 +43,6 @@ from app.web.limits import limit_calls
 from app.web.links import describe_page, encode_parameters, link_header
 from app.web.output import dump, output_of, to_json
 from app.web.query import read_query
-from app.web.response import Response
 from app.web.schemas import BodySchema, ListQuerySchema, QuerySchema, Schema, shared
 from app.web.validation import faults_of
 
@@ -222,7 +221,7 @@ class Operation:
     def _render(self, result: Any, query: dict[str, Any]) -> flask.Response:
         if self.listing is not None:
             return self._render_list(result, self.listing, query)
-        response = Response(status=self.status, content_type=body.JSON)
+        response = flask.Response(status=self.status, content_type=body.JSON)
         if self.returns is None:
             del response.headers["Content-Type"]
             return response
@@ -249,7 +248,7 @@ class Operation:
             page = read_cursor(rows, listing, criteria, members, keys=keys, scope=request.path)
         meta, links = describe_page(page, criteria, request.path, _parameters(request.query_string))
         items = [output(row) for row in page.items]
-        response = Response(to_json({"items": items, "meta": meta, "links": links}), content_type=body.JSON)
+        response = flask.Response(to_json({"items": items, "meta": meta, "links": links}), content_type=body.JSON)
         if header := link_header(links):
             response.headers.add("Link", header)
         return response
@@ -257,7 +256,7 @@ class Operation:
     def _render_tree(self, items: Sequence[dict[str, Any]], parent: str) -> flask.Response:
         links = {"self": f"{request.path}?tree=true", "first": f"{request.path}?tree=true", "next": None}
         tree = {"items": nest(items, parent), "meta": {"total": len(items)}, "links": links}
-        return Response(to_json(tree), content_type=body.JSON)
+        return flask.Response(to_json(tree), content_type=body.JSON)
 
     def _say_who_may_keep_it(self, response: flask.Response, identity: Identity) -> None:
         if "Cache-Control" in response.headers:

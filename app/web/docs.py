@@ -65,7 +65,6 @@ def _answer(body: bytes, media_type: str, *, cache_control: str) -> Response:
     response = Response(body, mimetype=media_type)
     response.headers["Cache-Control"] = cache_control
     response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-    response.headers["X-Content-Type-Options"] = "nosniff"
     response.set_etag(_version())
     response.make_conditional(request)
     return response

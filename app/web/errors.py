@@ -25,6 +25,7 @@ STATUSES: dict[type[Refusal], int] = {
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
     errors.NotFound: 404,
+    errors.RequestTimeout: 408,
     errors.Conflict: 409,
     errors.Gone: 410,
     errors.PreconditionFailed: 412,

@@ -30,6 +30,10 @@ class VersionUnknown(Malformed):
     """API-Version names a version that does not exist."""
 
 
+class HostMissing(Malformed):
+    """A request says which host it is for (RFC 9112 section 3.2)."""
+
+
 class HostUntrusted(Malformed):
     """This server does not answer for the host that was asked for."""
 
@@ -55,7 +59,7 @@ def _open() -> None:
     source.set(Source(request_id=here.request_id, address=asked.remote_addr))
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=here.request_id)
-    _require_trusted_host()
+    _require_host()
     if asked.headers.get("API-Version", API_VERSION) != API_VERSION:
         raise VersionUnknown
 
@@ -69,7 +73,11 @@ def _behind_the_proxies() -> tuple[Request, Any]:
     return request._get_current_object(), g._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 -- as said
 
 
-def _require_trusted_host() -> None:
+def _require_host() -> None:
+    # Werkzeug takes a name that no host can have for an empty one, and the server's own where there is none.
+    is_named = "Host" in request.headers and request.host
+    if not is_named and request.environ.get("SERVER_PROTOCOL") != "HTTP/1.0":
+        raise HostMissing
     trusted = current_app.config["HOSTS"]
     # Probes ask a machine by its address, and health answers say nothing that a name could poison.
     if trusted and request.blueprint != "health" and not host_is_trusted(request.host.lower(), trusted):

@@ -308,7 +308,7 @@ def _implied(rule: Rule, operation: Operation) -> Iterator[type[Refusal]]:
     if _takes_key(rule, operation):
         yield from (IdempotencyKeyMalformed, IdempotencyKeyInUse, IdempotencyKeyReused)
     if operation.accepts is not None or operation.takes_file is not None:
-        yield from (errors.ContentTooLarge, errors.UnsupportedMediaType)
+        yield from (errors.RequestTimeout, errors.ContentTooLarge, errors.UnsupportedMediaType)
 
 
 def _success(spec: APISpec, rule: Rule, operation: Operation) -> dict[str, Any]:

@@ -1,7 +1,15 @@
 """The client's address, scheme and host, from as many proxies as the deployment trusts and not one more."""
 
+from collections.abc import Iterable
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
+from typing import TYPE_CHECKING
+
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
 def init_app(app: Flask) -> None:
@@ -9,4 +17,34 @@ def init_app(app: Flask) -> None:
     hops = app.config["TRUSTED_PROXIES"]
     if hops:
         # X-Forwarded-Host stays unread: links are relative, and the proxy passes Host on.
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
+        app.wsgi_app = ProxyFix(_with_addresses(app.wsgi_app), x_for=hops, x_proto=hops)  # type: ignore[method-assign]
+
+
+def _with_addresses(application: "WSGIApplication") -> "WSGIApplication":
+    """Let an entry of X-Forwarded-For that is no address count for nothing: the proxy's own is the client's then."""
+
+    def with_address(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        given = read_address(environ.get("REMOTE_ADDR") or "")
+        environ["REMOTE_ADDR"] = given or environ["werkzeug.proxy_fix.orig"]["REMOTE_ADDR"]
+        return application(environ, start_response)
+
+    return with_address
+
+
+@lru_cache(maxsize=1024)
+def read_address(entry: str) -> str | None:
+    """The address in an entry of X-Forwarded-For, of at most 39 characters; None where there is none.
+
+    Some proxies add the port; a scope (``%eth0``) means something on one machine only; and an IPv4 address mapped into
+    IPv6 is an IPv4 address.
+    """
+    host = entry.strip()
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    return str((isinstance(address, IPv6Address) and address.ipv4_mapped) or address)

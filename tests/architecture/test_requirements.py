@@ -13,11 +13,12 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 #: The groups of pyproject.toml that each lock holds.
-SETS = {
+SETS: dict[str, set[str]] = {
     "run": {"run"},
     "production": {"run", "production"},
     "worker": {"run", "production", "worker"},
     "test": {"run", "production", "worker", "test"},
+    "fast": set(),
 }
 
 # The first releases without a hole that was known when this was written.

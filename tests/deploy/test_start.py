@@ -27,8 +27,7 @@ print(json.dumps([sorted(master), sorted(loaded() - master)]))
 """
 #: What commands, tests and the documentation need, and a request never does.
 NEVER = {
-    "alembic", "apispec", "celery", "flask_migrate", "hypothesis", "mako", "pygments", "pytest", "redis", "rich",
-    "zxcvbn",
+    "alembic", "apispec", "celery", "flask_migrate", "hypothesis", "mako", "pytest", "redis", "zxcvbn",
     "app.cli.catalog", "app.cli.users", "app.features.imports.importer", "app.features.samples", "app.web.openapi",
 }  # fmt: skip
 

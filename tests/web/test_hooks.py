@@ -115,9 +115,9 @@ class TestVersion:
 
 
 class TestSecurityHeaders:
-    @pytest.mark.parametrize("path", ["//livez", "//openapi.json", "/products", "/nothing"])
+    @pytest.mark.parametrize("path", ["//livez", "//openapi.json", "//docs", "//docs/docs.js", "/products", "/nothing"])
     def test_forbid_guessing_types(self, bob: Caller, path: str) -> None:
-        assert bob.get(path).headers["X-Content-Type-Options"] == "nosniff"
+        assert bob.get(path).headers.getlist("X-Content-Type-Options") == ["nosniff"]
 
     def test_ask_for_tls_behind_a_trusted_proxy(self, bob: Caller, app_with: AppWith) -> None:
         behind = bob.on(app_with(trusted_proxies=1))
@@ -162,6 +162,17 @@ class TestHosts:
         assert answer.status_code == 400
         assert code_of(answer) == "host_untrusted"
         assert host not in answer.get_data(as_text=True)
+
+    @pytest.mark.parametrize("host", ["", "two words", "a/b", "<script>"])
+    def test_that_could_be_none_are_400(self, anonymous: Caller, host: str) -> None:
+        answer = anonymous.get("//livez", headers={"Host": host})
+
+        assert (answer.status_code, code_of(answer)) == (400, "host_missing")
+
+    def test_may_be_missing_in_http_1_0(self, anonymous: Caller) -> None:
+        answer = anonymous.get("//livez", headers={"Host": ""}, environ_overrides={"SERVER_PROTOCOL": "HTTP/1.0"})
+
+        assert answer.status_code == 200
 
 
 @pytest.mark.usefixtures("_logs_as_before")
