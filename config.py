@@ -389,12 +389,12 @@ class Config:
             "connect_args": {
                 "connect_timeout": 2,
                 "max_wait": MAX_WAIT,
-                # A network that has gone away without a word is found out by TCP: in about ten seconds while nothing is
-                # asked, in five while something is on its way.
+                # TCP notices a network that has gone away in about ten seconds while nothing is asked. While something
+                # is on its way max_wait comes first, and knows that it is the database that does not answer.
                 "keepalives_idle": 5,
                 "keepalives_interval": 2,
                 "keepalives_count": 3,
-                "tcp_user_timeout": 5000,
+                "tcp_user_timeout": 7000,
                 "prepare_threshold": NEVER if by_session else None,
                 **({"options": settings} if by_session else {}),
             },

@@ -25,7 +25,7 @@ for _line in _settings["unknown_settings"](os.environ):
     sys.stderr.write(f"catalog-api: {_line}\n")
 
 #: What the application stands on. The master loads it once and the workers share it; they load the application itself,
-#: so that a reload picks up its new code (decision 22).
+#: so that a reload picks up its new code (decision 27).
 LIBRARIES = (
     "argon2",
     "email_validator",
@@ -61,7 +61,7 @@ gc.enable()
 bind = f"[{_config.host}]:{_config.port}" if ":" in _config.host else f"{_config.host}:{_config.port}"
 worker_class = Worker
 workers = _config.web_concurrency
-# One more than may be in the database at once: it answers what needs no database while the others wait for theirs.
+# One more than may be in PostgreSQL at once: it answers what needs no database while the others wait for theirs.
 threads = _config.web_threads + 1
 
 

@@ -125,15 +125,15 @@ class Worker(gthread.ThreadWorker):
     client_timeout = 10
     #: Seconds that a client has to hang up after its last answer, and to send the body that its answer did not need.
     LINGER, DRAIN = 2.0, 1.0
-    #: Connections fewer than there could be, once the system has said that it can open no more files.
-    SPARE = 32
+    #: Connections fewer than there could be, and for how many seconds, once the system can open no more files.
+    SPARE, SCARCITY = 32, 30.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         #: Connections that have had their last answer.
         self.lingering: deque[gthread.TConn] = deque()
-        #: Whether the system could not accept a connection.
-        self.is_exhausted = False
+        #: Whether the system could not accept a connection, and until when there are to be fewer.
+        self.is_exhausted, self.scarce_until = False, 0.0
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -164,10 +164,10 @@ class Worker(gthread.ThreadWorker):
         except OSError as error:
             if error.errno not in EXHAUSTED:
                 raise
-            self.is_exhausted = True
+            self.is_exhausted, self.scarce_until = True, time.monotonic() + self.SCARCITY
             # Requests need files as well.
             self.worker_connections = max(self.nr_conns - self.SPARE, self.SPARE)
-            self.log.warning("%s: at most %d connections from now on", error.strerror, self.worker_connections)
+            self.log.warning("%s: at most %d connections for a while", error.strerror, self.worker_connections)
 
     def enqueue_req(self, conn: gthread.TConn) -> None:
         """Let a thread answer the next request of a connection, once its head is there."""
@@ -178,7 +178,8 @@ class Worker(gthread.ThreadWorker):
             # Not every system lets it be set when the client is gone already.
             with contextlib.suppress(OSError):
                 conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", self.client_timeout, 0))
-            conn.sock.setblocking(False)
+        # The main thread waits for no client, and a thread that has answered leaves the socket as it was for that.
+        conn.sock.setblocking(False)
         unreader = conn.parser.unreader
         if conn.timeout is None or not unreader.has_begun():
             conn.timeout = time.monotonic() + self.client_timeout
@@ -238,6 +239,8 @@ class Worker(gthread.ThreadWorker):
     def murder_pending(self) -> None:
         """End what has waited for too long, and what has waited longest where there is no room for more."""
         now = time.monotonic()
+        if now > self.scarce_until:
+            self.worker_connections = self.cfg.worker_connections
         for conn in [conn for conn in self.pending_conns if conn.timeout <= now]:
             self.forget(conn, self.pending_conns)
             if conn.parser.unreader.has_begun():

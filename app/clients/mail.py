@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from email.message import EmailMessage
 
 import structlog
-from flask import Flask, Response, after_this_request, current_app
+from flask import Flask, Response, after_this_request, current_app, g
 
 log = structlog.get_logger(__name__)
 
@@ -45,18 +45,22 @@ def init_app(app: Flask) -> None:
 
 
 def send_later(*, to: str | None, subject: str, text: str) -> None:
-    """Hand a letter to the mail thread once this request is answered; with nobody to write to, hand it nothing."""
-    server, thread = current_app.extensions["mail"]
+    """Hand a letter to the mail thread once this request has succeeded and is answered; ``to`` None sends none.
 
-    def submit() -> None:
-        if to is not None:
-            thread.submit(deliver, server, to=to, subject=subject, text=text)
+    A request that is done anew, because the database lost it, sends its last letter.
+    """
+    is_first = "letter" not in g
+    g.letter = {"to": to, "subject": subject, "text": text}
+    if is_first:
+        # Beside the request, the thread would take turns with it and slow it down where there is a letter.
+        after_this_request(_send_when_answered)
 
-    # Beside the request, the thread would take turns with it and slow it down where there is a letter.
-    @after_this_request
-    def send_when_answered(response: Response) -> Response:
-        response.call_on_close(submit)
-        return response
+
+def _send_when_answered(response: Response) -> Response:
+    (server, thread), letter = current_app.extensions["mail"], g.letter
+    if letter["to"] is not None and response.status_code < 400:
+        response.call_on_close(lambda: thread.submit(deliver, server, **letter))
+    return response
 
 
 def deliver(server: MailServer, *, to: str, subject: str, text: str) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core import clock
-from app.core.model import Keyed, Moment, big_integer, json_type
+from app.core.model import Keyed, Moment, big_integer, nullable_json_type
 from app.extensions import Model, db
 
 #: Where a session keeps the deeds that it will store; `core.changes` does.
@@ -47,8 +47,8 @@ class AuditEvent(Keyed, Model):
     action: Mapped[str] = mapped_column(String(64))
     resource_type: Mapped[str] = mapped_column(String(32))
     resource_id: Mapped[int | None] = mapped_column(big_integer)
-    before: Mapped[dict[str, Any] | None] = mapped_column(json_type)
-    after: Mapped[dict[str, Any] | None] = mapped_column(json_type)
+    before: Mapped[dict[str, Any] | None] = mapped_column(nullable_json_type)
+    after: Mapped[dict[str, Any] | None] = mapped_column(nullable_json_type)
     request_id: Mapped[str | None] = mapped_column(String(64))
     address: Mapped[str | None] = mapped_column(String(45))
 

@@ -10,8 +10,8 @@ import time
 
 from app.core.errors import Unavailable
 
-#: Seconds for which every place can be taken without one becoming free; from then on nobody waits for a place.
-PATIENCE = 0.75
+#: Seconds for which every place can be taken without any answer; from then on no thread waits for a place.
+PATIENCE = 0.5
 #: Seconds between two tries whether a database that did not answer does so again.
 PROBE_EVERY = 0.5
 
@@ -27,15 +27,15 @@ class DatabaseBusy(Unavailable):
 class Breaker:
     """Lets units of work into the database and keeps them out; safe to use by many threads.
 
-    ``places`` is the most that may be inside at once; None is any number, as in commands, tests and workers of jobs.
+    ``places`` is the most that may be inside at once; None is any number, as in tests and on SQLite.
     """
 
     def __init__(self) -> None:
         self.places: int | None = None
         self._inside = 0
         self._condition = threading.Condition()
-        #: When a place was last taken from idleness or given back.
-        self._last_move = time.monotonic()
+        #: When a statement was last answered, or the first unit of work came in.
+        self._last_answer = time.monotonic()
         #: When the database may next be tried, while it does not answer.
         self._next_probe: float | None = None
 
@@ -48,7 +48,7 @@ class Breaker:
         """Take a place; `leave` gives it back.
 
         Raises ``DatabaseUnavailable`` while the breaker is open, but for one try every half second, and
-        ``DatabaseBusy`` when every place is taken and none became free for three quarters of one.
+        ``DatabaseBusy`` when every place is taken and no statement was answered for half a second.
         """
         with self._condition:
             now = time.monotonic()
@@ -57,19 +57,26 @@ class Breaker:
                     raise DatabaseUnavailable
                 self._next_probe = now + PROBE_EVERY
             while self.places is not None and self._inside >= self.places:
-                left = self._last_move + PATIENCE - time.monotonic()
-                if left <= 0 or not self._condition.wait(left):
+                left = self._last_answer + PATIENCE - time.monotonic()
+                if left <= 0:
                     raise DatabaseBusy
+                self._condition.wait(left)
             if not self._inside:
-                self._last_move = time.monotonic()
+                self._last_answer = time.monotonic()
             self._inside += 1
 
-    def leave(self, *, answered: bool) -> None:
-        """Give the place back. What was ``answered`` closes the breaker, and an answer that is overdue opens it."""
+    def note_answer(self) -> None:
+        """A statement was answered, which closes the breaker."""
+        # Without the lock, because each statement comes by here: two that overlap write nearly the same.
+        self._last_answer = time.monotonic()
+        self._next_probe = None
+
+    def leave(self, *, is_overdue: bool = False) -> None:
+        """Give the place back; an answer that ``is_overdue`` opens the breaker."""
         with self._condition:
             self._inside -= 1
-            self._last_move = time.monotonic()
-            self._next_probe = None if answered else self._last_move + PROBE_EVERY
+            if is_overdue:
+                self._next_probe = time.monotonic() + PROBE_EVERY
             self._condition.notify()
 
 

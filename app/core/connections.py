@@ -12,7 +12,7 @@ from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from app.core import tally
-from app.core.transactions import is_reading, note_commit
+from app.core.transactions import is_reading, note_answer, note_commit
 
 #: Milliseconds that a writer waits for SQLite's lock.
 BUSY_TIMEOUT = 10_000
@@ -83,11 +83,11 @@ def _begin_behind_a_pooler(connection: Connection, settings: str) -> None:
 
 def _refuse_what_the_server_closed(driver: Any, _record: ConnectionPoolEntry, proxied: PoolProxiedConnection) -> None:
     # To ask the server whether a connection is still there costs as much as a small query. The kernel knows: when the
-    # server closed it, or said a last word, there is something to be read that nobody asked for.
+    # server closed it, or said a last word, there is something to be read without a question.
     news = poll()
     news.register(driver.fileno(), POLLIN)
     if news.poll(0):
-        raise InvalidatePoolError(f"{proxied} has something to say that nobody asked for")
+        raise InvalidatePoolError(f"{proxied} was closed by the server")
 
 
 def _start_statement(connection: Connection, *_: object) -> None:
@@ -95,4 +95,5 @@ def _start_statement(connection: Connection, *_: object) -> None:
 
 
 def _count_statement(connection: Connection, *_: object) -> None:
+    note_answer()
     tally.count(time.perf_counter() - connection.info["started"])

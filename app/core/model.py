@@ -96,6 +96,9 @@ class Json(JSON):
 #: JSON that PostgreSQL can index.
 json_type: TypeEngine[Any] = Json().with_variant(JSONB(), "postgresql")
 
+#: The same, in which None is the database's NULL and not JSON's.
+nullable_json_type: TypeEngine[Any] = Json(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
 #: A 64-bit key; SQLite makes only INTEGER PRIMARY KEY a row id.
 big_integer = BigInteger().with_variant(Integer(), "sqlite")
 

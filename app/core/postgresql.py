@@ -1,6 +1,6 @@
 """Connections to PostgreSQL that wait for an answer no longer than they may. Imported only where psycopg is needed."""
 
-from functools import cached_property
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import psycopg
@@ -24,13 +24,36 @@ class BoundedConnection(psycopg.Connection[Any]):
     """
 
     max_wait: float | None = None
-    #: After one of these every prepared statement must be forgotten: a table has changed, or a pooler has lost them.
-    stale_plan_errors = (errors.FeatureNotSupported, errors.InvalidSqlStatementName)
+    #: How often a plan of any connection of this process was found stale.
+    _stale_plans: ClassVar[int] = 0
 
-    @cached_property
-    def raw_cursor(self) -> psycopg.RawCursor[Any]:
-        """A cursor to be used again and again, for statements with $1, $2 and so on."""
-        return psycopg.RawCursor(self)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._cursor = psycopg.RawCursor(self)
+        self._plans_forgotten_at = BoundedConnection._stale_plans
+
+    def execute_prepared(self, sql: str, parameters: Sequence[Any]) -> psycopg.RawCursor[Any]:
+        """Execute a statement with $1, $2 and so on as a prepared one; the cursor is good until the next.
+
+        Where an ALTER TABLE has made its plan stale, or a pooler has lost it, every connection of this process forgets
+        its plans. In autocommit the statement is executed again; a transaction is lost, and the error raised.
+        """
+        if self._plans_forgotten_at != BoundedConnection._stale_plans:
+            self._forget_plans()
+        try:
+            return self._cursor.execute(sql, parameters, prepare=True)
+        except (errors.FeatureNotSupported, errors.InvalidSqlStatementName):
+            # The others would fail as well, one after the other, and the work is done anew over one of them.
+            BoundedConnection._stale_plans += 1
+            if not self.autocommit:
+                raise
+            self._forget_plans()
+            return self._cursor.execute(sql, parameters, prepare=True)
+
+    def _forget_plans(self) -> None:
+        self._plans_forgotten_at = BoundedConnection._stale_plans
+        # psycopg sees what this does, and forgets the names as well; but only of a text that it has not seen before.
+        self.execute(f"DEALLOCATE ALL /* {self._plans_forgotten_at} */".encode())
 
     def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
         """Wait for an answer; raises `AnswerOverdue` when it does not come in time."""
@@ -59,5 +82,5 @@ def connect(_dialect: Dialect, _record: object, arguments: list[Any], options: d
 
 def _overdue() -> AnswerOverdue:
     if (unit := current_unit()) is not None:
-        unit.is_overdue = True
+        unit.note_overdue()
     return AnswerOverdue("the server does not answer")

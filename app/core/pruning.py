@@ -24,7 +24,8 @@ def delete_batch(
     """Delete at most so many of the rows that meet the conditions, the first in an ``order``; their number."""
     key = tuple_(*inspect(model).primary_key)
     batch = select(*inspect(model).primary_key).where(*conditions).order_by(order).limit(most)
-    return run(delete(model).where(key.in_(batch))).rowcount
+    # Said twice: a row that somebody refreshes while the DELETE waits for it no longer meets them.
+    return run(delete(model).where(key.in_(batch), *conditions)).rowcount
 
 
 def delete_all(batch: Callable[[], int]) -> int:

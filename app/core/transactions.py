@@ -29,6 +29,8 @@ class Unit:
 
     reading: bool = False
     guard: Breaker | None = None
+    #: The unit within which this one began.
+    outer: "Unit | None" = None
     has_entered: bool = False
     #: Whether COMMIT was sent: from then on only the database knows whether the work is done.
     commit_sent: bool = False
@@ -50,8 +52,21 @@ class Unit:
             self._connection = engine.connect()
         return self._connection
 
+    def note_answer(self) -> None:
+        """The database has answered a statement."""
+        if self.guard is not None:
+            self.guard.note_answer()
+        if self.outer is not None:
+            self.outer.note_answer()
+
+    def note_overdue(self) -> None:
+        """The database has not answered a statement in the time that it had."""
+        self.is_overdue = True
+        if self.outer is not None:
+            self.outer.note_overdue()
+
     def close(self) -> None:
-        """Hand the connection back, and tell the guard whether the database answered."""
+        """Hand the connection back, and give up the place behind the guard."""
         try:
             if self._connection is not None:
                 self._connection.close()
@@ -60,7 +75,7 @@ class Unit:
                 # The connections that lie idle lead to the same server.
                 db.engine.dispose()
             if self.guard is not None and self.has_entered:
-                self.guard.leave(answered=not self.is_overdue)
+                self.guard.leave(is_overdue=self.is_overdue)
 
 
 #: The unit of work at hand. A ContextVar, because listeners of the engine and the session must know how to begin.
@@ -74,7 +89,7 @@ def unit_of_work(*, reading: bool = False, guard: Breaker | None = None) -> Iter
     A refusal that says ``commits`` is committed and raised. ``reading`` promises that nothing is written, and spares
     the transaction. An UPDATE or DELETE that finds its row's version changed is ``PreconditionFailed``.
     """
-    unit = Unit(reading, guard)
+    unit = Unit(reading, guard, _current.get())
     token = _current.set(unit)
     try:
         yield unit
@@ -87,12 +102,12 @@ def unit_of_work(*, reading: bool = False, guard: Breaker | None = None) -> Iter
     except StaleDataError as stale:
         raise PreconditionFailed from stale
     finally:
-        _current.reset(token)
         try:
             # What was committed is none the worse for it.
             if db.session.registry.has():
                 db.session.rollback()
         finally:
+            _current.reset(token)
             unit.close()
 
 
@@ -176,6 +191,12 @@ def _enter_unit(_session: Session, transaction: SessionTransaction) -> None:
     unit = _current.get()
     if unit is not None and transaction.parent is None:
         unit.enter()
+
+
+def note_answer() -> None:
+    """Remember that the database has answered a statement."""
+    if (unit := _current.get()) is not None:
+        unit.note_answer()
 
 
 def note_commit(_connection: Connection) -> None:

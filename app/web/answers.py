@@ -21,6 +21,7 @@ import flask
 from flask import Flask, current_app, request
 from flask_caching.backends.base import BaseCache
 
+from app.core.breaker import DatabaseUnavailable, breaker
 from app.extensions import cache
 from app.security.identity import Identity
 from app.security.permissions import Permission
@@ -29,8 +30,8 @@ from app.security.permissions import Permission
 ENTRY = 250
 #: An answer that takes more than this part of the memory is not kept: it would push too many others out.
 LARGEST_PART = 8
-#: Seconds to wait for somebody else's same answer; as long as the database lets a statement run.
-PATIENCE = 15
+#: Seconds to wait for another request's same answer; a little more than the database has for a statement.
+PATIENCE = 5.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,8 @@ def _make_once(key: Hashable, make: Callable[[], flask.Response]) -> flask.Respo
         try:
             return making.result(PATIENCE).response()
         except Exception:  # noqa: BLE001 -- it is the failure of another, or its slowness: this request has its own
+            if breaker.is_open:
+                raise DatabaseUnavailable from None
             return _with_tag(make())
     try:
         response = _with_tag(make())

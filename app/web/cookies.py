@@ -21,7 +21,7 @@ class CsrfTokenWrong(Forbidden):
 
 
 def read_refresh_cookie() -> str | None:
-    """The refresh token in the request's cookie, unless other credentials came."""
+    """The refresh token in the request's cookie."""
     return request.cookies.get(NAME)
 
 

@@ -118,7 +118,10 @@ class FallbackWindows:
             if not self._is_lost or time.monotonic() < self._next_look:
                 return
             self._next_look = float("inf")
-        threading.Thread(target=self._find, daemon=True).start()
+        try:
+            threading.Thread(target=self._find, daemon=True).start()
+        except RuntimeError:  # the system has no thread to give
+            self._next_look = time.monotonic() + RETRY_EVERY
 
     def _find(self) -> None:
         try:

@@ -6,7 +6,8 @@ from typing import TypeVar
 
 from flask import Response, stream_with_context
 
-from app.core.transactions import unit_of_work
+from app.core.breaker import breaker
+from app.core.transactions import current_unit, unit_of_work
 
 Batch = TypeVar("Batch")
 
@@ -14,7 +15,8 @@ Batch = TypeVar("Batch")
 def read_in_turns(batches: Iterator[Batch]) -> Iterator[Batch]:
     """The batches, each fetched in a read of its own: no connection is held while its reader is slow."""
     while True:
-        with unit_of_work(reading=True):
+        # The first is fetched within the request's own unit of work, the others while the answer is being sent.
+        with unit_of_work(reading=True, guard=None if current_unit() else breaker):
             batch = next(batches, None)
         if batch is None:
             return

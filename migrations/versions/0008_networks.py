@@ -32,6 +32,8 @@ def upgrade() -> None:
         sa.Column("first_at", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("account", "network", name="pk_network_login_failures"),
     )
+    # Found before the reference locks the users: registrations go on meanwhile.
+    found = _networks_of_sessions()
     networks = op.create_table(
         "session_networks",
         sa.Column("user_id", big_integer(), nullable=False),
@@ -43,7 +45,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("user_id", "network", name="pk_session_networks"),
     )
     op.create_index("ix_session_networks_seen_at", "session_networks", ["seen_at"])
-    _remember_networks(networks)
+    op.bulk_insert(networks, found)
 
 
 def downgrade() -> None:
@@ -52,7 +54,7 @@ def downgrade() -> None:
     op.drop_table("network_login_failures")
 
 
-def _remember_networks(networks: sa.Table) -> None:
+def _networks_of_sessions() -> list[dict[str, object]]:
     columns = [sa.column("user_id"), sa.column("address"), sa.column("last_seen_at", UtcDateTime())]
     sessions = sa.table("sessions", *columns)
     user_id, address, last_seen_at = sessions.c
@@ -66,8 +68,7 @@ def _remember_networks(networks: sa.Table) -> None:
     for whose, where, when in found:
         key = whose, _network_of(where)
         seen[key] = max(when, seen.get(key, when))
-    rows = [{"user_id": whose, "network": network, "seen_at": when} for (whose, network), when in seen.items()]
-    op.bulk_insert(networks, rows)
+    return [{"user_id": whose, "network": network, "seen_at": when} for (whose, network), when in seen.items()]
 
 
 def _network_of(address: str) -> str:

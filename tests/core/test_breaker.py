@@ -28,18 +28,33 @@ class TestPlaces:
     def test_are_taken_and_given_back(self, breaker: Breaker) -> None:
         for _ in range(5):
             breaker.enter()
-            breaker.leave(answered=True)
+            breaker.leave()
 
     def test_are_waited_for_while_others_move(self, breaker: Breaker) -> None:
         breaker.enter()
         breaker.enter()
         with ThreadPoolExecutor(1) as thread:
             waiting = thread.submit(breaker.enter)
-            breaker.leave(answered=True)
+            breaker.leave()
 
             assert waiting.result(timeout=10) is None
 
-    def test_are_refused_once_nobody_has_moved_for_a_while(
+    def test_are_waited_for_while_statements_are_answered(
+        self, breaker: Breaker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        breaker.enter()
+        breaker.enter()
+        pass_time(monkeypatch, 100)
+        breaker.note_answer()
+        with ThreadPoolExecutor(1) as thread:
+            waiting = thread.submit(breaker.enter)
+            time.sleep(0.1)
+            assert not waiting.done()
+            breaker.leave()
+
+            assert waiting.result(timeout=10) is None
+
+    def test_are_refused_once_nothing_was_answered_for_a_while(
         self, breaker: Breaker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         breaker.enter()
@@ -55,7 +70,7 @@ class TestPlaces:
         breaker.enter()
         with ThreadPoolExecutor(1) as thread:
             waiting = thread.submit(breaker.enter)
-            breaker.leave(answered=True)
+            breaker.leave()
 
             assert waiting.result(timeout=10) is None
 
@@ -70,7 +85,7 @@ class TestPlaces:
             time.sleep(0.001)
             with lock:
                 inside[0] -= 1
-            breaker.leave(answered=True)
+            breaker.leave()
 
         with ThreadPoolExecutor(8) as threads:
             for done in [threads.submit(use) for _ in range(80)]:
@@ -82,7 +97,7 @@ class TestPlaces:
 class TestAnAnswerThatIsOverdue:
     def test_keeps_everybody_out(self, breaker: Breaker) -> None:
         breaker.enter()
-        breaker.leave(answered=False)
+        breaker.leave(is_overdue=True)
 
         for _ in range(3):
             with pytest.raises(DatabaseUnavailable):
@@ -90,7 +105,7 @@ class TestAnAnswerThatIsOverdue:
 
     def test_lets_one_try_now_and_then(self, breaker: Breaker, monkeypatch: pytest.MonkeyPatch) -> None:
         breaker.enter()
-        breaker.leave(answered=False)
+        breaker.leave(is_overdue=True)
         pass_time(monkeypatch, module.PROBE_EVERY)
 
         breaker.enter()
@@ -99,11 +114,10 @@ class TestAnAnswerThatIsOverdue:
 
     def test_is_over_with_the_next_answer(self, breaker: Breaker, monkeypatch: pytest.MonkeyPatch) -> None:
         breaker.enter()
-        breaker.leave(answered=False)
+        breaker.leave(is_overdue=True)
         pass_time(monkeypatch, module.PROBE_EVERY)
         breaker.enter()
-        breaker.leave(answered=True)
+        breaker.note_answer()
 
         assert not breaker.is_open
-        breaker.enter()
         breaker.enter()

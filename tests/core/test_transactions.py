@@ -370,7 +370,7 @@ class TestAGuard:
     @pytest.mark.usefixtures("context")
     @pytest.mark.parametrize("reading", [True, False])
     def test_is_passed_once_the_database_is_needed(self, guard: Breaker, reading: bool) -> None:
-        guard.leave(answered=False)
+        guard.leave(is_overdue=True)
 
         with unit_of_work(reading=True, guard=guard):
             pass
@@ -392,7 +392,7 @@ class TestAGuard:
 
             assert raised.value.connection_invalidated
             assert guard.is_open
-            guard.leave(answered=True)
+            guard.note_answer()
 
 
 class TestTakeTurns:

@@ -285,6 +285,17 @@ class TestSlowClients:
 
             assert answered(connection)
 
+    def test_hold_nothing_with_half_a_head_behind_a_whole_one(self, impatient: GunicornServer) -> None:
+        with wire(impatient.port) as connection:
+            connection.send(GET + b"GET /livez HTTP/1.1\r\nHos")
+            assert answered(connection)
+            for _ in range(3):
+                assert requests.get(f"{impatient.url}/livez", timeout=1).status_code == 200
+            refused = connection.read()
+
+        assert refused is not None
+        assert refused.status == 408
+
     def test_are_closed_when_they_say_nothing(self, impatient: GunicornServer) -> None:
         with wire(impatient.port) as connection:
             assert connection.read() is None

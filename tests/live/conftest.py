@@ -4,6 +4,7 @@
 the other tests has tokens that are good here.
 """
 
+import os
 import re
 import signal
 import time
@@ -28,6 +29,8 @@ SECRETS = {
 }
 MAX_BODY_BYTES = 32 * 1024
 REFRESH_GRACE = 60
+#: How often a worker is killed under load; more for a soak.
+KILLS = int(os.environ.get("KILLS", "4"))
 
 
 def environment(database_url: str, **changed: str) -> dict[str, str]:
@@ -131,7 +134,7 @@ def worker_pids(server: GunicornServer, number: int = 2) -> list[int]:
     return booted[-number:]
 
 
-def kill_workers(server: GunicornServer, grows: Sequence[object], times: int = 4) -> None:
+def kill_workers(server: GunicornServer, grows: Sequence[object], times: int = KILLS) -> None:
     """Kill the newest worker, each time that something has grown by twenty and another has taken its place."""
     for kills in range(1, times + 1):
         wait_for_more(grows, 20)

@@ -53,7 +53,7 @@ class TestAnExpandMigration:
                 posted = at_once([partial(client.post, "/products", content) for client in clients])
                 widened(kind)
                 posted += at_once([partial(client.post, "/products", content) for client in clients])
-                assert {answer.status for answer in posted} == {201}
+                assert {answer.status for answer in posted} == {201}, site.server.log()[-3000:]
             wait_for_more(answers)
 
         assert {answer.status for answer in answers} == {200}

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Dialect, Insert, Select
 from sqlalchemy.exc import DBAPIError
 
 from app.core import tally
-from app.core.transactions import connection, is_fast, is_reading
+from app.core.transactions import connection, is_fast, is_reading, note_answer
 from app.extensions import db
 
 #: A SELECT of columns, or an INSERT of one row with RETURNING.
@@ -79,6 +79,7 @@ class Compiled:
         driver: Any = here.connection.dbapi_connection
         ask = self._ask_postgresql if self._is_postgresql else self._ask_sqlite
         found, description = ask(driver, self.parameters(values))
+        note_answer()
         tally.count(time.perf_counter() - started)
         if self._out_of is None:
             # Some types read differently by what the driver calls the column's.
@@ -93,15 +94,7 @@ class Compiled:
     def _ask_postgresql(self, driver: Any, parameters: Sequence[Any]) -> tuple[Sequence[tuple[Any, ...]], Any]:
         if is_reading() and not driver.autocommit:
             driver.autocommit = True
-        cursor = driver.raw_cursor
-        try:
-            cursor.execute(self.sql, parameters, prepare=True)
-        except driver.stale_plan_errors:
-            if not driver.autocommit:
-                # The transaction is lost, and psycopg forgets its prepared statements at a ROLLBACK.
-                raise
-            driver.execute("DEALLOCATE ALL")
-            cursor.execute(self.sql, parameters, prepare=True)
+        cursor = driver.execute_prepared(self.sql, parameters)
         return cursor.fetchall(), cursor.description
 
     def _ask_sqlite(self, driver: Any, parameters: Sequence[Any]) -> tuple[Sequence[tuple[Any, ...]], Any]:

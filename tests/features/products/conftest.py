@@ -51,7 +51,7 @@ def explain(app: Flask, backend: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
             explained = f"EXPLAIN (COSTS OFF) {statement}"
             if is_prepared:
                 driver: Any = connection.connection.dbapi_connection
-                return "\n".join(line for (line,) in driver.raw_cursor.execute(explained, parameters))
+                return "\n".join(line for (line,) in driver.execute_prepared(explained, parameters))
             return "\n".join(connection.exec_driver_sql(explained, parameters).scalars())
 
     # Readers pass SQLAlchemy's events by.
