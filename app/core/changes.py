@@ -22,7 +22,8 @@ from app.core.audit import TRAIL, Audited, AuditEvent, record_event
 from app.core.feed import CHANGES, CatalogueState, Change, ChangeEvent, Published, publish
 from app.extensions import db
 
-_SAVEPOINTS = "how much there was to tell at each savepoint"
+_SAVEPOINTS = "how much was recorded at each savepoint"
+_ROLLED_BACK = "savepoints that were rolled back to"
 
 _TRAIL = AuditEvent.metadata.tables["audit_events"]
 _FEED = ChangeEvent.metadata.tables["change_events"]
@@ -185,12 +186,22 @@ def _mark_savepoint(session: Session, transaction: SessionTransaction) -> None:
 
 @event.listens_for(Session, "after_soft_rollback")
 def _forget_since_savepoint(session: Session, transaction: SessionTransaction) -> None:
-    for name, mark in session.info.get(_SAVEPOINTS, {}).get(transaction, {}).items():
+    # A flush that fails is a transaction of its own here, and rolls back to the savepoint that it is in.
+    marks, savepoint = session.info.get(_SAVEPOINTS, {}), transaction
+    while savepoint not in marks:
+        if savepoint.parent is None:
+            return
+        savepoint = savepoint.parent
+    for name, mark in marks[savepoint].items():
         del session.info.get(name, [])[mark:]
+    session.info.setdefault(_ROLLED_BACK, set()).add(savepoint)
 
 
 @event.listens_for(Session, "after_transaction_end")
 def _forget(session: Session, transaction: SessionTransaction) -> None:
     if transaction.parent is None:
-        for name in (TRAIL, CHANGES, _SAVEPOINTS):
+        for name in (TRAIL, CHANGES, _SAVEPOINTS, _ROLLED_BACK):
             session.info.pop(name, None)
+    elif transaction in session.info.get(_ROLLED_BACK, ()):
+        # What was recorded between the flush that failed and the end of its block.
+        _forget_since_savepoint(session, transaction)

@@ -1,6 +1,7 @@
 """Connections to PostgreSQL that wait for an answer no longer than they may. Imported only where psycopg is needed."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import psycopg
@@ -29,8 +30,12 @@ class BoundedConnection(psycopg.Connection[Any]):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._cursor = psycopg.RawCursor(self)
         self._plans_forgotten_at = BoundedConnection._stale_plans
+
+    @cached_property
+    def _cursor(self) -> psycopg.RawCursor[Any]:
+        # Made when it is first used: a cursor takes over how its connection reads values, which is set up after this.
+        return psycopg.RawCursor(self)
 
     def execute_prepared(self, sql: str, parameters: Sequence[Any]) -> psycopg.RawCursor[Any]:
         """Execute a statement with $1, $2 and so on as a prepared one; the cursor is good until the next.

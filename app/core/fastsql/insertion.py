@@ -37,6 +37,8 @@ def insert_row(
         row = model(**values)
         db.session.add(row)
         db.session.flush()
+        # What the database made of the values, as RETURNING gives it.
+        db.session.refresh(row)
     if along is not None and not takes_along:
         table = inspect(model).local_table
         run(along(select(table).where(table.c.id == row.id).cte("made")), parameters)
