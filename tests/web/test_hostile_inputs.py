@@ -961,9 +961,9 @@ class TestCredentials:
                 answer = scene.send(operation, headers={"Authorization": given})
                 report.check(operation, f"Authorization: {given[:40]!r}", answer, statuses={401})
 
-    def test_of_two_kinds_are_refused(self, scene: Scene, report: Report) -> None:
+    def test_of_two_principals_are_refused(self, scene: Scene, report: Report) -> None:
         for operation in self.protected(scene):
-            for key in ("x", "", "cat_1_x"):
+            for key in ("x", "cat_1_x"):
                 answer = scene.send(operation, headers={"X-API-Key": key})
                 report.check(operation, f"X-API-Key: {key}", answer, statuses={400})
 
