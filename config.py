@@ -47,8 +47,8 @@ class ConfigError(Exception):
     """A setting is missing or wrong; the message names the setting, never its value."""
 
 
-#: What each session of PostgreSQL is told. gunicorn cannot stop a thread that is stuck, so the database ends what takes
-#: too long; a migration takes the time that it needs.
+#: The settings of each session of PostgreSQL. gunicorn cannot stop a thread that is stuck, so the database ends what
+#: takes too long; a migration takes the time that it needs.
 SESSION_SETTINGS = {
     "statement_timeout": "4500ms",
     "lock_timeout": "4s",

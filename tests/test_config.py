@@ -347,9 +347,11 @@ class TestForFlask:
     def test_bounds_every_wait_for_postgresql(self) -> None:
         options = Config.from_environment({"DATABASE_URL": "postgresql://h/d"}).for_flask()["SQLALCHEMY_ENGINE_OPTIONS"]
 
-        assert options["pool_pre_ping"] is True
         assert options["pool_timeout"] <= 5
         assert options["connect_args"]["connect_timeout"] <= 2
+        assert options["connect_args"]["max_wait"] <= 5
+        # TCP must not be the first to give a connection up: it does not know that an answer is overdue.
+        assert options["connect_args"]["tcp_user_timeout"] > 1000 * options["connect_args"]["max_wait"]
         assert "statement_timeout" in options["connect_args"]["options"]
         assert "lock_timeout" in options["connect_args"]["options"]
 

@@ -1,8 +1,8 @@
 """What a transaction changed: found at each flush, kept until it commits, and then stored in one statement.
 
 The audit trail has every change of a row that is `Audited`, the change feed every one that is `Published`: no use case
-can forget to tell. Nobody reads either within the transaction, so both are stored just before its COMMIT, and the row
-that numbers the feed is locked no longer than that takes (decision 18).
+can forget to. Neither is read within the transaction, so both are stored just before its COMMIT, and the row that
+numbers the feed is locked no longer than that takes (decision 18).
 """
 
 from collections.abc import Iterator, Sequence
@@ -67,7 +67,7 @@ class Deed:
 
 
 def record_creation(model: type[Published], row: Any) -> None:
-    """Tell of ``row``, which has the audited members of the model, that it was inserted without the mapper's doing."""
+    """Record that ``row``, which has the audited members of the model, was inserted past the mapper."""
     after = {name: _plain(getattr(row, name)) for name in audited_members(inspect(model))}
     record_event(f"{model.audited_as}.created", resource_type=model.audited_as, resource_id=row.id, after=after)
     publish([Change(f"{model.audited_as}.created", model.audited_as, row.id, row.version)])
@@ -80,7 +80,7 @@ def audited_members(mapper: Mapper[Any]) -> Sequence[str]:
 
 
 @event.listens_for(Session, "after_flush")
-def _tell(session: Session, _context: UOWTransaction) -> None:
+def _record(session: Session, _context: UOWTransaction) -> None:
     for deed in _deeds(session):
         kind, row = deed.row.audited_as, deed.row
         record_event(
@@ -96,11 +96,11 @@ def _deeds(session: Session) -> Iterator[Deed]:
             if isinstance(instance, Audited):
                 before, after = _difference(inspect(instance), verb)
                 if before or after:
-                    yield Deed(instance, _told(verb, after), before, after)
+                    yield Deed(instance, _verb(verb, after), before, after)
 
 
-def _told(verb: str, after: dict[str, Any] | None) -> str:
-    """The verb as people would tell it: to the database, soft deletion is an update like any other."""
+def _verb(verb: str, after: dict[str, Any] | None) -> str:
+    """The verb in the trail: to the database, soft deletion is an update like any other."""
     if verb != "updated" or not after or "deleted_at" not in after:
         return verb
     return "restored" if after["deleted_at"] is None else "deleted"
@@ -156,8 +156,8 @@ def _store_in_postgresql(
     version: dict[str, int],
 ) -> None:
     # What is left out is NULL, where a null would be one within JSON.
-    told = [{name: value for name, value in deed.items() if value is not None} for deed in trail]
-    values: dict[str, Any] = {"trail": orjson.dumps(told).decode()}
+    stated = [{name: value for name, value in deed.items() if value is not None} for deed in trail]
+    values: dict[str, Any] = {"trail": orjson.dumps(stated).decode()}
     if changes:
         values |= {**version, "now": now, "changes": orjson.dumps(changes).decode()}
     connection.exec_driver_sql(_STORE_BOTH if changes else _STORE_TRAIL, values)

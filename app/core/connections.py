@@ -49,14 +49,14 @@ def wait_for_ever(connection: Connection) -> None:
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # The driver's own BEGIN is deferred, and a deferred transaction that turns into a writer fails with "database is
-    # locked" whatever the busy timeout; so the driver is told to begin nothing and _begin_sqlite does.
+    # locked" whatever the busy timeout; so the driver begins nothing, and _begin_sqlite does.
     connection.isolation_level = None
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT}"):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A reader begins nothing: each statement sees the last commit, and nobody waits for it.
+    # A reader begins nothing: each statement sees the last commit, and takes no lock.
     if is_reading():
         return
     if (patience := connection.get_execution_options().get("busy_timeout")) is None:
@@ -77,7 +77,7 @@ def _begin_postgresql(connection: Connection) -> None:
 
 
 def _begin_behind_a_pooler(connection: Connection, settings: str) -> None:
-    # What a session is told here would stay with the pooler's connection, and meet whoever gets that next.
+    # A session's setting would stay with the pooler's connection, and be the next client's as well.
     connection.exec_driver_sql(settings)
 
 

@@ -198,13 +198,13 @@ def _decode_both(header: str, api_key: str, kind: TokenKind) -> Credentials:
 
     Another key is put aside for `_require_same_user`, which has to ask the database.
     """
-    token = _bearer_token(header)
-    if api_key.strip() == token:
-        return parse_key(token) or read_token(token, kind, _ring())
     if not api_key.strip():
-        return read_token(token, kind, _ring())
+        return read_token(_bearer_token(header), kind, _ring())
+    if header.partition(" ")[2].strip() == api_key.strip():
+        token = _bearer_token(header)
+        return parse_key(token) or read_token(token, kind, _ring())
     try:
-        claims = read_token(token, kind, _ring())
+        claims = read_token(_bearer_token(header), kind, _ring())
     except TokenInvalid:
         raise AmbiguousCredentials from None
     g.key_beside_token = parse_key(api_key)

@@ -48,6 +48,7 @@ class TestCodes:
             401: "unauthenticated",
             403: "forbidden",
             404: "not_found",
+            408: "request_timeout",
             409: "conflict",
             410: "gone",
             412: "precondition_failed",

@@ -22,6 +22,7 @@ BREAKS: dict[str, tuple[str, dict[str, Any]]] = {
     "uq_users_email": ("users", {**OTHERS["users"], "email": "bob@example.com"}),
     "uq_users_username": ("users", {**OTHERS["users"], "username": "BOB"}),
     "fk_sessions_user_id_users": ("sessions", {"id": 2, "user_id": 9}),
+    "fk_session_networks_user_id_users": ("session_networks", {"user_id": 9}),
     "fk_api_keys_user_id_users": ("api_keys", {"id": 2, "user_id": 9}),
     "fk_refresh_tokens_session_id_sessions": ("refresh_tokens", {"id": "other", "session_id": 9}),
     "ck_categories_not_its_own_parent": ("categories", {**OTHERS["categories"], "parent_id": 2}),

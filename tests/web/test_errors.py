@@ -4,17 +4,19 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import psycopg
 import pytest
 from flask import Flask
 from sqlalchemy import text
-from sqlalchemy.exc import DataError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
 from structlog.testing import capture_logs
 
 from app import create_app
 from app.core.errors import Conflict, Invalid
+from app.core.fastsql import insert_row
 from app.extensions import db
 from app.features.categories import service as categories
-from app.features.products import ledger
+from app.features.products import service as products
 from app.features.users import service as users
 from app.web.errors import phrase_of
 from tests.conftest import Caller, body_of, code_of, rows_of, settings_for
@@ -174,11 +176,11 @@ class TestUnexpected:
         category = make_category()
         before = rows_of(app, "products")
 
-        def fail(_: object) -> None:
-            db.session.flush()
+        def fail(*arguments: Any, **options: Any) -> None:
+            insert_row(*arguments, **options)
             raise RuntimeError
 
-        monkeypatch.setattr(ledger, "open_account", fail)
+        monkeypatch.setattr(products, "insert_row", fail)
         answer = alice.post("/products", {"name": "Oak", "price": "1.00", "category_id": category["id"]})
 
         assert answer.status_code == 500
@@ -192,19 +194,26 @@ class TestUnexpected:
         assert bob.get("/users/me").status_code == 200
 
 
+def from_postgresql(sqlstate: str) -> DBAPIError:
+    """An error as PostgreSQL raises it, in SQLAlchemy's wrapping."""
+    return DBAPIError("", {}, psycopg.errors.lookup(sqlstate)())
+
+
 class TestDatabaseErrors:
     @pytest.mark.parametrize(
         ("error", "status", "code"),
         [
-            (DataError("", {}, Exception("out of range")), 422, "value_out_of_range"),
-            (OperationalError("", {}, Exception("deadlock detected")), 503, "database_busy"),
-            (OperationalError("", {}, Exception("database is locked")), 503, "database_busy"),
+            (from_postgresql("22003"), 422, "value_out_of_range"),
+            (from_postgresql("25006"), 503, "database_unavailable"),
+            (from_postgresql("40P01"), 503, "database_busy"),
+            (from_postgresql("42P01"), 500, "internal_server_error"),
+            (from_postgresql("57014"), 503, "database_busy"),
             (OperationalError("", {}, Exception("could not connect to server")), 503, "database_unavailable"),
             (OperationalError("", {}, Exception("x"), connection_invalidated=True), 503, "database_unavailable"),
             (InterfaceError("", {}, Exception("the connection is closed")), 503, "database_unavailable"),
             (ProgrammingError("", {}, Exception("no such table")), 500, "internal_server_error"),
         ],
-        ids=lambda value: str(value).partition("\n")[0][-40:],
+        ids=["value", "read-only", "deadlock", "no table", "too slow", "refused", "lost", "closed", "fault"],
     )
     def test_are_told_by_their_kind(
         self, bob: Caller, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, code: str

@@ -1,4 +1,4 @@
-"""Rows that are inserted without the mapper's doing, in a third of its time, and told of as if it had."""
+"""Rows that are inserted past the mapper, in a third of its time, and recorded as if it had."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -24,7 +24,7 @@ def insert_row(
     """Insert a row of ``model``: what it has that answers tell, as a tuple with names, or as an object.
 
     ``values`` are for its columns, of which the database sets none but the key. ``along``, with these ``parameters``,
-    inserts what belongs to it and nobody reads now: on PostgreSQL in the same statement. The audit trail and the change
+    inserts what belongs to it and is not read now: on PostgreSQL in the same statement. The audit trail and the change
     feed have the row as created. Raises ``IntegrityError``.
     """
     if is_fast():

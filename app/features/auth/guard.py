@@ -1,7 +1,8 @@
-"""The guard on failed logins: how many guesses at one account are told whether they are right.
+"""The guard on failed logins: how many guesses at one account are answered.
 
 It counts in the database, so that no outage of Redis opens the door, and by the network of the client (a /24 of IPv4, a
-/64 of IPv6) beside the account, so that nobody can lock an owner out. Unknown accounts are counted alike, by a hash.
+/64 of IPv6) beside the account, so that no attacker can lock an owner out. Unknown accounts are counted
+alike, by a hash.
 """
 
 import hashlib
