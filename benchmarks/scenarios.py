@@ -63,7 +63,7 @@ class Subject:
     tokens: Sequence[str]
     #: With at least five pages, and none of them with what is created meanwhile.
     categories: Sequence[int]
-    #: Of which each has others below it.
+    #: Of which each has others below it, where these have few enough products to be counted.
     trees: Sequence[int]
     products: Sequence[int]
     #: The products that can be sold for a while.
@@ -158,7 +158,8 @@ def choose(made: Catalogue) -> Subject:
     return Subject(
         tokens=made.tokens,
         categories=leaves,
-        trees=trees,
+        # In a large catalogue every root has more than we count; then a leaf stands for itself and what is below it.
+        trees=trees or leaves,
         products=[product for product, _, _ in products],
         stocked=[product for product, _, stock in products if stock >= 10],
         words=list(words),
