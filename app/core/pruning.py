@@ -24,7 +24,7 @@ def delete_batch(
     """Delete at most so many of the rows that meet the conditions, the first in an ``order``; their number."""
     key = tuple_(*inspect(model).primary_key)
     batch = select(*inspect(model).primary_key).where(*conditions).order_by(order).limit(most)
-    # Said twice: a row that somebody refreshes while the DELETE waits for it no longer meets them.
+    # Repeated here: PostgreSQL checks them again for a row whose lock the DELETE had to wait for.
     return run(delete(model).where(key.in_(batch), *conditions)).rowcount
 
 

@@ -22,6 +22,6 @@ tally: ContextVar[Tally | None] = ContextVar("tally", default=None)
 
 
 def count(seconds: float) -> None:
-    """Count a statement that took so long, where somebody counts."""
+    """Add a statement that took this many ``seconds`` to the request's tally; without a request, do nothing."""
     if (current := tally.get()) is not None:
         current.add(seconds)

@@ -103,7 +103,7 @@ def unit_of_work(*, reading: bool = False, guard: Breaker | None = None) -> Iter
         raise PreconditionFailed from stale
     finally:
         try:
-            # What was committed is none the worse for it.
+            # After a COMMIT this does nothing.
             if db.session.registry.has():
                 db.session.rollback()
         finally:

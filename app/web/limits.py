@@ -39,7 +39,9 @@ class RequestStorage(Storage):
     """flask-limiter's storage: counts in the windows of the application at hand, and keeps the answers of the request.
 
     The limiter is bound to views when they are declared, before there is an application; and after a hit it asks again
-    for what the hit was told.
+    for what that hit has returned.
+
+    Only what a fixed window needs is here: the limiter calls neither ``reset`` nor ``clear`` for a request.
     """
 
     STORAGE_SCHEME = ["request"]

@@ -55,7 +55,7 @@ def require_few_failures(email: str, address: str) -> None:
 
 
 def count_attempt(email: str, address: str) -> bool:
-    """Count an attempt as a failure before it is told whether it is one; whether it is the last that will be told.
+    """Count an attempt as a failure before its password is judged; returns whether the limit is reached with it.
 
     Refuses one too many (``TooManyFailures``). The count stays locked until the transaction ends: several attempts at
     the same moment, in any number of workers, are judged one after the other.
