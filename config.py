@@ -108,11 +108,11 @@ def _names(value: str) -> tuple[str, ...]:
 
 def _contents(value: str) -> tuple[bytes, ...]:
     # Importing anything of `app` imports the factory, which imports this module.
-    from app.security.keys import KeyUnusable, make_ring  # noqa: PLC0415
+    from app.security.keys import KeyUnusable, read_key_files  # noqa: PLC0415
 
     try:
         contents = tuple(Path(name).read_bytes() for name in _names(value))
-        make_ring(secret="", previous_secrets=(), key_files=contents)
+        read_key_files(contents)
     except OSError:
         raise ValueError("must name readable files") from None
     except KeyUnusable as error:

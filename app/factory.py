@@ -9,7 +9,7 @@ from app.core.connections import set_up_engine
 from app.extensions import cache, db, jwt
 from app.features.auth.service import load_identity, mark_seen
 from app.security.keys import make_ring
-from app.web import access, cors, errors, health, hooks, keys, limits, migrations, proxies, reference, routing
+from app.web import access, cookies, cors, errors, health, hooks, keys, limits, migrations, proxies, reference, routing
 from app.web.body import OrjsonProvider
 from app.web.logs import set_up_logs
 from config import SESSION_SETTINGS, Config, Environment, Pooling
@@ -35,6 +35,7 @@ def create_app(config: Config | str | None = None) -> Flask:
     hooks.init_app(app)
     errors.init_app(app)
     limits.init_app(app)
+    cookies.init_app(app)
     cors.init_app(app, origins=config.cors_origins)
     access.init_app(app, load_identity=load_identity, mark_seen=mark_seen)
     mail.init_app(app)

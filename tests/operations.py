@@ -8,6 +8,7 @@ from typing import Any, Self
 from unittest import mock
 
 import jsonschema_rs
+import sqlalchemy
 from flask import Flask
 from sqlalchemy import Engine, event, select
 from werkzeug.datastructures import Headers
@@ -146,6 +147,10 @@ class Scene:
         self._references: dict[str, int] = {}
         self._state: dict[str, Table] = {}
         self._written = False
+        #: What every table had when the scene was set, in the order in which rows can be inserted.
+        self._set: list[tuple[sqlalchemy.Table, list[dict[str, Any]]]] = []
+        self._first: dict[str, Table] = {}
+        self._is_set = False
 
     def __enter__(self) -> Self:
         event.listen(Engine, "before_cursor_execute", self._watch)
@@ -172,7 +177,7 @@ class Scene:
 
     def reset(self) -> None:
         """Begin anew with the next request."""
-        self._tokens, self._ids, self._references, self._state = {}, {}, {}, {}
+        self._is_set = False
 
     def send(
         self,
@@ -279,8 +284,27 @@ class Scene:
             }
 
     def _set_up(self) -> None:
-        if self._tokens:
+        if self._is_set:
             return
+        # Rows are made through the API, which calls this.
+        self._is_set = True
+        if self._set:
+            self._restore()
+        else:
+            self._make()
+            self._first = self.read_state()
+        self._state = self._first
+
+    def _restore(self) -> None:
+        """Put the rows back as they were: in a tenth of the time that it takes to make them."""
+        empty(self.app)
+        self._tokens = {"bearer": self._tokens["bearer"]}
+        with self.app.app_context(), unit_of_work():
+            for table, rows in self._set:
+                db.session.execute(table.insert(), rows)
+        self._written = False
+
+    def _make(self) -> None:
         empty(self.app)
         self._tokens["bearer"] = self._make_administrator()
         for operation in self.operations:
@@ -288,7 +312,11 @@ class Scene:
                 self._make_rows(name, operation.path.partition(f"/{{{name}}}")[0])
         for _ in range(3):
             self._add_session(self._ids["user_id"])
-        self._state = self.read_state()
+        with self.app.app_context(), unit_of_work(reading=True):
+            for table in db.metadata.sorted_tables:
+                rows = db.session.execute(select(table).order_by(*table.primary_key)).mappings()
+                if found := [dict(row) for row in rows]:
+                    self._set.append((table, found))
 
     def _make_administrator(self) -> str:
         # The credentials are those of the login's example.

@@ -71,12 +71,15 @@ class Breaker:
         self._last_answer = time.monotonic()
         self._next_probe = None
 
-    def leave(self, *, is_overdue: bool = False) -> None:
-        """Give the place back; an answer that ``is_overdue`` opens the breaker."""
+    def note_overdue(self) -> None:
+        """An answer is overdue, which opens the breaker: before the failure is told to who waits for it."""
+        with self._condition:
+            self._next_probe = time.monotonic() + PROBE_EVERY
+
+    def leave(self) -> None:
+        """Give the place back."""
         with self._condition:
             self._inside -= 1
-            if is_overdue:
-                self._next_probe = time.monotonic() + PROBE_EVERY
             self._condition.notify()
 
 

@@ -62,6 +62,8 @@ class Unit:
     def note_overdue(self) -> None:
         """The database has not answered a statement in the time that it had."""
         self.is_overdue = True
+        if self.guard is not None:
+            self.guard.note_overdue()
         if self.outer is not None:
             self.outer.note_overdue()
 
@@ -75,7 +77,7 @@ class Unit:
                 # The connections that lie idle lead to the same server.
                 db.engine.dispose()
             if self.guard is not None and self.has_entered:
-                self.guard.leave(is_overdue=self.is_overdue)
+                self.guard.leave()
 
 
 #: The unit of work at hand. A ContextVar, because listeners of the engine and the session must know how to begin.

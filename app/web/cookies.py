@@ -7,7 +7,8 @@ cookie must also carry `X-CSRF-Token`, the signature of the token's id: another 
 
 import hashlib
 
-from flask import Response, current_app, request
+from flask import Flask, Request, Response, current_app, request
+from flask.sessions import SessionInterface, SessionMixin
 from itsdangerous import Signer
 
 from app.core.errors import Forbidden
@@ -18,6 +19,21 @@ PATH = "/api/v1/auth"
 
 class CsrfTokenWrong(Forbidden):
     """A request with the refresh cookie needs the X-CSRF-Token that came with it."""
+
+
+class NoCookieSession(SessionInterface):
+    """Flask's own session, a signed cookie that is looked for at each request: there is none here."""
+
+    def open_session(self, _app: Flask, _request: Request) -> None:
+        """Read no cookie."""
+
+    def save_session(self, _app: Flask, _session: SessionMixin, _response: Response) -> None:
+        """Set no cookie; not called for a session that was not opened."""
+
+
+def init_app(app: Flask) -> None:
+    """Do without Flask's session."""
+    app.session_interface = NoCookieSession()
 
 
 def read_refresh_cookie() -> str | None:

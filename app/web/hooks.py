@@ -59,7 +59,7 @@ def _open() -> None:
     source.set(Source(request_id=here.request_id, address=asked.remote_addr))
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=here.request_id)
-    _require_host()
+    _require_host(asked)
     if asked.headers.get("API-Version", API_VERSION) != API_VERSION:
         raise VersionUnknown
 
@@ -73,14 +73,14 @@ def _behind_the_proxies() -> tuple[Request, Any]:
     return request._get_current_object(), g._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 -- as said
 
 
-def _require_host() -> None:
+def _require_host(asked: Request) -> None:
     # Werkzeug takes a name that no host can have for an empty one, and the server's own where there is none.
-    is_named = "Host" in request.headers and request.host
-    if not is_named and request.environ.get("SERVER_PROTOCOL") != "HTTP/1.0":
+    is_named = "Host" in asked.headers and asked.host
+    if not is_named and asked.environ.get("SERVER_PROTOCOL") != "HTTP/1.0":
         raise HostMissing
     trusted = current_app.config["HOSTS"]
     # Probes ask a machine by its address, and health answers say nothing that a name could poison.
-    if trusted and request.blueprint != "health" and not host_is_trusted(request.host.lower(), trusted):
+    if trusted and asked.blueprint != "health" and not host_is_trusted(asked.host.lower(), trusted):
         raise HostUntrusted
 
 

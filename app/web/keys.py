@@ -26,7 +26,7 @@ def init_app(app: Flask, ring: KeyRing) -> None:
     app.extensions["key_ring"] = ring
     app.config["JWT_ALGORITHM"] = ring.signing.algorithm
     if ring.signing.kid is not None:
-        app.config |= {"JWT_PRIVATE_KEY": ring.signing.signs, "JWT_PUBLIC_KEY": ring.signing.verifies}
+        app.config |= {"JWT_PRIVATE_KEY": ring.signing.signs, "JWT_PUBLIC_KEY": ring.signing.signs.public_key()}
 
 
 @jwt.additional_headers_loader

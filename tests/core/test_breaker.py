@@ -97,7 +97,8 @@ class TestPlaces:
 class TestAnAnswerThatIsOverdue:
     def test_keeps_everybody_out(self, breaker: Breaker) -> None:
         breaker.enter()
-        breaker.leave(is_overdue=True)
+        breaker.note_overdue()
+        breaker.leave()
 
         for _ in range(3):
             with pytest.raises(DatabaseUnavailable):
@@ -105,7 +106,8 @@ class TestAnAnswerThatIsOverdue:
 
     def test_lets_one_try_now_and_then(self, breaker: Breaker, monkeypatch: pytest.MonkeyPatch) -> None:
         breaker.enter()
-        breaker.leave(is_overdue=True)
+        breaker.note_overdue()
+        breaker.leave()
         pass_time(monkeypatch, module.PROBE_EVERY)
 
         breaker.enter()
@@ -114,7 +116,8 @@ class TestAnAnswerThatIsOverdue:
 
     def test_is_over_with_the_next_answer(self, breaker: Breaker, monkeypatch: pytest.MonkeyPatch) -> None:
         breaker.enter()
-        breaker.leave(is_overdue=True)
+        breaker.note_overdue()
+        breaker.leave()
         pass_time(monkeypatch, module.PROBE_EVERY)
         breaker.enter()
         breaker.note_answer()

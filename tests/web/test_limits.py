@@ -13,6 +13,7 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from tests.conftest import PASSWORD, Caller, body_of, code_of, rows_of
+from tests.servers import valkey_server
 
 AppWith = Callable[..., Flask]
 LOGIN = {"email": "bob@example.com", "password": PASSWORD}
@@ -298,6 +299,12 @@ class TestLogins:
 
 class TestRedis:
     """Shared counters: how often they are asked."""
+
+    @pytest.fixture
+    def redis_url(self) -> Iterator[str]:
+        """A server that no application of an earlier test is still about to leave."""
+        with valkey_server() as url:
+            yield url
 
     @pytest.fixture
     def shared(self, app_with: AppWith, redis_url: str, anonymous: Caller) -> Flask:

@@ -78,12 +78,12 @@ class Compiled:
         started = time.perf_counter()
         driver: Any = here.connection.dbapi_connection
         ask = self._ask_postgresql if self._is_postgresql else self._ask_sqlite
-        found, description = ask(driver, self.parameters(values))
+        found, cursor = ask(driver, self.parameters(values))
         note_answer()
         tally.count(time.perf_counter() - started)
         if self._out_of is None:
             # Some types read differently by what the driver calls the column's.
-            self._out_of = self._conversions([column[1] for column in description])
+            self._out_of = self._conversions([column[1] for column in cursor.description])
         return [self._row_of(list(row)) for row in found] if self._out_of else [*map(self._row._make, found)]
 
     def parameters(self, values: Mapping[str, Any]) -> Sequence[Any]:
@@ -95,12 +95,12 @@ class Compiled:
         if is_reading() and not driver.autocommit:
             driver.autocommit = True
         cursor = driver.execute_prepared(self.sql, parameters)
-        return cursor.fetchall(), cursor.description
+        return cursor.fetchall(), cursor
 
     def _ask_sqlite(self, driver: Any, parameters: Sequence[Any]) -> tuple[Sequence[tuple[Any, ...]], Any]:
         cursor = driver.execute(self.sql, parameters)
         try:
-            return cursor.fetchall(), cursor.description
+            return cursor.fetchall(), cursor
         finally:
             cursor.close()
 
