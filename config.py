@@ -224,7 +224,7 @@ class Config:
     host: str = _setting("127.0.0.1")
     port: int = _setting(8000, _whole(1, 65535))
     web_concurrency: int = _setting(2, _whole(1, 512))
-    web_threads: int = _setting(2, _whole(1, 256))
+    web_threads: int = _setting(3, _whole(1, 256))
     client_timeout: int = _setting(10, _whole(1, 3600))
 
     access_token_ttl: int = _setting(900, _whole(1, 24 * 3600))

@@ -61,9 +61,7 @@ gc.enable()
 bind = f"[{_config.host}]:{_config.port}" if ":" in _config.host else f"{_config.host}:{_config.port}"
 worker_class = Worker
 workers = _config.web_concurrency
-# One more than may be in PostgreSQL at once: it answers what needs no database while the others wait for theirs.
-threads = _config.web_threads + 1
-
+threads = _config.web_threads
 
 #: Connections that a worker holds at most, where the system lets it have the files.
 MOST_CONNECTIONS = 1000
@@ -129,8 +127,9 @@ def post_worker_init(worker: Any) -> None:
     gc.freeze()
     gc.enable()
     worker.client_timeout = _config.client_timeout
-    if not _config.is_sqlite:
-        breaker.places = _config.web_threads
+    if not _config.is_sqlite and threads > 1:
+        # One of several answers what needs no database while the others wait for theirs.
+        breaker.places = threads - 1
     if _config.works_within:
         from app.api.tasks import TASKS  # noqa: PLC0415
         from app.core.worker import start_thread  # noqa: PLC0415

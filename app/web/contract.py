@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import flask
 import marshmallow as ma
@@ -48,7 +48,6 @@ from app.web.validation import faults_of
 
 #: A view returns rows or values; the pipeline makes the response.
 View = Callable[..., Any]
-Made = TypeVar("Made")
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 #: In bytes; what is read of a longer query string is not remembered.
 LONGEST_REMEMBERED = 500
@@ -204,7 +203,7 @@ class Operation:
         schema = self.query or QuerySchema
         if form:
             return validate(shared(schema), read_query(request.query_string) | form, in_query=True)
-        return dict(_read_query_string(schema, request.query_string))
+        return dict(_read_query_string(schema, request.query_string).values)
 
     def _load_row(
         self, path: dict[str, Any], identity: Identity, if_match: frozenset[str] | None
@@ -246,7 +245,8 @@ class Operation:
         else:
             keys = current_app.config["SECRET_KEYS"]
             page = read_cursor(rows, listing, criteria, members, keys=keys, scope=request.path)
-        meta, links = describe_page(page, criteria, request.path, _parameters(request.query_string))
+        asked = _read_query_string(self.query or QuerySchema, request.query_string)
+        meta, links = describe_page(page, criteria, request.path, asked.spelled)
         items = [output(row) for row in page.items]
         response = flask.Response(to_json({"items": items, "meta": meta, "links": links}), content_type=body.JSON)
         if header := link_header(links):
@@ -380,26 +380,25 @@ def validate(schema: ma.Schema, values: Any, *, in_query: bool = False) -> dict[
     return loaded
 
 
-def _remember_short(read: Callable[..., Made]) -> Callable[..., Made]:
-    """Remember what was read of the last thousand query strings; not of long ones, so that it takes 3 MB at most."""
-    remembered = functools.lru_cache(maxsize=1000)(read)
+class Asked(NamedTuple):
+    """The values of a query string, and each of its parameters as links spell it."""
 
-    @functools.wraps(read)
-    def look_up(*asked: Any) -> Made:
-        return (remembered if len(asked[-1]) <= LONGEST_REMEMBERED else read)(*asked)
-
-    return look_up
+    values: dict[str, Any]
+    spelled: dict[str, str]
 
 
-# Shops ask the same questions again and again, also where the answers have changed. Faults are not remembered.
-@_remember_short
-def _read_query_string(schema: type[QuerySchema], raw: bytes) -> dict[str, Any]:
-    return validate(shared(schema), read_query(raw), in_query=True)
+def _read_query_string(schema: type[QuerySchema], raw: bytes) -> Asked:
+    return (_read_again if len(raw) <= LONGEST_REMEMBERED else _read)(schema, raw)
 
 
-@_remember_short
-def _parameters(raw: bytes) -> dict[str, str]:
-    return encode_parameters(read_query(raw))
+def _read(schema: type[QuerySchema], raw: bytes) -> Asked:
+    parameters = read_query(raw)
+    return Asked(validate(shared(schema), parameters, in_query=True), encode_parameters(parameters))
+
+
+# Shops ask the same questions again and again, also where the answers have changed. A thousand take 3 MB at most.
+# Faults are not remembered.
+_read_again = functools.lru_cache(maxsize=1000)(_read)
 
 
 def _declare(**declared: Any) -> Callable[[View], View]:

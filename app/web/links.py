@@ -1,7 +1,7 @@
 """The envelope's ``meta`` and ``links``; links are relative to the origin, so no forged Host can enter one."""
 
 from collections.abc import Mapping
-from urllib.parse import urlencode
+from urllib.parse import quote_plus
 
 from app.core.listing import Criteria, CursorPage, NumberedPage
 
@@ -10,7 +10,7 @@ Links = dict[str, str | None]
 
 def encode_parameters(query: Mapping[str, str]) -> dict[str, str]:
     """Each parameter of a query as a link spells it."""
-    return {name: urlencode({name: value}) for name, value in query.items()}
+    return {name: f"{quote_plus(name)}={quote_plus(value)}" for name, value in query.items()}
 
 
 def describe_page(

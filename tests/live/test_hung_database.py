@@ -34,8 +34,8 @@ def backend() -> str:
 
 @pytest.fixture
 def server(app: Flask) -> Iterator[GunicornServer]:
-    """Two workers with two threads for the database in each, as the settings have it."""
-    with gunicorn_server(environment(app.config["DATABASE_URL"]), workers=2, threads=2) as server:
+    """Two workers with three threads in each, as the settings have it."""
+    with gunicorn_server(environment(app.config["DATABASE_URL"]), workers=2, threads=3) as server:
         yield server
 
 

@@ -28,7 +28,7 @@ from tests.live.test_limits import keys_in, kill
 from tests.live.wire import Answer, Client, wait_for
 from tests.servers import free_port, gunicorn_server, valkey_server
 
-PAIRS = int(os.environ.get("STALENESS_PAIRS", "300"))
+PAIRS = int(os.environ.get("STALENESS_PAIRS", "100"))
 WORKERS = 4
 LANES = 6
 READS = 5

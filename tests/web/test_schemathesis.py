@@ -1,4 +1,8 @@
-"""schemathesis tries to prove the OpenAPI document wrong: every phase, every check, on both databases."""
+"""schemathesis tries to prove the OpenAPI document wrong: every check, and on both databases every random phase.
+
+What the phase ``coverage`` makes of each schema is the same whatever the database: it is sent to PostgreSQL alone, and
+takes four fifths of the time even so.
+"""
 
 import os
 from collections import Counter
@@ -92,25 +96,29 @@ def rows(
 
 @pytest.fixture
 def explore(
-    app: Flask, sign_in: Callable[..., Caller], rows: dict[str, list[int]], without_sockets: None
+    app: Flask, backend: str, sign_in: Callable[..., Caller], rows: dict[str, list[int]], without_sockets: None
 ) -> Callable[[], Findings]:
     """Run everything, each time as another administrator: sessions are ended here, and administrators deactivated."""
     numbers = iter(range(1_000_000))
 
     class Administrator:
-        """Credentials for each case."""
+        """Credentials for each case; new ones wherever the case before may have ended those that there were."""
+
+        def __init__(self) -> None:
+            self.caller: Caller | None = None
 
         def get(self, _case: schemathesis.Case[Any], context: AuthContext) -> str | None:
-            caller = sign_in(f"administrator{next(numbers)}", Role.ADMIN)
-            if context.operation.path.endswith("/auth/refresh"):
-                return _refresh_token(app, caller)
-            return caller.token
+            caller = self.caller or sign_in(f"administrator{next(numbers)}", Role.ADMIN)
+            path = context.operation.path
+            self.caller = None if path.startswith(("/api/v1/auth/", "/api/v1/users")) else caller
+            return _refresh_token(app, caller) if path.endswith("/auth/refresh") else caller.token
 
         def set(self, case: schemathesis.Case[Any], token: str, _context: AuthContext) -> None:
             case.headers["Authorization"] = f"Bearer {token}"
 
     def run() -> Findings:
-        schema = schemathesis.openapi.from_wsgi("/openapi.json", app, config=_config(rows))
+        config = _config(rows, covers=backend == "postgresql")
+        schema = schemathesis.openapi.from_wsgi("/openapi.json", app, config=config)
         schema.auth(refresh_interval=None)(Administrator)
         schema.hook(filter_failure)
         return _findings(schema)
@@ -132,7 +140,7 @@ def filter_failure(
     return not codes <= UNSAYABLE.keys()
 
 
-def _config(rows: dict[str, list[int]]) -> SchemathesisConfig:
+def _config(rows: dict[str, list[int]], *, covers: bool) -> SchemathesisConfig:
     # A precondition that no row meets (412) and a body too large (413) are refusals like the others.
     rejections = ["400", "401", "403", "404", "405", "406", "409", "412", "413", "415", "422", "428", "429"]
     return SchemathesisConfig.from_dict(
@@ -140,7 +148,10 @@ def _config(rows: dict[str, list[int]]) -> SchemathesisConfig:
             "seed": SEED,
             "continue-on-failure": True,
             "generation": {"max-examples": EXAMPLES, "database": "none"},
-            "phases": {"coverage": {"generate-duplicate-query-parameters": True}, "stateful": {"max-steps": 6}},
+            "phases": {
+                "coverage": {"enabled": covers, "generate-duplicate-query-parameters": True},
+                "stateful": {"max-steps": 6},
+            },
             "checks": {
                 "max_response_time": 20,
                 "negative_data_rejection": {"expected-statuses": rejections},
@@ -200,16 +211,17 @@ def _faults_of(event: events.ScenarioFinished, findings: Findings) -> Iterator[s
 
 
 class TestDocument:
-    def test_is_kept_by_the_application(self, explore: Callable[[], Findings]) -> None:
+    def test_is_kept_by_the_application(self, backend: str, explore: Callable[[], Findings]) -> None:
         load_all_checks()
 
         findings = explore()
 
         assert not findings.faults, "\n\n".join([f"{len(findings.faults)} faults", *findings.faults[:20]])
         # Or else nothing would have been proved.
-        assert findings.phases == findings.phases | dict.fromkeys(
-            ("examples", "coverage", "fuzzing", "stateful"), Status.SUCCESS
-        )
-        assert set(CHECKS.get_all_names()) - findings.checks.keys() == set()
-        refused = {name for name, seen in findings.answers.items() if not any(status < 300 for status in seen)}
-        assert refused <= UNREACHABLE, {name: findings.answers[name] for name in refused - UNREACHABLE}
+        random = dict.fromkeys(("examples", "fuzzing", "stateful"), Status.SUCCESS)
+        assert findings.phases == findings.phases | random
+        if backend == "postgresql":
+            assert findings.phases["coverage"] is Status.SUCCESS
+            assert set(CHECKS.get_all_names()) - findings.checks.keys() == set()
+            refused = {name for name, seen in findings.answers.items() if not any(status < 300 for status in seen)}
+            assert refused <= UNREACHABLE, {name: findings.answers[name] for name in refused - UNREACHABLE}
