@@ -20,7 +20,6 @@ from sqlalchemy.orm import InstanceState, Mapper, Session, SessionTransaction, U
 from app.core import clock
 from app.core.audit import TRAIL, Audited, AuditEvent, record_event
 from app.core.feed import CHANGES, CatalogueState, Change, ChangeEvent, Published, publish
-from app.extensions import db
 
 _SAVEPOINTS = "how much was recorded at each savepoint"
 _ROLLED_BACK = "savepoints that were rolled back to"
@@ -144,8 +143,9 @@ def _store(session: Session) -> None:
     # No version comes twice, not even after a backup was restored: what a cache has under one would be something else.
     now = clock.now()
     version = {"least": int(now.timestamp() * 1_000_000)}
-    store = _store_in_postgresql if db.engine.dialect.name == "postgresql" else _store_in_sqlite
-    store(session.connection(), trail, changes, now, version)
+    connection = session.connection()
+    store = _store_in_postgresql if connection.dialect.name == "postgresql" else _store_in_sqlite
+    store(connection, trail, changes, now, version)
 
 
 def _store_in_postgresql(

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, CursorResult, Engine, Executable, event
@@ -45,11 +46,16 @@ class Unit:
                 self.guard.enter()
             self.has_entered = True
 
-    def connection(self, engine: Engine) -> Connection:
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine of the application at hand, which Flask-SQLAlchemy looks up at each use."""
+        return db.engine
+
+    def connection(self) -> Connection:
         """The connection of a unit that writes nothing: each statement stands for itself, in autocommit."""
         if self._connection is None:
             self.enter()
-            self._connection = engine.connect()
+            self._connection = self.engine.connect()
         return self._connection
 
     def note_answer(self) -> None:
@@ -75,7 +81,7 @@ class Unit:
         finally:
             if self.is_overdue:
                 # The connections that lie idle lead to the same server.
-                db.engine.dispose()
+                self.engine.dispose()
             if self.guard is not None and self.has_entered:
                 self.guard.leave()
 
@@ -171,12 +177,14 @@ def connection() -> Connection:
     unit = _current.get()
     if unit is None or not unit.reading or not is_fast():
         return db.session.connection()
-    return unit.connection(db.engine)
+    return unit.connection()
 
 
 def is_fast() -> bool:
     """Whether statements may pass the session by, as FAST_SQL says."""
-    return bool(db.engine.get_execution_options().get("fast_sql", True))
+    unit = _current.get()
+    engine = unit.engine if unit is not None else db.engine
+    return bool(engine.get_execution_options().get("fast_sql", True))
 
 
 def release_connection() -> None:

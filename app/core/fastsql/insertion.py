@@ -11,7 +11,7 @@ from app.core.changes import record_creation
 from app.core.fastsql.prepared import Prepared
 from app.core.fastsql.shapes import columns_of
 from app.core.feed import Published
-from app.core.transactions import is_fast, run
+from app.core.transactions import connection, is_fast, run
 from app.extensions import db
 
 #: Makes the INSERT of what belongs to a new row, from a table or CTE that has it as its only row.
@@ -28,7 +28,7 @@ def insert_row(
     feed have the row as created. Raises ``IntegrityError``.
     """
     if is_fast():
-        takes_along = db.engine.dialect.name == "postgresql"
+        takes_along = connection().dialect.name == "postgresql"
         insertion = _insertion(inspect(model), tuple(values), along if takes_along else None)
         row = insertion.one_or_none({_parameter(name): value for name, value in values.items()} | parameters)
         record_creation(model, row)

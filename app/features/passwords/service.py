@@ -53,9 +53,12 @@ def change_password(
     # Takes the count back, which is all that was written, and its lock is not held while the next password is hashed.
     db.session.rollback()
     new_hash = hash_password(new_password)
-    user = _lock(identity.user_id or 0, epoch)
-    _replace(user, new_hash, "password.changed")
-    return auth.start_session(user, device=device, address=address, lifetimes=lifetimes)
+    locked = _lock(identity.user_id or 0, epoch)
+    if locked is None:
+        # Another request was faster: what was the password is none any more.
+        raise CurrentPasswordWrong
+    _replace(locked, new_hash, "password.changed")
+    return auth.start_session(locked, device=device, address=address, lifetimes=lifetimes)
 
 
 def request_reset(*, email: str, keys: Sequence[str]) -> Reset:
@@ -85,7 +88,7 @@ def confirm_reset(*, token: str, new_password: str, keys: Sequence[str]) -> None
         raise ResetTokenInvalid from None
     new_hash = hash_password(new_password)
     user = _lock(user_id, epoch)
-    if _digest(user.email) != mailed_to:
+    if user is None or _digest(user.email) != mailed_to:
         raise ResetTokenInvalid
     _replace(user, new_hash, "password.reset")
 
@@ -95,13 +98,10 @@ def sign_reset(user_id: int, epoch: int, email: str, *, keys: Sequence[str]) -> 
     return str(_reset_signer(keys).dumps([user_id, epoch, _digest(email)]))
 
 
-def _lock(user_id: int, epoch: int) -> User:
+def _lock(user_id: int, epoch: int) -> User | None:
     """The active user, locked, unless the password, the address or the activity was changed since ``epoch``."""
     rows = select(User).where(User.id == user_id, User.epoch == epoch, User.is_active)
-    user = db.session.scalar(rows.with_for_update(key_share=True).execution_options(populate_existing=True))
-    if user is None:
-        raise ResetTokenInvalid
-    return user
+    return db.session.scalar(rows.with_for_update(key_share=True).execution_options(populate_existing=True))
 
 
 def _replace(user: User, new_hash: str, action: str) -> None:

@@ -64,6 +64,20 @@ class TestChangePassword:
         assert log_in(app, PASSWORD) == 429
         assert self.change(bob)[0] == 429
 
+    def test_that_another_was_faster_than_finds_the_current_password_wrong(
+        self, app: Flask, bob: Caller, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def hash_while_another_changes_it(_password: str) -> str:
+            with app.app_context(), unit_of_work():
+                db.session.execute(update(User).where(User.id == bob.user_id).values(epoch=User.epoch + 1))
+            return "not stored"
+
+        monkeypatch.setattr("app.features.passwords.service.hash_password", hash_while_another_changes_it)
+
+        status, problem = self.change(bob)
+
+        assert (status, problem["code"]) == (422, "current_password_wrong")
+
     def test_refuses_a_common_password(self, bob: Caller) -> None:
         status, problem = self.change(bob, new="iloveyou")
 
