@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, UnaryExpression, delete, inspect, select, tuple_
 
-from app.core.transactions import run, unit_of_work
+from app.core.transactions import in_unit_of_work, run
 from app.extensions import Model
 
 #: Rows of one DELETE; some tens of milliseconds.
@@ -36,8 +36,7 @@ def delete_all(batch: Callable[[], int]) -> int:
     deleted = 0
     while True:
         started = time.monotonic()
-        with unit_of_work():
-            number = batch()
+        number = in_unit_of_work(batch)
         if not number:
             return deleted
         deleted += number

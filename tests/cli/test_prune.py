@@ -84,7 +84,7 @@ def test_lets_others_write_meanwhile(app: Flask, runner: FlaskCliRunner, alice: 
         pruning = threads.submit(runner.invoke, args=["prune"])
         write()
 
-    assert pruning.result().exit_code == 0
+    assert pruning.result().exit_code == 0, pruning.result().output
     assert len(written) > 3
     assert set(written) == {201}
 

@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -322,6 +323,27 @@ class TestInUnitOfWork:
 
         assert len(set(tried)) == 3
         assert names(app) == ["Try 3"]
+
+    @pytest.mark.usefixtures("context")
+    @pytest.mark.parametrize("reading", [True, False])
+    def test_takes_no_connection_that_is_as_old_as_the_lost_one(
+        self, beside: Callable[[str], list[Any]], tried: list[int], reading: bool
+    ) -> None:
+        process = Prepared(select(func.pg_backend_pid().label("id")))
+        with ExitStack() as stack:
+            connections = [stack.enter_context(db.engine.connect()) for _ in range(4)]
+            old = {connection.scalar(select(func.pg_backend_pid())) for connection in connections}
+
+        def work() -> None:
+            tried.append(process.one_or_none().id)
+            if len(tried) == 1:
+                beside(f"SELECT pg_terminate_backend({tried[0]}, 5000)")
+                process.one_or_none()
+
+        in_unit_of_work(work, reading=reading)
+
+        assert tried[0] in old
+        assert tried[1] not in old
 
     @pytest.mark.usefixtures("context")
     def test_gives_up_in_the_end(self, app: Flask, beside: Callable[[str], list[Any]], tried: list[int]) -> None:

@@ -347,8 +347,8 @@ class TestALockedFile:
 
 @pytest.fixture
 def server(app: Flask) -> Iterator[GunicornServer]:
-    """A server that need not survive the test."""
-    with gunicorn_server(environment(database_url(app))) as server:
+    """A server that need not survive the test, and whose clients may be slow, as on a busy machine."""
+    with gunicorn_server(environment(database_url(app), CLIENT_TIMEOUT="60")) as server:
         for worker in worker_pids(server):
             with only(worker, server):
                 assert ask(server.port, "//livez").status == 200
