@@ -107,8 +107,7 @@ def _names(value: str) -> tuple[str, ...]:
 
 
 def _contents(value: str) -> tuple[bytes, ...]:
-    # Importing anything of `app` imports the factory, which imports this module.
-    from app.security.keys import KeyUnusable, read_key_files  # noqa: PLC0415
+    from app.security.keys import KeyUnusable, read_key_files  # noqa: PLC0415 -- a cycle: `app` imports this module
 
     try:
         contents = tuple(Path(name).read_bytes() for name in _names(value))

@@ -72,7 +72,10 @@ class Breaker:
         self._next_probe = None
 
     def note_overdue(self) -> None:
-        """An answer is overdue, which opens the breaker: before the failure is told to who waits for it."""
+        """Open the breaker, because an answer is overdue.
+
+        Call this before the error is raised: a request that waits for the same cached response must not retry it.
+        """
         with self._condition:
             self._next_probe = time.monotonic() + PROBE_EVERY
 

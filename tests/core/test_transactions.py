@@ -409,7 +409,7 @@ class TestAGuard:
             try:
                 run(select(func.pg_sleep(30)))
             finally:
-                # Before anybody hears of it: who waits for this answer would ask the database next.
+                # Before the error is raised: a request that waits for the same cached response would retry the query.
                 assert guard.is_open
 
         for reading in (True, False):

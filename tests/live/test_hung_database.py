@@ -139,3 +139,11 @@ class TestAServerThatHangs:
         reader = connect(alice)
         assert statuses <= {201, 503, 409}
         assert {reader.get(f"/products/{product_id}").status for product_id in acknowledged} == {200}
+
+
+class TestAWorkerOfOneThread:
+    def test_lets_that_thread_into_the_database(self, app: Flask, alice: Caller) -> None:
+        with gunicorn_server(environment(app.config["DATABASE_URL"]), workers=1, threads=1) as server:
+            statuses = {answer.status for answer in at_once([partial(ask, server.port, "/users/me", alice.token)] * 4)}
+
+        assert statuses == {200}

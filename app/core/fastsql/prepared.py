@@ -136,7 +136,8 @@ def _errors_of(here: Connection) -> Iterator[None]:
         is_lost = here.dialect.is_disconnect(error, driver, None)
         if is_lost:
             here.invalidate(error)
-            # The others were made before, and will be lost as well: SQLAlchemy, too, takes new ones from here on.
+            # The idle connections of the pool are as old, and about to be lost as well. SQLAlchemy invalidates them too
+            # when a connection of its own is lost.
             here.engine.dispose()
         raise DBAPIError.instance(
             None, None, error, base, hide_parameters=True, connection_invalidated=is_lost, dialect=here.dialect
