@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import ColumnElement, UnaryExpression, delete, inspect, select, tuple_
+from sqlalchemy import ColumnElement, UnaryExpression, bindparam, delete, inspect, select
 
 from app.core.transactions import in_unit_of_work, run
 from app.extensions import Model
@@ -21,11 +21,22 @@ def delete_batch(
     order: ColumnElement[Any] | UnaryExpression[Any] | None = None,
     most: int = ROWS_PER_BATCH,
 ) -> int:
-    """Delete at most so many of the rows that meet the conditions, the first in an ``order``; their number."""
-    key = tuple_(*inspect(model).primary_key)
-    batch = select(*inspect(model).primary_key).where(*conditions).order_by(order).limit(most)
-    # Repeated here: PostgreSQL checks them again for a row whose lock the DELETE had to wait for.
-    return run(delete(model).where(key.in_(batch), *conditions)).rowcount
+    """Delete at most so many of the rows that meet the conditions, the first in an ``order``; their number.
+
+    The keys are read first and deleted by value. Joined to a subquery, as one statement, they are a nested loop to a
+    PostgreSQL whose statistics are from when the table was empty: 43 s for 2,000 of 50,000 rows.
+    """
+    key = inspect(model).primary_key
+    keys = run(select(*key).where(*conditions).order_by(order).limit(most)).all()
+    if not keys:
+        return 0
+    # The conditions are repeated: PostgreSQL checks them again for a row whose lock the DELETE had to wait for.
+    statement = delete(model.metadata.tables[model.__tablename__]).where(*conditions)
+    if len(key) == 1:
+        return run(statement.where(key[0].in_([value for (value,) in keys]))).rowcount
+    names = [f"key_{column.name}" for column in key]
+    one = statement.where(*(column == bindparam(name) for column, name in zip(key, names, strict=True)))
+    return run(one, [dict(zip(names, row, strict=True)) for row in keys]).rowcount
 
 
 def delete_all(batch: Callable[[], int]) -> int:
