@@ -362,7 +362,7 @@ class Config:
             "JWT_COOKIE_CSRF_PROTECT": False,
             "REDIS_OPTIONS": _redis_options() if self.redis_url else {},
             # In each worker's memory, and not in Redis: decision 20.
-            "CACHE_TYPE": "app.web.answers.AnswerCache",
+            "CACHE_TYPE": "app.web.response_cache.ResponseCache",
         }
 
     def _engine_options(self) -> dict[str, Any]:

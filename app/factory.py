@@ -4,12 +4,27 @@ from flask import Flask
 
 from app import cli
 from app.api import v1
+from app.api.resources import RESOURCES
 from app.clients import broker, mail
 from app.core.connections import set_up_engine
 from app.extensions import cache, db, jwt
 from app.features.auth.service import load_identity, mark_seen
 from app.security.keys import make_ring
-from app.web import access, cookies, cors, errors, health, hooks, keys, limits, migrations, proxies, reference, routing
+from app.web import (
+    access,
+    cookies,
+    cors,
+    errors,
+    health,
+    hooks,
+    keys,
+    limits,
+    migrations,
+    proxies,
+    reference,
+    resources,
+    routing,
+)
 from app.web.body import OrjsonProvider
 from app.web.logs import set_up_logs
 from config import SESSION_SETTINGS, Config, Environment, Pooling
@@ -38,6 +53,7 @@ def create_app(config: Config | str | None = None) -> Flask:
     cookies.init_app(app)
     cors.init_app(app, origins=config.cors_origins)
     access.init_app(app, load_identity=load_identity, mark_seen=mark_seen)
+    resources.init_app(app, RESOURCES)
     mail.init_app(app)
     broker.init_app(app)
     keys.init_app(app, ring)

@@ -365,4 +365,4 @@ class TestForFlask:
         settings = Config.from_environment({}).for_flask()
 
         assert settings["REDIS_OPTIONS"] == {}
-        assert settings["CACHE_TYPE"] == "app.web.answers.AnswerCache"
+        assert settings["CACHE_TYPE"] == "app.web.response_cache.ResponseCache"

@@ -9,7 +9,7 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from app.core import clock
-from app.core.idempotency import prune_answers
+from app.core.idempotency import prune_responses
 from app.core.jobs import JOBS_KEPT, prune_jobs
 from app.core.pruning import delete_all
 from app.core.transactions import unit_of_work
@@ -41,7 +41,7 @@ def prune() -> None:
         "holds": stock.prune_holds,
         "imports": partial(imports.prune_imports, before=now - JOBS_KEPT),
         "jobs": partial(prune_jobs, before=now - JOBS_KEPT),
-        "answers to idempotency keys": prune_answers,
+        "answers to idempotency keys": prune_responses,
         "events of the change feed": events.prune_events,
     }
     for what, batch in batches.items():

@@ -12,10 +12,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core import clock
 from app.core.model import Keyed, Moment, big_integer, nullable_json_type
+from app.core.recorder import recorder_of
 from app.extensions import Model, db
-
-#: Where a session keeps the deeds that it will store; `core.changes` does.
-TRAIL = "audit trail"
 
 #: Values that say nothing (derived) or too much (secret) carry this in their column's ``info``.
 UNAUDITED = {"audited": False}
@@ -77,7 +75,7 @@ def record_event(
 ) -> None:
     """Record a deed; ``before`` and ``after`` are its particulars, without secrets. It is stored as this commits."""
     here = source.get()
-    db.session.info.setdefault(TRAIL, []).append(
+    recorder_of(db.session()).trail.append(
         {
             "created_at": clock.now(),
             "actor_id": actor_id or here.user_id,

@@ -15,14 +15,12 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, bindparam, event, func, inspect
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.orm import InstanceState, Mapper, Session, SessionTransaction, UOWTransaction
+from sqlalchemy.orm import InstanceState, Mapper, Session, UOWTransaction
 
 from app.core import clock
-from app.core.audit import TRAIL, Audited, AuditEvent, record_event
-from app.core.feed import CHANGES, CatalogueState, Change, ChangeEvent, Published, publish
-
-_SAVEPOINTS = "how much was recorded at each savepoint"
-_ROLLED_BACK = "savepoints that were rolled back to"
+from app.core.audit import Audited, AuditEvent, record_event
+from app.core.feed import CatalogueState, Change, ChangeEvent, Published, publish
+from app.core.recorder import recorder_of
 
 _TRAIL = AuditEvent.metadata.tables["audit_events"]
 _FEED = ChangeEvent.metadata.tables["change_events"]
@@ -33,7 +31,7 @@ _MEMBERS = ", ".join(column.name for column in _TRAIL.c if not column.primary_ke
 _STORE_TRAIL = f"""
     INSERT INTO audit_events ({_MEMBERS})
     SELECT {_MEMBERS} FROM jsonb_to_recordset(CAST(%(trail)s AS jsonb))
-        AS deed (created_at timestamptz, actor_id bigint, session_id bigint, api_key_id bigint, request_id text,
+        AS event (created_at timestamptz, actor_id bigint, session_id bigint, api_key_id bigint, request_id text,
                  address text, action text, resource_type text, resource_id bigint, before jsonb, after jsonb)
 """  # noqa: S608 -- names of columns
 _STORE_BOTH = f"""
@@ -56,7 +54,7 @@ _COUNT = _COUNT.on_conflict_do_update(
 
 
 @dataclass(frozen=True)
-class Deed:
+class RowChange:
     """What a flush does to one audited row: created, updated, deleted or restored."""
 
     row: Audited
@@ -80,22 +78,21 @@ def audited_members(mapper: Mapper[Any]) -> Sequence[str]:
 
 @event.listens_for(Session, "after_flush")
 def _record(session: Session, _context: UOWTransaction) -> None:
-    for deed in _deeds(session):
-        kind, row = deed.row.audited_as, deed.row
-        record_event(
-            f"{kind}.{deed.verb}", resource_type=kind, resource_id=row.id, before=deed.before, after=deed.after
-        )
+    for change in _row_changes(session):
+        kind, row = change.row.audited_as, change.row
+        action = f"{kind}.{change.verb}"
+        record_event(action, resource_type=kind, resource_id=row.id, before=change.before, after=change.after)
         if isinstance(row, Published):
-            publish([Change(f"{kind}.{deed.verb}", kind, row.id, row.version)])
+            publish([Change(action, kind, row.id, row.version)])
 
 
-def _deeds(session: Session) -> Iterator[Deed]:
+def _row_changes(session: Session) -> Iterator[RowChange]:
     for verb, instances in (("created", session.new), ("updated", session.dirty), ("deleted", session.deleted)):
         for instance in instances:
             if isinstance(instance, Audited):
                 before, after = _difference(inspect(instance), verb)
                 if before or after:
-                    yield Deed(instance, _verb(verb, after), before, after)
+                    yield RowChange(instance, _verb(verb, after), before, after)
 
 
 def _verb(verb: str, after: dict[str, Any] | None) -> str:
@@ -136,10 +133,11 @@ def _store(session: Session) -> None:
     if session.in_nested_transaction():
         return
     session.flush()
-    trail: list[dict[str, Any]] = session.info.pop(TRAIL, [])
-    changes: list[Change] = session.info.pop(CHANGES, [])
+    recorder = recorder_of(session)
+    trail, changes = recorder.trail, recorder.feed
     if not trail and not changes:
         return
+    recorder.trail, recorder.feed = [], []
     # No version comes twice, not even after a backup was restored: what a cache has under one would be something else.
     now = clock.now()
     version = {"least": int(now.timestamp() * 1_000_000)}
@@ -156,7 +154,7 @@ def _store_in_postgresql(
     version: dict[str, int],
 ) -> None:
     # What is left out is NULL, where a null would be one within JSON.
-    stated = [{name: value for name, value in deed.items() if value is not None} for deed in trail]
+    stated = [{name: value for name, value in row.items() if value is not None} for row in trail]
     values: dict[str, Any] = {"trail": orjson.dumps(stated).decode()}
     if changes:
         values |= {**version, "now": now, "changes": orjson.dumps(changes).decode()}
@@ -175,33 +173,3 @@ def _store_in_sqlite(
     if changes:
         connection.execute(_COUNT, version)
         connection.execute(_FEED.insert(), [{"created_at": now, **vars(change)} for change in changes])
-
-
-@event.listens_for(Session, "after_transaction_create")
-def _mark_savepoint(session: Session, transaction: SessionTransaction) -> None:
-    if transaction.nested:
-        marks = session.info.setdefault(_SAVEPOINTS, {})
-        marks[transaction] = {name: len(session.info.get(name, ())) for name in (TRAIL, CHANGES)}
-
-
-@event.listens_for(Session, "after_soft_rollback")
-def _forget_since_savepoint(session: Session, transaction: SessionTransaction) -> None:
-    # A flush that fails is a transaction of its own here, and rolls back to the savepoint that it is in.
-    marks, savepoint = session.info.get(_SAVEPOINTS, {}), transaction
-    while savepoint not in marks:
-        if savepoint.parent is None:
-            return
-        savepoint = savepoint.parent
-    for name, mark in marks[savepoint].items():
-        del session.info.get(name, [])[mark:]
-    session.info.setdefault(_ROLLED_BACK, set()).add(savepoint)
-
-
-@event.listens_for(Session, "after_transaction_end")
-def _forget(session: Session, transaction: SessionTransaction) -> None:
-    if transaction.parent is None:
-        for name in (TRAIL, CHANGES, _SAVEPOINTS, _ROLLED_BACK):
-            session.info.pop(name, None)
-    elif transaction in session.info.get(_ROLLED_BACK, ()):
-        # What was recorded between the flush that failed and the end of its block.
-        _forget_since_savepoint(session, transaction)

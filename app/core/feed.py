@@ -14,10 +14,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.audit import Audited
 from app.core.model import Keyed, Moment, big_integer
+from app.core.recorder import recorder_of
 from app.extensions import Model, db
-
-#: Where a session keeps the changes that it will publish; `core.changes` does.
-CHANGES = "changes to the catalogue"
 
 
 class CatalogueState(Model):
@@ -67,4 +65,4 @@ class Published(Audited):
 
 def publish(changes: Iterable[Change]) -> None:
     """Make events of changes that no mapper sees, in the transaction that makes them."""
-    db.session.info.setdefault(CHANGES, []).extend(changes)
+    recorder_of(db.session()).feed.extend(changes)

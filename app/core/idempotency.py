@@ -33,7 +33,7 @@ class IdempotencyKeyReused(Invalid):
         super().__init__(Fault(self.sentence(), self.code(), header="Idempotency-Key"))
 
 
-class StoredAnswer(Model):
+class StoredResponse(Model):
     """What the first request with a key was answered. A principal's key means something on one route only."""
 
     __tablename__ = "idempotency_keys"
@@ -49,11 +49,11 @@ class StoredAnswer(Model):
 
 
 # By table and not by mapper, and made once: each request with a key pays for them.
-_ANSWERS = StoredAnswer.metadata.tables["idempotency_keys"]
-_HAS_KEY = and_(*(column == bindparam(column.name) for column in _ANSWERS.primary_key))
-_FIND = select(_ANSWERS).where(_HAS_KEY)
-_FORGET = delete(_ANSWERS).where(_HAS_KEY)
-_KEEP = insert(_ANSWERS).inline()
+_RESPONSES = StoredResponse.metadata.tables["idempotency_keys"]
+_HAS_KEY = and_(*(column == bindparam(column.name) for column in _RESPONSES.primary_key))
+_FIND = select(_RESPONSES).where(_HAS_KEY)
+_DELETE = delete(_RESPONSES).where(_HAS_KEY)
+_STORE = insert(_RESPONSES).inline()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class Attempt:
     fingerprint: str
 
 
-def find_answer(attempt: Attempt) -> Row[Any] | None:
+def find_response(attempt: Attempt) -> Row[Any] | None:
     """What the request was answered before; when it was not, nobody else performs it until this transaction ends.
 
     Refuses a key that another request was sent with (``IdempotencyKeyReused``), and one whose request is still running
@@ -78,20 +78,20 @@ def find_answer(attempt: Attempt) -> Row[Any] | None:
     if stored is None:
         return None
     if stored.expires_at <= clock.now():
-        db.session.execute(_FORGET, vars(attempt))
+        db.session.execute(_DELETE, vars(attempt))
         return None
     if stored.fingerprint != attempt.fingerprint:
         raise IdempotencyKeyReused
     return stored
 
 
-def store_answer(attempt: Attempt, *, status: int, headers: Mapping[str, str], body: bytes, lifetime: int) -> None:
+def store_response(attempt: Attempt, *, status: int, headers: Mapping[str, str], body: bytes, lifetime: int) -> None:
     """Keep the answer for ``lifetime`` seconds. Whoever stored another meanwhile wins: the key is unique."""
     expires_at = clock.now() + timedelta(seconds=lifetime)
     answer = {"status": status, "headers": dict(headers), "body": body, "expires_at": expires_at}
-    db.session.execute(_KEEP, {**vars(attempt), **answer})
+    db.session.execute(_STORE, {**vars(attempt), **answer})
 
 
-def prune_answers() -> int:
+def prune_responses() -> int:
     """Delete a batch of the answers that are kept no longer; their number."""
-    return delete_batch(StoredAnswer, StoredAnswer.expires_at <= clock.now())
+    return delete_batch(StoredResponse, StoredResponse.expires_at <= clock.now())

@@ -120,18 +120,23 @@ def unit_of_work(*, reading: bool = False, guard: Breaker | None = None) -> Iter
 
 
 def in_unit_of_work(
-    work: Callable[[], T], *, reading: bool = False, guard: Breaker | None = None, attempts: int = ATTEMPTS
+    work: Callable[..., T],
+    *args: Any,
+    reading: bool = False,
+    guard: Breaker | None = None,
+    attempts: int = ATTEMPTS,
 ) -> T:
-    """What ``work`` gives, done as one unit of work, and again where the database lost it; ``attempts`` times at most.
+    """What ``work(*args)`` returns, done as one unit of work, which is retried where the database lost it.
 
-    A lost connection, a deadlock and a plan that an ALTER TABLE made stale say nothing about the request, and before
-    COMMIT is sent nothing has happened: so the same work is done anew. An overdue answer is not waited for again.
+    There are at most ``attempts``. A lost connection, a deadlock and a plan that an ALTER TABLE made stale say nothing
+    about the request, and before COMMIT is sent nothing has happened: so the work is retried. An overdue answer is not
+    waited for again.
     """
     for attempt in range(1, attempts + 1):
         unit = None
         try:
             with unit_of_work(reading=reading, guard=guard) as unit:
-                result = work()
+                result = work(*args)
         except DBAPIError as error:
             is_final = attempt == attempts or (unit is not None and unit.commit_sent)
             if is_final or not is_transient(error):

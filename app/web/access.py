@@ -27,8 +27,8 @@ from app.web.cookies import read_refresh_cookie
 
 Credentials = Claims | ParsedKey
 #: Keys that were verified here, for the limiter alone: whether a key is good is asked of the database each time.
-_good_keys: dict[ParsedKey, None] = {}
-MOST_GOOD_KEYS = 10_000
+_verified_keys: dict[ParsedKey, None] = {}
+MAX_VERIFIED_KEYS = 10_000
 
 _VERSION = Prepared(select(CATALOGUE_VERSION.label("version")))
 
@@ -71,7 +71,7 @@ def init_app(app: Flask, *, load_identity: LoadIdentity, mark_seen: MarkSeen) ->
     app.extensions["mark_seen"] = mark_seen
 
 
-def admit(access: Access) -> Identity:
+def authorize(access: Access) -> Identity:
     """Who is asking, when they may: 400 for credentials of two principals, 401 for bad or none, 403 for the rest."""
     identity = ANONYMOUS if access.is_public else _identify(access)
     if access.permission is not None and not identity.can(access.permission):
@@ -120,7 +120,7 @@ def principal_key() -> str:
         return address_key()
     if isinstance(credentials, Claims):
         return f"user:{credentials.user_id}"
-    if credentials is not None and credentials in _good_keys:
+    if credentials is not None and credentials in _verified_keys:
         return f"key:{credentials.key_id}"
     return address_key()
 
@@ -150,9 +150,9 @@ def _identify(access: Access) -> Identity:
     if isinstance(credentials, Claims):
         _require_same_user(credentials.user_id)
     if isinstance(credentials, ParsedKey):
-        _good_keys[credentials] = None
-        if len(_good_keys) > MOST_GOOD_KEYS:
-            _good_keys.clear()
+        _verified_keys[credentials] = None
+        if len(_verified_keys) > MAX_VERIFIED_KEYS:
+            _verified_keys.clear()
     return identity
 
 

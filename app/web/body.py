@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator
-from typing import IO, Any, NoReturn
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import IO, Any, NoReturn, Protocol
 
 import orjson
 from flask import Response, request
@@ -15,11 +16,11 @@ from app.core.model import MAX_ID
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 #: Bytes that are read at a time.
-BLOCK = 64 * 1024
-#: Bytes of a body that comes from anybody, such as a login.
-BRIEF = 16 * 1024
+BLOCK_BYTES = 64 * 1024
+#: Of a body that needs no credentials, such as a login.
+MAX_SMALL_BODY_BYTES = 16 * 1024
 #: Values of one JSON text; a full batch has 115,000. An empty array is two bytes and costs microseconds.
-MOST_VALUES = 150_000
+MAX_VALUES = 150_000
 
 
 class BodyUnreadable(Malformed):
@@ -42,6 +43,38 @@ class TooManyValues(Malformed):
     """The request body has more than 150,000 values."""
 
 
+class Body(Protocol):
+    """The body of a request, as the pipeline hands it on."""
+
+    @property
+    def value(self) -> Any:
+        """Its JSON value; None where it is something else."""
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """The fields of a form beside its file."""
+
+    def fingerprint(self) -> bytes:
+        """Bytes that no other body has, for `Idempotency-Key`."""
+
+
+@dataclass(frozen=True)
+class JsonBody:
+    """A JSON body: its bytes as they came, and its value."""
+
+    content: bytes = b""
+    value: Any = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    def fingerprint(self) -> bytes:
+        """The bytes as they came: a client that retries repeats them, and no rule of JSON's equality has to count."""
+        return self.content
+
+
+#: Of a request for an operation that takes none.
+NO_BODY = JsonBody()
+
+
 class OrjsonProvider(JSONProvider):
     """Flask's JSON by orjson."""
 
@@ -59,8 +92,8 @@ class OrjsonProvider(JSONProvider):
         return Response(orjson.dumps(content), mimetype=JSON)
 
 
-def read_json(*, limit: int, accepted: tuple[str, ...]) -> tuple[bytes, Any]:
-    """The request's body, as bytes and as a JSON value.
+def read_json(*, limit: int, accepted: tuple[str, ...]) -> JsonBody:
+    """The request's body as JSON.
 
     Refuses another media type, charset or content coding (415), more than ``limit`` bytes, announced or chunked (413),
     and what is not strict JSON (400).
@@ -69,7 +102,7 @@ def read_json(*, limit: int, accepted: tuple[str, ...]) -> tuple[bytes, Any]:
     if request.mimetype not in accepted or charset not in {"utf-8", "utf8"} or request.content_encoding:
         raise UnsupportedMediaType(accepted=list(accepted))
     content = b"".join(read_blocks(limit))
-    return content, parse_json(content)
+    return JsonBody(content, parse_json(content))
 
 
 def read_blocks(limit: int) -> Iterator[bytes]:
@@ -83,7 +116,7 @@ def read_blocks(limit: int) -> Iterator[bytes]:
     chunked = request.environ.get("wsgi.input_terminated")
     stream = request.environ["wsgi.input"] if chunked else request.stream
     length = 0
-    while block := _read_block(stream, min(BLOCK, limit + 1 - length)):
+    while block := _read_block(stream, min(BLOCK_BYTES, limit + 1 - length)):
         length += len(block)
         if length > limit:
             raise ContentTooLarge(limit=limit)
@@ -104,7 +137,7 @@ def _read_block(stream: IO[bytes], size: int) -> bytes:
 def parse_json(content: bytes) -> Any:
     """Parse one JSON text strictly: UTF-8, no NaN, no lone surrogate, no duplicate key, no number past 64 bits."""
     # Most texts are shorter than what is counted.
-    if len(content) > MOST_VALUES and _count_values(content) > MOST_VALUES:
+    if len(content) > MAX_VALUES and _count_values(content) > MAX_VALUES:
         raise TooManyValues
     try:
         # orjson proves the syntax, the encoding and a nesting below 1024. The standard library then builds the value,
@@ -119,7 +152,7 @@ def _count_values(content: bytes) -> int:
     """At least how many values a JSON text has: each array and object, and what a comma separates."""
     count = sum(map(content.count, b"[{,"))
     # Few texts come near the limit; in those, what stands in strings is left out.
-    return sum(map(_STRING.sub(b"", content).count, b"[{,")) if count > MOST_VALUES else count
+    return sum(map(_STRING.sub(b"", content).count, b"[{,")) if count > MAX_VALUES else count
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

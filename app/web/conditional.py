@@ -40,7 +40,7 @@ def check_if_match(tags: frozenset[str] | None, row: HasVersion) -> None:
         raise PreconditionFailed
 
 
-def leave_out_known(response: Response) -> None:
+def apply_if_none_match(response: Response) -> None:
     """Answer a read with 304 and without content when the client holds this representation already."""
     tag = response.headers.get("ETag")
     if tag is not None and is_not_modified(tag):

@@ -9,7 +9,7 @@ from app.web.contract import Blueprint, public, refuses, returns
 from app.web.migrations import newest_revision
 from app.web.schemas import Schema
 
-blueprint = Blueprint("health", __name__)
+blueprint = Blueprint("health", __name__, about="For operators: is it alive, and ready?")
 
 
 _READINESS = {

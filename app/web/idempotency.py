@@ -12,13 +12,14 @@ from sqlalchemy import Row
 from werkzeug.routing import Rule
 
 from app.core.errors import Malformed
-from app.core.idempotency import Attempt, find_answer, store_answer
+from app.core.idempotency import Attempt, find_response, store_response
 from app.security.identity import Identity
 from app.web.access import Access
+from app.web.body import Body
 from app.web.schemas import shared
 
-#: The headers of an answer that are not made anew for each.
-_KEPT = ("Content-Type", "ETag", "Location")
+#: The headers of a response that are stored with it.
+_STORED_HEADERS = ("Content-Type", "ETag", "Location")
 
 
 class IdempotencyKeyMalformed(Malformed):
@@ -28,37 +29,35 @@ class IdempotencyKeyMalformed(Malformed):
 def takes_key(rule: Rule, access: Access) -> bool:
     """Whether Idempotency-Key counts: at every POST that needs a permission, but below /auth.
 
-    There an answer is a secret as a whole, and a second login harms nobody.
+    There a response is a secret as a whole, and a second login does no harm.
     """
     return "POST" in (rule.methods or ()) and access.permission is not None and "/auth/" not in rule.rule
 
 
-def once(
-    perform: Callable[[], Response], identity: Identity, read: Callable[[], bytes], schema: type[ma.Schema] | None
+def respond_once(
+    respond: Callable[[], Response], identity: Identity, body: Body, schema: type[ma.Schema] | None
 ) -> Response:
-    """Perform the request, or answer as it was answered before; ``schema`` tells which members are secrets.
+    """The response of ``respond``, or the one that was stored for this key; ``schema`` says which members are secret.
 
-    What ``read`` gives tells the request's body from others.
-
-    Only what was done is stored: a refusal is an exception, which undoes everything, and may be another the next time.
+    Only successes are stored: a refusal is an exception, which rolls everything back, and a retry may have another.
     """
     key = _read_key()
     if key is None:
-        return perform()
+        return respond()
     attempt = Attempt(
         principal=f"key:{identity.api_key_id}" if identity.api_key_id else f"user:{identity.user_id}",
         route=f"{request.method} {request.url_rule}",
         key=key,
-        fingerprint=_fingerprint(read()),
+        fingerprint=_fingerprint(body.fingerprint()),
     )
-    stored = find_answer(attempt)
+    stored = find_response(attempt)
     if stored is not None:
         return _replay(stored)
-    response = perform()
-    store_answer(
+    response = respond()
+    store_response(
         attempt,
         status=response.status_code,
-        headers={name: response.headers[name] for name in _KEPT if name in response.headers},
+        headers={name: response.headers[name] for name in _STORED_HEADERS if name in response.headers},
         body=_without_secrets(response.get_data(), schema),
         lifetime=current_app.config["IDEMPOTENCY_TTL"],
     )
@@ -73,7 +72,6 @@ def _read_key() -> str | None:
 
 
 def _fingerprint(content: bytes) -> str:
-    # The bytes as they came: whoever sends again sends the same, and no rule of JSON's equality has to be guessed.
     asked = orjson.dumps([request.path, request.query_string.decode("latin-1")])
     return hashlib.sha256(asked + content).hexdigest()
 

@@ -9,7 +9,7 @@ from app.web import fields
 from app.web.contract import Blueprint, public, refuses, returns
 from app.web.schemas import Schema
 
-blueprint = Blueprint("keys", __name__)
+blueprint = Blueprint("keys", __name__, about="What other services verify our tokens with.")
 
 
 EXAMPLE = {"kty": "OKP", "crv": "Ed25519", "kid": "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k", "alg": "EdDSA"}

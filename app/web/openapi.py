@@ -20,11 +20,13 @@ from app.security.tokens import TokenKind
 from app.web import cookies, fields, uploads
 from app.web.access import AmbiguousCredentials
 from app.web.batch import Batch
-from app.web.body import BRIEF, JSON
-from app.web.contract import SAFE_METHODS, FileContract, Operation, operation_of
+from app.web.body import JSON, MAX_SMALL_BODY_BYTES
+from app.web.contract import Blueprint
 from app.web.errors import PROBLEM, phrase_of, status_of
 from app.web.hooks import is_timed
 from app.web.idempotency import IdempotencyKeyMalformed, takes_key
+from app.web.operation import SAFE_METHODS, FileContract, Operation, operation_of
+from app.web.resources import ResourceName, ResourceRow, published_resources
 from app.web.schemas import BodySchema, Schema, shared
 
 DESCRIPTION = """A product catalogue: browse and search it, and keep it up to date.
@@ -36,23 +38,6 @@ key as `X-API-Key`. Where both come, the token's rights count, and the key must 
 the `ETag` that was read. A `POST` with an `Idempotency-Key` can be sent again, and is done once. Lists come in numbered
 pages (`page`) or as a walk that misses nothing (`cursor`).
 """
-
-TAGS = {
-    "auth": "Registering, logging in and out.",
-    "sessions": "Where you are logged in.",
-    "passwords": "Changing and resetting passwords.",
-    "api_keys": "What programs log in with.",
-    "audit": "Who did what.",
-    "events": "What changed, in the order of the changes.",
-    "users": "Accounts.",
-    "categories": "The tree that products are filed under.",
-    "products": "What is for sale.",
-    "category_products": "What is for sale in a category and below it.",
-    "stock": "How many there are, and what is held for somebody.",
-    "imports": "Files of products that are read in the background.",
-    "keys": "What other services verify our tokens with.",
-    "health": "For whoever runs this.",
-}
 
 #: What any operation may answer, whatever it declares.
 EVERYWHERE: tuple[type[Refusal], ...] = (errors.Malformed, errors.Invalid, errors.Unavailable)
@@ -67,15 +52,22 @@ def describe(app: Flask) -> dict[str, Any]:
         openapi_version="3.1.0",
         plugins=[plugin],
         info={"description": DESCRIPTION, "license": {"name": "MIT", "identifier": "MIT"}},
-        tags=[{"name": name, "description": text} for name, text in TAGS.items()],
+        tags=[{"name": blueprint.name, "description": blueprint.about} for blueprint in _documented(app)],
     )
     # Our fields say everything that they check in their metadata.
     converter: Any = plugin.converter
     converter.add_attribute_function(lambda _self, field, **_: _describe_field(spec, field))
     _add_components(spec)
-    for rule, operation in operations(app):
-        _add_operation(spec, rule, operation)
+    with app.app_context():
+        for rule, operation in operations(app):
+            _add_operation(spec, rule, operation)
     return spec.to_dict()
+
+
+def _documented(app: Flask) -> Iterator[Blueprint]:
+    for blueprint in app.blueprints.values():
+        if isinstance(blueprint, Blueprint) and blueprint.name != "docs":
+            yield blueprint
 
 
 def operations(app: Flask) -> Iterator[tuple[Rule, Operation]]:
@@ -88,6 +80,11 @@ def operations(app: Flask) -> Iterator[tuple[Rule, Operation]]:
 
 def _describe_field(spec: APISpec, field: ma_fields.Field[Any]) -> dict[str, Any]:
     described = dict(field.metadata)
+    if isinstance(field, ResourceName):
+        return described | {"enum": sorted(published_resources())}
+    if isinstance(field, ResourceRow):
+        rows = [_reference(spec, resource.schema) for resource in published_resources().values()]
+        return described | {"anyOf": [*rows, {"type": "null"}], "examples": [_example_row()]}
     if isinstance(field, Batch):
         return described | {"items": _reference(spec, field.item)}
     if isinstance(field, fields.Nested):
@@ -206,8 +203,8 @@ def _add_operation(spec: APISpec, rule: Rule, operation: Operation) -> None:
         content = {"schema": _reference(spec, schema), "example": _example(schema)}
         types = operation.media_types(method.upper())
         described["requestBody"] = {"required": True, "content": dict.fromkeys(types, content)}
-        if most_bytes := BRIEF if operation.is_brief else operation.largest:
-            described["requestBody"]["x-max-bytes"] = most_bytes
+        if max_bytes := MAX_SMALL_BODY_BYTES if operation.is_small else operation.max_bytes:
+            described["requestBody"]["x-max-bytes"] = max_bytes
     if operation.takes_file is not None:
         described["requestBody"] = {"required": True, "content": _file_content(operation, operation.takes_file)}
     spec.path(path=re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), operations={method: described})
@@ -419,10 +416,16 @@ def _example(schema: type[Any]) -> dict[str, Any]:
     for name, field in members.items():
         if "examples" in field.metadata:
             examples[field.data_key or name] = field.metadata["examples"][0]
+        elif isinstance(field, ResourceRow):
+            examples[field.data_key or name] = _example_row()
         elif isinstance(field, fields.Nested):
             inner = _example(field.nested)
             examples[field.data_key or name] = [inner] if field.many else inner
     return examples
+
+
+def _example_row() -> dict[str, Any]:
+    return _example(next(iter(published_resources().values())).schema)
 
 
 def _example_envelope(item: dict[str, Any]) -> dict[str, Any]:

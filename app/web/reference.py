@@ -10,7 +10,7 @@ from app.web.body import JSON
 from app.web.contract import Blueprint, public, queries, returns
 from app.web.schemas import QuerySchema
 
-blueprint = Blueprint("docs", __name__)
+blueprint = Blueprint("docs", __name__, about="This documentation.")
 
 
 class AssetQuerySchema(QuerySchema):

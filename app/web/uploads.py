@@ -18,14 +18,14 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
 
 from app.core.errors import ContentTooLarge, Fault, Invalid, Malformed, UnsupportedMediaType
-from app.web.body import BLOCK, read_blocks
+from app.web.body import BLOCK_BYTES, read_blocks
 
 FORM = "multipart/form-data"
 #: The name of the part that is the file.
 PART = "file"
-LONGEST_FIELD = 8 * 1024
-MOST_FIELDS = 20
-LONGEST_BOUNDARY = 200
+MAX_FIELD_BYTES = 8 * 1024
+MAX_FIELDS = 20
+MAX_BOUNDARY_LENGTH = 200
 
 
 class FormMalformed(Malformed):
@@ -49,10 +49,14 @@ class Upload:
     #: The other fields of the form.
     fields: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def value(self) -> None:
+        """A file is no JSON."""
+
     def fingerprint(self) -> bytes:
-        """What another file, or other fields, would not have."""
+        """Bytes that another file, or other fields, would not have."""
         digest = hashlib.sha256()
-        while block := self.stream.read(BLOCK):
+        while block := self.stream.read(BLOCK_BYTES):
             digest.update(block)
         self.stream.seek(0)
         return digest.digest() + orjson.dumps([self.media_type, self.name, self.fields], option=orjson.OPT_SORT_KEYS)
@@ -83,7 +87,7 @@ def receive(*, limit: int, accepted: tuple[str, ...]) -> Iterator[Upload]:
 def _receive_form(blocks: Iterator[bytes], upload: Upload) -> None:
     boundary = request.mimetype_params.get("boundary", "").encode("latin-1", "replace")
     # RFC 2046 section 5.1.1 allows 70 characters, and well-known clients take a few more.
-    if not 0 < len(boundary) <= LONGEST_BOUNDARY:
+    if not 0 < len(boundary) <= MAX_BOUNDARY_LENGTH:
         raise FormMalformed
     parts: dict[str, IO[bytes]] = {}
     here: IO[bytes] = io.BytesIO()
@@ -100,8 +104,8 @@ def _receive_form(blocks: Iterator[bytes], upload: Upload) -> None:
             here = parts[event.name] = upload.stream if is_file else io.BytesIO()
         elif isinstance(event, Data):
             here.write(event.data)
-            if here is not upload.stream and here.tell() > LONGEST_FIELD:
-                raise ContentTooLarge(limit=LONGEST_FIELD)
+            if here is not upload.stream and here.tell() > MAX_FIELD_BYTES:
+                raise ContentTooLarge(limit=MAX_FIELD_BYTES)
     if parts.pop(PART, None) is None:
         raise FileMissing
     upload.fields = {name: _text(part) for name, part in parts.items()}
@@ -118,7 +122,7 @@ def _text(part: IO[bytes]) -> str:
 def _events(blocks: Iterator[bytes], boundary: bytes) -> Iterator[Event]:
     # Werkzeug's own form parser would keep the fields in memory and the file on disk before anybody could refuse them.
     # The bound is on what it keeps until it makes sense of it, such as a preamble.
-    decoder = MultipartDecoder(boundary, max_form_memory_size=4 * BLOCK, max_parts=MOST_FIELDS + 1)
+    decoder = MultipartDecoder(boundary, max_form_memory_size=4 * BLOCK_BYTES, max_parts=MAX_FIELDS + 1)
     try:
         for block in chain(blocks, [None]):
             decoder.receive_data(block)

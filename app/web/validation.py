@@ -1,12 +1,23 @@
-"""Marshmallow's nested error messages as a flat list of faults with pointers."""
+"""Loading by a schema; marshmallow's nested error messages as a flat list of faults with pointers."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from app.core.errors import Fault
+import marshmallow as ma
+
+from app.core.errors import Fault, Invalid
 from app.web.fields import Message
 
 SCHEMA_LEVEL = "_schema"
+
+
+def validate(schema: ma.Schema, values: Any, *, in_query: bool = False) -> dict[str, Any]:
+    """``values`` as ``schema`` loads them; refuses with every fault at once (422)."""
+    try:
+        loaded: dict[str, Any] = schema.load(values)
+    except ma.ValidationError as error:
+        raise Invalid(*faults_of(error.messages, in_query=in_query)) from None
+    return loaded
 
 
 def faults_of(messages: Any, *, in_query: bool = False) -> list[Fault]:

@@ -18,8 +18,9 @@ from app.features.products import service as products
 from app.features.products.schemas import ProductQuerySchema
 from app.security.permissions import Permission, Role
 from app.web import fields
-from app.web.contract import Blueprint, ContractMissing, Operation, lists, public, requires, returns
+from app.web.contract import Blueprint, ContractMissing, lists, public, requires, returns
 from app.web.health import HealthSchema
+from app.web.operation import Operation
 from app.web.schemas import ListQuerySchema, Schema
 from tests.architecture.reviewed import assert_reviewed
 from tests.conftest import PASSWORD, Caller, settings_for
@@ -105,7 +106,7 @@ class TestBlueprint:
 
         for decorator in decorators:
             view = decorator(view)
-        Blueprint("new", __name__).get("/new")(view)
+        Blueprint("new", __name__, about="New.").get("/new")(view)
 
     def test_takes_a_view_with_access_and_contract(self) -> None:
         self.register(returns(HealthSchema), requires(Permission.PRODUCTS_READ))
@@ -125,9 +126,9 @@ class TestBlueprint:
 
     def test_takes_no_view_by_another_door(self) -> None:
         with pytest.raises(ContractMissing):
-            Blueprint("new", __name__).add_url_rule("/new", view_func=lambda: "hello")
+            Blueprint("new", __name__, about="New.").add_url_rule("/new", view_func=lambda: "hello")
         with pytest.raises(ContractMissing):
-            Blueprint("new", __name__).route("/new", methods=["GET", "POST"])(lambda: "hello")
+            Blueprint("new", __name__, about="New.").route("/new", methods=["GET", "POST"])(lambda: "hello")
 
 
 class ThingSchema(Schema):
@@ -148,7 +149,7 @@ class TestLists:
     @staticmethod
     def register(listing: Listing) -> None:
         declared = public(lists(ThingSchema, ThingQuerySchema, listing)(lambda: select(Category)))
-        Blueprint("things", __name__).get("/things")(declared)
+        Blueprint("things", __name__, about="Things.").get("/things")(declared)
 
     def test_are_taken_when_the_query_and_the_listing_agree(self) -> None:
         self.register(Listing(filters=SLUG, sorts=SORTS, tie_breaker=Category.id))

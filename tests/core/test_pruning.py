@@ -6,7 +6,7 @@ from sqlalchemy import delete, select, text
 
 from app.core import clock
 from app.core.feed import ChangeEvent
-from app.core.idempotency import StoredAnswer
+from app.core.idempotency import StoredResponse
 from app.core.pruning import delete_all, delete_batch
 from app.core.transactions import unit_of_work
 from app.extensions import Model, db
@@ -16,7 +16,7 @@ INSERTS: dict[type[Model], str] = {
     ChangeEvent: """
         INSERT INTO change_events (created_at, type, resource_type, resource_id, row_version)
         SELECT now(), 'product.updated', 'product', number, 1 FROM generate_series(1, :rows) AS number""",
-    StoredAnswer: """
+    StoredResponse: """
         INSERT INTO idempotency_keys (principal, route, key, fingerprint, status, headers, body, expires_at)
         SELECT 'user:1', 'POST /', number, '', 201, '{}', '', now() FROM generate_series(1, :rows) AS number""",
 }
@@ -40,7 +40,7 @@ def test_deletes_from_a_table_that_is_believed_empty(app: Flask, model: type[Mod
 def test_deletes_no_more_than_a_batch(app: Flask) -> None:
     with app.app_context(), unit_of_work():
         db.session.add_all(
-            StoredAnswer(
+            StoredResponse(
                 principal="user:1",
                 route="POST /",
                 key=str(number),
@@ -54,7 +54,7 @@ def test_deletes_no_more_than_a_batch(app: Flask) -> None:
         )
         db.session.flush()
 
-        assert delete_batch(StoredAnswer, StoredAnswer.key != "1", most=1) == 1
-        assert delete_batch(StoredAnswer, StoredAnswer.key != "1") == 1
-        assert delete_batch(StoredAnswer, StoredAnswer.key != "1") == 0
-        assert db.session.scalars(select(StoredAnswer.key)).all() == ["1"]
+        assert delete_batch(StoredResponse, StoredResponse.key != "1", most=1) == 1
+        assert delete_batch(StoredResponse, StoredResponse.key != "1") == 1
+        assert delete_batch(StoredResponse, StoredResponse.key != "1") == 0
+        assert db.session.scalars(select(StoredResponse.key)).all() == ["1"]

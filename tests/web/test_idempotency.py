@@ -14,7 +14,7 @@ from sqlalchemy import text
 from werkzeug.test import TestResponse
 
 from app.core import clock
-from app.core.idempotency import Attempt, find_answer
+from app.core.idempotency import Attempt, find_response
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.security.permissions import Role
@@ -241,7 +241,7 @@ class TestTwoAtOnce:
     def test_are_not_both_done(self, app: Flask, alice: Caller) -> None:
         running = Attempt(principal=f"user:{alice.user_id}", route="POST /api/v1/categories", key="k", fingerprint="")
         with app.app_context(), unit_of_work(), ThreadPoolExecutor(1) as elsewhere:
-            assert find_answer(running) is None
+            assert find_response(running) is None
 
             answer = elsewhere.submit(post, alice, headers={"Idempotency-Key": "k"}).result()
             other = elsewhere.submit(post, alice, headers={"Idempotency-Key": "other"}).result()

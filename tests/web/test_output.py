@@ -17,7 +17,7 @@ from app.core.errors import Fault, Invalid
 from app.core.money import MOST_AMOUNT
 from app.factory import create_app
 from app.web import batch, fields
-from app.web.contract import Operation
+from app.web.operation import Operation
 from app.web.output import Output, dump, output_of, to_json
 from app.web.schemas import shared
 from tests.conftest import settings_for

@@ -18,7 +18,7 @@ from app.security.permissions import Permission
 from app.web.access import current_identity
 from app.web.contract import Blueprint, accepts, changes, lists, refuses, requires, returns
 
-blueprint = Blueprint("api_keys", __name__, url_prefix="/api-keys")
+blueprint = Blueprint("api_keys", __name__, url_prefix="/api-keys", about="What programs log in with.")
 
 
 @blueprint.get("")

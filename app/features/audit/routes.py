@@ -8,7 +8,7 @@ from app.features.audit.schemas import AuditEventSchema, AuditQuerySchema
 from app.security.permissions import Permission
 from app.web.contract import Blueprint, lists, requires
 
-blueprint = Blueprint("audit", __name__, url_prefix="/audit-events")
+blueprint = Blueprint("audit", __name__, url_prefix="/audit-events", about="Who did what.")
 
 
 @blueprint.get("")

@@ -30,13 +30,13 @@ from app.web.contract import (
 from app.web.cookies import CsrfTokenWrong
 from app.web.schemas import shared
 
-blueprint = Blueprint("auth", __name__, url_prefix="/auth")
+blueprint = Blueprint("auth", __name__, url_prefix="/auth", about="Registering, logging in and out.")
 
 
 @blueprint.post("/register")
 @public
 @limited("RATE_LIMIT_LOGIN")
-@accepts(RegisterSchema, is_brief=True)
+@accepts(RegisterSchema, is_small=True)
 @returns(UserSchema, status=201, location=lambda _: "/api/v1/users/me")
 @refuses(EmailTaken, UsernameTaken, PasswordTooCommon, RegistrationClosed, HashingBusy)
 def register(data: dict[str, Any]) -> User:
@@ -49,7 +49,7 @@ def register(data: dict[str, Any]) -> User:
 @blueprint.post("/login")
 @public
 @limited("RATE_LIMIT_LOGIN")
-@accepts(LoginSchema, is_brief=True)
+@accepts(LoginSchema, is_small=True)
 @returns(TokenPairSchema)
 @refuses(LoginFailed, TooManyFailures, HashingBusy)
 def log_in(data: dict[str, Any]) -> Response:

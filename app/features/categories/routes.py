@@ -24,7 +24,7 @@ from app.web.contract import (
     returns,
 )
 
-blueprint = Blueprint("categories", __name__, url_prefix="/categories")
+blueprint = Blueprint("categories", __name__, url_prefix="/categories", about="The tree that products are filed under.")
 
 
 @blueprint.get("")

@@ -1,5 +1,6 @@
 """The route of the change feed."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -7,19 +8,16 @@ from flask import current_app, request
 
 from app.core.feed import ChangeEvent
 from app.core.listing import CursorInvalid
-from app.features.categories.schemas import CategorySchema
 from app.features.events import service
 from app.features.events.schemas import FeedQuerySchema, FeedSchema
 from app.features.events.service import CursorExpired, FeedPage
-from app.features.products.schemas import ProductSchema
 from app.security.permissions import Permission
 from app.web.access import current_identity
 from app.web.contract import Blueprint, queries, refuses, requires, returns
+from app.web.resources import published_resources
 from app.web.schemas import shared
 
-blueprint = Blueprint("events", __name__, url_prefix="/events")
-
-SCHEMAS = {"product": ProductSchema, "category": CategorySchema}
+blueprint = Blueprint("events", __name__, url_prefix="/events", about="What changed, in the order of the changes.")
 
 
 @blueprint.get("")
@@ -31,29 +29,39 @@ def list_events(query: dict[str, Any]) -> dict[str, Any]:
     """Read what changed since a cursor; repeat until has_more is false, and later go on from there."""
     keys = current_app.config["SECRET_KEYS"]
     if "from" in query:
-        page = FeedPage([], {}, has_more=False, cursor=service.seal_now(keys))
+        page = FeedPage([], has_more=False, cursor=service.seal_now(keys))
     else:
-        page = service.read_events(query["cursor"], limit=query["per_page"], keys=keys, identity=current_identity())
+        page = service.read_events(query["cursor"], limit=query["per_page"], keys=keys)
+    rows = _visible_rows(page.events)
     return {
-        "items": [_item(event, page) for event in page.events],
+        "items": [_item(event, rows) for event in page.events],
         "meta": {"per_page": query["per_page"], "has_more": page.has_more, "next_cursor": page.cursor},
         "links": {"next": f"{request.path}?{urlencode({'cursor': page.cursor, 'per_page': query['per_page']})}"},
     }
 
 
-def _item(event: ChangeEvent, page: FeedPage) -> dict[str, Any]:
-    item = {
+def _visible_rows(events: Sequence[ChangeEvent]) -> dict[tuple[str, int], Any]:
+    """What the rows of these events are now, as their schemas have them, where the reader may see them."""
+    ids: dict[str, set[int]] = {}
+    for event in events:
+        ids.setdefault(event.resource_type, set()).add(event.resource_id)
+    return {
+        (name, row_id): shared(resource.schema).dump(row)
+        for name, resource in published_resources().items()
+        if name in ids
+        for row_id, row in resource.find_visible(ids[name], current_identity()).items()
+    }
+
+
+def _item(event: ChangeEvent, rows: Mapping[tuple[str, int], Any]) -> dict[str, Any]:
+    data = rows.get((event.resource_type, event.resource_id))
+    is_hidden = data is None and not event.type.endswith(".deleted")
+    return {
         "id": event.id,
         "created_at": event.created_at,
-        "type": event.type,
+        "type": f"{event.resource_type}.hidden" if is_hidden else event.type,
         "resource_type": event.resource_type,
         "resource_id": event.resource_id,
-        "version": event.row_version,
-        "data": None,
+        "version": None if is_hidden else event.row_version,
+        "data": data,
     }
-    row = page.rows.get((event.resource_type, event.resource_id))
-    if row is not None:
-        return {**item, "data": shared(SCHEMAS[event.resource_type]).dump(row)}
-    if event.type.endswith(".deleted"):
-        return item
-    return {**item, "type": f"{event.resource_type}.hidden", "version": None}

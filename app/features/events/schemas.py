@@ -6,23 +6,24 @@ from typing import Any
 import marshmallow as ma
 
 from app.web import fields
+from app.web.resources import ResourceName, ResourceRow
 from app.web.schemas import QuerySchema, Schema
 
 
 class ChangeEventSchema(Schema):
     """Something that changed, and what it is now.
 
-    `data` is the product or category as it is when the feed is read, and null when it is gone; its version may already
-    be a later one. What you may not see arrives as `product.hidden`, with the id alone.
+    `data` is the row as it is when the feed is read, and null when it is gone; its version may already be a later one.
+    What you may not see arrives as `product.hidden`, say, with the id alone.
     """
 
     id = fields.Integer(dump_only=True, example=1001)
     created_at = fields.Moment(dump_only=True)
     type = fields.Text(most=64, pattern=r"^[a-z]+\.[a-z_]+$", example="product.updated")
-    resource_type = fields.Text(most=32, example="product")
+    resource_type = ResourceName(most=32, example="product")
     resource_id = fields.Integer(example=42)
     version = fields.Integer(dump_only=True, allow_none=True, note="The row's version after the change.", example=3)
-    data = fields.Anything(allow_none=True, example={"id": 42, "name": "Oak chair", "version": 3})
+    data = ResourceRow(allow_none=True)
 
 
 class FeedMetaSchema(Schema):

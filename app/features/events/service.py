@@ -1,10 +1,9 @@
 """Use cases of the change feed."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from itsdangerous import BadData, URLSafeSerializer
 from sqlalchemy import func, select, update
@@ -14,12 +13,6 @@ from app.core.feed import CatalogueState, ChangeEvent
 from app.core.listing import CursorInvalid
 from app.core.pruning import delete_batch
 from app.extensions import db
-from app.features.categories import models as category_models
-from app.features.categories import service as categories
-from app.features.products import models as product_models
-from app.features.products import service as products
-from app.security.identity import Identity
-from app.security.permissions import Permission
 
 
 class CursorExpired(Gone):
@@ -28,25 +21,24 @@ class CursorExpired(Gone):
 
 @dataclass(frozen=True)
 class FeedPage:
-    """Events, what their rows are now where that is the reader's to see, and where to read on."""
+    """Events, whether there are more by now, and the cursor to go on from."""
 
     events: Sequence[ChangeEvent]
-    rows: Mapping[tuple[str, int], Any]
     has_more: bool
     cursor: str
 
 
-def read_events(cursor: str, *, limit: int, keys: Sequence[str], identity: Identity) -> FeedPage:
+def read_events(cursor: str, *, limit: int, keys: Sequence[str]) -> FeedPage:
     """Up to ``limit`` events after the cursor's position; an empty cursor starts with the oldest that is kept."""
     position = _unseal(cursor, keys) if cursor else pruned_through()
     rows = select(ChangeEvent).where(ChangeEvent.id > position).order_by(ChangeEvent.id).limit(limit + 1)
     events = db.session.scalars(rows).all()
-    # Asked after the events: what is forgotten meanwhile is missed by nobody.
+    # Read after the events: no reader may miss what is pruned meanwhile.
     if cursor and position < pruned_through():
         raise CursorExpired
     page = events[:limit]
     last = page[-1].id if page else position
-    return FeedPage(page, _visible_rows(page, identity), len(events) > limit, seal(last, keys))
+    return FeedPage(page, len(events) > limit, seal(last, keys))
 
 
 def seal_now(keys: Sequence[str]) -> str:
@@ -81,18 +73,6 @@ def prune_events() -> int:
 def pruned_through() -> int:
     """The last event that has expired."""
     return db.session.scalar(select(CatalogueState.pruned_through)) or 0
-
-
-def _visible_rows(events: Sequence[ChangeEvent], identity: Identity) -> dict[tuple[str, int], Any]:
-    found: dict[tuple[str, int], Any] = {}
-    for kind, permission, visible, key in (
-        ("product", Permission.PRODUCTS_READ, products.visible_to, product_models.Product.id),
-        ("category", Permission.CATEGORIES_READ, categories.visible_to, category_models.Category.id),
-    ):
-        ids = {event.resource_id for event in events if event.resource_type == kind}
-        if ids and identity.can(permission):
-            found |= {(kind, row.id): row for row in db.session.scalars(visible(identity).where(key.in_(ids)))}
-    return found
 
 
 def _unseal(cursor: str, keys: Sequence[str]) -> int:

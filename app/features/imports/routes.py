@@ -24,7 +24,9 @@ from app.web.access import current_identity
 from app.web.contract import Blueprint, lists, refuses, requires, returns, takes_file
 from app.web.uploads import Upload
 
-blueprint = Blueprint("imports", __name__, url_prefix="/imports")
+blueprint = Blueprint(
+    "imports", __name__, url_prefix="/imports", about="Files of products that are read in the background."
+)
 FORMATS = {media_type: file_format for file_format, media_type in MEDIA_TYPES.items()}
 
 

@@ -17,13 +17,13 @@ from app.web import cookies
 from app.web.access import current_identity
 from app.web.contract import Blueprint, accepts, limited, public, refuses, requires, returns
 
-blueprint = Blueprint("passwords", __name__, url_prefix="/auth")
+blueprint = Blueprint("passwords", __name__, url_prefix="/auth", about="Changing and resetting passwords.")
 
 
 @blueprint.post("/password")
 @requires(Permission.ACCOUNT_MANAGE)
 @limited("RATE_LIMIT_LOGIN")
-@accepts(PasswordChangeSchema, is_brief=True)
+@accepts(PasswordChangeSchema, is_small=True)
 @returns(TokenPairSchema)
 @refuses(CurrentPasswordWrong, PasswordTooCommon, TooManyFailures, HashingBusy)
 def change_password(data: dict[str, Any]) -> Response:
@@ -35,7 +35,7 @@ def change_password(data: dict[str, Any]) -> Response:
 @blueprint.post("/password-reset")
 @public
 @limited("RATE_LIMIT_LOGIN")
-@accepts(ResetRequestSchema, is_brief=True)
+@accepts(ResetRequestSchema, is_small=True)
 @returns(status=202)
 def request_password_reset(data: dict[str, Any]) -> None:
     """Ask for a mail with a reset token; the answer does not tell whether the address is known."""
@@ -46,7 +46,7 @@ def request_password_reset(data: dict[str, Any]) -> None:
 @blueprint.post("/password-reset/confirm")
 @public
 @limited("RATE_LIMIT_LOGIN")
-@accepts(ResetConfirmSchema, is_brief=True)
+@accepts(ResetConfirmSchema, is_small=True)
 @returns(status=204)
 @refuses(ResetTokenInvalid, PasswordTooCommon, HashingBusy)
 def confirm_password_reset(data: dict[str, Any]) -> None:

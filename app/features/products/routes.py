@@ -37,8 +37,13 @@ from app.web.contract import (
 )
 from app.web.downloads import download, read_in_turns
 
-blueprint = Blueprint("products", __name__, url_prefix="/products")
-in_categories = Blueprint("category_products", __name__, url_prefix="/categories")
+blueprint = Blueprint("products", __name__, url_prefix="/products", about="What is for sale.")
+in_categories = Blueprint(
+    "category_products",
+    __name__,
+    url_prefix="/categories",
+    about="What is for sale in a category and below it.",
+)
 
 
 @blueprint.get("")
@@ -70,7 +75,7 @@ def create_product(data: dict[str, Any]) -> Any:
 
 @blueprint.post("/bulk")
 @requires(Permission.PRODUCTS_WRITE)
-@accepts(ProductBatchSchema, largest=4 * 1024 * 1024)
+@accepts(ProductBatchSchema, max_bytes=4 * 1024 * 1024)
 @returns(ProductBatchResultSchema)
 @refuses(BatchRefused)
 def save_products(data: dict[str, Any]) -> BatchResult:

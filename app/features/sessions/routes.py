@@ -9,7 +9,7 @@ from app.security.permissions import Permission
 from app.web.access import current_identity
 from app.web.contract import Blueprint, lists, requires, returns
 
-blueprint = Blueprint("sessions", __name__, url_prefix="/auth/sessions")
+blueprint = Blueprint("sessions", __name__, url_prefix="/auth/sessions", about="Where you are logged in.")
 
 
 @blueprint.get("")

@@ -21,7 +21,7 @@ from app.security.permissions import Permission
 from app.web.access import current_identity
 from app.web.contract import Blueprint, accepts, lists, locks, refuses, requires, returns
 
-blueprint = Blueprint("stock", __name__)
+blueprint = Blueprint("stock", __name__, about="How many there are, and what is held for a customer.")
 
 
 def _where_movement_is(movement: StockMovement) -> str:
@@ -57,7 +57,7 @@ def read_stock_movement(product_id: int, movement_id: int) -> StockMovement:
 
 @blueprint.get("/products/<id:product_id>/availability")
 @requires(Permission.PRODUCTS_READ)
-@returns(AvailabilitySchema, kept=False)
+@returns(AvailabilitySchema, cacheable=False)
 def read_availability(product_id: int) -> service.Availability:
     """Read how many of a product can be sold or held at this moment."""
     return service.get_availability(product_id, identity=current_identity())

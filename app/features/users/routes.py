@@ -21,7 +21,7 @@ from app.security.permissions import Permission
 from app.web.access import current_identity
 from app.web.contract import Blueprint, accepts, changes, lists, refuses, requires, returns
 
-blueprint = Blueprint("users", __name__, url_prefix="/users")
+blueprint = Blueprint("users", __name__, url_prefix="/users", about="Accounts.")
 
 
 @blueprint.get("/me")

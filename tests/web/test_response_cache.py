@@ -23,8 +23,8 @@ from app.core import clock
 from app.extensions import cache
 from app.features.products import facets
 from app.security.permissions import Role
-from app.web.answers import LARGEST_PART, Answer, AnswerCache, size_of
-from app.web.contract import Operation
+from app.web.operation import Operation
+from app.web.response_cache import MIN_ENTRIES, CachedResponse, ResponseCache, size_of
 from tests.conftest import API, Caller, body_of
 from tests.live.wire import wait_for
 
@@ -145,7 +145,7 @@ def keepable(app: Flask) -> dict[str, Operation]:
         for rule in app.url_map.iter_rules()
         if "GET" in (rule.methods or ())
     }
-    return {rule: one for rule, one in operations.items() if isinstance(one, Operation) and one.is_keepable}
+    return {rule: one for rule, one in operations.items() if isinstance(one, Operation) and one.is_cacheable}
 
 
 def paths(app: Flask, catalogue: dict[str, int]) -> list[str]:
@@ -503,7 +503,7 @@ keys = st.integers(0, 20)
 sizes = st.integers(0, 3000)
 
 
-def sizes_of(answers: Mapping[int, Answer]) -> int:
+def sizes_of(answers: Mapping[int, CachedResponse]) -> int:
     """What answers and their keys take."""
     return sum(size_of(key, answer) for key, answer in answers.items())
 
@@ -511,7 +511,7 @@ def sizes_of(answers: Mapping[int, Answer]) -> int:
 class TestMemory:
     def test_is_counted_with_what_an_answer_holds(self) -> None:
         content = orjson.dumps([0] * 1000)
-        answer = Answer.of(Response(content, headers={"X-Long": "x" * 5000}))
+        answer = CachedResponse.of(Response(content, headers={"X-Long": "x" * 5000}))
 
         assert answer.content == content
         assert answer.content is not content
@@ -521,7 +521,7 @@ class TestMemory:
     def test_is_bounded_and_holds_what_was_used_lately(
         self, most: int, steps: Sequence[tuple[int, int | None]]
     ) -> None:
-        kept, model = AnswerCache(most), OrderedDict[int, Answer]()
+        kept, model = ResponseCache(most), OrderedDict[int, CachedResponse]()
         for key, size in steps:
             if size is None:
                 found = kept.get(key)
@@ -529,8 +529,8 @@ class TestMemory:
                 if key in model:
                     model.move_to_end(key)
                 continue
-            answer = Answer(b"x" * size, ())
-            is_small = size_of(key, answer) * LARGEST_PART <= most
+            answer = CachedResponse(b"x" * size, ())
+            is_small = size_of(key, answer) * MIN_ENTRIES <= most
             assert kept.set(key, answer) is is_small
             if is_small:
                 model.pop(key, None)
@@ -542,8 +542,8 @@ class TestMemory:
         assert {key: kept.get(key) is not None for key in range(21)} == {key: key in model for key in range(21)}
 
     def test_gives_up_what_was_used_least_lately(self) -> None:
-        room, answer = 10, Answer(b"", ())
-        kept = AnswerCache(room * size_of(0, answer) + 100)
+        room, answer = 10, CachedResponse(b"", ())
+        kept = ResponseCache(room * size_of(0, answer) + 100)
         for key in range(room):
             kept.set(key, answer)
         kept.get(0)
@@ -555,12 +555,12 @@ class TestMemory:
         assert [key for key in range(room + 4) if kept.get(key)] == [0, 1, *range(6, room + 4)]
 
     def test_is_bounded_while_many_use_it(self) -> None:
-        kept = AnswerCache(40_000)
+        kept = ResponseCache(40_000)
 
         def work(first: int) -> int:
             most = 0
             for number in range(2000):
-                kept.set((first * number) % 97, Answer(b"x" * (number % 3000), ()))
+                kept.set((first * number) % 97, CachedResponse(b"x" * (number % 3000), ()))
                 kept.get(number % 97)
                 most = max(most, kept.bytes)
             return most
@@ -569,7 +569,7 @@ class TestMemory:
             most = max(threads.map(work, range(1, 9)))
 
         # Between a write and its eviction, under the lock, it is one answer more.
-        assert most <= 40_000 + size_of(0, Answer(b"x" * 3000, ()))
+        assert most <= 40_000 + size_of(0, CachedResponse(b"x" * 3000, ()))
         assert kept.bytes == sizes_of({key: found for key in range(97) if (found := kept.get(key))}) <= 40_000
 
     def test_holds_no_answer_that_is_too_large(self, app_with: AppWith, alice: Caller, make_product: Make) -> None:

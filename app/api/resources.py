@@ -1,0 +1,15 @@
+"""The table of published resources: one line for each kind of row that the change feed tells of."""
+
+from app.features.categories import service as categories
+from app.features.categories.models import Category
+from app.features.categories.schemas import CategorySchema
+from app.features.products import service as products
+from app.features.products.models import Product
+from app.features.products.schemas import ProductSchema
+from app.security.permissions import Permission
+from app.web.resources import Resource
+
+RESOURCES = (
+    Resource(Product, ProductSchema, Permission.PRODUCTS_READ, products.visible_to),
+    Resource(Category, CategorySchema, Permission.CATEGORIES_READ, categories.visible_to),
+)

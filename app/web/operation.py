@@ -1,0 +1,119 @@
+"""What a view declares: who may call it, what comes in, what goes out. The pipeline and the document read it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import marshmallow as ma
+
+from app.core.errors import Refusal
+from app.core.listing import RELEVANCE, Listing
+from app.security.permissions import CATALOG_READS
+from app.web import body
+from app.web.access import Access
+from app.web.schemas import BodySchema, QuerySchema, shared
+
+#: A view returns rows or values; the pipeline makes the response.
+View = Callable[..., Any]
+SAFE_METHODS = frozenset({"GET", "HEAD"})
+#: What the query of a list has beside its filters.
+_LIST_PARAMETERS = frozenset({"page", "cursor", "per_page", "order", "search", "fields", "sort_by", "tree"})
+
+
+class ContractMissing(Exception):
+    """A view was registered that does not declare who may call it and what it returns."""
+
+
+@dataclass(frozen=True)
+class FileContract:
+    """What kinds of files an operation takes, and the name of the setting that bounds their size."""
+
+    media_types: tuple[str, ...]
+    limit: str
+
+
+@dataclass
+class Operation:
+    """What a view declares. The decorators of `web.contract` fill it; after `check` nothing changes it."""
+
+    view: View
+    access: Access | None = None
+    limit: str | None = None
+    load: Callable[..., Any] | None = None
+    by_version: bool = False
+    accepts: type[BodySchema] | None = None
+    max_bytes: int = 0
+    is_small: bool = False
+    takes_file: FileContract | None = None
+    streams: tuple[str, ...] = ()
+    query: type[QuerySchema] | None = None
+    listing: Listing | None = None
+    returns: type[ma.Schema] | None = None
+    status: int | None = None
+    location: Callable[[Any], str] | None = None
+    media_type: str = body.JSON
+    cacheable: bool = True
+    refuses: tuple[type[Refusal], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The view's name, which is the use case's and the operationId."""
+        return self.view.__name__
+
+    @property
+    def takes_body(self) -> bool:
+        """Whether a request has a body to be read."""
+        return self.accepts is not None or self.takes_file is not None
+
+    @property
+    def is_versioned(self) -> bool:
+        """Whether the response is one row that counts its versions, and so has an ETag."""
+        return self.returns is not None and self.listing is None and "version" in shared(self.returns).fields
+
+    @property
+    def is_cacheable(self) -> bool:
+        """Whether caches may store the response: it reads the catalogue, by rights, path and query alone."""
+        return self.cacheable and self.access is not None and self.access.permission in CATALOG_READS
+
+    @property
+    def is_tagged(self) -> bool:
+        """Whether the response has an ETag: its row's version, or else one of its content."""
+        return self.is_versioned or self.is_cacheable
+
+    def media_types(self, method: str) -> tuple[str, ...]:
+        """The media types that a JSON body may have."""
+        return (body.JSON, body.MERGE_PATCH) if method == "PATCH" else (body.JSON,)
+
+    def check(self) -> None:
+        """Raise `ContractMissing` for a declaration with a hole in it."""
+        if self.access is None:
+            raise ContractMissing(f"{self.name} does not say who may call it: @requires, @public")
+        if self.status is None:
+            raise ContractMissing(f"{self.name} does not say what it returns: @returns, @lists")
+        if self.listing is not None and self.query is not None:
+            for problem in _differences(self.listing, shared(self.query)):
+                raise ContractMissing(f"{self.name}: {problem}")
+
+
+def _differences(listing: Listing, query: QuerySchema) -> list[str]:
+    """What the query schema of a list says otherwise than its Listing."""
+    problems = []
+    filters = {field.data_key or name for name, field in query.fields.items()} - _LIST_PARAMETERS
+    if filters != set(listing.filters):
+        problems.append(f"filters differ from its Listing: {filters ^ set(listing.filters)}")
+    if ("tree" in query.fields) != (listing.parent is not None):
+        problems.append("only one of query and Listing can be a tree")
+    if ("search" in query.fields) != (listing.search is not None):
+        problems.append("only one of query and Listing can be searched")
+    sorts = [*listing.sorts, *([RELEVANCE] if listing.relevance else [])]
+    if query.fields["sort_by"].metadata["enum"] != sorts:
+        problems.append("sort_by differs from its Listing")
+    return problems
+
+
+def operation_of(view: Any) -> Operation:
+    """What a view declares; an empty declaration to start with."""
+    operation = getattr(view, "operation", None)
+    if not isinstance(operation, Operation):
+        operation = view.operation = Operation(view)
+    return operation

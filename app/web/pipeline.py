@@ -1,0 +1,119 @@
+"""How a request is answered, as a page.
+
+1. authorize       who asks, and whether they may                                         401, 403
+2. read the body   at its sender's pace: no lock and no connection is held meanwhile      400, 408, 413, 415
+3. begin           a transaction, or statements in autocommit for a read                  503
+4. load the row    that the path names, compared with If-Match                            404, 428, 412
+5. validate        the query string before the row, the body after it                     422
+6. call            the view: one use case                                                 409
+7. render          JSON, ETag, Link, Location
+8. commit          the row, its audit trail, its change event and its idempotency key
+
+An exception raised in Flask's ``after_request`` bypasses the error handlers: so the commit is here. Steps 3 to 8 are
+repeated where the database lost the transaction before its COMMIT (`transactions.in_unit_of_work`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Response, request
+
+from app.core.breaker import breaker
+from app.core.transactions import ATTEMPTS, in_unit_of_work
+from app.extensions import db
+from app.security.identity import Identity
+from app.web import conditional, idempotency
+from app.web.access import Access, authorize, current_identity, remember_use
+from app.web.body import NO_BODY, Body
+from app.web.operation import SAFE_METHODS, Operation
+from app.web.query import read_query
+from app.web.rendering import render, set_cache_control
+from app.web.requests import parse_query_string, receive_body
+from app.web.response_cache import respond_from_cache
+from app.web.schemas import QuerySchema, shared
+from app.web.validation import validate
+
+
+def answer(operation: Operation, path: Mapping[str, Any]) -> Response:
+    """Answer the request at hand, which is for ``operation``; ``path`` has the values of the URL's parameters."""
+    access, reading = operation.access or Access(), request.method in SAFE_METHODS
+    if not operation.takes_body:
+        response = in_unit_of_work(_authorize_and_perform, operation, path, access, reading=reading, guard=breaker)
+    else:
+        identity = in_unit_of_work(authorize, access, reading=True, guard=breaker)
+        with receive_body(operation) as body:
+            call = Call(operation, path, identity, body)
+            # A file is a stream that is read once.
+            attempts = 1 if operation.takes_file else ATTEMPTS
+            response = in_unit_of_work(call.perform, reading=reading, guard=breaker, attempts=attempts)
+    remember_use(current_identity())
+    return response
+
+
+def _authorize_and_perform(operation: Operation, path: Mapping[str, Any], access: Access) -> Response:
+    return Call(operation, path, authorize(access)).perform()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One authorized request for an operation, with its body as it was read."""
+
+    operation: Operation
+    path: Mapping[str, Any]
+    identity: Identity
+    body: Body = NO_BODY
+
+    def perform(self) -> Response:
+        """The response: a stored one, where there is one for this request, or else a new one."""
+        if self.operation.is_cacheable:
+            response = respond_from_cache(self.identity, self.respond)
+        elif self._takes_idempotency_key():
+            response = idempotency.respond_once(self.respond, self.identity, self.body, self.operation.returns)
+        else:
+            response = self.respond()
+        if request.method in SAFE_METHODS:
+            conditional.apply_if_none_match(response)
+        set_cache_control(response, self.operation, self.identity)
+        return response
+
+    def respond(self) -> Response:
+        """Load the row, validate, call the view, render."""
+        operation = self.operation
+        if_match = conditional.read_if_match() if operation.by_version else None
+        query = self._read_query()
+        row = self._load_row(if_match)
+        values: dict[str, Any] = dict(self.path) if row is None else {}
+        if operation.accepts is not None:
+            values["data"] = validate(shared(operation.accepts), self.body.value)
+        if operation.takes_file is not None:
+            values["upload"] = self.body
+        if operation.query is not None and operation.listing is None:
+            values["query"] = query
+        result = operation.view(**values) if row is None else operation.view(row, **values)
+        if request.method not in SAFE_METHODS:
+            # Constraints refuse here, where a refusal can still be the response, and not in the COMMIT.
+            db.session.flush()
+        return result if isinstance(result, Response) else render(operation, result, query)
+
+    def _takes_idempotency_key(self) -> bool:
+        rule, access = request.url_rule, self.operation.access
+        return rule is not None and access is not None and idempotency.takes_key(rule, access)
+
+    def _read_query(self) -> dict[str, Any]:
+        schema = self.operation.query or QuerySchema
+        if self.body.fields:
+            return validate(shared(schema), {**read_query(request.query_string), **self.body.fields}, in_query=True)
+        return dict(parse_query_string(schema, request.query_string).values)
+
+    def _load_row(self, if_match: frozenset[str] | None) -> Any:
+        """The row that the path names; None where the view takes the path itself."""
+        operation = self.operation
+        if operation.load is None:
+            return None
+        # `If-Match: *` overwrites whatever is there, and must not fail because of another write at the same moment.
+        lock = not operation.by_version or (if_match is not None and "*" in if_match)
+        row = operation.load(**self.path, identity=self.identity, lock=lock)
+        if operation.by_version:
+            conditional.check_if_match(if_match, row)
+        return row

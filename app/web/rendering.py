@@ -1,0 +1,103 @@
+"""Responses: what a view returned as JSON, with the headers that belong to it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import marshmallow as ma
+from flask import Response, current_app, request
+from sqlalchemy import Select
+
+from app.core.errors import Fault, Invalid
+from app.core.listing import Criteria, CursorPage, Listing, NumberedPage, nest, read_cursor, read_page, read_tree
+from app.security.identity import Identity
+from app.web import body, conditional
+from app.web.links import describe_page, link_header
+from app.web.operation import Operation
+from app.web.output import dump, output_of, to_json
+from app.web.requests import parse_query_string
+from app.web.schemas import QuerySchema, Schema, shared
+
+
+def render(operation: Operation, result: Any, query: Mapping[str, Any]) -> Response:
+    """The response of a view that returned ``result``: rows to be listed, one row, a mapping, or None."""
+    if operation.listing is not None:
+        return _render_list(operation, operation.listing, result, query)
+    response = Response(status=operation.status, content_type=body.JSON)
+    if operation.returns is None:
+        del response.headers["Content-Type"]
+        return response
+    if operation.location is not None:
+        response.headers["Location"] = operation.location(result)
+    if operation.is_versioned:
+        response.headers.add("ETag", conditional.entity_tag(result))
+    response.data = to_json(dump(operation.returns, result))
+    return response
+
+
+def set_cache_control(response: Response, operation: Operation, identity: Identity) -> None:
+    """Say who may store the response (RFC 9111), unless the view did."""
+    if "Cache-Control" in response.headers:
+        return
+    directives = "no-store"
+    if operation.is_cacheable:
+        directives = "private, no-cache" if identity.user_id else _public_lifetime()
+        response.headers.add("Vary", "Authorization, X-API-Key")
+    response.headers.add("Cache-Control", directives)
+
+
+def _public_lifetime() -> str:
+    config = current_app.config
+    lifetime, stale = config["PUBLIC_CACHE_MAX_AGE"], config["PUBLIC_CACHE_STALE_WHILE_REVALIDATE"]
+    # RFC 5861: a shared cache may answer with what it has while it fetches it anew.
+    return f"public, max-age={lifetime}" + (f", stale-while-revalidate={stale}" if stale else "")
+
+
+def _render_list(operation: Operation, listing: Listing, rows: Select[Any], query: Mapping[str, Any]) -> Response:
+    item = operation.returns or Schema
+    output = output_of(item, _chosen_members(item, query.get("fields")))
+    members, criteria = output.attributes, _criteria(query, listing)
+    if query.get("tree") and listing.parent is not None:
+        items = [output(row) for row in read_tree(rows, listing, criteria, members)]
+        return _render_tree(items, listing.parent.key)
+    page: NumberedPage | CursorPage
+    if criteria.cursor is None:
+        page = read_page(rows, listing, criteria, members)
+    else:
+        keys = current_app.config["SECRET_KEYS"]
+        page = read_cursor(rows, listing, criteria, members, keys=keys, scope=request.path)
+    spelled = parse_query_string(operation.query or QuerySchema, request.query_string).spelled
+    meta, links = describe_page(page, criteria, request.path, spelled)
+    items = [output(row) for row in page.items]
+    response = Response(to_json({"items": items, "meta": meta, "links": links}), content_type=body.JSON)
+    if header := link_header(links):
+        response.headers.add("Link", header)
+    return response
+
+
+def _render_tree(items: Sequence[dict[str, Any]], parent: str) -> Response:
+    links = {"self": f"{request.path}?tree=true", "first": f"{request.path}?tree=true", "next": None}
+    tree = {"items": nest(items, parent), "meta": {"total": len(items)}, "links": links}
+    return Response(to_json(tree), content_type=body.JSON)
+
+
+def _criteria(query: Mapping[str, Any], listing: Listing) -> Criteria:
+    return Criteria(
+        sort_by=query["sort_by"],
+        descending=query["order"] == "desc",
+        per_page=query["per_page"],
+        page=query.get("page", 1),
+        cursor=query.get("cursor"),
+        search=query.get("search"),
+        filters={name: query[name] for name in listing.filters if name in query},
+    )
+
+
+def _chosen_members(schema: type[ma.Schema], names: str | None) -> tuple[str, ...] | None:
+    """The members that ``fields`` names; None where it is missing. Refuses an unknown one (422)."""
+    if names is None:
+        return None
+    chosen = tuple(dict.fromkeys(names.split(",")))
+    unknown = [name for name in chosen if name not in shared(schema).fields]
+    if unknown:
+        raise Invalid(Fault(f"There is no member {unknown[0]}.", "unknown_member", parameter="fields"))
+    return chosen

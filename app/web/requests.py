@@ -1,0 +1,56 @@
+"""What comes in with a request for an operation: its query string, parsed, and its body, read."""
+
+import functools
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from flask import current_app, request
+
+from app.web import uploads
+from app.web.body import MAX_SMALL_BODY_BYTES, Body, read_json
+from app.web.links import encode_parameters
+from app.web.operation import Operation
+from app.web.query import read_query
+from app.web.schemas import QuerySchema, shared
+from app.web.validation import validate
+
+#: A parsed query string is cached if it has no more bytes than this.
+MAX_CACHED_QUERY_BYTES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedQuery:
+    """The values of a query string, and each of its parameters as links spell it."""
+
+    values: Mapping[str, Any]
+    spelled: Mapping[str, str]
+
+
+def parse_query_string(schema: type[QuerySchema], raw: bytes) -> ParsedQuery:
+    """The parameters of a query string, loaded by a schema. Refuses malformed (400) and wrong ones (422)."""
+    return (_parse_cached if len(raw) <= MAX_CACHED_QUERY_BYTES else _parse)(schema, raw)
+
+
+@contextmanager
+def receive_body(operation: Operation) -> Iterator[Body]:
+    """The body of the request at hand, as its operation takes it, for the length of a block (400, 408, 413, 415)."""
+    config = current_app.config
+    if operation.takes_file is None:
+        limit = MAX_SMALL_BODY_BYTES if operation.is_small else max(operation.max_bytes, config["MAX_BODY_BYTES"])
+        yield read_json(limit=limit, accepted=operation.media_types(request.method))
+        return
+    accepted = (*operation.takes_file.media_types, uploads.FORM)
+    with uploads.receive(limit=config[operation.takes_file.limit], accepted=accepted) as upload:
+        yield upload
+
+
+def _parse(schema: type[QuerySchema], raw: bytes) -> ParsedQuery:
+    parameters = read_query(raw)
+    return ParsedQuery(validate(shared(schema), parameters, in_query=True), encode_parameters(parameters))
+
+
+# Shops ask the same questions again and again, also where the answers have changed. A thousand take 3 MB at most.
+# Refusals are not cached.
+_parse_cached = functools.lru_cache(maxsize=1000)(_parse)

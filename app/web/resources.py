@@ -1,0 +1,68 @@
+"""The published resources: what kinds of rows the change feed tells of, who may read them, and how they look.
+
+`app/api/resources.py` has the table, one line each. The feed and the OpenAPI document read it from here.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import marshmallow as ma
+from flask import Flask, current_app
+from sqlalchemy import Select
+
+from app.core.feed import Published
+from app.extensions import Model, db
+from app.security.identity import Identity
+from app.security.permissions import Permission
+from app.web import fields
+
+
+class ResourceMissing(Exception):
+    """A model is `Published`, and the table of resources has no line for it."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A kind of row: its model, its read schema, the permission to read it, and the rows that an identity may see."""
+
+    model: type[Published]
+    schema: type[ma.Schema]
+    permission: Permission
+    visible_to: Callable[[Identity], Select[Any]]
+
+    @property
+    def name(self) -> str:
+        """Its name in events and in the audit trail, in the singular."""
+        return self.model.audited_as
+
+    def find_visible(self, ids: Iterable[int], identity: Identity) -> Mapping[int, Any]:
+        """The rows with these ids that an identity may see, by id; one statement."""
+        if not identity.can(self.permission):
+            return {}
+        rows = self.visible_to(identity).where(self.model.id.in_(set(ids)))
+        return {row.id: row for row in db.session.scalars(rows)}
+
+
+class ResourceName(fields.Text):
+    """The name of a published resource; for answers."""
+
+
+class ResourceRow(fields.Anything):
+    """A row of any published resource as its own schema has it, or null; for answers."""
+
+
+def init_app(app: Flask, resources: Iterable[Resource]) -> None:
+    """Register the table; raises `ResourceMissing` where it lacks a published model."""
+    by_name = {resource.name: resource for resource in resources}
+    published = {mapper.class_ for mapper in Model.registry.mappers if issubclass(mapper.class_, Published)}
+    if missing := published - {resource.model for resource in by_name.values()}:
+        names = ", ".join(sorted(model.__name__ for model in missing))
+        raise ResourceMissing(f"{names}: Published, but without a line in app/api/resources.py")
+    app.extensions["resources"] = by_name
+
+
+def published_resources() -> Mapping[str, Resource]:
+    """The resources of the application at hand, by name."""
+    resources: Mapping[str, Resource] = current_app.extensions["resources"]
+    return resources
