@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent
 INSTANCE = ROOT / "instance"
 
 # RFC 7518 section 3.2 wants an HS256 key of at least 256 bits.
-SHORTEST_SECRET = 32
+MIN_SECRET_LENGTH = 32
 NOT_SECRET = ("change", "secret", "default", "example", "password", "development", "insecure")
 
 #: Beginnings of settings' names under which hardly anybody else sets anything.
@@ -307,8 +307,8 @@ class Config:
         }
         for name, values in secrets_in_use.items():
             for value in values:
-                if len(value.encode()) < SHORTEST_SECRET:
-                    raise ConfigError(f"{name} must have at least {SHORTEST_SECRET} bytes in production")
+                if len(value.encode()) < MIN_SECRET_LENGTH:
+                    raise ConfigError(f"{name} must have at least {MIN_SECRET_LENGTH} bytes in production")
                 if len(set(value)) < 8 or any(word in value.lower() for word in NOT_SECRET):
                     raise ConfigError(f"{name} must be random in production, not a default")
         if self.secret_key == self.jwt_secret_key:

@@ -64,7 +64,7 @@ workers = _config.web_concurrency
 threads = _config.web_threads
 
 #: Connections that a worker holds at most, where the system lets it have the files.
-MOST_CONNECTIONS = 1000
+MAX_CONNECTIONS = 1000
 #: Files that it needs beside: logs, pipes, modules that are being loaded; and for each thread database connections
 #: (SQLite's have three files each), one to Redis and an upload.
 OTHER_FILES, FILES_OF_A_THREAD = 64, 12
@@ -73,8 +73,8 @@ OTHER_FILES, FILES_OF_A_THREAD = 64, 12
 def _connections() -> int:
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most == resource.RLIM_INFINITY:
-        return MOST_CONNECTIONS
-    return min(MOST_CONNECTIONS, max(most - OTHER_FILES - FILES_OF_A_THREAD * threads, threads + 1))
+        return MAX_CONNECTIONS
+    return min(MAX_CONNECTIONS, max(most - OTHER_FILES - FILES_OF_A_THREAD * threads, threads + 1))
 
 
 worker_connections = _connections()

@@ -44,7 +44,7 @@ class Unreader(SocketUnreader):
 
     HEAD_END = b"\r\n\r\n"
     #: Bytes of a head. nginx takes 32 KiB.
-    LONGEST_HEAD = 64 * 1024
+    MAX_HEAD_BYTES = 64 * 1024
     #: Bytes of a body that have as much time as a head.
     BLOCK = 64 * 1024
 
@@ -85,7 +85,7 @@ class Unreader(SocketUnreader):
         # The parser refuses a line that ends without CR.
         if is_over or self.HEAD_END in head or head.count(b"\n") != head.count(b"\r\n"):
             return True
-        if len(head) > self.LONGEST_HEAD:
+        if len(head) > self.MAX_HEAD_BYTES:
             raise errors.LimitRequestHeaders("head")
         return False
 

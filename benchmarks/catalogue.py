@@ -23,7 +23,7 @@ from app.features.sessions.models import UserSession
 from app.features.users import service as users
 from app.features.users.models import User
 from app.security.permissions import Role
-from app.security.tokens import MOST_REMEMBERED, issue_access_token
+from app.security.tokens import MAX_CACHED_TOKENS, issue_access_token
 from benchmarks import procfs
 from config import Config, Environment
 from tests.servers import INHERITED, PROJECT, create_database, postgres_server
@@ -32,7 +32,7 @@ EMAIL, PASSWORD = "alice@example.com", "a long enough password"
 SECRETS = {"secret_key": "benchmark-signing-" * 3, "jwt_secret_key": "benchmark-tokens-" * 3}
 #: Editors who are logged in. Each is heard of again only after all the others, and by then neither of two workers of
 #: ours, which remember some tokens, has kept its.
-EDITORS = 10 * MOST_REMEMBERED
+EDITORS = 10 * MAX_CACHED_TOKENS
 #: Nothing may work beside what is measured: the tables are vacuumed and analysed once, when they are full.
 POSTGRES: dict[str, str | None] = {"shared_buffers": "256MB", "autovacuum": "off"}
 #: Whether a commit waits for the disk: on in production, off in most of what is measured. None leaves them to

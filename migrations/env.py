@@ -7,7 +7,7 @@ from alembic import context
 from flask import current_app
 from sqlalchemy import text
 
-from app.core.connections import wait_for_ever
+from app.core.connections import wait_without_timeout
 from app.core.model import Money, UtcDateTime
 
 db = current_app.extensions["migrate"].db
@@ -55,7 +55,7 @@ def run_migrations() -> None:
         with context.begin_transaction():
             # BEGIN IMMEDIATE makes the second runner wait on SQLite, this lock on PostgreSQL.
             if connection.dialect.name == "postgresql":
-                wait_for_ever(connection)
+                wait_without_timeout(connection)
                 connection.execute(text("SET LOCAL lock_timeout = 0"))
                 connection.execute(text("SET LOCAL statement_timeout = 0"))
                 connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": MIGRATION_LOCK})

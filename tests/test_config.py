@@ -292,7 +292,7 @@ class TestDevelopment:
 
         assert first == second
         assert first.secret_key != first.jwt_secret_key
-        assert len((instance / "secret").read_text()) >= config.SHORTEST_SECRET
+        assert len((instance / "secret").read_text()) >= config.MIN_SECRET_LENGTH
 
     def test_keeps_a_secret_that_is_given(self, instance: Path) -> None:
         given = Config.from_environment({"SECRET_KEY": "mine"})

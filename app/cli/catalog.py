@@ -159,7 +159,7 @@ def export_products(file: str, given_format: str | None) -> None:
     In CSV, a cell that a spreadsheet would take for a formula gets an apostrophe before it, which an import takes away;
     tags are separated by |, and a | within a tag has a backslash before it. FILE appears when it is whole.
     """
-    pieces = write_products(bulk.walk_products(), _format_of(file, given_format))
+    pieces = write_products(bulk.iter_products(), _format_of(file, given_format))
     try:
         with _output(file) as output, unit_of_work(reading=True):
             for piece in pieces:

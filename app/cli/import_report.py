@@ -6,7 +6,7 @@ import click
 
 from app.features.imports.models import Report
 
-MOST_LINES = 20
+MAX_LINES = 20
 
 
 def print_report(report: Report, *, seconds: float, ignored: Iterable[str], dry_run: bool) -> None:
@@ -50,6 +50,6 @@ def _errors(report: Report) -> Iterator[str]:
 
 
 def _first(lines: list[str]) -> Iterator[str]:
-    yield from lines[:MOST_LINES]
-    if len(lines) > MOST_LINES:
+    yield from lines[:MAX_LINES]
+    if len(lines) > MAX_LINES:
         yield "  ... and more"

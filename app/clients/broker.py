@@ -41,7 +41,7 @@ def make_celery(broker_url: str, **transport: Any) -> Any:
     return celery
 
 
-class Nudger:
+class Notifier:
     """Sends the messages from a thread of its own, so that a broker that is slow or dead delays no request."""
 
     def __init__(self, broker_url: str) -> None:
@@ -50,13 +50,13 @@ class Nudger:
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def nudge(self) -> None:
+    def notify(self) -> None:
         """Have a worker look, soon."""
         self._wanted.set()
         # Not before it is needed: a thread does not survive the fork of a worker.
         with self._starting:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._send, name="nudger", daemon=True)
+                self._thread = threading.Thread(target=self._send, name="notifier", daemon=True)
                 self._thread.start()
 
     def _send(self) -> None:
@@ -71,13 +71,13 @@ class Nudger:
 def init_app(app: Flask) -> None:
     """Wake the workers of this application, where it has a broker."""
     if url := app.config["CELERY_BROKER_URL"]:
-        app.extensions["nudger"] = Nudger(url)
+        app.extensions["notifier"] = Notifier(url)
 
 
 @event.listens_for(Session, "after_commit")
-def _nudge(session: Session) -> None:
+def _notify(session: Session) -> None:
     # A savepoint that is released is none yet.
     if not session.in_nested_transaction() and session.info.pop(jobs.ENQUEUED, False):
-        nudger: Nudger | None = current_app.extensions.get("nudger")
-        if nudger is not None:
-            nudger.nudge()
+        notifier: Notifier | None = current_app.extensions.get("notifier")
+        if notifier is not None:
+            notifier.notify()

@@ -19,7 +19,7 @@ from app.extensions import Model, db
 UNAUDITED = {"audited": False}
 
 
-class Source(NamedTuple):
+class Origin(NamedTuple):
     """Where a deed comes from. Without any, it comes from the command line or a worker."""
 
     user_id: int | None = None
@@ -29,8 +29,8 @@ class Source(NamedTuple):
     address: str | None = None
 
 
-NOWHERE = Source()
-source: ContextVar[Source] = ContextVar("source", default=NOWHERE)
+NO_ORIGIN = Origin()
+origin: ContextVar[Origin] = ContextVar("origin", default=NO_ORIGIN)
 
 
 class AuditEvent(Keyed, Model):
@@ -74,7 +74,7 @@ def record_event(
     actor_id: int | None = None,
 ) -> None:
     """Record a deed; ``before`` and ``after`` are its particulars, without secrets. It is stored as this commits."""
-    here = source.get()
+    here = origin.get()
     recorder_of(db.session()).trail.append(
         {
             "created_at": clock.now(),

@@ -19,7 +19,7 @@ from sqlalchemy.orm import InstanceState, Mapper, Session, UOWTransaction
 
 from app.core import clock
 from app.core.audit import Audited, AuditEvent, record_event
-from app.core.feed import CatalogueState, Change, ChangeEvent, Published, publish
+from app.core.feed import CatalogueState, ChangeEvent, PendingEvent, Published, publish
 from app.core.recorder import recorder_of
 
 _TRAIL = AuditEvent.metadata.tables["audit_events"]
@@ -67,7 +67,7 @@ def record_creation(model: type[Published], row: Any) -> None:
     """Record that ``row``, which has the audited members of the model, was inserted past the mapper."""
     after = {name: _plain(getattr(row, name)) for name in audited_members(inspect(model))}
     record_event(f"{model.audited_as}.created", resource_type=model.audited_as, resource_id=row.id, after=after)
-    publish([Change(f"{model.audited_as}.created", model.audited_as, row.id, row.version)])
+    publish([PendingEvent(f"{model.audited_as}.created", model.audited_as, row.id, row.version)])
 
 
 @cache
@@ -83,7 +83,7 @@ def _record(session: Session, _context: UOWTransaction) -> None:
         action = f"{kind}.{change.verb}"
         record_event(action, resource_type=kind, resource_id=row.id, before=change.before, after=change.after)
         if isinstance(row, Published):
-            publish([Change(action, kind, row.id, row.version)])
+            publish([PendingEvent(action, kind, row.id, row.version)])
 
 
 def _row_changes(session: Session) -> Iterator[RowChange]:
@@ -149,7 +149,7 @@ def _store(session: Session) -> None:
 def _store_in_postgresql(
     connection: Connection,
     trail: Sequence[dict[str, Any]],
-    changes: Sequence[Change],
+    changes: Sequence[PendingEvent],
     now: datetime,
     version: dict[str, int],
 ) -> None:
@@ -164,7 +164,7 @@ def _store_in_postgresql(
 def _store_in_sqlite(
     connection: Connection,
     trail: Sequence[dict[str, Any]],
-    changes: Sequence[Change],
+    changes: Sequence[PendingEvent],
     now: datetime,
     version: dict[str, int],
 ) -> None:

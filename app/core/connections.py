@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
-from app.core import tally
+from app.core import query_stats
 from app.core.transactions import is_reading, note_answer, note_commit
 
 #: Milliseconds that a writer waits for SQLite's lock.
@@ -41,7 +41,7 @@ def set_up_engine(engine: Engine, *, session_settings: Mapping[str, str], is_poo
     event.listen(engine, "after_cursor_execute", _count_statement)
 
 
-def wait_for_ever(connection: Connection) -> None:
+def wait_without_timeout(connection: Connection) -> None:
     """Wait for the answers of PostgreSQL over this connection as long as they take."""
     driver: Any = connection.connection.dbapi_connection
     driver.max_wait = None
@@ -96,4 +96,4 @@ def _start_statement(connection: Connection, *_: object) -> None:
 
 def _count_statement(connection: Connection, *_: object) -> None:
     note_answer()
-    tally.count(time.perf_counter() - connection.info["started"])
+    query_stats.record_query(time.perf_counter() - connection.info["started"])

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 #: Faults of one request that are looked for and told: more than anybody reads, and few enough to cost little.
-MOST_FAULTS = 100
+MAX_FAULTS = 100
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ CATALOGUE_VERSION = func.coalesce(select(CatalogueState.version).scalar_subquery
 
 
 @dataclass(frozen=True)
-class Change:
+class PendingEvent:
     """What became of a row: ``product.updated``, say."""
 
     type: str
@@ -63,6 +63,6 @@ class Published(Audited):
     version: Mapped[int]
 
 
-def publish(changes: Iterable[Change]) -> None:
+def publish(changes: Iterable[PendingEvent]) -> None:
     """Make events of changes that no mapper sees, in the transaction that makes them."""
     recorder_of(db.session()).feed.extend(changes)

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core import clock
 from app.core.errors import Conflict, Fault, Invalid
-from app.core.locks import is_first_in_turn
+from app.core.locks import try_advisory_lock
 from app.core.model import Moment, json_type
 from app.core.pruning import delete_batch
 from app.extensions import Model, db
@@ -72,7 +72,7 @@ def find_response(attempt: Attempt) -> Row[Any] | None:
     Refuses a key that another request was sent with (``IdempotencyKeyReused``), and one whose request is still running
     (``IdempotencyKeyInUse``): on SQLite, where one writes at a time, that one was waited for.
     """
-    if not is_first_in_turn(f"idempotency {attempt.principal} {attempt.route} {attempt.key}"):
+    if not try_advisory_lock(f"idempotency {attempt.principal} {attempt.route} {attempt.key}"):
         raise IdempotencyKeyInUse
     stored = db.session.execute(_FIND, vars(attempt)).one_or_none()
     if stored is None:

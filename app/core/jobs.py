@@ -24,7 +24,7 @@ from app.extensions import Model, db
 
 #: Seconds that a worker may be silent before its job is given to another.
 LEASE = 60
-MOST_ATTEMPTS = 5
+MAX_ATTEMPTS = 5
 LONGEST_WAIT = 300
 #: How long a job is kept after it has ended.
 JOBS_KEPT = timedelta(days=30)
@@ -68,7 +68,7 @@ class Job(Keyed, Model):
     lease: Mapped[str | None] = mapped_column(String(32))
     #: How often it was claimed since it last made progress.
     attempts: Mapped[int] = mapped_column(default=0)
-    max_attempts: Mapped[int] = mapped_column(default=MOST_ATTEMPTS)
+    max_attempts: Mapped[int] = mapped_column(default=MAX_ATTEMPTS)
     progress: Mapped[dict[str, Any]] = mapped_column(json_type, default=dict)
     error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[Moment] = mapped_column(default=clock.now)
@@ -111,7 +111,7 @@ class Task:
     end: Callable[[int], None] = lambda _: None
 
 
-def enqueue(kind: str, payload: dict[str, Any], *, max_attempts: int = MOST_ATTEMPTS) -> Job:
+def enqueue(kind: str, payload: dict[str, Any], *, max_attempts: int = MAX_ATTEMPTS) -> Job:
     """Add a job, to be done once the caller's transaction is committed."""
     job = Job(kind=kind, payload=payload, max_attempts=max_attempts)
     db.session.add(job)
@@ -120,7 +120,7 @@ def enqueue(kind: str, payload: dict[str, Any], *, max_attempts: int = MOST_ATTE
     return job
 
 
-def is_any_due(kinds: Collection[str]) -> bool:
+def has_due_jobs(kinds: Collection[str]) -> bool:
     """Whether there is work of these kinds, or the remains of it; spares the idle a transaction that writes."""
     return db.session.scalar(select(Job.id).where(_is_due(kinds, clock.now())).limit(1)) is not None
 
@@ -128,7 +128,7 @@ def is_any_due(kinds: Collection[str]) -> bool:
 def claim_job(kinds: Collection[str], *, seconds: int = LEASE) -> Claim | None:
     """Lease the job of these kinds that has waited longest, unless there is none. No two workers get the same one."""
     now, lease = clock.now(), secrets.token_hex(16)
-    longest_due = (
+    oldest_due = (
         select(Job.id)
         .where(_is_due(kinds, now), Job.attempts < Job.max_attempts)
         .order_by(Job.due_at, Job.id)
@@ -145,7 +145,7 @@ def claim_job(kinds: Collection[str], *, seconds: int = LEASE) -> Claim | None:
         "started_at": case((Job.started_at.is_(None), now), else_=Job.started_at),
     }
     columns = (Job.id, Job.kind, Job.payload, Job.progress, Job.attempts, Job.max_attempts)
-    row = db.session.execute(update(Job).where(Job.id == longest_due).values(claimed).returning(*columns)).one_or_none()
+    row = db.session.execute(update(Job).where(Job.id == oldest_due).values(claimed).returning(*columns)).one_or_none()
     if row is None:
         return None
     return Claim(
@@ -160,7 +160,7 @@ def claim_job(kinds: Collection[str], *, seconds: int = LEASE) -> Claim | None:
     )
 
 
-def bury_jobs(kinds: Collection[str]) -> list[tuple[int, str]]:
+def fail_exhausted_jobs(kinds: Collection[str]) -> list[tuple[int, str]]:
     """Fail the jobs whose last attempt ended with the worker's death; their ids and kinds."""
     is_hopeless = (_is_due(kinds, clock.now()), Job.status == JobStatus.RUNNING, Job.attempts >= Job.max_attempts)
     ended = _ended(JobStatus.FAILED, "The workers that tried this did not survive it.")

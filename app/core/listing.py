@@ -34,7 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.core.errors import Fault, Invalid
-from app.core.fastsql import Prepared, columns_named, once
+from app.core.fastsql import Prepared, columns_named, memoize
 from app.core.model import Money, UtcDateTime
 from app.core.text import fold
 from app.core.transactions import run
@@ -47,7 +47,7 @@ RELEVANCE = "relevance"
 _POSITION = ("position", "position_id")
 
 #: Rows that are counted for a numbered page; a total beyond is said to be at least this.
-MOST_COUNTED = 10_000
+MAX_COUNTED = 10_000
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class Compare:
 class Listing:
     """What a collection can be filtered and sorted by. The tie breaker ends every ordering, in the same direction.
 
-    ``relevance`` is a number, the greater the better a row fits the search. ``lenient`` makes the listing that is
-    tried where a search finds nothing, if the database has one; it considers no more than ``most_similar`` rows.
+    ``relevance`` is a number, the greater the better a row fits the search. ``fallback`` makes the listing that is
+    tried where a search finds nothing, if the database has one; it considers no more than ``max_similar`` rows.
     """
 
     sorts: Mapping[str, InstrumentedAttribute[Any]]
@@ -77,17 +77,17 @@ class Listing:
     #: The column that makes a tree of the collection, which then can also be read as one.
     parent: InstrumentedAttribute[Any] | None = None
     relevance: Callable[[str], ColumnElement[Any]] | None = None
-    lenient: "Callable[[], Listing | None] | None" = None
-    most_similar: int | None = None
+    fallback: "Callable[[], Listing | None] | None" = None
+    max_similar: int | None = None
 
     @property
     def most(self) -> int:
         """How many rows are counted, and how many of those that a search finds are ranked, at most."""
-        return self.most_similar or MOST_COUNTED
+        return self.max_similar or MAX_COUNTED
 
-    def otherwise(self, search: str | None) -> "Listing | None":
+    def fallback_for(self, search: str | None) -> "Listing | None":
         """The listing to try where nothing is found."""
-        return self.lenient() if search is not None and self.lenient is not None else None
+        return self.fallback() if search is not None and self.fallback is not None else None
 
     def conditions(self, filters: Mapping[str, Any], search: str | None = None) -> list[ColumnElement[bool]]:
         """What a row must meet to be among those that were asked for."""
@@ -142,7 +142,7 @@ class CursorInvalid(Invalid):
 
 def read_page(rows: Select[Any], listing: Listing, criteria: Criteria, members: Sequence[str] = ()) -> NumberedPage:
     """One numbered page of ``rows``, with ``members`` of each at least; a page beyond the end is empty."""
-    question = _Question(rows, listing, criteria, tuple(members))
+    question = _ListQuery(rows, listing, criteria, tuple(members))
     offset = (criteria.page - 1) * criteria.per_page
     # One row more than asked tells whether there is another page, and one more than is counted that there are others.
     most, limit = listing.most, criteria.per_page + 1
@@ -152,17 +152,17 @@ def read_page(rows: Select[Any], listing: Listing, criteria: Criteria, members: 
     else:
         found = question.ask(_page_with_total, limit=limit, offset=offset, most=most + 1)
         total = found[0][-1] if found else question.ask(_total_alone, most=most + 1)[0][-1] if offset else 0
-    if not total and (lenient := listing.otherwise(criteria.search)):
-        return read_page(rows, lenient, criteria, members)
+    if not total and (fallback := listing.fallback_for(criteria.search)):
+        return read_page(rows, fallback, criteria, members)
     items, has_more = question.items(found[: criteria.per_page]), len(found) > criteria.per_page
-    if items and not has_more and not question.is_cut:
+    if items and not has_more and not question.is_truncated:
         return NumberedPage(items, offset + len(items))
     if total <= most:
         return NumberedPage(items, total, has_more)
     return NumberedPage(items, max(most, offset + len(found)), has_more, total_is_exact=False)
 
 
-def read_cursor(
+def read_keyset_page(
     rows: Select[Any],
     listing: Listing,
     criteria: Criteria,
@@ -178,7 +178,7 @@ def read_cursor(
     seal = URLSafeSerializer(list(keys), salt=f"cursor:{scope}", signer_kwargs={"digest_method": hashlib.sha256})
     columns = (_column(listing, criteria), listing.tie_breaker)
     names = [column.key for column in columns]
-    question = _Question(rows, listing, criteria, tuple(dict.fromkeys([*members, *names])) if members else ())
+    question = _ListQuery(rows, listing, criteria, tuple(dict.fromkeys([*members, *names])) if members else ())
     position = zip(_POSITION, _unseal(seal, criteria), columns, strict=True) if criteria.cursor else ()
     after = {name: _from_wire(value, column) for name, value, column in position}
     if question.is_counted_first and not question.found:
@@ -194,12 +194,12 @@ def read_cursor(
 
 def read_tree(rows: Select[Any], listing: Listing, criteria: Criteria, members: Sequence[str] = ()) -> Sequence[Any]:
     """All of ``rows``, in their order; `nest` makes a tree of them."""
-    question = _Question(rows, listing, criteria, tuple(members))
+    question = _ListQuery(rows, listing, criteria, tuple(members))
     return question.items(question.ask(_ordered))
 
 
 @dataclass(frozen=True)
-class _Question:
+class _ListQuery:
     """What is asked of some rows, and how it is put to the database."""
 
     rows: Select[Any]
@@ -207,20 +207,20 @@ class _Question:
     criteria: Criteria
     members: tuple[str, ...]
 
-    def ask(self, make: Callable[["_Question"], Select[Any]], **values: Any) -> Sequence[Row[Any]]:
+    def ask(self, make: Callable[["_ListQuery"], Select[Any]], **values: Any) -> Sequence[Row[Any]]:
         """The answer to the statement that ``make`` makes, with ``values`` for its parameters."""
         shape, parameters = self._shape()
         if shape is None or not self.columns():
             execute = run if self.columns() else db.session.execute
             return execute(make(self), values).all()
         key = (make, self.listing, self.members, *shape)
-        return once(self.rows, key, lambda: Prepared(make(self._parametrized()))).all({**parameters, **values})
+        return memoize(self.rows, key, lambda: Prepared(make(self._parametrized()))).all({**parameters, **values})
 
     def columns(self) -> Sequence[Column[Any]] | None:
         """The columns that are enough; None when it takes whole objects."""
         if not self.members:
             return None
-        return once(self.rows, ("columns", self.members), lambda: columns_named(self.rows, self.members))
+        return memoize(self.rows, ("columns", self.members), lambda: columns_named(self.rows, self.members))
 
     def items(self, found: Sequence[Row[Any]]) -> Sequence[Any]:
         """What was found, as tuples with names or as objects."""
@@ -242,17 +242,17 @@ class _Question:
         return int(run(select(func.count()).select_from(ids)).scalar_one())
 
     @property
-    def is_cut(self) -> bool:
+    def is_truncated(self) -> bool:
         """Whether a search finds more rows than are considered."""
         if not self.is_counted_first or self.found <= self.listing.most:
             return False
-        return self.listing.most_similar is not None or self.criteria.sort_by == RELEVANCE
+        return self.listing.max_similar is not None or self.criteria.sort_by == RELEVANCE
 
     @cached_property
     def matching(self) -> Select[Any]:
         """The rows that are asked for, in no order."""
         everything = narrow(*self._narrowed())
-        if not self.is_counted_first or (self.found > self.listing.most and not self.is_cut):
+        if not self.is_counted_first or (self.found > self.listing.most and not self.is_truncated):
             return everything
         return self.rows.where(_is_among(everything, self.listing))
 
@@ -268,7 +268,7 @@ class _Question:
             return None, {}
         return (self.criteria.sort_by, self.criteria.descending, decisive, tuple(parameters)), parameters
 
-    def _parametrized(self) -> "_Question":
+    def _parametrized(self) -> "_ListQuery":
         _, parameters = self._shape()
         stand_ins: dict[str, Any] = {name: bindparam(name, None) for name in parameters}
         return replace(self, criteria=replace(self.criteria, filters={**self.criteria.filters, **stand_ins}))
@@ -296,9 +296,9 @@ def narrow(rows: Select[Any], listing: Listing, search: str | None, filters: Map
 
 
 def consider(rows: Select[Any], listing: Listing, search: str | None, filters: Mapping[str, Any]) -> Select[Any]:
-    """Those of ``rows`` that meet the filters and the search; of a lenient listing, ``most_similar`` at most."""
+    """Those of ``rows`` that meet the filters and the search; of a fallback listing, ``max_similar`` at most."""
     narrowed = narrow(rows, listing, search, filters)
-    return rows.where(_is_among(narrowed, listing)) if listing.most_similar else narrowed
+    return rows.where(_is_among(narrowed, listing)) if listing.max_similar else narrowed
 
 
 def _ids(rows: Select[Any], listing: Listing, most: int) -> Select[int]:
@@ -314,23 +314,23 @@ def _is_among(rows: Select[Any], listing: Listing) -> ColumnElement[bool]:
     return listing.tie_breaker == any_(func.array(ids, type_=ARRAY(BigInteger)))
 
 
-def _page(question: _Question) -> Select[Any]:
+def _page(question: _ListQuery) -> Select[Any]:
     return _first_rows(question).offset(bindparam("offset", None, BigInteger))
 
 
-def _page_with_total(question: _Question) -> Select[Any]:
+def _page_with_total(question: _ListQuery) -> Select[Any]:
     return _page(question).add_columns(_count(question.matching).scalar_subquery().label("total"))
 
 
-def _total_alone(question: _Question) -> Select[Any]:
+def _total_alone(question: _ListQuery) -> Select[Any]:
     return _count(question.matching)
 
 
-def _first_rows(question: _Question) -> Select[Any]:
+def _first_rows(question: _ListQuery) -> Select[Any]:
     return _ordered(question).limit(bindparam("limit", None, BigInteger))
 
 
-def _rows_after(question: _Question) -> Select[Any]:
+def _rows_after(question: _ListQuery) -> Select[Any]:
     # A row comparison is one range of the index; the spelled-out OR reads every row before the position.
     columns = (_column(question.listing, question.criteria), question.listing.tie_breaker)
     here = tuple_(*columns)
@@ -338,7 +338,7 @@ def _rows_after(question: _Question) -> Select[Any]:
     return _first_rows(question).where(here < there if question.criteria.descending else here > there)
 
 
-def _ordered(question: _Question) -> Select[Any]:
+def _ordered(question: _ListQuery) -> Select[Any]:
     ordered = _order(question.matching, question.listing, question.criteria)
     columns = question.columns()
     return ordered.with_only_columns(*columns) if columns else ordered

@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 from app.extensions import db
 
 
-def take_turns(subject: str) -> None:
+def advisory_lock(subject: str) -> None:
     """Let one transaction at a time go on from here with ``subject``, until it ends.
 
     PostgreSQL takes a transaction-scoped advisory lock; on SQLite a writer is alone already.
@@ -16,8 +16,8 @@ def take_turns(subject: str) -> None:
         db.session.execute(select(func.pg_advisory_xact_lock(_number_of(subject))))
 
 
-def is_first_in_turn(subject: str) -> bool:
-    """Take a turn with ``subject``, as `take_turns` does, but without waiting; whether it was to be had."""
+def try_advisory_lock(subject: str) -> bool:
+    """Take a turn with ``subject``, as `advisory_lock` does, but without waiting; whether it was to be had."""
     if db.engine.dialect.name != "postgresql":
         return True
     return bool(db.session.scalar(select(func.pg_try_advisory_xact_lock(_number_of(subject)))))

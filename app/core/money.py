@@ -3,8 +3,8 @@
 from decimal import Decimal
 
 #: An amount lies between these, both included.
-LEAST_AMOUNT = Decimal("0.01")
-MOST_AMOUNT = Decimal("9999999999.99")
+MIN_AMOUNT = Decimal("0.01")
+MAX_AMOUNT = Decimal("9999999999.99")
 
 #: ISO 4217, the list of active codes (2024), funds and metals left out.
 CURRENCIES = frozenset(

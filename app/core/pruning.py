@@ -12,7 +12,7 @@ from app.extensions import Model
 #: Rows of one DELETE; some tens of milliseconds.
 ROWS_PER_BATCH = 2000
 #: The least seconds between two batches. A writer that waits for SQLite's lock tries again after 1 to 100 ms.
-SHORTEST_PAUSE = 0.01
+MIN_PAUSE = 0.01
 
 
 def delete_batch(
@@ -51,4 +51,4 @@ def delete_all(batch: Callable[[], int]) -> int:
         if not number:
             return deleted
         deleted += number
-        time.sleep(max(SHORTEST_PAUSE, time.monotonic() - started))
+        time.sleep(max(MIN_PAUSE, time.monotonic() - started))

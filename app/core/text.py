@@ -4,7 +4,7 @@ import re
 import unicodedata
 
 #: Two words that are alike this far are the same.
-LONGEST_WORD = 64
+MAX_WORD_LENGTH = 64
 
 #: The characters up to U+FFFF that show nothing, for a class of a regular expression: blanks, C1 controls, the Braille
 #: blank, and Unicode's Default_Ignorable_Code_Point (Hangul fillers, zero-width and bidirectional marks).
@@ -43,7 +43,7 @@ def words(text: str) -> list[str]:
     """
     # Most texts are ASCII, in which folding a word is lowering it, and finding it takes half the time.
     found = _find_ascii_words(text.lower()) if text.isascii() else _find_words(fold(text))
-    return list(dict.fromkeys(word[:LONGEST_WORD] for word in found))
+    return list(dict.fromkeys(word[:MAX_WORD_LENGTH] for word in found))
 
 
 def slugify(text: str) -> str:

@@ -59,10 +59,10 @@ class Worker:
 
     def _claim(self) -> Claim | None:
         with unit_of_work(reading=True):
-            if not jobs.is_any_due(self._tasks):
+            if not jobs.has_due_jobs(self._tasks):
                 return None
         with unit_of_work():
-            for job_id, kind in jobs.bury_jobs(self._tasks):
+            for job_id, kind in jobs.fail_exhausted_jobs(self._tasks):
                 self._tasks[kind].end(job_id)
             return jobs.claim_job(self._tasks, seconds=self._lease)
 

@@ -22,7 +22,7 @@ ISSUER = AUDIENCE = "catalog-api"
 #: Clocks of two machines may differ by this many seconds.
 LEEWAY = 30
 #: Tokens whose signature is not verified again at each request.
-MOST_REMEMBERED = 1000
+MAX_CACHED_TOKENS = 1000
 #: The end of the year 9999.
 LAST_SECOND = 253_402_300_800
 
@@ -85,7 +85,7 @@ def read_token(token: str, kind: TokenKind, ring: KeyRing) -> Claims:
     return claims
 
 
-@lru_cache(maxsize=MOST_REMEMBERED)
+@lru_cache(maxsize=MAX_CACHED_TOKENS)
 def _verify(token: str, kind: TokenKind, ring: KeyRing) -> Claims:
     """What ``token`` says; remembered, since all but its expiry stays as it is. Bad tokens are not.
 

@@ -11,7 +11,7 @@ from flask import Flask, current_app, g, request
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.core.audit import Source, source
+from app.core.audit import Origin, origin
 from app.core.breaker import breaker
 from app.core.errors import Forbidden, Malformed, Unauthenticated, Unavailable
 from app.core.fastsql import Prepared
@@ -77,9 +77,9 @@ def authorize(access: Access) -> Identity:
     if access.permission is not None and not identity.can(access.permission):
         raise PermissionDenied(permission=access.permission.value)
     g.identity = identity
-    here = source.get()
+    here = origin.get()
     whose = (identity.user_id, identity.session_id, identity.api_key_id)
-    source.set(Source(*whose, request_id=here.request_id, address=here.address))
+    origin.set(Origin(*whose, request_id=here.request_id, address=here.address))
     return identity
 
 

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from app.core.errors import MOST_FAULTS, Fault, Invalid
+from app.core.errors import MAX_FAULTS, Fault, Invalid
 from app.web import fields
 from app.web.errors import describe_fault
 from app.web.schemas import BodySchema, shared
 from app.web.validation import faults_of
 
-#: Faults of one item that are told. When the batch has MOST_FAULTS, a wrong item is told its first.
-MOST_FAULTS_OF_ITEM = 10
+#: Faults of one item that are told. When the batch has MAX_FAULTS, a wrong item is told its first.
+MAX_FAULTS_PER_ITEM = 10
 
 
 class Batch(fields.Array):
@@ -26,13 +26,13 @@ class Batch(fields.Array):
     def _deserialize(
         self, value: Any, attr: str | None, *_: Any, **__: Any
     ) -> list[tuple[dict[str, Any], Sequence[Fault]]]:
-        schema, left = shared(self.item), MOST_FAULTS
+        schema, left = shared(self.item), MAX_FAULTS
         checked: list[tuple[dict[str, Any], Sequence[Fault]]] = []
         for index, member in enumerate(self.read_list(value)):
             right, messages = schema.load_until_fault(member)
             if messages and left > 0:
                 right, messages = schema.load_with_faults(member)
-            faults = faults_of({attr: {index: messages}})[:MOST_FAULTS_OF_ITEM] if messages else ()
+            faults = faults_of({attr: {index: messages}})[:MAX_FAULTS_PER_ITEM] if messages else ()
             left -= len(faults)
             checked.append((right, faults))
         return checked

@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException
 
 from app.core import errors
 from app.core.breaker import DatabaseBusy, DatabaseUnavailable
-from app.core.errors import MOST_FAULTS, Fault, Invalid, Refusal, Unavailable
+from app.core.errors import MAX_FAULTS, Fault, Invalid, Refusal, Unavailable
 from app.core.sqlstates import Meaning, code_of, meaning_of
 
 PROBLEM = "application/problem+json"
@@ -102,7 +102,7 @@ def problem(
         "request_id": g.get("request_id", ""),
     }
     if faults:
-        members["errors"] = [describe_fault(fault) for fault in faults[:MOST_FAULTS]]
+        members["errors"] = [describe_fault(fault) for fault in faults[:MAX_FAULTS]]
     response = Response(orjson.dumps(members), status=status, mimetype=PROBLEM)
     response.headers["Cache-Control"] = "no-store"
     return response

@@ -10,7 +10,7 @@ import marshmallow as ma
 from email_validator import EmailNotValidError, validate_email
 
 from app.core.model import MAX_ID
-from app.core.money import CURRENCIES, LEAST_AMOUNT, MOST_AMOUNT
+from app.core.money import CURRENCIES, MAX_AMOUNT, MIN_AMOUNT
 from app.core.text import INVISIBLE, is_visible
 
 
@@ -232,7 +232,7 @@ class Money(Field):
     PATTERN = r"^(0\.(0[1-9]|[1-9][0-9]?)|[1-9][0-9]{0,9}(\.[0-9]{1,2})?)$"
     _matches = re.compile(PATTERN).fullmatch
     default_error_messages = {
-        "invalid": f"Not a decimal string from {LEAST_AMOUNT} to {MOST_AMOUNT} with at most two decimals.",
+        "invalid": f"Not a decimal string from {MIN_AMOUNT} to {MAX_AMOUNT} with at most two decimals.",
     }
 
     def __init__(self, **options: Any) -> None:

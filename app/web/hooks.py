@@ -10,9 +10,9 @@ import structlog
 from flask import Flask, Request, Response, current_app, g, request
 from werkzeug.sansio.utils import host_is_trusted
 
-from app.core.audit import Source, source
+from app.core.audit import Origin, origin
 from app.core.errors import Malformed
-from app.core.tally import Tally, tally
+from app.core.query_stats import QueryStats, current_stats
 from app.web.access import current_identity
 
 API_VERSION = "1"
@@ -52,11 +52,11 @@ def is_timed(path: str) -> bool:
 def _open() -> None:
     asked, here = _behind_the_proxies()
     here.started = time.perf_counter()
-    here.tally = Tally()
-    tally.set(here.tally)
+    here.query_stats = QueryStats()
+    current_stats.set(here.query_stats)
     given = asked.headers.get("X-Request-ID")
     here.request_id = given if given and _REQUEST_ID.fullmatch(given) else _new_id()
-    source.set(Source(request_id=here.request_id, address=asked.remote_addr))
+    origin.set(Origin(request_id=here.request_id, address=asked.remote_addr))
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=here.request_id)
     _require_host(asked)
@@ -86,7 +86,7 @@ def _require_host(asked: Request) -> None:
 
 def _close(response: Response) -> Response:
     asked, here = _behind_the_proxies()
-    elapsed, database = time.perf_counter() - here.started, here.tally
+    elapsed, database = time.perf_counter() - here.started, here.query_stats
     # Nobody has set one of these before.
     add = response.headers.add
     add("X-Request-ID", here.request_id)

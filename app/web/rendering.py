@@ -8,7 +8,7 @@ from flask import Response, current_app, request
 from sqlalchemy import Select
 
 from app.core.errors import Fault, Invalid
-from app.core.listing import Criteria, CursorPage, Listing, NumberedPage, nest, read_cursor, read_page, read_tree
+from app.core.listing import Criteria, CursorPage, Listing, NumberedPage, nest, read_keyset_page, read_page, read_tree
 from app.security.identity import Identity
 from app.web import body, conditional
 from app.web.links import describe_page, link_header
@@ -64,7 +64,7 @@ def _render_list(operation: Operation, listing: Listing, rows: Select[Any], quer
         page = read_page(rows, listing, criteria, members)
     else:
         keys = current_app.config["SECRET_KEYS"]
-        page = read_cursor(rows, listing, criteria, members, keys=keys, scope=request.path)
+        page = read_keyset_page(rows, listing, criteria, members, keys=keys, scope=request.path)
     spelled = parse_query_string(operation.query or QuerySchema, request.query_string).spelled
     meta, links = describe_page(page, criteria, request.path, spelled)
     items = [output(row) for row in page.items]

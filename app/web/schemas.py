@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import marshmallow as ma
 
-from app.core.errors import MOST_FAULTS
+from app.core.errors import MAX_FAULTS
 from app.core.listing import RELEVANCE
 from app.web import fields
 
@@ -43,12 +43,12 @@ class StrictSchema(Schema):
         return super().load(self._with_few_unknown(data), **options)
 
     def _with_few_unknown(self, data: Any) -> Any:
-        """``data`` with at most MOST_FAULTS members that are unknown here: each costs marshmallow microseconds."""
-        if not isinstance(data, dict) or len(data) <= MOST_FAULTS:
+        """``data`` with at most MAX_FAULTS members that are unknown here: each costs marshmallow microseconds."""
+        if not isinstance(data, dict) or len(data) <= MAX_FAULTS:
             return data
         names = {field.data_key or name for name, field in self.load_fields.items()}
         unknown = ((name, value) for name, value in data.items() if name not in names)
-        return {name: data[name] for name in names if name in data} | dict(islice(unknown, MOST_FAULTS))
+        return {name: data[name] for name in names if name in data} | dict(islice(unknown, MAX_FAULTS))
 
 
 class BodySchema(StrictSchema):

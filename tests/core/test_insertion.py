@@ -15,7 +15,7 @@ from sqlalchemy import Table, inspect, select
 from sqlalchemy.exc import IntegrityError
 
 from app.core import clock
-from app.core.audit import NOWHERE, Source, record_event, source
+from app.core.audit import NO_ORIGIN, Origin, origin, record_event
 from app.core.fastsql import insert_row
 from app.core.transactions import unit_of_work
 from app.extensions import db
@@ -59,7 +59,7 @@ def left_behind(app: Flask, product: dict[str, Any], *, by_mapper: bool) -> tupl
     """What is told of a new product, and all the rows that it left in the database."""
     empty(app)
     with app.app_context():
-        source.set(Source(user_id=7, session_id=8, request_id="r" * 8, address="::1"))
+        origin.set(Origin(user_id=7, session_id=8, request_id="r" * 8, address="::1"))
         with unit_of_work():
             db.session.add(Category(id=1, name="Chairs", slug="chairs", created_at=NOW, updated_at=NOW))
         with unit_of_work():
@@ -80,9 +80,9 @@ def left_behind(app: Flask, product: dict[str, Any], *, by_mapper: bool) -> tupl
 @pytest.fixture(autouse=True)
 def nobody() -> Iterator[None]:
     """Afterwards, deeds come from nowhere again."""
-    token = source.set(NOWHERE)
+    token = origin.set(NO_ORIGIN)
     yield
-    source.reset(token)
+    origin.reset(token)
 
 
 class TestAnyProduct:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert
 
-from app.core.listing import Criteria, CursorInvalid, CursorPage, read_cursor, read_page
+from app.core.listing import Criteria, CursorInvalid, CursorPage, read_keyset_page, read_page
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.categories.models import Category
@@ -92,7 +92,7 @@ def place(product: Product, sort_by: str) -> tuple[Any, int]:
 def next_page(criteria: Criteria, cursor: str) -> CursorPage:
     """The page of a walk at a cursor."""
     asked = replace(criteria, cursor=cursor)
-    return read_cursor(visible_to(EDITOR), LISTING, asked, keys=["s" * 32], scope="/products")
+    return read_keyset_page(visible_to(EDITOR), LISTING, asked, keys=["s" * 32], scope="/products")
 
 
 def walk(criteria: Criteria) -> Iterator[list[Product]]:
@@ -197,7 +197,7 @@ class TestCursors:
         asked = replace(self.CRITERIA, cursor=cursor)
 
         with pytest.raises(CursorInvalid):
-            read_cursor(visible_to(EDITOR), LISTING, asked, keys=[secret], scope=scope)
+            read_keyset_page(visible_to(EDITOR), LISTING, asked, keys=[secret], scope=scope)
 
     def test_are_not_bound_to_the_length_of_the_page(self, cursor: str) -> None:
         asked = replace(self.CRITERIA, per_page=50)

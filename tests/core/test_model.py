@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import StatementError
 
 from app.core.model import Json, Money, UtcDateTime, json_type
-from app.core.money import LEAST_AMOUNT, MOST_AMOUNT
+from app.core.money import MAX_AMOUNT, MIN_AMOUNT
 from app.extensions import db
 
 #: The connection is shared by all examples on purpose; each leaves the table empty.
@@ -33,7 +33,7 @@ SCRATCH = sa.Table(
 #: Stores the values in a column, and reads them back in its order.
 RoundTrip = Callable[[str, list[Any]], list[Any]]
 
-amounts = st.decimals(LEAST_AMOUNT, MOST_AMOUNT, places=2)
+amounts = st.decimals(MIN_AMOUNT, MAX_AMOUNT, places=2)
 offsets = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 moments = st.datetimes(datetime(1970, 1, 2), datetime(2900, 1, 1), timezones=offsets)  # noqa: DTZ001 -- bounds are naive
 

@@ -19,8 +19,8 @@ from sqlalchemy import Select, bindparam, func, insert, literal, make_url, selec
 from sqlalchemy.exc import DBAPIError
 
 from app.core import listing
-from app.core.fastsql import Prepared, columns_of, find_row
-from app.core.listing import Criteria, CursorPage, NumberedPage, read_cursor, read_page, read_tree
+from app.core.fastsql import Prepared, find_row, public_columns
+from app.core.listing import Criteria, CursorPage, NumberedPage, read_keyset_page, read_page, read_tree
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.categories.models import Category
@@ -156,7 +156,7 @@ class TestAnyListing:
             pages, cursor = [], ""
             while True:
                 asked = replace(criteria, page=1, cursor=cursor)
-                pages.append(read_cursor(visible_to(identity), LISTING, asked, names, keys=["s" * 32], scope="/p"))
+                pages.append(read_keyset_page(visible_to(identity), LISTING, asked, names, keys=["s" * 32], scope="/p"))
                 if pages[-1].next_cursor is None:
                     return pages
                 cursor = pages[-1].next_cursor
@@ -178,8 +178,8 @@ class TestAnyListing:
             for product in plain:
                 with unit_of_work(reading=True):
                     found = find_row(visible_to(identity), Product.id, product.id)
-                assert [getattr(found, column.key) for column in columns_of(Product)] == [
-                    getattr(product, column.key) for column in columns_of(Product)
+                assert [getattr(found, column.key) for column in public_columns(Product)] == [
+                    getattr(product, column.key) for column in public_columns(Product)
                 ]
 
 
@@ -317,7 +317,7 @@ class TestCappedTotals:
     @pytest.fixture
     def full(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
         """More products than are counted."""
-        monkeypatch.setattr(listing, "MOST_COUNTED", self.MOST)
+        monkeypatch.setattr(listing, "MAX_COUNTED", self.MOST)
         with catalogue_of(app, [ROW] * 13):
             yield 13
 

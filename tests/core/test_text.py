@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.text import LONGEST_WORD, fold, slugify, words
+from app.core.text import MAX_WORD_LENGTH, fold, slugify, words
 
 
 class TestFold:
@@ -73,7 +73,7 @@ class TestWords:
         folded = fold(text)
 
         assert words(text) == words(folded)
-        assert all(len(word) <= LONGEST_WORD and word in folded for word in words(text))
+        assert all(len(word) <= MAX_WORD_LENGTH and word in folded for word in words(text))
 
     @pytest.mark.parametrize(
         ("text", "found"),
@@ -84,7 +84,7 @@ class TestWords:
             ("Été ½ Straße", ["ete", "1", "2", "strasse"]),
             ("木の椅子x 🪑", ["木", "の", "椅", "子", "x"]),
             ("%_\\*'", []),
-            ("x" * 100, ["x" * LONGEST_WORD]),
+            ("x" * 100, ["x" * MAX_WORD_LENGTH]),
         ],
     )
     def test_are_folded_letters_and_digits(self, text: str, found: list[str]) -> None:

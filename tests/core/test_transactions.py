@@ -16,8 +16,8 @@ from app.core.breaker import Breaker, DatabaseUnavailable
 from app.core.constraints import refusing, violated_constraint
 from app.core.errors import Conflict, NotFound, PreconditionFailed
 from app.core.fastsql import Prepared
-from app.core.locks import take_turns
-from app.core.tally import Tally, tally
+from app.core.locks import advisory_lock
+from app.core.query_stats import QueryStats, current_stats
 from app.core.transactions import (
     ATTEMPTS,
     connection,
@@ -430,7 +430,7 @@ class TestTakeTurns:
             with app.app_context(), unit_of_work():
                 db.session.execute(text("SET LOCAL lock_timeout = '50ms'"))
                 try:
-                    take_turns(subject)
+                    advisory_lock(subject)
                 except OperationalError:
                     taken.append(False)
                     db.session.rollback()
@@ -438,7 +438,7 @@ class TestTakeTurns:
                     taken.append(True)
 
         with app.app_context(), unit_of_work():
-            take_turns("tree")
+            advisory_lock("tree")
             other = threading.Thread(target=ask)
             other.start()
             other.join()
@@ -448,7 +448,7 @@ class TestTakeTurns:
     def test_ends_with_the_transaction(self, app: Flask) -> None:
         for _ in range(2):
             with app.app_context(), unit_of_work():
-                take_turns("tree")
+                advisory_lock("tree")
 
         with app.app_context(), unit_of_work():
             if db.engine.dialect.name == "postgresql":
@@ -523,13 +523,13 @@ class TestViolatedConstraint:
 class TestTally:
     @pytest.mark.usefixtures("context")
     def test_counts_statements_and_their_time(self) -> None:
-        counted = Tally()
-        token = tally.set(counted)
+        counted = QueryStats()
+        token = current_stats.set(counted)
         with unit_of_work():
             add_category("One")
             db.session.flush()
             db.session.execute(select(Category.id))
-        tally.reset(token)
+        current_stats.reset(token)
 
         # The row and the question; its trace in the audit trail, its number and its event, which PostgreSQL has in one.
         assert counted.statements == {"sqlite": 6, "postgresql": 3}[db.engine.dialect.name]

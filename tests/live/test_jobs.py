@@ -99,7 +99,7 @@ def outcome(app: Flask, who: Caller, import_id: int) -> tuple[Any, ...]:
     with app.app_context(), unit_of_work(reading=True):
         products = {
             row["sku"]: {name: row[name] for name in row if name not in {"id", "category_id"}}
-            for batch in bulk.walk_products()
+            for batch in bulk.iter_products()
             for row in batch
         }
         versions = Counter(db.session.scalars(db.select(db.metadata.tables["products"].c.version)))
@@ -181,7 +181,7 @@ class TestWorker:
         assert 0 < cancelled["rows_read"] < ROWS
         assert cancelled["rows_read"] % ROWS_PER_CHUNK == 0
         with app.app_context(), unit_of_work(reading=True):
-            saved = sum(len(batch) for batch in bulk.walk_products())
+            saved = sum(len(batch) for batch in bulk.iter_products())
         assert saved == cancelled["created"]
 
 

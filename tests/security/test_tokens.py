@@ -300,10 +300,10 @@ class TestRememberedTokens:
             assert self.read(early).user_id == 7
 
     def test_are_as_many_as_fit(self) -> None:
-        for number in range(tokens.MOST_REMEMBERED + 10):
+        for number in range(tokens.MAX_CACHED_TOKENS + 10):
             assert self.read(sign({**GOOD, "sub": str(number + 1)})).user_id == number + 1
 
-        assert tokens._verify.cache_info().currsize == tokens.MOST_REMEMBERED
+        assert tokens._verify.cache_info().currsize == tokens.MAX_CACHED_TOKENS
 
 
 class TestARevokedSession:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core.errors import Fault, Invalid
-from app.core.money import MOST_AMOUNT
+from app.core.money import MAX_AMOUNT
 from app.factory import create_app
 from app.web import batch, fields
 from app.web.operation import Operation
@@ -30,7 +30,7 @@ PROBLEMS = st.builds(Invalid, st.builds(Fault, TEXT, st.just("a_code"), pointer=
 VALUES: list[tuple[type[ma.fields.Field[Any]], st.SearchStrategy[Any]]] = [
     (fields.Boolean, st.booleans()),
     (fields.Integer, st.integers(-(2**63), 2**63 - 1)),
-    (fields.Money, st.decimals(Decimal("0.01"), MOST_AMOUNT, places=2)),
+    (fields.Money, st.decimals(Decimal("0.01"), MAX_AMOUNT, places=2)),
     (fields.Moment, st.datetimes(timezones=st.just(UTC))),
     (fields.Items, st.lists(TEXT, max_size=4)),
     (fields.Scalars, st.dictionaries(TEXT, SCALARS, max_size=4)),

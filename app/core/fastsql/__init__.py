@@ -9,8 +9,8 @@ What. A `Prepared` holds the SQL that SQLAlchemy compiled from a statement, and 
 are tuples with names. On PostgreSQL it is a prepared statement of psycopg's (`RawCursor`, ``prepare=True``); one that
 an ALTER TABLE made stale is forgotten and prepared again. On SQLite the driver keeps it.
 
-- `once` keeps what was made for a shape of a question, such as the `Prepared` of a list with these filters;
-  `columns_of` and `columns_named` say which columns a row has to tell.
+- `memoize` keeps what was made for a shape of a question, such as the `Prepared` of a list with these filters;
+  `public_columns` and `columns_named` say which columns a row has to tell.
 - `find_row` reads one row by its key, to read and not to change.
 - `insert_row` inserts a published row past the mapper, and tells the audit trail and the change feed of it.
 
@@ -27,6 +27,6 @@ Nothing imports the modules within.
 
 from app.core.fastsql.insertion import insert_row
 from app.core.fastsql.prepared import Prepared
-from app.core.fastsql.shapes import columns_named, columns_of, find_row, once
+from app.core.fastsql.shapes import columns_named, find_row, memoize, public_columns
 
-__all__ = ["Prepared", "columns_named", "columns_of", "find_row", "insert_row", "once"]
+__all__ = ["Prepared", "columns_named", "find_row", "insert_row", "memoize", "public_columns"]

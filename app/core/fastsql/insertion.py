@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapper
 
 from app.core.changes import record_creation
 from app.core.fastsql.prepared import Prepared
-from app.core.fastsql.shapes import columns_of
+from app.core.fastsql.shapes import public_columns
 from app.core.feed import Published
 from app.core.transactions import connection, is_fast, run
 from app.extensions import db
@@ -48,7 +48,7 @@ def insert_row(
 @cache
 def _insertion(mapper: Mapper[Any], names: tuple[str, ...], along: Along | None) -> Prepared:
     parameters = {name: bindparam(_parameter(name), None, mapper.columns[name].type) for name in names}
-    made = insert(mapper.entity).values(parameters).returning(*columns_of(mapper.entity))
+    made = insert(mapper.entity).values(parameters).returning(*public_columns(mapper.entity))
     if along is None:
         return Prepared(made)
     rows = made.cte("made")

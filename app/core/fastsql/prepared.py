@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Dialect, Insert, Select
 from sqlalchemy.exc import DBAPIError
 
-from app.core import tally
+from app.core import query_stats
 from app.core.transactions import connection, is_fast, is_reading, note_answer
 from app.extensions import db
 
@@ -80,7 +80,7 @@ class Compiled:
         ask = self._ask_postgresql if self._is_postgresql else self._ask_sqlite
         found, cursor = ask(driver, self.parameters(values))
         note_answer()
-        tally.count(time.perf_counter() - started)
+        query_stats.record_query(time.perf_counter() - started)
         if self._out_of is None:
             # Some types read differently by what the driver calls the column's.
             self._out_of = self._conversions([column[1] for column in cursor.description])

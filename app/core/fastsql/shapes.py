@@ -15,7 +15,7 @@ from app.core.errors import NotFound
 from app.core.fastsql.prepared import Prepared
 
 #: More shapes of one collection than anybody asks for; beyond, they are made anew.
-MOST_SHAPES = 1000
+MAX_SHAPES = 1000
 
 Made = TypeVar("Made")
 
@@ -23,14 +23,14 @@ Made = TypeVar("Made")
 _made: WeakKeyDictionary[Select[Any], dict[Hashable, Any]] = WeakKeyDictionary()
 
 
-def once(rows: Select[Any], shape: Hashable, make: Callable[[], Made]) -> Made:
+def memoize(rows: Select[Any], shape: Hashable, make: Callable[[], Made]) -> Made:
     """What ``make`` makes of ``rows``; the same for the same shape."""
     known = _made.setdefault(rows, {})
     try:
         made: Made = known[shape]
     except KeyError:
         made = make()
-        if len(known) >= MOST_SHAPES:
+        if len(known) >= MAX_SHAPES:
             known.clear()
         known[shape] = made
     return made
@@ -40,15 +40,15 @@ def find_row(rows: Select[Any], key: InstrumentedAttribute[int], value: int) -> 
     """The one of ``rows`` whose ``key`` this is, to read and not to change; ``NotFound`` when there is none."""
 
     def make() -> Prepared:
-        return Prepared(rows.with_only_columns(*columns_of(_entity(rows))).where(key == bindparam("value", None)))
+        return Prepared(rows.with_only_columns(*public_columns(_entity(rows))).where(key == bindparam("value", None)))
 
-    row = once(rows, ("find", key), make).one_or_none({"value": value})
+    row = memoize(rows, ("find", key), make).one_or_none({"value": value})
     if row is None:
         raise NotFound
     return row
 
 
-def columns_of(model: type[Any]) -> Sequence[Column[Any]]:
+def public_columns(model: type[Any]) -> Sequence[Column[Any]]:
     """The columns of a row that answers tell: all but derived and secret ones."""
     mapper: Mapper[Any] = inspect(model)
     return [column for column in mapper.columns if column.info.get("audited", True)]

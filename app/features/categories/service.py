@@ -13,7 +13,7 @@ from app.core.constraints import refusing
 from app.core.errors import NotFound
 from app.core.fastsql import find_row
 from app.core.listing import Compare, Listing, contains_words
-from app.core.locks import take_turns
+from app.core.locks import advisory_lock
 from app.core.text import slugify
 from app.extensions import db
 from app.features.categories.models import (
@@ -111,7 +111,7 @@ def upsert_tree(nodes: Sequence[Node]) -> tuple[int, int]:
 
     Parents come before their children, so that no ring can be among the nodes.
     """
-    take_turns("category-tree")
+    advisory_lock("category-tree")
     # The tree as a whole: it is small, and one statement.
     there = {category.slug: category for category in db.session.scalars(select(Category))}
     created = changed = 0
@@ -178,7 +178,7 @@ def _require_parent(category: Category, parent_id: int | None) -> None:
     if parent_id is None:
         return
     # Two moves at once could each be right and together make a ring.
-    take_turns("category-tree")
+    advisory_lock("category-tree")
     ancestors = _ancestor_ids(parent_id)
     if not ancestors:
         raise ParentUnknown

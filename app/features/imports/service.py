@@ -13,7 +13,7 @@ from app.core.audit import record_event
 from app.core.errors import Invalid, NotFound
 from app.core.jobs import Job
 from app.core.listing import Listing
-from app.core.locks import take_turns
+from app.core.locks import advisory_lock
 from app.core.pruning import delete_batch
 from app.extensions import db
 from app.features.categories import models as category_models
@@ -180,7 +180,7 @@ class _Shelf:
         missing = self._missing(rows)
         if missing:
             # Two imports that both miss a category must not both make it: the second waits here, and looks again.
-            take_turns("import-categories")
+            advisory_lock("import-categories")
             self._find(names=missing, ids=())
             missing = self._missing(rows)
         for name in missing:

@@ -10,14 +10,14 @@ import orjson
 from sqlalchemy import insert, select, text
 
 from app.core import jobs
-from app.core.audit import Source, source
+from app.core.audit import Origin, origin
 from app.core.jobs import Claim, JobFailed, LeaseLost
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.imports import importer, service
 from app.features.imports.columns import Columns
 from app.features.imports.models import (
-    MOST_ERRORS,
+    MAX_ERRORS,
     Counts,
     FileUnreadable,
     Import,
@@ -52,7 +52,7 @@ def run_import(claim: Claim) -> Generator[None, None, None]:
         ordered = db.session.execute(of_job).one()
     memory = StoredMemory(claim, ordered.id)
     # What an import does is the doing of whoever ordered it.
-    before = source.set(Source(user_id=ordered.user_id))
+    before = origin.set(Origin(user_id=ordered.user_id))
     try:
         file = io.BufferedReader(StoredFile(ordered.id, ordered.size), service.CHUNK_SIZE)
         rows = read_rows(file, _reading(claim.payload)).rows
@@ -65,7 +65,7 @@ def run_import(claim: Claim) -> Generator[None, None, None]:
     except FileUnreadable as unreadable:
         raise JobFailed(_storable(str(unreadable), LONGEST_SENTENCE)) from None
     finally:
-        source.reset(before)
+        origin.reset(before)
 
 
 def clear_away(job_id: int) -> None:
@@ -95,7 +95,7 @@ class StoredMemory(importer.Memory):
         """Store the skus and faults of a chunk, and that it is saved."""
         remember = _REMEMBER[db.engine.dialect.name]
         db.session.execute(remember, {"import_id": self._import_id, "filed": orjson.dumps(filed).decode()})
-        faults = [self._fault(error) for error in report.errors[: max(0, MOST_ERRORS - self.counts.faults)]]
+        faults = [self._fault(error) for error in report.errors[: max(0, MAX_ERRORS - self.counts.faults)]]
         if faults:
             db.session.execute(insert(ImportFault), faults)
         self._recorded = self.counts.plus(report)

@@ -32,7 +32,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from app.core import clock
 from app.core.audit import record_event
-from app.core.feed import Change, publish
+from app.core.feed import PendingEvent, publish
 from app.core.model import Money
 from app.extensions import db
 from app.features.categories.models import Category
@@ -117,7 +117,7 @@ def upsert_products(
     _update_products(changes)
     changed = {change["product_id"] for change in changes}
     publish(
-        Change("product.updated", "product", there["id"], there["version"] + 1)
+        PendingEvent("product.updated", "product", there["id"], there["version"] + 1)
         for there in found.values()
         if there["id"] in changed
     )
@@ -158,7 +158,7 @@ def insert_products(rows: Sequence[Mapping[str, Any]], *, defaults: Mapping[str,
         created = db.session.execute(statement, births)
     ids = {row.sku: row.id for row in created}
     _balance(ids.values(), Reason.RECEIPT)
-    publish(Change("product.created", "product", product_id, 1) for product_id in ids.values())
+    publish(PendingEvent("product.created", "product", product_id, 1) for product_id in ids.values())
     return ids
 
 
@@ -168,7 +168,7 @@ def birth(row: Mapping[str, Any], defaults: Mapping[str, Any], now: datetime) ->
     return {**members, "search_text": _search_text(members), "created_at": now, "updated_at": now, "version": 1}
 
 
-def walk_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterator[Sequence[RowMapping]]:
+def iter_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterator[Sequence[RowMapping]]:
     """The living products that meet the conditions, each with the name of its ``category``, in batches by id.
 
     Each batch is a statement of its own, so that memory stays flat and nobody waits for a slow reader.

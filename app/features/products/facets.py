@@ -12,7 +12,7 @@ from sqlalchemy import CTE, Select, Text, case, cast, func, literal, select, tru
 
 from app.core.listing import Listing, consider
 from app.core.model import big_integer, ordered_text
-from app.core.money import LEAST_AMOUNT, MOST_AMOUNT
+from app.core.money import MAX_AMOUNT, MIN_AMOUNT
 from app.core.transactions import run
 from app.extensions import db
 from app.features.categories.models import Category
@@ -23,7 +23,7 @@ MOST_VALUES = 50
 
 #: The price bands, both ends included. They begin at 1, 2, 5, 10, 20, 50 and so on, which serves every currency.
 _EDGES = [Decimal(digit).scaleb(exponent) for exponent in range(10) for digit in (1, 2, 5)]
-BANDS = list(zip([LEAST_AMOUNT, *_EDGES], [*(edge - LEAST_AMOUNT for edge in _EDGES), MOST_AMOUNT], strict=True))
+BANDS = list(zip([MIN_AMOUNT, *_EDGES], [*(edge - MIN_AMOUNT for edge in _EDGES), MAX_AMOUNT], strict=True))
 
 
 @dataclass(frozen=True, order=True)
@@ -40,8 +40,8 @@ def count_facets(
 ) -> dict[str, Any]:
     """How many products, by each facet, a list of ``rows`` with this search and these filters shows."""
     facets = _count(consider(rows, listing, search, filters))
-    if not facets["total"] and (lenient := listing.otherwise(search)):
-        return count_facets(rows, lenient, search=search, **filters)
+    if not facets["total"] and (fallback := listing.fallback_for(search)):
+        return count_facets(rows, fallback, search=search, **filters)
     return facets
 
 

@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core import clock
-from app.core.audit import Audited, source
+from app.core.audit import Audited, origin
 from app.core.model import Keyed, Moment, big_integer
 from app.extensions import Model, db
 from app.features.products.models import Product
@@ -63,7 +63,7 @@ class StockMovement(Keyed, Audited, Model):
     reference: Mapped[str | None] = mapped_column(String(128))
     stock_after: Mapped[int] = mapped_column(big_integer)
     created_at: Mapped[Moment] = mapped_column(default=clock.now)
-    actor_id: Mapped[int | None] = mapped_column(big_integer, default=lambda: source.get().user_id)
+    actor_id: Mapped[int | None] = mapped_column(big_integer, default=lambda: origin.get().user_id)
 
 
 # Whoever moves a product's stock holds its row, so that a product's movements have ids in the order of their commits.

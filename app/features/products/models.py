@@ -38,8 +38,8 @@ class TooManyAttributes(Invalid):
     pointer = "/attributes"
 
 
-MOST_ATTRIBUTES = 100
-MOST_STOCK = 2**53
+MAX_ATTRIBUTES = 100
+MAX_STOCK = 2**53
 
 
 class Product(Keyed, Stamped, Versioned, Published, Model):
@@ -71,7 +71,7 @@ class Product(Keyed, Stamped, Versioned, Published, Model):
 
     def replace_attributes(self, attributes: dict[str, Any]) -> None:
         """Set all attributes; at most 100."""
-        if len(attributes) > MOST_ATTRIBUTES:
+        if len(attributes) > MAX_ATTRIBUTES:
             raise TooManyAttributes
         self.attributes = attributes
 

@@ -97,7 +97,7 @@ def export_products(query: dict[str, Any]) -> Response:
     A download that ends without the last chunk of its transfer coding is not whole.
     """
     file_format, search = FileFormat(query.pop("format")), query.pop("search", None)
-    rows = read_in_turns(bulk.walk_products(*service.LISTING.conditions(query, search)))
+    rows = read_in_turns(bulk.iter_products(*service.LISTING.conditions(query, search)))
     pieces = write_products(rows, file_format)
     return download(pieces, media_type=MEDIA_TYPES[file_format], name=f"products.{file_format}")
 

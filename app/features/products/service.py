@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, inspect, select, text
 
 from app.core import clock
-from app.core.audit import source
+from app.core.audit import origin
 from app.core.constraints import refusing
 from app.core.errors import NotFound
 from app.core.fastsql import find_row, insert_row
@@ -35,10 +35,10 @@ def _has_status(status: str) -> ColumnElement[bool]:
     return Product.status == status
 
 
-def _lenient() -> Listing | None:
+def _fallback() -> Listing | None:
     if not can_compare():
         return None
-    return replace(LISTING, search=has_similar_words, relevance=similarity, lenient=None, most_similar=MOST_SIMILAR)
+    return replace(LISTING, search=has_similar_words, relevance=similarity, fallback=None, max_similar=MOST_SIMILAR)
 
 
 LISTING = Listing(
@@ -65,7 +65,7 @@ LISTING = Listing(
     tie_breaker=Product.id,
     search=has_words,
     relevance=relevance,
-    lenient=_lenient,
+    fallback=_fallback,
 )
 
 
@@ -201,4 +201,4 @@ def _create_named_after_id(members: dict[str, Any]) -> Any:
 def _insert(members: dict[str, Any], **key: int) -> Any:
     values = {**birth(members, DEFAULTS, clock.now()), "deleted_at": None, **key}
     along = ledger.opening if values["stock"] else None
-    return insert_row(Product, values, along=along, mover=source.get().user_id)
+    return insert_row(Product, values, along=along, mover=origin.get().user_id)

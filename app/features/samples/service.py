@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import or_, select, text, true
 
-from app.core.locks import take_turns
+from app.core.locks import advisory_lock
 from app.extensions import db
 from app.features.categories import models as category_models
 from app.features.categories import service as categories
@@ -57,7 +57,7 @@ def load_demo(*, currency: str) -> Loaded | None:
 
     Where there is a category, a product or a user already, nothing is done.
     """
-    take_turns("samples")
+    advisory_lock("samples")
     if not _is_empty():
         return None
     for login in DEMO_LOGINS:
@@ -80,7 +80,7 @@ def working_logins() -> list[DemoLogin]:
 
 def plant_tree() -> dict[str, int]:
     """The ids of the sample catalogue's categories, by name; those that are not there are made."""
-    take_turns("samples")
+    advisory_lock("samples")
     planted: dict[str, int] = {}
     for name, parent in _branches(TREE, None):
         planted[name] = _plant(name, planted[parent] if parent else None)

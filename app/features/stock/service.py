@@ -7,13 +7,13 @@ from sqlalchemy import BigInteger, ScalarSelect, Select, and_, cast, func, selec
 
 from app.core import clock
 from app.core.errors import Conflict, NotFound
-from app.core.feed import Change, publish
+from app.core.feed import PendingEvent, publish
 from app.core.listing import Listing
 from app.core.pruning import delete_batch
 from app.extensions import db
 from app.features.products import service as products
 from app.features.products.ledger import Reason, StockMovement
-from app.features.products.models import MOST_STOCK, Product
+from app.features.products.models import MAX_STOCK, Product
 from app.features.stock.models import (
     DeltaUnfit,
     Hold,
@@ -135,7 +135,7 @@ def _move(
     looked at and not its new holds. So the caller has locked the product before.
     """
     after = PRODUCTS.c.stock + movement.delta
-    fits = [PRODUCTS.c.id == movement.product_id, after.between(least, MOST_STOCK)]
+    fits = [PRODUCTS.c.id == movement.product_id, after.between(least, MAX_STOCK)]
     if expected_stock is not None:
         fits.append(PRODUCTS.c.stock == expected_stock)
     moved = update(PRODUCTS).where(*fits).values(stock=after, version=PRODUCTS.c.version + 1)
@@ -143,7 +143,7 @@ def _move(
     if there is None:
         raise _refusal_of(movement, expected_stock)
     movement.stock_after = there.stock
-    publish([Change("stock.moved", "product", movement.product_id, there.version)])
+    publish([PendingEvent("stock.moved", "product", movement.product_id, there.version)])
     db.session.add(movement)
     db.session.flush()
     return movement

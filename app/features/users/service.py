@@ -7,7 +7,7 @@ from sqlalchemy import Select, select
 from app.core.constraints import refusing
 from app.core.errors import NotFound
 from app.core.listing import Listing, contains_words
-from app.core.locks import take_turns
+from app.core.locks import advisory_lock
 from app.extensions import db
 from app.features.sessions import service as sessions
 from app.features.users.models import REFUSALS, LastAdmin, RoleNotHeld, User
@@ -99,7 +99,7 @@ def _require_another_admin(user: User, *, role: str, is_active: bool) -> None:
     if user.role != Role.ADMIN or not user.is_active or (role == Role.ADMIN and is_active):
         return
     # Two administrators who demote each other at one moment would each see the other.
-    take_turns("last-admin")
+    advisory_lock("last-admin")
     others = select(User.id).where(User.role == Role.ADMIN, User.is_active, User.id != user.id).limit(1)
     if db.session.scalar(others) is None:
         raise LastAdmin

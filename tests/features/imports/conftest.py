@@ -49,7 +49,7 @@ def catalogue(app: Flask) -> Catalogue:
 
     def read() -> dict[str, dict[str, Any]]:
         with app.app_context(), unit_of_work(reading=True):
-            return {row["sku"]: dict(row) for batch in bulk.walk_products() for row in batch}
+            return {row["sku"]: dict(row) for batch in bulk.iter_products() for row in batch}
 
     return read
 

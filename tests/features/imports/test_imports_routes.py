@@ -20,7 +20,7 @@ from app.core.transactions import unit_of_work
 from app.core.worker import Worker
 from app.extensions import db
 from app.features.imports import importer, tasks
-from app.features.imports.models import MOST_ERRORS
+from app.features.imports.models import MAX_ERRORS
 from app.features.imports.service import CHUNK_SIZE, KIND
 from app.features.products import bulk
 from app.features.products.files import MEDIA_TYPES, FileFormat
@@ -303,11 +303,11 @@ class TestFaults:
         assert catalogue().keys() == {"A-2"}
 
     def test_are_kept_up_to_a_number_and_counted_beyond(self, app: Flask, alice: Caller, imported: Imported) -> None:
-        done = imported(HEADER + "A-1,Chair,ten,Chairs\n" * (MOST_ERRORS + 7))
+        done = imported(HEADER + "A-1,Chair,ten,Chairs\n" * (MAX_ERRORS + 7))
 
-        assert (done["failed"], done["errors"]) == (MOST_ERRORS + 7, MOST_ERRORS + 7)
-        assert len(rows_of(app, "import_faults")) == MOST_ERRORS
-        assert errors_of(alice, done, "?per_page=1&order=desc") == [(MOST_ERRORS + 1, "/price", "invalid")]
+        assert (done["failed"], done["errors"]) == (MAX_ERRORS + 7, MAX_ERRORS + 7)
+        assert len(rows_of(app, "import_faults")) == MAX_ERRORS
+        assert errors_of(alice, done, "?per_page=1&order=desc") == [(MAX_ERRORS + 1, "/price", "invalid")]
 
     def test_of_hostile_names_can_be_stored(self, alice: Caller, imported: Imported) -> None:
         line = json.dumps({"a\0b" + "x" * 1000: 1, "sku": "A-1"})

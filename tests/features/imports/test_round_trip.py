@@ -47,7 +47,7 @@ def awkward(app: Flask) -> None:
 
 def export(app: Flask, file_format: FileFormat) -> str:
     with app.app_context(), unit_of_work(reading=True):
-        return "".join(write_products(bulk.walk_products(batch=5), file_format))
+        return "".join(write_products(bulk.iter_products(batch=5), file_format))
 
 
 def delete_products(app: Flask) -> None:

@@ -24,7 +24,7 @@ def context(app: Flask) -> Iterator[None]:
         yield
 
 
-def order(*, max_attempts: int = jobs.MOST_ATTEMPTS) -> int:
+def order(*, max_attempts: int = jobs.MAX_ATTEMPTS) -> int:
     with unit_of_work():
         return jobs.enqueue(KIND, {"to": 3}, max_attempts=max_attempts).id
 
@@ -106,7 +106,7 @@ class TestClaim:
         with time_machine.travel(clock.now() + LATER):
             assert claim() is None
             with unit_of_work():
-                assert jobs.bury_jobs([KIND]) == [(job_id, KIND)]
+                assert jobs.fail_exhausted_jobs([KIND]) == [(job_id, KIND)]
 
         assert look(job_id).status == JobStatus.FAILED
         assert look(job_id).error

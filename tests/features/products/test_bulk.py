@@ -14,7 +14,7 @@ from flask import Flask
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from app.core.tally import Tally, tally
+from app.core.query_stats import QueryStats, current_stats
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.categories.service import create_category
@@ -137,11 +137,11 @@ class TestUpsertProducts:
 
     def test_takes_a_handful_of_statements_for_a_thousand_rows(self, upsert: Upsert) -> None:
         upsert(*({"sku": f"S{number}"} for number in range(500)))
-        token = tally.set(counted := Tally())
+        token = current_stats.set(counted := QueryStats())
 
         upsert(*({"sku": f"S{number}", "stock": 5} for number in range(1000)))
 
-        tally.reset(token)
+        current_stats.reset(token)
         assert counted.statements <= 10
 
     def test_does_nothing_for_no_rows(self, upsert: Upsert) -> None:
@@ -202,7 +202,7 @@ class TestWalkProducts:
             db.session.scalars(select(Product).where(Product.sku == "S2")).one().delete()
 
         with app.app_context(), unit_of_work(reading=True):
-            batches = [[row["sku"] for row in batch] for batch in bulk.walk_products(batch=2)]
+            batches = [[row["sku"] for row in batch] for batch in bulk.iter_products(batch=2)]
 
         assert batches == [["S0", "S1"], ["S3", "S4"]]
 
@@ -210,7 +210,7 @@ class TestWalkProducts:
         upsert({"sku": "A"})
 
         with app.app_context(), unit_of_work(reading=True):
-            ((row,),) = bulk.walk_products()
+            ((row,),) = bulk.iter_products()
 
         assert row["category"] == "Chairs"
 
@@ -218,6 +218,6 @@ class TestWalkProducts:
         upsert({"sku": "A", "stock": 0}, {"sku": "B", "stock": 1})
 
         with app.app_context(), unit_of_work(reading=True):
-            ((row,),) = bulk.walk_products(Product.stock > 0)
+            ((row,),) = bulk.iter_products(Product.stock > 0)
 
         assert row["sku"] == "B"

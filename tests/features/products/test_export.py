@@ -129,7 +129,7 @@ class TestExportProducts:
         def broken() -> None:
             raise OperationalError("SELECT", {}, Exception("connection refused"))
 
-        monkeypatch.setattr(bulk, "walk_products", fail)
+        monkeypatch.setattr(bulk, "iter_products", fail)
 
         answer = alice.get("/products/export")
 
@@ -139,14 +139,14 @@ class TestExportProducts:
         self, alice: Caller, monkeypatch: pytest.MonkeyPatch, make_product: Make
     ) -> None:
         make_product()
-        walk = bulk.walk_products
+        walk = bulk.iter_products
 
         def fail(*conditions: Any) -> Iterator[Any]:
             yield from walk(*conditions)
             yield from walk(*conditions)
             raise OperationalError("SELECT", {}, Exception("connection refused"))
 
-        monkeypatch.setattr(bulk, "walk_products", fail)
+        monkeypatch.setattr(bulk, "iter_products", fail)
 
         answer = alice.get("/products/export", buffered=False)
 

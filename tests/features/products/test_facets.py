@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from app.core.money import LEAST_AMOUNT, MOST_AMOUNT
+from app.core.money import MAX_AMOUNT, MIN_AMOUNT
 from app.core.transactions import unit_of_work
 from app.features.products import bulk
 from app.features.products.facets import BANDS, MOST_VALUES
@@ -181,9 +181,9 @@ class TestMost:
 
 class TestBands:
     def test_hold_every_amount_once(self) -> None:
-        assert BANDS[0][0] == LEAST_AMOUNT
-        assert BANDS[-1][1] == MOST_AMOUNT
-        assert all(most + LEAST_AMOUNT == least for (_, most), (least, _) in pairwise(BANDS))
+        assert BANDS[0][0] == MIN_AMOUNT
+        assert BANDS[-1][1] == MAX_AMOUNT
+        assert all(most + MIN_AMOUNT == least for (_, most), (least, _) in pairwise(BANDS))
 
     def test_begin_at_one_two_and_five(self) -> None:
         assert [str(least) for least, _ in BANDS[1:8]] == ["1", "2", "5", "1E+1", "2E+1", "5E+1", "1E+2"]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from app.core.money import MOST_AMOUNT
+from app.core.money import MAX_AMOUNT
 from tests.conftest import Caller, body_of, code_of, faults_of, rows_of
 
 Make = Callable[..., dict[str, Any]]
@@ -187,7 +187,7 @@ class TestPrice:
             ("19.9", "19.90"),
             ("0.29", "0.29"),  # times 100 this is 28.999... as a float
             ("1234567890.12", "1234567890.12"),
-            (str(MOST_AMOUNT), "9999999999.99"),
+            (str(MAX_AMOUNT), "9999999999.99"),
         ],
     )
     def test_is_kept_to_the_hundredth(self, alice: Caller, oak_chair: dict[str, Any], given: str, kept: str) -> None:

@@ -34,7 +34,7 @@ def load_demo(app: Flask) -> samples.Loaded | None:
 
 def products_of(app: Flask) -> list[dict[str, Any]]:
     with app.app_context(), unit_of_work(reading=True):
-        return [dict(row) for batch in bulk.walk_products() for row in batch]
+        return [dict(row) for batch in bulk.iter_products() for row in batch]
 
 
 def state_of(app: Flask) -> list[Any]:
