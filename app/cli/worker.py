@@ -18,7 +18,7 @@ from app.core.worker import Worker
 @click.option(
     "--lease",
     type=click.IntRange(1, 3600),
-    default=jobs.LEASE,
+    default=jobs.LEASE_SECONDS,
     show_default=True,
     help="Seconds after which another worker takes over a job from one that gives no sign of life.",
 )
@@ -34,7 +34,7 @@ def worker(info: ScriptInfo, *, once: bool, lease: int) -> None:
         if once:
             click.echo(f"Did {working.drain()} jobs.")
         else:
-            working.watch(pause)
+            working.poll(pause)
 
 
 @contextmanager

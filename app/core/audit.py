@@ -1,7 +1,7 @@
-"""The audit trail: who did what to which resource, recorded in the transaction of the deed.
+"""The audit trail: who did what to which resource, recorded in the transaction that did it.
 
-A model that mixes in `Audited` is recorded at every flush that makes, changes or deletes a row of it: nobody can forget
-to. Events that are no row's change, such as a failed login, are recorded with `record_event`.
+A model that mixes in `Audited` is recorded at every flush that inserts, updates or deletes a row of it, so that no use
+case has to. Events that are no row's change, such as a failed login, are recorded with `record_event`.
 """
 
 from contextvars import ContextVar
@@ -15,12 +15,12 @@ from app.core.model import Keyed, Moment, big_integer, nullable_json_type
 from app.core.recorder import recorder_of
 from app.extensions import Model, db
 
-#: Values that say nothing (derived) or too much (secret) carry this in their column's ``info``.
+#: For the ``info`` of columns that are derived or secret: neither trail nor responses have them.
 UNAUDITED = {"audited": False}
 
 
 class Origin(NamedTuple):
-    """Where a deed comes from. Without any, it comes from the command line or a worker."""
+    """Where an action comes from. Without a user, it comes from the command line or a worker."""
 
     user_id: int | None = None
     session_id: int | None = None
@@ -34,7 +34,7 @@ origin: ContextVar[Origin] = ContextVar("origin", default=NO_ORIGIN)
 
 
 class AuditEvent(Keyed, Model):
-    """One deed. No use case changes or deletes a row of this table."""
+    """One action. The table is append-only: no use case changes or deletes a row."""
 
     __tablename__ = "audit_events"
 
@@ -73,7 +73,7 @@ def record_event(
     after: dict[str, Any] | None = None,
     actor_id: int | None = None,
 ) -> None:
-    """Record a deed; ``before`` and ``after`` are its particulars, without secrets. It is stored as this commits."""
+    """Record an action; ``before`` and ``after`` are its members, without secrets. It is stored as this commits."""
     here = origin.get()
     recorder_of(db.session()).trail.append(
         {

@@ -11,9 +11,9 @@ import time
 from app.core.errors import Unavailable
 
 #: Seconds for which every place can be taken without any answer; from then on no thread waits for a place.
-PATIENCE = 0.5
-#: Seconds between two tries whether a database that did not answer does so again.
-PROBE_EVERY = 0.5
+STALL_TIMEOUT = 0.5
+#: Seconds between two probes of a database that did not answer.
+PROBE_INTERVAL = 0.5
 
 
 class DatabaseUnavailable(Unavailable):
@@ -47,7 +47,7 @@ class Breaker:
     def enter(self) -> None:
         """Take a place; `leave` gives it back.
 
-        Raises ``DatabaseUnavailable`` while the breaker is open, but for one try every half second, and
+        Raises ``DatabaseUnavailable`` while the breaker is open, but for one probe every half second, and
         ``DatabaseBusy`` when every place is taken and no statement was answered for half a second.
         """
         with self._condition:
@@ -55,9 +55,9 @@ class Breaker:
             if self._next_probe is not None:
                 if now < self._next_probe:
                     raise DatabaseUnavailable
-                self._next_probe = now + PROBE_EVERY
+                self._next_probe = now + PROBE_INTERVAL
             while self.places is not None and self._inside >= self.places:
-                left = self._last_answer + PATIENCE - time.monotonic()
+                left = self._last_answer + STALL_TIMEOUT - time.monotonic()
                 if left <= 0:
                     raise DatabaseBusy
                 self._condition.wait(left)
@@ -77,7 +77,7 @@ class Breaker:
         Call this before the error is raised: a request that waits for the same cached response must not retry it.
         """
         with self._condition:
-            self._next_probe = time.monotonic() + PROBE_EVERY
+            self._next_probe = time.monotonic() + PROBE_INTERVAL
 
     def leave(self) -> None:
         """Give the place back."""

@@ -1,8 +1,8 @@
 """What a transaction changed: found at each flush, kept until it commits, and then stored in one statement.
 
-The audit trail has every change of a row that is `Audited`, the change feed every one that is `Published`: no use case
-can forget to. Neither is read within the transaction, so both are stored just before its COMMIT, and the row that
-numbers the feed is locked no longer than that takes (decision 18).
+The audit trail has every change of a row that is `Audited`, the change feed every one that is `Published`, without a
+line in any use case. Neither is read within the transaction, so both are stored just before its COMMIT, and the row
+that numbers the feed is locked no longer than that takes (decision 18).
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ _FEED = ChangeEvent.metadata.tables["change_events"]
 _MEMBERS = ", ".join(column.name for column in _TRAIL.c if not column.primary_key)
 
 # The events are joined to the counted row, so that none gets its id before that row is locked. They are one parameter,
-# however many they are, and so is the trail: an import's thousand are stored while everybody else waits for the row.
+# however many they are, and so is the trail: while an import's thousand are stored, other writers wait for the lock.
 _STORE_TRAIL = f"""
     INSERT INTO audit_events ({_MEMBERS})
     SELECT {_MEMBERS} FROM jsonb_to_recordset(CAST(%(trail)s AS jsonb))
@@ -96,7 +96,7 @@ def _row_changes(session: Session) -> Iterator[RowChange]:
 
 
 def _verb(verb: str, after: dict[str, Any] | None) -> str:
-    """The verb in the trail: to the database, soft deletion is an update like any other."""
+    """The verb in the trail: a soft deletion is an UPDATE, and recorded as deleted."""
     if verb != "updated" or not after or "deleted_at" not in after:
         return verb
     return "restored" if after["deleted_at"] is None else "deleted"
@@ -138,7 +138,7 @@ def _store(session: Session) -> None:
     if not trail and not changes:
         return
     recorder.trail, recorder.feed = [], []
-    # No version comes twice, not even after a backup was restored: what a cache has under one would be something else.
+    # At least the microseconds since 1970: caches need versions that are never reused, even after a backup is restored.
     now = clock.now()
     version = {"least": int(now.timestamp() * 1_000_000)}
     connection = session.connection()
@@ -153,7 +153,7 @@ def _store_in_postgresql(
     now: datetime,
     version: dict[str, int],
 ) -> None:
-    # What is left out is NULL, where a null would be one within JSON.
+    # A member that is left out becomes NULL; a null would become JSON's.
     stated = [{name: value for name, value in row.items() if value is not None} for row in trail]
     values: dict[str, Any] = {"trail": orjson.dumps(stated).decode()}
     if changes:

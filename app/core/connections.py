@@ -1,4 +1,4 @@
-"""Connections: how each database is set up for this application, and how a pooled one is tried before it is used."""
+"""Connections: how each database is set up for this application, and how a pooled one is tested before it is used."""
 
 import sqlite3
 import time
@@ -14,8 +14,8 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from app.core import query_stats
 from app.core.transactions import is_reading, note_answer, note_commit
 
-#: Milliseconds that a writer waits for SQLite's lock.
-BUSY_TIMEOUT = 10_000
+#: How long a writer waits for SQLite's lock.
+BUSY_TIMEOUT_MS = 10_000
 
 
 def set_up_engine(engine: Engine, *, session_settings: Mapping[str, str], is_pooled_by_transaction: bool) -> None:
@@ -28,7 +28,7 @@ def set_up_engine(engine: Engine, *, session_settings: Mapping[str, str], is_poo
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     else:
-        # Only here, where it is needed: who runs on SQLite may have no psycopg.
+        # Imported here: an installation on SQLite may have no psycopg.
         event.listen(engine, "do_connect", import_module("app.core.postgresql").connect)
         event.listen(engine, "checkout", _refuse_what_the_server_closed)
         if is_pooled_by_transaction:
@@ -42,7 +42,7 @@ def set_up_engine(engine: Engine, *, session_settings: Mapping[str, str], is_poo
 
 
 def wait_without_timeout(connection: Connection) -> None:
-    """Wait for the answers of PostgreSQL over this connection as long as they take."""
+    """Let this connection to PostgreSQL wait for answers without a timeout."""
     driver: Any = connection.connection.dbapi_connection
     driver.max_wait = None
 
@@ -51,7 +51,7 @@ def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # The driver's own BEGIN is deferred, and a deferred transaction that turns into a writer fails with "database is
     # locked" whatever the busy timeout; so the driver begins nothing, and _begin_sqlite does.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT}"):
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_MS}"):
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -59,14 +59,14 @@ def _begin_sqlite(connection: Connection) -> None:
     # A reader begins nothing: each statement sees the last commit, and takes no lock.
     if is_reading():
         return
-    if (patience := connection.get_execution_options().get("busy_timeout")) is None:
+    if (busy_timeout := connection.get_execution_options().get("busy_timeout")) is None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         return
-    connection.exec_driver_sql(f"PRAGMA busy_timeout={patience}")
+    connection.exec_driver_sql(f"PRAGMA busy_timeout={busy_timeout}")
     try:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     finally:
-        connection.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_TIMEOUT}")
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
 
 
 def _begin_postgresql(connection: Connection) -> None:
@@ -82,11 +82,11 @@ def _begin_behind_a_pooler(connection: Connection, settings: str) -> None:
 
 
 def _refuse_what_the_server_closed(driver: Any, _record: ConnectionPoolEntry, proxied: PoolProxiedConnection) -> None:
-    # To ask the server whether a connection is still there costs as much as a small query. The kernel knows: when the
-    # server closed it, or said a last word, there is something to be read without a question.
-    news = poll()
-    news.register(driver.fileno(), POLLIN)
-    if news.poll(0):
+    # A ping costs as much as a small query (SQLAlchemy's pool_pre_ping). The kernel knows without one: when the server
+    # closed the connection, or sent a last message, the socket is readable.
+    readable = poll()
+    readable.register(driver.fileno(), POLLIN)
+    if readable.poll(0):
         raise InvalidatePoolError(f"{proxied} was closed by the server")
 
 

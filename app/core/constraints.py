@@ -25,7 +25,7 @@ def refusing(refusals: Mapping[str, type[Refusal]]) -> Iterator[None]:
 
 
 def violated_constraint(error: IntegrityError) -> str | None:
-    """The name of the constraint or unique index that was violated, where the database tells it."""
+    """The name of the constraint or unique index that was violated, where the database reports it."""
     diagnosis: Any = getattr(error.orig, "diag", None)
     if diagnosis is not None:
         name: str | None = diagnosis.constraint_name

@@ -2,7 +2,7 @@
 
 Refusal
 ├── Malformed               400  the bytes cannot be read as a request
-├── Unauthenticated         401  nobody, or not who they say
+├── Unauthenticated         401  no credentials, or wrong ones
 ├── Forbidden               403  known, but not allowed
 ├── NotFound                404  absent, or not yours to see
 ├── RequestTimeout          408  the client was too slow to send it
@@ -25,7 +25,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-#: Faults of one request that are looked for and told: more than anybody reads, and few enough to cost little.
+#: Faults of one request that are reported; a limit, because each costs time and bytes.
 MAX_FAULTS = 100
 
 

@@ -1,9 +1,9 @@
-"""The change feed: what became of the rows of the catalogue, numbered in the order of the commits.
+"""The change feed: what happened to the rows of the catalogue, numbered in the order of the commits.
 
 A transaction that changes the catalogue raises the version in the one row of `catalogue_state` just before it commits,
 and then stores its events. The row stays locked until the commit is done, so no event can appear behind one with a
-greater id: who reads on from an id misses nothing (decision 18). The version changes with every committed write, and
-with nothing else; kept answers rely on that (decision 20).
+greater id: a reader that goes on from an id misses nothing (decision 18). The version changes with every committed
+write, and with nothing else; the response cache relies on that (decision 20).
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from app.extensions import Model, db
 
 
 class CatalogueState(Model):
-    """One row: the catalogue's version, which each transaction that changes it raises, and the last forgotten event."""
+    """One row: the catalogue's version, which each transaction that changes it raises, and the last pruned event."""
 
     __tablename__ = "catalogue_state"
     __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
@@ -49,7 +49,7 @@ CATALOGUE_VERSION = func.coalesce(select(CatalogueState.version).scalar_subquery
 
 @dataclass(frozen=True)
 class PendingEvent:
-    """What became of a row: ``product.updated``, say."""
+    """An event that this transaction will store as it commits: ``product.updated``, say."""
 
     type: str
     resource_type: str
@@ -64,5 +64,5 @@ class Published(Audited):
 
 
 def publish(changes: Iterable[PendingEvent]) -> None:
-    """Make events of changes that no mapper sees, in the transaction that makes them."""
+    """Add events of changes that the mapper does not see, in the transaction that makes them."""
     recorder_of(db.session()).feed.extend(changes)

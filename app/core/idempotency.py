@@ -1,7 +1,7 @@
-"""Answers by idempotency key: a request that is sent again is answered again, and done once.
+"""Responses by Idempotency-Key: a request that is retried has the response of the first, and is performed once.
 
-An answer is stored in the transaction of the effect that it tells of. Whichever of the two is there, the other is too,
-whatever was killed meanwhile.
+A response is stored in the transaction of the effect that it reports. Either both are committed or neither, whichever
+process was killed.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from app.extensions import Model, db
 
 
 class IdempotencyKeyInUse(Conflict):
-    """A request with this idempotency key is still running; send yours again after Retry-After."""
+    """A request with this idempotency key is still running; retry after the seconds of Retry-After."""
 
     retry_after = 1
 
@@ -34,7 +34,7 @@ class IdempotencyKeyReused(Invalid):
 
 
 class StoredResponse(Model):
-    """What the first request with a key was answered. A principal's key means something on one route only."""
+    """The response to the first request with a key. Keys are scoped by principal and route."""
 
     __tablename__ = "idempotency_keys"
 
@@ -48,7 +48,7 @@ class StoredResponse(Model):
     expires_at: Mapped[Moment] = mapped_column(index=True)
 
 
-# By table and not by mapper, and made once: each request with a key pays for them.
+# By table and not by mapper, and made once, because each request with a key executes them.
 _RESPONSES = StoredResponse.metadata.tables["idempotency_keys"]
 _HAS_KEY = and_(*(column == bindparam(column.name) for column in _RESPONSES.primary_key))
 _FIND = select(_RESPONSES).where(_HAS_KEY)
@@ -58,7 +58,7 @@ _STORE = insert(_RESPONSES).inline()
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """A request that may have been sent before: whose it is, with which key, and what tells it from another."""
+    """A request that may have been sent before: its principal, route and key, and the fingerprint of its content."""
 
     principal: str
     route: str
@@ -67,10 +67,10 @@ class Attempt:
 
 
 def find_response(attempt: Attempt) -> Row[Any] | None:
-    """What the request was answered before; when it was not, nobody else performs it until this transaction ends.
+    """The stored response of the request; if there is none, the key is locked until this transaction ends.
 
-    Refuses a key that another request was sent with (``IdempotencyKeyReused``), and one whose request is still running
-    (``IdempotencyKeyInUse``): on SQLite, where one writes at a time, that one was waited for.
+    Refuses a key of a request with other content (``IdempotencyKeyReused``), and of one that is still running
+    (``IdempotencyKeyInUse``): SQLite, which has one writer at a time, has waited for that one already.
     """
     if not try_advisory_lock(f"idempotency {attempt.principal} {attempt.route} {attempt.key}"):
         raise IdempotencyKeyInUse
@@ -86,12 +86,12 @@ def find_response(attempt: Attempt) -> Row[Any] | None:
 
 
 def store_response(attempt: Attempt, *, status: int, headers: Mapping[str, str], body: bytes, lifetime: int) -> None:
-    """Keep the answer for ``lifetime`` seconds. Whoever stored another meanwhile wins: the key is unique."""
+    """Store the response for ``lifetime`` seconds. Raises ``IntegrityError`` where the key was stored meanwhile."""
     expires_at = clock.now() + timedelta(seconds=lifetime)
-    answer = {"status": status, "headers": dict(headers), "body": body, "expires_at": expires_at}
-    db.session.execute(_STORE, {**vars(attempt), **answer})
+    response = {"status": status, "headers": dict(headers), "body": body, "expires_at": expires_at}
+    db.session.execute(_STORE, {**vars(attempt), **response})
 
 
 def prune_responses() -> int:
-    """Delete a batch of the answers that are kept no longer; their number."""
+    """Delete a batch of the expired responses; their number."""
     return delete_batch(StoredResponse, StoredResponse.expires_at <= clock.now())

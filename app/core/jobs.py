@@ -1,9 +1,9 @@
-"""Background jobs: a table of work that outlives whoever does it.
+"""Background jobs: a table of work that survives its workers.
 
-A job is enqueued in the transaction of the change that wants it, and claimed by one UPDATE, which leases it. Whoever
-does it stores its progress in the transaction of each step, which renews the lease and proves that it still holds: a
-worker that was taken for dead, or whose job was cancelled, loses that step whole. A job whose worker died is claimed
-again when the lease has run out, and goes on where its progress ends.
+A job is enqueued in the transaction of the change that needs it, and claimed by one UPDATE, which leases it. Its worker
+stores the progress in the transaction of each step, which renews the lease and proves that it is still held: a worker
+that was taken for dead, or whose job was cancelled, has that whole step rolled back. A job whose worker died is claimed
+again when the lease has expired, and resumes where its progress ends.
 """
 
 import random
@@ -22,13 +22,14 @@ from app.core.model import Keyed, Moment, json_type
 from app.core.pruning import delete_batch
 from app.extensions import Model, db
 
-#: Seconds that a worker may be silent before its job is given to another.
-LEASE = 60
+#: Seconds without progress after which another worker may claim the job.
+LEASE_SECONDS = 60
 MAX_ATTEMPTS = 5
-LONGEST_WAIT = 300
+#: In seconds.
+MAX_RETRY_DELAY = 300
 #: How long a job is kept after it has ended.
 JOBS_KEPT = timedelta(days=30)
-#: The mark on a session that has enqueued something: whoever wakes workers looks for it at the commit.
+#: The mark on a session that has enqueued a job: after the commit, `clients.broker` notifies the workers.
 ENQUEUED = "job_enqueued"
 
 
@@ -43,11 +44,11 @@ class JobStatus(StrEnum):
 
 
 class JobFailed(Exception):
-    """The job cannot succeed, however often it is tried; the message is for whoever ordered it."""
+    """The job cannot succeed, however often it is retried; the message is for the user who created it."""
 
 
 class LeaseLost(Exception):
-    """Somebody else has this job now, or it was cancelled."""
+    """Another worker has this job now, or it was cancelled."""
 
 
 class Job(Keyed, Model):
@@ -64,7 +65,7 @@ class Job(Keyed, Model):
     payload: Mapped[dict[str, Any]] = mapped_column(json_type)
     status: Mapped[JobStatus] = mapped_column(String(16), default=JobStatus.QUEUED)
     due_at: Mapped[Moment] = mapped_column(default=clock.now)
-    #: A secret of whoever holds the job.
+    #: A secret of the worker that holds the job.
     lease: Mapped[str | None] = mapped_column(String(32))
     #: How often it was claimed since it last made progress.
     attempts: Mapped[int] = mapped_column(default=0)
@@ -82,7 +83,7 @@ Index("ix_jobs_due_at_id", Job.due_at, Job.id, postgresql_where=_IS_OPEN, sqlite
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A job as its worker holds it; ``progress`` is where the one before came to."""
+    """A leased job; ``progress`` is where the worker before stopped, ``seconds`` the length of the lease."""
 
     job_id: int
     kind: str
@@ -103,8 +104,8 @@ class Claim:
 class Task:
     """What a kind of job does.
 
-    ``run`` yields after each step that it has committed, where it can be left for another worker to go on. ``end`` is
-    handed the job's id in the transaction that ends the job, however it ends, to clear away what it needed.
+    ``run`` yields after each step that it has committed, where another worker can resume it. ``end`` gets the job's id
+    in the transaction that ends the job, with whatever status, to delete what the job needed.
     """
 
     run: Callable[[Claim], Generator[None, None, None]]
@@ -112,7 +113,7 @@ class Task:
 
 
 def enqueue(kind: str, payload: dict[str, Any], *, max_attempts: int = MAX_ATTEMPTS) -> Job:
-    """Add a job, to be done once the caller's transaction is committed."""
+    """Add a job, which runs once the caller's transaction is committed."""
     job = Job(kind=kind, payload=payload, max_attempts=max_attempts)
     db.session.add(job)
     db.session.flush()
@@ -121,12 +122,12 @@ def enqueue(kind: str, payload: dict[str, Any], *, max_attempts: int = MAX_ATTEM
 
 
 def has_due_jobs(kinds: Collection[str]) -> bool:
-    """Whether there is work of these kinds, or the remains of it; spares the idle a transaction that writes."""
+    """Whether a job of these kinds is due, or exhausted; a read, so that idle workers do not write."""
     return db.session.scalar(select(Job.id).where(_is_due(kinds, clock.now())).limit(1)) is not None
 
 
-def claim_job(kinds: Collection[str], *, seconds: int = LEASE) -> Claim | None:
-    """Lease the job of these kinds that has waited longest, unless there is none. No two workers get the same one."""
+def claim_job(kinds: Collection[str], *, seconds: int = LEASE_SECONDS) -> Claim | None:
+    """Lease the oldest due job of these kinds; None when none is due. No two workers get the same one."""
     now, lease = clock.now(), secrets.token_hex(16)
     oldest_due = (
         select(Job.id)
@@ -161,17 +162,17 @@ def claim_job(kinds: Collection[str], *, seconds: int = LEASE) -> Claim | None:
 
 
 def fail_exhausted_jobs(kinds: Collection[str]) -> list[tuple[int, str]]:
-    """Fail the jobs whose last attempt ended with the worker's death; their ids and kinds."""
-    is_hopeless = (_is_due(kinds, clock.now()), Job.status == JobStatus.RUNNING, Job.attempts >= Job.max_attempts)
-    ended = _ended(JobStatus.FAILED, "The workers that tried this did not survive it.")
-    buried = db.session.execute(update(Job).where(*is_hopeless).values(ended).returning(Job.id, Job.kind))
-    return [(row.id, row.kind) for row in buried]
+    """Fail the jobs whose worker died in their last attempt; their ids and kinds."""
+    is_exhausted = (_is_due(kinds, clock.now()), Job.status == JobStatus.RUNNING, Job.attempts >= Job.max_attempts)
+    ended = _ended(JobStatus.FAILED, "Every worker that tried this died.")
+    failed = db.session.execute(update(Job).where(*is_exhausted).values(ended).returning(Job.id, Job.kind))
+    return [(row.id, row.kind) for row in failed]
 
 
 def confirm(claim: Claim, progress: dict[str, Any]) -> None:
-    """Make sure at the beginning of a step that the job is still held and stands here. Raises ``LeaseLost``.
+    """Check at the beginning of a step that the lease is still held and the progress is this. Raises ``LeaseLost``.
 
-    It stands further on when a step was committed although its COMMIT seemed to fail.
+    The progress is further on when a step was committed although its COMMIT seemed to fail.
     """
     stored = db.session.scalar(select(Job.progress).where(Job.id == claim.job_id, Job.lease == claim.lease))
     if stored != progress:
@@ -179,16 +180,16 @@ def confirm(claim: Claim, progress: dict[str, Any]) -> None:
 
 
 def advance(claim: Claim, progress: dict[str, Any]) -> None:
-    """Store how far a job is, in the transaction of the step that brought it there, and renew its lease.
+    """Store the progress of a job, in the transaction of the step that made it, and renew its lease.
 
-    A job that comes forward has all its attempts again. Raises ``LeaseLost``.
+    A job that makes progress has all its attempts again. Raises ``LeaseLost``.
     """
     due_at = clock.now() + timedelta(seconds=claim.seconds)
     _change(claim, {"progress": progress, "attempts": 1, "due_at": due_at})
 
 
 def finish(claim: Claim) -> None:
-    """End a job that did all there was to do. Raises ``LeaseLost``."""
+    """End a job that is complete. Raises ``LeaseLost``."""
     _change(claim, _ended(JobStatus.SUCCEEDED))
 
 
@@ -198,17 +199,17 @@ def fail(claim: Claim, error: str) -> None:
 
 
 def retry(claim: Claim, error: str) -> None:
-    """Let a job that failed be tried again later. Raises ``LeaseLost``.
+    """Retry a failed job later. Raises ``LeaseLost``.
 
-    The waits double, and are spread so that jobs that failed together do not come back together.
+    Exponential backoff with jitter: jobs that failed together do not come back together.
     """
-    wait = min(2**claim.attempts, LONGEST_WAIT) * random.uniform(0.5, 1)  # noqa: S311 -- spread, not secret
-    _change(claim, {**_free(clock.now() + timedelta(seconds=wait)), "error": error})
+    delay = min(2**claim.attempts, MAX_RETRY_DELAY) * random.uniform(0.5, 1)  # noqa: S311 -- jitter, not a secret
+    _change(claim, {**_queued(clock.now() + timedelta(seconds=delay)), "error": error})
 
 
 def release(claim: Claim) -> None:
-    """Give a job back unharmed, because its worker has to go. Raises ``LeaseLost``."""
-    _change(claim, {**_free(clock.now()), "attempts": Job.attempts - 1})
+    """Give a job back, because its worker is stopped; the attempt does not count. Raises ``LeaseLost``."""
+    _change(claim, {**_queued(clock.now()), "attempts": Job.attempts - 1})
 
 
 def cancel(job_id: int) -> bool:
@@ -223,7 +224,7 @@ def ended(before: datetime) -> Select[int]:
 
 
 def prune_jobs(*, before: datetime) -> int:
-    """Delete a batch of the jobs that ended before a moment; their number. What refers to them must be gone."""
+    """Delete a batch of the jobs that ended before a moment; their number. Delete what refers to them first."""
     return delete_batch(Job, Job.finished_at < before)
 
 
@@ -231,7 +232,7 @@ def _is_due(kinds: Collection[str], now: datetime) -> ColumnElement[bool]:
     return Job.kind.in_(kinds) & _IS_OPEN & (Job.due_at <= now)
 
 
-def _free(due_at: datetime) -> dict[str, Any]:
+def _queued(due_at: datetime) -> dict[str, Any]:
     return {"status": JobStatus.QUEUED, "lease": None, "due_at": due_at}
 
 

@@ -1,8 +1,9 @@
 """The one way to filter, sort and paginate a collection.
 
-A collection declares a `Listing` next to its use case; what the client asked for arrives as `Criteria`. Numbered pages
-count, up to a limit, and use OFFSET; cursor pages compare rows and count nothing, so that page 4,000 costs what page 1
-does. Rows come as plain tuples where the members that are wanted are columns, and as objects of the model otherwise.
+A collection declares a `Listing` next to its use case; the client's request arrives as `Criteria`. Numbered pages
+count, up to a limit, and use OFFSET; cursor pages compare rows (keyset pagination) and count nothing, so that page
+4,000 costs what page 1 does. Rows come as plain tuples where the requested members are columns, and otherwise as
+objects of the model.
 """
 
 import hashlib
@@ -40,7 +41,7 @@ from app.core.text import fold
 from app.core.transactions import run
 from app.extensions import db
 
-#: The sorting of numbered pages by how well a row fits the search, where a collection tells that.
+#: The sorting of numbered pages by how well a row fits the search, where a collection can compute that.
 RELEVANCE = "relevance"
 
 # The parameters of a position: the value of the sort column, and of the tie breaker.
@@ -67,7 +68,7 @@ class Listing:
     """What a collection can be filtered and sorted by. The tie breaker ends every ordering, in the same direction.
 
     ``relevance`` is a number, the greater the better a row fits the search. ``fallback`` makes the listing that is
-    tried where a search finds nothing, if the database has one; it considers no more than ``max_similar`` rows.
+    used where a search finds nothing, if the database supports it; it compares at most ``max_similar`` rows.
     """
 
     sorts: Mapping[str, InstrumentedAttribute[Any]]
@@ -81,16 +82,16 @@ class Listing:
     max_similar: int | None = None
 
     @property
-    def most(self) -> int:
+    def max_counted(self) -> int:
         """How many rows are counted, and how many of those that a search finds are ranked, at most."""
         return self.max_similar or MAX_COUNTED
 
     def fallback_for(self, search: str | None) -> "Listing | None":
-        """The listing to try where nothing is found."""
+        """The listing to use where a search finds nothing."""
         return self.fallback() if search is not None and self.fallback is not None else None
 
     def conditions(self, filters: Mapping[str, Any], search: str | None = None) -> list[ColumnElement[bool]]:
-        """What a row must meet to be among those that were asked for."""
+        """The conditions that a matching row meets."""
         conditions = [self.filters[name](value) for name, value in filters.items()]
         if search is not None and self.search is not None:
             conditions.append(self.search(search))
@@ -99,7 +100,7 @@ class Listing:
 
 @dataclass(frozen=True, kw_only=True)
 class Criteria:
-    """What a client asked of a collection, validated. ``cursor`` is None for numbered pages and "" for the first."""
+    """What a client requests of a collection, validated. ``cursor`` is None for numbered pages and "" for the first."""
 
     sort_by: str
     descending: bool
@@ -117,7 +118,7 @@ class Criteria:
 
 @dataclass(frozen=True)
 class NumberedPage:
-    """One numbered page and the number of rows of the whole collection, or of those at least where it was not told."""
+    """One numbered page, and the number of rows of the whole collection: at least so many, where it is not exact."""
 
     items: Sequence[Any]
     total: int
@@ -127,7 +128,7 @@ class NumberedPage:
 
 @dataclass(frozen=True)
 class CursorPage:
-    """One page of a walk, and the cursor of the next unless this is the last."""
+    """One page by keyset, and the cursor of the next; None for the last."""
 
     items: Sequence[Any]
     next_cursor: str | None
@@ -142,24 +143,24 @@ class CursorInvalid(Invalid):
 
 def read_page(rows: Select[Any], listing: Listing, criteria: Criteria, members: Sequence[str] = ()) -> NumberedPage:
     """One numbered page of ``rows``, with ``members`` of each at least; a page beyond the end is empty."""
-    question = _ListQuery(rows, listing, criteria, tuple(members))
+    query = _ListQuery(rows, listing, criteria, tuple(members))
     offset = (criteria.page - 1) * criteria.per_page
-    # One row more than asked tells whether there is another page, and one more than is counted that there are others.
-    most, limit = listing.most, criteria.per_page + 1
-    if question.is_counted_first:
-        total = question.found
-        found = question.ask(_page, limit=limit, offset=offset) if total else ()
+    # One row more than the page shows whether there is another page; one more than the limit, that there are more rows.
+    max_counted, limit = listing.max_counted, criteria.per_page + 1
+    if query.is_counted_first:
+        total = query.found
+        found = query.fetch(_page, limit=limit, offset=offset) if total else ()
     else:
-        found = question.ask(_page_with_total, limit=limit, offset=offset, most=most + 1)
-        total = found[0][-1] if found else question.ask(_total_alone, most=most + 1)[0][-1] if offset else 0
+        found = query.fetch(_page_with_total, limit=limit, offset=offset, max_rows=max_counted + 1)
+        total = found[0][-1] if found else query.fetch(_total_alone, max_rows=max_counted + 1)[0][-1] if offset else 0
     if not total and (fallback := listing.fallback_for(criteria.search)):
         return read_page(rows, fallback, criteria, members)
-    items, has_more = question.items(found[: criteria.per_page]), len(found) > criteria.per_page
-    if items and not has_more and not question.is_truncated:
+    items, has_more = query.items(found[: criteria.per_page]), len(found) > criteria.per_page
+    if items and not has_more and not query.is_truncated:
         return NumberedPage(items, offset + len(items))
-    if total <= most:
+    if total <= max_counted:
         return NumberedPage(items, total, has_more)
-    return NumberedPage(items, max(most, offset + len(found)), has_more, total_is_exact=False)
+    return NumberedPage(items, max(max_counted, offset + len(found)), has_more, total_is_exact=False)
 
 
 def read_keyset_page(
@@ -171,44 +172,44 @@ def read_keyset_page(
     keys: Sequence[str],
     scope: str,
 ) -> CursorPage:
-    """One page of a walk through ``rows``. ``scope`` names the collection: a cursor of another is refused.
+    """One page of ``rows`` by keyset. ``scope`` names the collection: a cursor of another is refused.
 
-    The last of ``keys`` signs the next cursor; any of them may have signed this one.
+    The last of ``keys`` signs the next cursor; each of them verifies.
     """
-    seal = URLSafeSerializer(list(keys), salt=f"cursor:{scope}", signer_kwargs={"digest_method": hashlib.sha256})
+    serializer = URLSafeSerializer(list(keys), salt=f"cursor:{scope}", signer_kwargs={"digest_method": hashlib.sha256})
     columns = (_column(listing, criteria), listing.tie_breaker)
     names = [column.key for column in columns]
-    question = _ListQuery(rows, listing, criteria, tuple(dict.fromkeys([*members, *names])) if members else ())
-    position = zip(_POSITION, _unseal(seal, criteria), columns, strict=True) if criteria.cursor else ()
+    query = _ListQuery(rows, listing, criteria, tuple(dict.fromkeys([*members, *names])) if members else ())
+    position = zip(_POSITION, _load_cursor(serializer, criteria), columns, strict=True) if criteria.cursor else ()
     after = {name: _from_wire(value, column) for name, value, column in position}
-    if question.is_counted_first and not question.found:
+    if query.is_counted_first and not query.found:
         return CursorPage((), None)
-    # One row more than asked tells whether there is another page.
-    found = question.ask(_rows_after if after else _first_rows, limit=criteria.per_page + 1, **after)
-    items = question.items(found[: criteria.per_page])
+    # One row more than the page shows whether there is another page.
+    found = query.fetch(_rows_after if after else _first_rows, limit=criteria.per_page + 1, **after)
+    items = query.items(found[: criteria.per_page])
     if len(found) <= criteria.per_page:
         return CursorPage(items, None)
     last = [_to_wire(getattr(items[-1], name)) for name in names]
-    return CursorPage(items, str(seal.dumps([criteria.fingerprint(), *last])))
+    return CursorPage(items, str(serializer.dumps([criteria.fingerprint(), *last])))
 
 
 def read_tree(rows: Select[Any], listing: Listing, criteria: Criteria, members: Sequence[str] = ()) -> Sequence[Any]:
     """All of ``rows``, in their order; `nest` makes a tree of them."""
-    question = _ListQuery(rows, listing, criteria, tuple(members))
-    return question.items(question.ask(_ordered))
+    query = _ListQuery(rows, listing, criteria, tuple(members))
+    return query.items(query.fetch(_ordered))
 
 
 @dataclass(frozen=True)
 class _ListQuery:
-    """What is asked of some rows, and how it is put to the database."""
+    """One query of a collection: its rows, listing and criteria, and how it is compiled and executed."""
 
     rows: Select[Any]
     listing: Listing
     criteria: Criteria
     members: tuple[str, ...]
 
-    def ask(self, make: Callable[["_ListQuery"], Select[Any]], **values: Any) -> Sequence[Row[Any]]:
-        """The answer to the statement that ``make`` makes, with ``values`` for its parameters."""
+    def fetch(self, make: Callable[["_ListQuery"], Select[Any]], **values: Any) -> Sequence[Row[Any]]:
+        """The rows of the statement that ``make`` makes, with ``values`` for its parameters."""
         shape, parameters = self._shape()
         if shape is None or not self.columns():
             execute = run if self.columns() else db.session.execute
@@ -217,50 +218,50 @@ class _ListQuery:
         return memoize(self.rows, key, lambda: Prepared(make(self._parametrized()))).all({**parameters, **values})
 
     def columns(self) -> Sequence[Column[Any]] | None:
-        """The columns that are enough; None when it takes whole objects."""
+        """The columns that the members need; None when they need objects of the model."""
         if not self.members:
             return None
         return memoize(self.rows, ("columns", self.members), lambda: columns_named(self.rows, self.members))
 
     def items(self, found: Sequence[Row[Any]]) -> Sequence[Any]:
-        """What was found, as tuples with names or as objects."""
+        """The rows, as tuples with names or as objects."""
         return found if self.columns() else [row[0] for row in found]
 
     @property
     def is_counted_first(self) -> bool:
-        """Whether the rows are counted before they are asked for (decision 25).
+        """Whether the rows are counted before they are fetched (decision 25).
 
-        For PostgreSQL cannot know how many rows have some words. Where it expects many, it walks the order's index and
-        looks at each row, and does so to the end when there are few or none.
+        PostgreSQL cannot estimate how many rows have some words. Where it expects many, it scans the index of the order
+        and filters each row: the whole index, when there are few or none.
         """
         return self.criteria.search is not None and db.engine.dialect.name == "postgresql"
 
     @cached_property
     def found(self) -> int:
-        """How many rows a search finds, counted to one more than ``most``."""
-        ids = _ids(narrow(*self._narrowed()), self.listing, self.listing.most + 1).subquery()
+        """How many rows a search finds, counted to one more than ``max_counted``."""
+        ids = _ids(filter_rows(*self._parts()), self.listing, self.listing.max_counted + 1).subquery()
         return int(run(select(func.count()).select_from(ids)).scalar_one())
 
     @property
     def is_truncated(self) -> bool:
-        """Whether a search finds more rows than are considered."""
-        if not self.is_counted_first or self.found <= self.listing.most:
+        """Whether a search finds more rows than are ranked or compared."""
+        if not self.is_counted_first or self.found <= self.listing.max_counted:
             return False
         return self.listing.max_similar is not None or self.criteria.sort_by == RELEVANCE
 
     @cached_property
     def matching(self) -> Select[Any]:
-        """The rows that are asked for, in no order."""
-        everything = narrow(*self._narrowed())
-        if not self.is_counted_first or (self.found > self.listing.most and not self.is_truncated):
-            return everything
-        return self.rows.where(_is_among(everything, self.listing))
+        """The matching rows, without an order."""
+        filtered = filter_rows(*self._parts())
+        if not self.is_counted_first or (self.found > self.listing.max_counted and not self.is_truncated):
+            return filtered
+        return self.rows.where(_is_among(filtered, self.listing))
 
-    def _narrowed(self) -> tuple[Select[Any], Listing, str | None, Mapping[str, Any]]:
+    def _parts(self) -> tuple[Select[Any], Listing, str | None, Mapping[str, Any]]:
         return self.rows, self.listing, self.criteria.search, self.criteria.filters
 
     def _shape(self) -> tuple[tuple[Hashable, ...] | None, dict[str, Any]]:
-        """What decides the SQL, or None where each question has its own; and the values of its parameters."""
+        """What determines the SQL, or None where each query has its own; and the values of its parameters."""
         filters = self.criteria.filters.items()
         parameters = {name: value for name, value in filters if isinstance(self.listing.filters[name], Compare)}
         decisive = tuple((name, value) for name, value in filters if name not in parameters)
@@ -290,63 +291,67 @@ def contains_words(column: InstrumentedAttribute[str], words: str) -> ColumnElem
     return and_(true(), *(column.contains(word, autoescape=True) for word in fold(words).split()))
 
 
-def narrow(rows: Select[Any], listing: Listing, search: str | None, filters: Mapping[str, Any]) -> Select[Any]:
+def filter_rows(rows: Select[Any], listing: Listing, search: str | None, filters: Mapping[str, Any]) -> Select[Any]:
     """Those of ``rows`` that meet the filters and the search."""
     return rows.where(*listing.conditions(filters, search))
 
 
-def consider(rows: Select[Any], listing: Listing, search: str | None, filters: Mapping[str, Any]) -> Select[Any]:
+def filter_candidates(
+    rows: Select[Any], listing: Listing, search: str | None, filters: Mapping[str, Any]
+) -> Select[Any]:
     """Those of ``rows`` that meet the filters and the search; of a fallback listing, ``max_similar`` at most."""
-    narrowed = narrow(rows, listing, search, filters)
-    return rows.where(_is_among(narrowed, listing)) if listing.max_similar else narrowed
+    filtered = filter_rows(rows, listing, search, filters)
+    return rows.where(_is_among(filtered, listing)) if listing.max_similar else filtered
 
 
-def _ids(rows: Select[Any], listing: Listing, most: int) -> Select[int]:
-    # What is materialized is planned for all rows, and nevertheless read only as far as it is asked for. A LIMIT within
-    # it would let PostgreSQL read the table until enough is found.
+def _ids(rows: Select[Any], listing: Listing, max_rows: int) -> Select[int]:
+    # A materialized CTE is planned for all rows, and nevertheless read only as far as the LIMIT outside needs. A LIMIT
+    # within it would let PostgreSQL scan the table until enough rows match.
     ids = rows.with_only_columns(listing.tie_breaker.label("id"), maintain_column_froms=True)
-    return select(ids.cte("matching").prefix_with("MATERIALIZED").c.id).limit(most)
+    return select(ids.cte("matching").prefix_with("MATERIALIZED").c.id).limit(max_rows)
 
 
 def _is_among(rows: Select[Any], listing: Listing) -> ColumnElement[bool]:
-    # An array, of which PostgreSQL expects few values, and so looks each up. For a subquery it might walk the order.
-    ids = _ids(rows, listing, listing.most).scalar_subquery()
+    # An array: PostgreSQL expects few values and looks each up. For a subquery it might scan the index of the order.
+    ids = _ids(rows, listing, listing.max_counted).scalar_subquery()
     return listing.tie_breaker == any_(func.array(ids, type_=ARRAY(BigInteger)))
 
 
-def _page(question: _ListQuery) -> Select[Any]:
-    return _first_rows(question).offset(bindparam("offset", None, BigInteger))
+def _page(query: _ListQuery) -> Select[Any]:
+    return _first_rows(query).offset(bindparam("offset", None, BigInteger))
 
 
-def _page_with_total(question: _ListQuery) -> Select[Any]:
-    return _page(question).add_columns(_count(question.matching).scalar_subquery().label("total"))
+def _page_with_total(query: _ListQuery) -> Select[Any]:
+    return _page(query).add_columns(_count(query.matching).scalar_subquery().label("total"))
 
 
-def _total_alone(question: _ListQuery) -> Select[Any]:
-    return _count(question.matching)
+def _total_alone(query: _ListQuery) -> Select[Any]:
+    return _count(query.matching)
 
 
-def _first_rows(question: _ListQuery) -> Select[Any]:
-    return _ordered(question).limit(bindparam("limit", None, BigInteger))
+def _first_rows(query: _ListQuery) -> Select[Any]:
+    return _ordered(query).limit(bindparam("limit", None, BigInteger))
 
 
-def _rows_after(question: _ListQuery) -> Select[Any]:
+def _rows_after(query: _ListQuery) -> Select[Any]:
     # A row comparison is one range of the index; the spelled-out OR reads every row before the position.
-    columns = (_column(question.listing, question.criteria), question.listing.tie_breaker)
+    columns = (_column(query.listing, query.criteria), query.listing.tie_breaker)
     here = tuple_(*columns)
     there = tuple_(*(bindparam(name, None, column.type) for name, column in zip(_POSITION, columns, strict=True)))
-    return _first_rows(question).where(here < there if question.criteria.descending else here > there)
+    return _first_rows(query).where(here < there if query.criteria.descending else here > there)
 
 
-def _ordered(question: _ListQuery) -> Select[Any]:
-    ordered = _order(question.matching, question.listing, question.criteria)
-    columns = question.columns()
+def _ordered(query: _ListQuery) -> Select[Any]:
+    ordered = _order(query.matching, query.listing, query.criteria)
+    columns = query.columns()
     return ordered.with_only_columns(*columns) if columns else ordered
 
 
 def _count(rows: Select[Any]) -> Select[int]:
     counted = (
-        rows.with_only_columns(true(), maintain_column_froms=True).limit(bindparam("most", None, BigInteger)).subquery()
+        rows.with_only_columns(true(), maintain_column_froms=True)
+        .limit(bindparam("max_rows", None, BigInteger))
+        .subquery()
     )
     return select(func.count()).select_from(counted)
 
@@ -364,10 +369,10 @@ def _order(rows: Select[Any], listing: Listing, criteria: Criteria) -> Select[An
     return rows.order_by(*(column.desc() if criteria.descending else column.asc() for column in columns))
 
 
-def _unseal(seal: URLSafeSerializer, criteria: Criteria) -> list[Any]:
+def _load_cursor(serializer: URLSafeSerializer, criteria: Criteria) -> list[Any]:
     position: list[Any]
     try:
-        fingerprint, *position = seal.loads(criteria.cursor or "")
+        fingerprint, *position = serializer.loads(criteria.cursor or "")
     except (BadData, ValueError):
         raise CursorInvalid from None
     if fingerprint != criteria.fingerprint():

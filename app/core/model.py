@@ -112,11 +112,11 @@ class Keyed:
 
     @declared_attr.directive
     def __table_args__(cls) -> Any:
-        """SQLite reuses the ids of deleted rows unless told otherwise; an ETag of the old row must not fit the new."""
+        """AUTOINCREMENT: else SQLite reuses the ids of deleted rows, and an ETag of the old row would fit the new."""
         return {"sqlite_autoincrement": True}
 
 
-def _born_at(context: Any) -> datetime:
+def _created_at(context: Any) -> datetime:
     moment: datetime = context.get_current_parameters()["created_at"]
     return moment
 
@@ -125,7 +125,7 @@ class Stamped:
     """When the row was made and last changed; a row that never changed says the same twice."""
 
     created_at: Mapped[Moment] = mapped_column(default=clock.now, sort_order=10)
-    updated_at: Mapped[Moment] = mapped_column(default=_born_at, onupdate=clock.now, sort_order=11)
+    updated_at: Mapped[Moment] = mapped_column(default=_created_at, onupdate=clock.now, sort_order=11)
 
 
 class Versioned:

@@ -21,7 +21,7 @@ class BoundedConnection(psycopg.Connection[Any]):
     """A connection that is closed rather than waited for.
 
     PostgreSQL ends a statement itself after its ``statement_timeout``. Only a server that hangs, or that the network
-    has cut off without a word, lets ``max_wait`` pass: seconds for any one answer; None waits for ever.
+    has cut off without a word, lets ``max_wait`` pass: seconds for any one answer; None waits without a timeout.
     """
 
     max_wait: float | None = None
@@ -30,7 +30,7 @@ class BoundedConnection(psycopg.Connection[Any]):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._plans_forgotten_at = BoundedConnection._stale_plans
+        self._deallocated_at = BoundedConnection._stale_plans
 
     @cached_property
     def _cursor(self) -> psycopg.RawCursor[Any]:
@@ -40,25 +40,25 @@ class BoundedConnection(psycopg.Connection[Any]):
     def execute_prepared(self, sql: str, parameters: Sequence[Any]) -> psycopg.RawCursor[Any]:
         """Execute a statement with $1, $2 and so on as a prepared one; the cursor is good until the next.
 
-        Where an ALTER TABLE has made its plan stale, or a pooler has lost it, every connection of this process forgets
-        its plans. In autocommit the statement is executed again; a transaction is lost, and the error raised.
+        Where an ALTER TABLE has made its plan stale, or a pooler has lost it, every connection of this process
+        deallocates its plans. In autocommit the statement is executed again; in a transaction the error is raised.
         """
-        if self._plans_forgotten_at != BoundedConnection._stale_plans:
-            self._forget_plans()
+        if self._deallocated_at != BoundedConnection._stale_plans:
+            self._deallocate_plans()
         try:
             return self._cursor.execute(sql, parameters, prepare=True)
         except (errors.FeatureNotSupported, errors.InvalidSqlStatementName):
-            # The others would fail as well, one after the other, and the work is done anew over one of them.
+            # The other connections have the same stale plans, and the retry uses one of them.
             BoundedConnection._stale_plans += 1
             if not self.autocommit:
                 raise
-            self._forget_plans()
+            self._deallocate_plans()
             return self._cursor.execute(sql, parameters, prepare=True)
 
-    def _forget_plans(self) -> None:
-        self._plans_forgotten_at = BoundedConnection._stale_plans
-        # psycopg sees what this does, and forgets the names as well; but only of a text that it has not seen before.
-        self.execute(f"DEALLOCATE ALL /* {self._plans_forgotten_at} */".encode())
+    def _deallocate_plans(self) -> None:
+        self._deallocated_at = BoundedConnection._stale_plans
+        # psycopg recognizes the command and drops its names as well, but only for a text that it has not seen before.
+        self.execute(f"DEALLOCATE ALL /* {self._deallocated_at} */".encode())
 
     def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
         """Wait for an answer; raises `AnswerOverdue` when it does not come in time."""

@@ -1,4 +1,4 @@
-"""Deleting many rows without standing in the way of other writers: in batches, each in a transaction of its own."""
+"""Deleting many rows without blocking other writers: in batches, each in a transaction of its own."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from app.extensions import Model
 
 #: Rows of one DELETE; some tens of milliseconds.
 ROWS_PER_BATCH = 2000
-#: The least seconds between two batches. A writer that waits for SQLite's lock tries again after 1 to 100 ms.
+#: In seconds, between two batches. A writer that waits for SQLite's lock retries after 1 to 100 ms.
 MIN_PAUSE = 0.01
 
 
@@ -19,15 +19,15 @@ def delete_batch(
     model: type[Model],
     *conditions: ColumnElement[bool],
     order: ColumnElement[Any] | UnaryExpression[Any] | None = None,
-    most: int = ROWS_PER_BATCH,
+    max_rows: int = ROWS_PER_BATCH,
 ) -> int:
-    """Delete at most so many of the rows that meet the conditions, the first in an ``order``; their number.
+    """Delete at most ``max_rows`` of the rows that meet the conditions, the first in an ``order``; their number.
 
     The keys are read first and deleted by value. Joined to a subquery, as one statement, they are a nested loop to a
     PostgreSQL whose statistics are from when the table was empty: 43 s for 2,000 of 50,000 rows.
     """
     key = inspect(model).primary_key
-    keys = run(select(*key).where(*conditions).order_by(order).limit(most)).all()
+    keys = run(select(*key).where(*conditions).order_by(order).limit(max_rows)).all()
     if not keys:
         return 0
     # The conditions are repeated: PostgreSQL checks them again for a row whose lock the DELETE had to wait for.

@@ -12,7 +12,7 @@ INVISIBLE = (
     r"\u0020\u0080-\u00a0\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f"
     r"\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
 )
-# Those beyond, which JavaScript's expressions would not take unless they are told to know Unicode.
+# Those beyond the BMP, which JavaScript's expressions take only with the flag u.
 _BEYOND = r"\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 _find_visible = re.compile(rf"[^\u0000-\u001f\u007f{INVISIBLE}{_BEYOND}]").search
 

@@ -1,4 +1,4 @@
-"""Units of work: how a transaction begins, where it ends, and when it may be done again."""
+"""Units of work: how a transaction begins, where it ends, and when it is retried."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from app.extensions import db
 
 T = TypeVar("T")
 
-#: How often a unit of work is tried where the database lost it and its COMMIT was not sent.
+#: How often a unit of work is tried while the database loses it before its COMMIT was sent.
 ATTEMPTS = 3
 
 
@@ -80,7 +80,7 @@ class Unit:
                 self._connection.close()
         finally:
             if self.is_overdue:
-                # The connections that lie idle lead to the same server.
+                # The idle connections lead to the same server.
                 self.engine.dispose()
             if self.guard is not None and self.has_entered:
                 self.guard.leave()
@@ -147,7 +147,7 @@ def in_unit_of_work(
 
 
 def begin_without_waiting() -> None:
-    """Begin a unit of work that gives up (``OperationalError``) rather than wait for other writers.
+    """Begin a unit of work that raises ``OperationalError`` rather than wait for other writers.
 
     It waits for 5 ms: for SQLite's one writer at the beginning, for PostgreSQL's locks at each statement.
     """
@@ -209,12 +209,12 @@ def _enter_unit(_session: Session, transaction: SessionTransaction) -> None:
 
 
 def note_answer() -> None:
-    """Remember that the database has answered a statement."""
+    """Note that the database has answered a statement."""
     if (unit := _current.get()) is not None:
         unit.note_answer()
 
 
 def note_commit(_connection: Connection) -> None:
-    """Remember that COMMIT is about to be sent; a listener of the engine."""
+    """Note that COMMIT is about to be sent; a listener of the engine."""
     if (unit := _current.get()) is not None:
         unit.commit_sent = True

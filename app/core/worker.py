@@ -1,4 +1,4 @@
-"""A worker: claims jobs and does them, one after the other, until it is told to stop."""
+"""A worker: claims jobs and runs them, one after the other, until it is stopped."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -11,16 +11,16 @@ from app.core import jobs
 from app.core.jobs import Claim, JobFailed, LeaseLost, Task
 from app.core.transactions import unit_of_work
 
-#: Seconds between two looks for work.
-PAUSE = 1.0
+#: Seconds between two polls for jobs.
+POLL_INTERVAL = 1.0
 
 log = structlog.get_logger(__name__)
 
 
 class Worker:
-    """Does jobs of the kinds that it knows, each within a context of the application.
+    """Runs jobs of the kinds that it knows, each within a context of the application.
 
-    Once ``stop`` is set it finishes the step that it is at, gives the job back and leaves.
+    Once ``stop`` returns true it finishes the current step, releases the job and returns.
     """
 
     def __init__(
@@ -29,25 +29,25 @@ class Worker:
         context: Callable[[], AbstractContextManager[object]],
         *,
         stop: Callable[[], bool] = lambda: False,
-        lease: int = jobs.LEASE,
+        lease: int = jobs.LEASE_SECONDS,
     ) -> None:
         self._tasks, self._context, self._stop, self._lease = tasks, context, stop, lease
 
     def drain(self) -> int:
-        """Do what is due, and return how many jobs that were."""
+        """Run the jobs that are due; their number."""
         done = 0
         while not self._stop() and self._work():
             done += 1
         return done
 
-    def watch(self, pause: Callable[[float], object]) -> None:
-        """Do what is due whenever it is, until told to stop; a database that is away is asked again."""
+    def poll(self, pause: Callable[[float], object]) -> None:
+        """Poll for jobs until stopped; a database that is unavailable is polled again."""
         while not self._stop():
             try:
                 self.drain()
             except SQLAlchemyError as error:
                 log.warning("no_jobs_to_be_had", error=type(error).__name__)
-            pause(PAUSE)
+            pause(POLL_INTERVAL)
 
     def _work(self) -> bool:
         with self._context():
@@ -79,9 +79,9 @@ class Worker:
             raise
         except JobFailed as failure:
             self._end(claim, task, str(failure))
-        except Exception as error:  # whatever it is, the worker lives and the job has another try
+        except Exception as error:  # whatever it is, the worker survives and the job is retried
             log.warning("job_failed", job_id=claim.job_id, kind=claim.kind, attempt=claim.attempts, exc_info=error)
-            # Its message might quote what the job worked with.
+            # Its message might quote the data of the job.
             self._end(claim, task, f"It failed unexpectedly ({type(error).__name__}).", can_retry=True)
 
     def _run(self, claim: Claim, task: Task) -> None:
@@ -92,7 +92,7 @@ class Worker:
                         jobs.release(claim)
                     return
         with unit_of_work():
-            # First the job and then what belongs to it, as cancelling does: they cannot wait for each other.
+            # The job's row first and then what belongs to it, as cancelling does: one order of locks, so no deadlock.
             jobs.finish(claim)
             task.end(claim.job_id)
 
@@ -109,10 +109,10 @@ class Worker:
 def start_thread(
     tasks: Mapping[str, Task], context: Callable[[], AbstractContextManager[object]]
 ) -> Callable[[], None]:
-    """Work in a thread of this process; returns what stops it, at its next step, and waits for that a while."""
+    """Run a worker in a thread of this process; the result stops it at its next step, and waits 5 s for that."""
     over = threading.Event()
     worker = Worker(tasks, context, stop=over.is_set)
-    thread = threading.Thread(target=worker.watch, args=(over.wait,), name="jobs", daemon=True)
+    thread = threading.Thread(target=worker.poll, args=(over.wait,), name="jobs", daemon=True)
     thread.start()
 
     def stop() -> None:

@@ -59,7 +59,7 @@ class TestPlaces:
     ) -> None:
         breaker.enter()
         breaker.enter()
-        pass_time(monkeypatch, module.PATIENCE)
+        pass_time(monkeypatch, module.STALL_TIMEOUT)
 
         with pytest.raises(DatabaseBusy):
             breaker.enter()
@@ -108,7 +108,7 @@ class TestAnAnswerThatIsOverdue:
         breaker.enter()
         breaker.note_overdue()
         breaker.leave()
-        pass_time(monkeypatch, module.PROBE_EVERY)
+        pass_time(monkeypatch, module.PROBE_INTERVAL)
 
         breaker.enter()
         with pytest.raises(DatabaseUnavailable):
@@ -118,7 +118,7 @@ class TestAnAnswerThatIsOverdue:
         breaker.enter()
         breaker.note_overdue()
         breaker.leave()
-        pass_time(monkeypatch, module.PROBE_EVERY)
+        pass_time(monkeypatch, module.PROBE_INTERVAL)
         breaker.enter()
         breaker.note_answer()
 

@@ -54,7 +54,7 @@ def test_deletes_no_more_than_a_batch(app: Flask) -> None:
         )
         db.session.flush()
 
-        assert delete_batch(StoredResponse, StoredResponse.key != "1", most=1) == 1
+        assert delete_batch(StoredResponse, StoredResponse.key != "1", max_rows=1) == 1
         assert delete_batch(StoredResponse, StoredResponse.key != "1") == 1
         assert delete_batch(StoredResponse, StoredResponse.key != "1") == 0
         assert db.session.scalars(select(StoredResponse.key)).all() == ["1"]

@@ -7,15 +7,15 @@ mapper a quarter of a create (benchmarks/README.md).
 
 What. A `Prepared` holds the SQL that SQLAlchemy compiled from a statement, and how values go in and come out. Its rows
 are tuples with names. On PostgreSQL it is a prepared statement of psycopg's (`RawCursor`, ``prepare=True``); one that
-an ALTER TABLE made stale is forgotten and prepared again. On SQLite the driver keeps it.
+an ALTER TABLE made stale is deallocated and prepared again. On SQLite the driver caches it.
 
-- `memoize` keeps what was made for a shape of a question, such as the `Prepared` of a list with these filters;
-  `public_columns` and `columns_named` say which columns a row has to tell.
+- `memoize` caches what was made for a shape of a query, such as the `Prepared` of a list with these filters;
+  `public_columns` are the columns of a model that responses may show, `columns_named` those with some names.
 - `find_row` reads one row by its key, to read and not to change.
-- `insert_row` inserts a published row past the mapper, and tells the audit trail and the change feed of it.
+- `insert_row` inserts a published row without the mapper, and records it for the audit trail and the change feed.
 
-When not. For whatever changes a row (the mapper counts and compares versions), for searches (PostgreSQL must plan them
-for their very words), and for anything that is not asked at nearly every request: write a SELECT and give it to
+When not. For anything that changes a row (the mapper counts and compares versions), for searches (PostgreSQL must plan
+them for their own words), and for statements that few requests execute: write a SELECT and give it to
 `transactions.run` or to the session. A use case does not import this package to be faster unless it was measured.
 
 How to switch it off. With ``FAST_SQL=0`` each of these goes through SQLAlchemy's session instead, and finds or leaves

@@ -1,4 +1,4 @@
-"""Rows that are inserted past the mapper, in a third of its time, and recorded as if it had."""
+"""Rows that are inserted without the mapper, in a third of its time, and recorded all the same."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -14,18 +14,18 @@ from app.core.feed import Published
 from app.core.transactions import connection, is_fast, run
 from app.extensions import db
 
-#: Makes the INSERT of what belongs to a new row, from a table or CTE that has it as its only row.
+#: Makes the INSERT of a row that belongs to a new one, from a table or CTE that has the new one as its only row.
 Along = Callable[[FromClause], Insert]
 
 
 def insert_row(
     model: type[Published], values: Mapping[str, Any], *, along: Along | None = None, **parameters: Any
 ) -> Any:
-    """Insert a row of ``model``: what it has that answers tell, as a tuple with names, or as an object.
+    """Insert a row of ``model`` and return its public columns, as a tuple with names, or the object.
 
     ``values`` are for its columns, of which the database sets none but the key. ``along``, with these ``parameters``,
-    inserts what belongs to it and is not read now: on PostgreSQL in the same statement. The audit trail and the change
-    feed have the row as created. Raises ``IntegrityError``.
+    inserts a row of another table that belongs to it: on PostgreSQL in the same statement. The audit trail and the
+    change feed record the row as created. Raises ``IntegrityError``.
     """
     if is_fast():
         takes_along = connection().dialect.name == "postgresql"
@@ -37,7 +37,7 @@ def insert_row(
         row = model(**values)
         db.session.add(row)
         db.session.flush()
-        # What the database made of the values, as RETURNING gives it.
+        # The values as the database stored them, as RETURNING gives them.
         db.session.refresh(row)
     if along is not None and not takes_along:
         table = inspect(model).local_table

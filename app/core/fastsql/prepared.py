@@ -1,4 +1,4 @@
-"""Statements that are compiled once, and put to the driver without the layers between."""
+"""Statements that are compiled once, and executed by the driver without the layers between."""
 
 import time
 from collections import namedtuple
@@ -51,14 +51,14 @@ class Compiled:
     """A statement in the SQL of one dialect, and how values go in and come out."""
 
     def __init__(self, statement: Statement, dialect: Dialect) -> None:
-        # What stands for lists is filled in now: the lists are part of the statement.
+        # Lists are rendered now: they are part of the statement.
         compiled: Any = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
         columns = list(statement.selected_columns if isinstance(statement, Select) else statement.exported_columns)
         self._is_postgresql = dialect.name == "postgresql"
         if self._is_postgresql:
-            places = _Places()
-            self.sql: str = compiled.string % places
-            self._order: Sequence[str] = list(places)
+            placeholders = _Placeholders()
+            self.sql: str = compiled.string % placeholders
+            self._order: Sequence[str] = list(placeholders)
         else:
             self.sql, self._order = compiled.string, compiled.positiontup or ()
         self._into = {
@@ -77,27 +77,27 @@ class Compiled:
         """The rows that it finds over a connection."""
         started = time.perf_counter()
         driver: Any = here.connection.dbapi_connection
-        ask = self._ask_postgresql if self._is_postgresql else self._ask_sqlite
-        found, cursor = ask(driver, self.parameters(values))
+        execute = self._execute_postgresql if self._is_postgresql else self._execute_sqlite
+        found, cursor = execute(driver, self.parameters(values))
         note_answer()
         query_stats.record_query(time.perf_counter() - started)
         if self._out_of is None:
-            # Some types read differently by what the driver calls the column's.
+            # How some types convert depends on the type that the driver reports.
             self._out_of = self._conversions([column[1] for column in cursor.description])
         return [self._row_of(list(row)) for row in found] if self._out_of else [*map(self._row._make, found)]
 
     def parameters(self, values: Mapping[str, Any]) -> Sequence[Any]:
-        """All that the driver takes: ``values``, and the constants of the statement, in their places."""
+        """All that the driver takes: ``values``, and the constants of the statement, in their placeholders."""
         given = self._bound(values) if self._into else values
         return [given[name] if name in given else self._constants[name] for name in self._order]
 
-    def _ask_postgresql(self, driver: Any, parameters: Sequence[Any]) -> tuple[Sequence[tuple[Any, ...]], Any]:
+    def _execute_postgresql(self, driver: Any, parameters: Sequence[Any]) -> tuple[Sequence[tuple[Any, ...]], Any]:
         if is_reading() and not driver.autocommit:
             driver.autocommit = True
         cursor = driver.execute_prepared(self.sql, parameters)
         return cursor.fetchall(), cursor
 
-    def _ask_sqlite(self, driver: Any, parameters: Sequence[Any]) -> tuple[Sequence[tuple[Any, ...]], Any]:
+    def _execute_sqlite(self, driver: Any, parameters: Sequence[Any]) -> tuple[Sequence[tuple[Any, ...]], Any]:
         cursor = driver.execute(self.sql, parameters)
         try:
             return cursor.fetchall(), cursor
@@ -112,13 +112,13 @@ class Compiled:
     def _bound(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {name: self._into[name](value) if name in self._into else value for name, value in values.items()}
 
-    def _conversions(self, kinds: Sequence[Any]) -> list[tuple[int, Callable[[Any], Any]]]:
-        types = zip(self._types, kinds, strict=True)
-        converts = [type_.result_processor(self._dialect, kind) for type_, kind in types]
-        return [(index, convert) for index, convert in enumerate(converts) if convert is not None]
+    def _conversions(self, reported: Sequence[Any]) -> list[tuple[int, Callable[[Any], Any]]]:
+        types = zip(self._types, reported, strict=True)
+        converters = [type_.result_processor(self._dialect, kind) for type_, kind in types]
+        return [(index, convert) for index, convert in enumerate(converters) if convert is not None]
 
 
-class _Places(dict[str, str]):
+class _Placeholders(dict[str, str]):
     """Makes $1, $2 and so on of the names in a statement, and remembers their order."""
 
     def __missing__(self, name: str) -> str:
@@ -136,8 +136,8 @@ def _errors_of(here: Connection) -> Iterator[None]:
         is_lost = here.dialect.is_disconnect(error, driver, None)
         if is_lost:
             here.invalidate(error)
-            # The idle connections of the pool are as old, and about to be lost as well. SQLAlchemy invalidates them too
-            # when a connection of its own is lost.
+            # The idle connections of the pool are probably lost as well. SQLAlchemy invalidates them too when it
+            # loses one.
             here.engine.dispose()
         raise DBAPIError.instance(
             None, None, error, base, hide_parameters=True, connection_invalidated=is_lost, dialect=here.dialect

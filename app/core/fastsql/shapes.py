@@ -1,7 +1,7 @@
-"""Statements that are made once for each shape of a question and asked with the values of each request.
+"""Statements that are compiled once for each shape of a query and executed with the values of each request.
 
-To make a statement takes longer than to have it answered. What a shape is, whoever asks says: the values that SQL has
-as parameters are not part of it.
+To compile a statement takes longer than to execute it. The caller says what its shape is: the values that SQL has as
+parameters are not part of it.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -14,25 +14,25 @@ from sqlalchemy.orm import InstrumentedAttribute, Mapper
 from app.core.errors import NotFound
 from app.core.fastsql.prepared import Prepared
 
-#: More shapes of one collection than anybody asks for; beyond, they are made anew.
+#: Of one collection, more than clients use; beyond, the cache is cleared.
 MAX_SHAPES = 1000
 
 Made = TypeVar("Made")
 
-# A collection that is declared once keeps what was made of it; one that is made for a request takes it along.
-_made: WeakKeyDictionary[Select[Any], dict[Hashable, Any]] = WeakKeyDictionary()
+# By collection: what was made for one that is created for a request goes with it.
+_cache: WeakKeyDictionary[Select[Any], dict[Hashable, Any]] = WeakKeyDictionary()
 
 
 def memoize(rows: Select[Any], shape: Hashable, make: Callable[[], Made]) -> Made:
-    """What ``make`` makes of ``rows``; the same for the same shape."""
-    known = _made.setdefault(rows, {})
+    """The result of ``make`` for ``rows``, cached by shape."""
+    cached = _cache.setdefault(rows, {})
     try:
-        made: Made = known[shape]
+        made: Made = cached[shape]
     except KeyError:
         made = make()
-        if len(known) >= MAX_SHAPES:
-            known.clear()
-        known[shape] = made
+        if len(cached) >= MAX_SHAPES:
+            cached.clear()
+        cached[shape] = made
     return made
 
 
@@ -49,7 +49,7 @@ def find_row(rows: Select[Any], key: InstrumentedAttribute[int], value: int) -> 
 
 
 def public_columns(model: type[Any]) -> Sequence[Column[Any]]:
-    """The columns of a row that answers tell: all but derived and secret ones."""
+    """The columns of a model that responses may show: all but derived and secret ones."""
     mapper: Mapper[Any] = inspect(model)
     return [column for column in mapper.columns if column.info.get("audited", True)]
 

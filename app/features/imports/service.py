@@ -93,7 +93,7 @@ def clear_away(import_id: int) -> None:
 
 def prune_imports(*, before: datetime) -> int:
     """Delete a batch of the imports that ended before a moment; their number. What they made stays."""
-    return delete_batch(Import, Import.job_id.in_(jobs.ended(before)), most=IMPORTS_PER_BATCH)
+    return delete_batch(Import, Import.job_id.in_(jobs.ended(before)), max_rows=IMPORTS_PER_BATCH)
 
 
 def faults_of(ordered: Import) -> Select[ImportFault]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import CTE, Select, Text, case, cast, func, literal, select, true, union_all
 
-from app.core.listing import Listing, consider
+from app.core.listing import Listing, filter_candidates
 from app.core.model import big_integer, ordered_text
 from app.core.money import MAX_AMOUNT, MIN_AMOUNT
 from app.core.transactions import run
@@ -39,7 +39,7 @@ def count_facets(
     rows: Select[Product], listing: Listing, *, search: str | None = None, **filters: Any
 ) -> dict[str, Any]:
     """How many products, by each facet, a list of ``rows`` with this search and these filters shows."""
-    facets = _count(consider(rows, listing, search, filters))
+    facets = _count(filter_candidates(rows, listing, search, filters))
     if not facets["total"] and (fallback := listing.fallback_for(search)):
         return count_facets(rows, fallback, search=search, **filters)
     return facets

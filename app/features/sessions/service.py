@@ -130,7 +130,7 @@ def prune_sessions(*, before: datetime) -> int:
     Used tokens of a session that lives, or could still be claimed by a token that has not expired, stay: they are what
     betrays a reuse.
     """
-    return delete_batch(UserSession, UserSession.expires_at < before, most=SESSIONS_PER_BATCH)
+    return delete_batch(UserSession, UserSession.expires_at < before, max_rows=SESSIONS_PER_BATCH)
 
 
 def prune_networks() -> int:

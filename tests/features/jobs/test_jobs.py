@@ -15,7 +15,7 @@ from app.core.worker import Worker
 from app.extensions import db
 
 KIND = "count"
-LATER = timedelta(seconds=jobs.LEASE + 1)
+LATER = timedelta(seconds=jobs.LEASE_SECONDS + 1)
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +117,7 @@ class TestLease:
         order()
         held = claimed()
 
-        with time_machine.travel(clock.now() + timedelta(seconds=jobs.LEASE - 1)):
+        with time_machine.travel(clock.now() + timedelta(seconds=jobs.LEASE_SECONDS - 1)):
             advance(held, 1)
         with time_machine.travel(clock.now() + LATER):
             assert claim() is None
@@ -308,7 +308,7 @@ def waits(attempts: int, monkeypatch: pytest.MonkeyPatch, spread: float) -> floa
 
 
 class TestRetry:
-    @pytest.mark.parametrize(("attempts", "seconds"), [(1, 2), (2, 4), (5, 32), (50, jobs.LONGEST_WAIT)])
+    @pytest.mark.parametrize(("attempts", "seconds"), [(1, 2), (2, 4), (5, 32), (50, jobs.MAX_RETRY_DELAY)])
     def test_waits_longer_each_time(self, attempts: int, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
         assert waits(attempts, monkeypatch, 1) == seconds
 
