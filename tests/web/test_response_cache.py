@@ -683,7 +683,7 @@ class Slow:
 def making_at(app: Flask) -> dict[Any, Any]:
     """What becomes of the answers that are being made."""
     (kept,) = app.extensions["cache"].values()
-    making: dict[Any, Any] = kept._making
+    making: dict[Any, Any] = kept._in_flight
     return making
 
 
