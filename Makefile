@@ -89,6 +89,14 @@ openapi: install-run ## Write openapi.json anew from the routes and schemas
 	@$(PY) -m flask openapi > openapi.json.new
 	@mv openapi.json.new openapi.json
 
+# The models are compared with a database of its own: the developer's may be behind, or hold what it should not.
+.PHONY: migration
+migration: install-test ## Write the next migration as the models ask for it (m="add brands")
+	@test -n "$$m" || { echo 'Say what it does: make migration m="add brands"' >&2; exit 1; }
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+		export APP_ENV=development DATABASE_URL="sqlite:///$$folder/catalog.db" && \
+		$(PY) -m flask db upgrade && $(PY) -m flask db migrate --message "$$m"
+
 .PHONY: sure
 sure: lint types layers browser test plain ## Everything CI checks
 
