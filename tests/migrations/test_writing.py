@@ -141,7 +141,9 @@ class TestNewestRevision:
             'revision = ("ff2")  # by hand\ndown_revision = (\n    "0001",\n)',
         ],
     )
-    def test_is_alembics_whoever_wrote_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str) -> None:
+    def test_is_the_one_of_alembic_however_it_is_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str
+    ) -> None:
         (tmp_path / "versions").mkdir()
         (tmp_path / "versions" / "0001_first.py").write_text('revision = "0001"\ndown_revision = None\n')
         (tmp_path / "versions" / "another.py").write_text(f'"""\nrevision = "0003"\n"""\n\n{head}\n')
