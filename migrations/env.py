@@ -1,6 +1,7 @@
 """How migrations run: in one transaction, one runner at a time, without the request's time limits."""
 
 import re
+import warnings
 from collections.abc import Iterable
 
 from alembic import context
@@ -50,6 +51,9 @@ class SQLite(SQLiteImpl):
 
 #: What SQLite does not have, or cannot reflect to be compared.
 NOT_ON_SQLITE = {"ix_products_tags", "uq_users_username"}
+# Both warn of each comparison that they leave it out.
+for _message in ("Skipped unsupported reflection", "autogenerate skipping metadata-specified expression-based index"):
+    warnings.filterwarnings("ignore", _message)
 
 
 #: What the models do not know, since only one of the databases has it (app.features.products.search).

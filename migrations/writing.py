@@ -55,6 +55,10 @@ class ReferenceOp(ops.MigrateOperation):
     def __init__(self, function: str, *arguments: str) -> None:
         self.function, self.arguments = function, arguments
 
+    def to_diff_tuple(self) -> tuple[str, ...]:
+        """What `flask db check` says of it."""
+        return (self.function, *self.arguments)
+
 
 @renderers.dispatch_for(ReferenceOp)
 def _render(context: AutogenContext, operation: ReferenceOp) -> str:
@@ -83,28 +87,50 @@ def _tables(operations: ops.OpContainer | None) -> Iterable[ops.ModifyTableOps]:
 
 def _references(changes: ops.ModifyTableOps) -> Iterable[Reference]:
     added = {found.column.name: found.column for found in changes.ops if isinstance(found, ops.AddColumnOp)}
-    indexes = {found.index_name for found in changes.ops if isinstance(found, ops.CreateIndexOp)}
+    indexes = {found.index_name for found in changes.ops if isinstance(found, ops.CreateIndexOp) and _is_plain(found)}
     for found in changes.ops:
         if not isinstance(found, ops.CreateForeignKeyOp) or found.remote_cols != ["id"]:
             continue
+        options = {name: value for name, value in found.kw.items() if value}
         column = added.get(found.local_cols[0])
-        if column is not None and column.nullable and isinstance(column.type, sa.BigInteger):
-            on_delete = found.kw.get("ondelete") or "NO ACTION"
-            index = f"ix_{changes.table_name}_{column.name}"
-            yield Reference(changes.table_name, column.name, found.referent_table, on_delete, index in indexes)
+        if column is None or not column.nullable or not isinstance(column.type, sa.BigInteger):
+            continue
+        on_delete = options.pop("ondelete", "NO ACTION")
+        reference = Reference(
+            changes.table_name,
+            column.name,
+            found.referent_table,
+            on_delete,
+            f"ix_{changes.table_name}_{column.name}" in indexes,
+        )
+        if found.constraint_name == reference.constraint and not options:
+            yield reference
+
+
+def _is_plain(index: ops.CreateIndexOp) -> bool:
+    """Whether an index is what ``add_reference`` would create: of all rows, and not unique."""
+    options = [value for value in index.kw.values() if value is not None]
+    return not index.unique and not options and len(index.columns) == 1
 
 
 def _replace(changes: ops.ModifyTableOps, reference: Reference, operation: ReferenceOp) -> None:
     """Put the call where the column is added or dropped, and leave out its constraint and index."""
-    kept = []
+    kept: list[ops.MigrateOperation] = []
     for found in changes.ops:
         match found:
-            case ops.AddColumnOp(column=sa.Column(name=name)) | ops.DropColumnOp(column_name=name):
-                kept.append(operation if name == reference.column else found)
-            case ops.CreateForeignKeyOp(constraint_name=name) | ops.DropConstraintOp(constraint_name=name):
-                kept += [found] if name != reference.constraint else []
-            case ops.CreateIndexOp(index_name=name) | ops.DropIndexOp(index_name=name):
-                kept += [found] if name != reference.index else []
+            case (
+                ops.AddColumnOp(column=sa.Column(name=reference.column))
+                | ops.DropColumnOp(column_name=reference.column)
+            ):
+                kept.append(operation)
+            case (
+                ops.CreateForeignKeyOp(constraint_name=reference.constraint)
+                | ops.DropConstraintOp(constraint_name=reference.constraint)
+            ):
+                pass
+            case ops.CreateIndexOp(index_name=reference.index) | ops.DropIndexOp(index_name=reference.index):
+                if not reference.has_index:
+                    kept.append(found)
             case _:
                 kept.append(found)
     changes.ops = kept

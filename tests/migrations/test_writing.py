@@ -7,11 +7,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from alembic.operations import ops
 from alembic.script import ScriptDirectory
 
+from app.core.model import big_integer
 from app.web import migrations
+from migrations.writing import write_references
 from tests.servers import INHERITED, PROJECT
 
 #: A table, and a reference to it from one that has rows. Under names of their own, and behind everything that is there.
@@ -78,7 +83,7 @@ def written(checkout: Path, run: Run) -> Path:
     before = {*(checkout / "migrations" / "versions").glob("*.py")}
     # The developer's own database is not asked.
     done = run("make", "migration", "m=add makers", DATABASE_URL="sqlite:////no/such/folder/catalog.db")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
     (made,) = {*(checkout / "migrations" / "versions").glob("*.py")} - before
     return made
 
@@ -130,6 +135,39 @@ class TestMakeMigration:
 
         assert done.returncode != 0
         assert done.stderr.startswith('Say what it does: make migration m="add brands"\n')
+
+
+class TestReferences:
+    @staticmethod
+    def script(*, referred: str = "id", nullable: bool = True, **options: Any) -> ops.MigrationScript:
+        """What autogenerate finds where products have got a column that refers to makers, with a partial index."""
+        add = ops.AddColumnOp("products", sa.Column("maker_id", big_integer, nullable=nullable))
+        names = "fk_products_maker_id_makers", "products", "makers", ["maker_id"], [referred]
+        key = ops.CreateForeignKeyOp(*names, **options)
+        index = ops.CreateIndexOp("ix_products_maker_id", "products", ["maker_id"], sqlite_where=sa.text("id > 9"))
+        changes = ops.UpgradeOps([ops.ModifyTableOps("products", [add, index, key])])
+        return ops.MigrationScript("0001", changes, ops.DowngradeOps([]))
+
+    def test_are_a_difference_that_flask_db_check_tells(self) -> None:
+        script = self.script()
+
+        write_references(script)
+
+        assert script.upgrade_ops is not None
+        reference, index = script.upgrade_ops.as_diffs()
+        assert reference == (
+            "add_reference", "'products'", "'maker_id'", "'makers'", "on_delete='NO ACTION'", "index=False",
+        )  # fmt: skip
+        assert index[0] == "add_index"
+
+    @pytest.mark.parametrize("different", [{"referred": "code"}, {"nullable": False}, {"onupdate": "CASCADE"}])
+    def test_of_another_kind_are_left_to_alembic(self, different: dict[str, Any]) -> None:
+        script = self.script(**different)
+
+        write_references(script)
+
+        assert script.upgrade_ops is not None
+        assert [kind for kind, *_ in script.upgrade_ops.as_diffs()] == ["add_column", "add_index", "add_fk"]
 
 
 class TestNewestRevision:
