@@ -1,4 +1,4 @@
-"""The migrations of the database: Flask-Migrate for whoever runs them, and which is the newest for `health`.
+"""The migrations of the database: Flask-Migrate for the commands that run them, and which is the newest for `health`.
 
 A server runs none, and Flask-Migrate brings Alembic, Mako and Pygments: it is loaded when it is first used.
 """
