@@ -46,6 +46,15 @@ fast: ## Install gunicorn's parser in C, which needs a C compiler
 test: install-test ## Run the tests (ARGS="-k money" chooses some)
 	@$(PY) -m pytest $(PARALLEL) $(ARGS)
 
+.PHONY: quick
+quick: install-test ## The tests that need neither servers nor much time, on SQLite alone
+	@TEST_QUICK=1 $(PY) -m pytest $(PARALLEL) $(ARGS)
+
+.PHONY: reviewed
+reviewed: install-test ## Store the tables of routes and of who may call what anew, for review
+	@UPDATE_REVIEWED=1 $(PY) -m pytest -p no:randomly tests/architecture $(ARGS)
+	@git --no-pager diff --stat -- tests/architecture
+
 # What CI has the time for; `make plain PLAIN=tests/features` runs more. tests/web/test_queries.py counts the statements
 # of requests, and passes with compiled ones alone.
 PLAIN ?= tests/core tests/features/stock tests/features/events tests/features/audit \
@@ -88,6 +97,14 @@ layers: install-test ## Check who imports whom
 openapi: install-run ## Write openapi.json anew from the routes and schemas
 	@$(PY) -m flask openapi > openapi.json.new
 	@mv openapi.json.new openapi.json
+
+# The models are compared with a database of its own: the developer's may be behind, or hold what it should not.
+.PHONY: migration
+migration: install-test ## Write the next migration as the models ask for it (m="add brands")
+	@test -n "$$m" || { echo 'Say what it does: make migration m="add brands"' >&2; exit 1; }
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+		export APP_ENV=development DATABASE_URL="sqlite:///$$folder/catalog.db" && \
+		$(PY) -m flask db upgrade && $(PY) -m flask db migrate --message "$$m"
 
 .PHONY: sure
 sure: lint types layers browser test plain ## Everything CI checks

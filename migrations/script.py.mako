@@ -1,4 +1,5 @@
-"""${message}"""
+<% sentence = message[:1].upper() + message[1:].rstrip(".") + "." %>\
+"""${sentence}"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,8 +11,10 @@ depends_on = ${repr(depends_on)}
 
 
 def upgrade() -> None:
+    """${sentence}"""
     ${upgrades if upgrades else "pass"}
 
 
 def downgrade() -> None:
+    """Take it back."""
     ${downgrades if downgrades else "pass"}

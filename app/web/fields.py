@@ -1,4 +1,4 @@
-"""Strict schema fields: each says its bounds to OpenAPI and refuses, with a code, what a lenient one would bend."""
+"""Strict schema fields: each says its bounds to OpenAPI and refuses, with a code, what a fallback one would bend."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,9 @@
-"""The migrations of the database: Flask-Migrate for whoever runs them, and which is the newest for `health`.
+"""The migrations of the database: Flask-Migrate for the commands that run them, and which is the newest for `health`.
 
 A server runs none, and Flask-Migrate brings Alembic, Mako and Pygments: it is loaded when it is first used.
 """
 
-import re
+import ast
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,26 @@ def init_app(app: Flask) -> None:
 
 @cache
 def newest_revision() -> str:
-    """The migration of this release that no other follows."""
-    texts = "\n".join(path.read_text("utf-8") for path in VERSIONS.glob("*.py"))
-    revisions, followed = (
-        set(re.findall(rf'^{name} = "(\w+)"$', texts, re.MULTILINE)) for name in ("revision", "down_revision")
-    )
+    """The migration of this release that no other follows, as Alembic's own script directory would find it."""
+    migrations = [_assignments(path) for path in VERSIONS.glob("*.py")]
+    followed: set[object] = set()
+    for migration in migrations:
+        before = migration["down_revision"]
+        followed.update(before if isinstance(before, tuple | list) else {before})
     newest: str
-    (newest,) = revisions - followed
+    (newest,) = {migration["revision"] for migration in migrations} - followed
     return newest
+
+
+def _assignments(path: Path) -> dict[str, Any]:
+    """``revision`` and ``down_revision`` of a migration, which is read and not run: Alembic stays unloaded."""
+    found = {}
+    for statement in ast.parse(path.read_bytes()).body:
+        target, value = None, None
+        if isinstance(statement, ast.Assign):
+            (target, *_), value = statement.targets, statement.value
+        elif isinstance(statement, ast.AnnAssign):
+            target, value = statement.target, statement.value
+        if isinstance(target, ast.Name) and target.id in {"revision", "down_revision"} and value is not None:
+            found[target.id] = ast.literal_eval(value)
+    return found

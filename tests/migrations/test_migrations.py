@@ -23,6 +23,7 @@ from app.features.products.models import Product
 from app.features.products.search import has_words
 from app.features.sessions.models import SessionNetwork
 from tests.conftest import Caller, code_of, settings_for
+from tests.migrations.schema import schema
 from tests.rows import MOMENT, ROWS
 from tests.servers import INHERITED, PROJECT
 
@@ -85,29 +86,6 @@ def revision() -> str | None:
     with db.engine.connect() as connection:
         found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
         return found
-
-
-def schema() -> dict[str, Any]:
-    """Everything that the database says of its schema, in an order of its own."""
-    with db.engine.connect() as connection:
-        if connection.dialect.name == "sqlite":
-            made = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
-            # SQLAlchemy writes a column or a constraint to a line; their order is no part of the schema.
-            lines = {name: sorted(line.strip().rstrip(",") for line in sql.splitlines()) for name, sql in made}
-        else:
-            columns = text(
-                "SELECT table_name || '.' || column_name, data_type, character_maximum_length, numeric_precision,"
-                " numeric_scale, is_nullable, column_default, collation_name"
-                " FROM information_schema.columns WHERE table_schema = 'public'"
-            )
-            rules = text(
-                "SELECT conname, conrelid::regclass::text, pg_get_constraintdef(oid) FROM pg_constraint"
-                " WHERE connamespace = 'public'::regnamespace"
-            )
-            indexes = text("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'")
-            found = [row for query in (columns, rules, indexes) for row in connection.execute(query)]
-            lines = {f"{row[0]} {row[1]}": [str(part) for part in row] for row in found}
-    return {name: parts for name, parts in lines.items() if "alembic_version" not in f"{name} {parts}"}
 
 
 class TestScripts:

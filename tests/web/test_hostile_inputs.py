@@ -484,7 +484,7 @@ class TestMembers:
 
 
 def _json(members: Mapping[str, Any]) -> bytes:
-    """JSON as lenient writers write it, with raw parts as they are."""
+    """JSON as fallback writers write it, with raw parts as they are."""
     raw: list[str] = []
 
     def hide(value: Any) -> Any:

@@ -1,0 +1,1 @@
+"""Migrations: Alembic through Flask-Migrate. What several of them need is imported from here."""

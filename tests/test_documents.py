@@ -1,0 +1,109 @@
+"""The documents name only what exists: files, headings, make targets, settings, and the words of the code."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from config import Config
+from tests.servers import PROJECT
+
+PAPERS = [*(PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md"))]
+PAPERS += sorted((PROJECT / "docs").glob("*.md"))
+SETTINGS = {field.name.upper() for field in fields(Config)}
+#: Variables that the README names because they are no settings, and one that only the debugger needs.
+NO_SETTINGS, UNLISTED = {"CORS_ORIGIN", "JWT_ALGORITHM", "MAIL_HOST"}, {"DEBUG"}
+#: What is made when something runs, and is in no commit.
+MADE = ("instance", ".venv")
+#: What a reader makes who follows the steps of a document.
+MADE_BY_STEPS = re.compile(r"^`([\w./]+)`:$", re.MULTILINE)
+MEDIA_TYPES = ("application", "text")
+PATH = re.compile(r"[\w.<>*-]+(?:/[\w.<>*-]*)+|[\w.-]+\.(?:conf|ini|json|md|py|sh|toml|txt|yaml)")
+
+each_paper = pytest.mark.parametrize("paper", PAPERS, ids=[str(paper.relative_to(PROJECT)) for paper in PAPERS])
+
+
+def code_in(paper: Path) -> list[str]:
+    """What stands in a document as code: blocks of commands and output, and what is between backticks."""
+    text = re.sub(r"^```(python|diff)\n.*?^```", "", paper.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    block = re.compile(r"^ *```\w*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+    return [*block.findall(text), *re.findall(r"`([^`\n]+)`", block.sub("", text))]
+
+
+def paths_in(paper: Path) -> Iterator[str]:
+    """The names of files and folders; ``<name>`` stands for any."""
+    for word in re.split(r"[\s,;='\"()\[\]]+", " ".join(code_in(paper))):
+        name = word.rstrip(".:")
+        if PATH.fullmatch(name) and name.partition("/")[0] not in (*MADE, *MEDIA_TYPES):
+            yield name
+
+
+def exists(name: str, paper: Path) -> bool:
+    """Whether there is such a file, seen from the project, its application or the document; or in a feature."""
+    pattern = re.sub(r"<\w+>", "*", name.rstrip("/"))
+    folders = [PROJECT, PROJECT / "app", paper.parent]
+    if "/" not in name:
+        folders += (PROJECT / "app" / "features").iterdir()
+    return any(next(folder.glob(pattern), None) for folder in folders)
+
+
+def anchors_of(paper: Path) -> set[str]:
+    """The anchors of a document's headings, as the sites that show it make them."""
+    headings = re.findall(r"^#+ (.+)$", paper.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@each_paper
+def test_every_file_that_is_named_exists(paper: Path) -> None:
+    made = MADE_BY_STEPS.findall(paper.read_text("utf-8"))
+
+    assert [name for name in paths_in(paper) if name not in made and not exists(name, paper)] == []
+
+
+@each_paper
+def test_every_link_leads_somewhere(paper: Path) -> None:
+    dead = []
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([\w-]*)\)", paper.read_text("utf-8")):
+        there = (paper.parent / target).resolve() if target else paper
+        if not there.exists() or (anchor and anchor not in anchors_of(there)):
+            dead.append(f"{target}#{anchor}")
+    assert dead == []
+
+
+@each_paper
+def test_every_make_target_that_is_named_exists(paper: Path) -> None:
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (PROJECT / "Makefile").read_text("utf-8"), re.MULTILINE))
+
+    named = {
+        name for code in code_in(paper) for name in re.findall(r"^ *(?:\$ )?make ([a-z][a-z-]*)", code, re.MULTILINE)
+    }
+    assert named - targets == set()
+
+
+@each_paper
+def test_every_setting_that_is_named_exists(paper: Path) -> None:
+    named = {name for code in code_in(paper) for name in re.findall(r"(?<![\w$-])[A-Z][A-Z0-9]*_[A-Z0-9_]+", code)}
+
+    assert named - SETTINGS - NO_SETTINGS == set()
+
+
+def test_the_readme_has_every_setting() -> None:
+    section = (PROJECT / "README.md").read_text("utf-8").split("\n## Settings\n")[1].split("\n## ")[0]
+    first_cells = re.findall(r"^\|([^|]+)\|", section, re.MULTILINE)
+
+    assert set(re.findall(r"`([A-Z_]+)`", " ".join(first_cells))) == SETTINGS - UNLISTED
+
+
+def test_every_word_of_the_glossary_is_in_the_code_that_it_names() -> None:
+    rows = re.findall(r"^\| (.+) \| (.+) \| `(.+)` \|$", (PROJECT / "docs" / "glossary.md").read_text("utf-8"), re.M)
+    assert len(rows) > 15
+
+    missing = []
+    for word, meaning, path in rows:
+        code = (PROJECT / path).read_text("utf-8")
+        missing += [
+            (name, path) for name in re.findall(r"`(\w+)`", word + meaning) if not re.search(rf"\b{name}\b", code)
+        ]
+    assert missing == []
