@@ -4,7 +4,7 @@ import sys
 import time
 
 from app.api.tasks import TASKS
-from app.clients.broker import DRAIN, make_celery
+from app.clients.broker import DRAIN_TASK, make_celery
 from app.core.worker import Worker
 from wsgi import app as catalog
 
@@ -16,7 +16,7 @@ if not catalog.config["CELERY_BROKER_URL"]:
 app = make_celery(catalog.config["CELERY_BROKER_URL"])
 
 
-@app.task(name=DRAIN)  # type: ignore[untyped-decorator]  # Celery is published without types
+@app.task(name=DRAIN_TASK)  # type: ignore[untyped-decorator]  # Celery is published without types
 def drain() -> None:
     """Do what is due."""
     end = time.monotonic() + SLICE
