@@ -1,9 +1,9 @@
 """Every setting: its name, type, default, and whether production must set it.
 
 A setting is read from the environment variable of its own name in capitals. A value that does not parse, and in
-production a secret that is missing, default or short, stops the start with one line that names the setting and
-never its value. So does a variable that is a setting's name but for a letter or so (`CORS_ORIGIN`); one that merely
-begins like our settings may be somebody else's, and is one line at the server's start (`unknown_settings`).
+production a secret that is missing, default or short, stops the start with one line that names the setting and never
+its value. So does a misspelt setting (`CORS_ORIGIN`). A variable that only begins like a setting may belong to another
+program, and is reported by one line at the server's start (`unknown_settings`).
 """
 
 import contextlib
@@ -23,23 +23,24 @@ from typing import Any, Self
 
 import orjson
 from limits import parse as parse_rate
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 ROOT = Path(__file__).resolve().parent
 INSTANCE = ROOT / "instance"
 
-# RFC 7518 section 3.2 wants an HS256 key of at least 256 bits.
+#: In bytes: RFC 7518 section 3.2 requires a key of at least 256 bits for HS256.
 MIN_SECRET_LENGTH = 32
-NOT_SECRET = ("change", "secret", "default", "example", "password", "development", "insecure")
+#: Parts of values that are placeholders and no secrets.
+PLACEHOLDERS = ("change", "secret", "default", "example", "password", "development", "insecure")
 
-#: Beginnings of settings' names under which hardly anybody else sets anything.
+#: Prefixes of settings' names that hardly any other program uses.
 PREFIXES = (
     "ACCESS_TOKEN_", "ANSWER_CACHE_", "CORS_", "IDEMPOTENCY_", "JWT_", "MAIL_", "MAX_BODY_", "MAX_UPLOAD_",
     "PUBLIC_CACHE_", "RATE_LIMIT_", "REFRESH_TOKEN_", "TRUSTED_",
 )  # fmt: skip
 
-#: Kubernetes describes every service of a namespace to its containers, and a service may well be called "mail".
+#: Kubernetes sets such variables for every service of a namespace, and a service may be named "mail".
 SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT|PORT)(_\w+)?")
 
 
@@ -47,27 +48,26 @@ class ConfigError(Exception):
     """A setting is missing or wrong; the message names the setting, never its value."""
 
 
-#: The settings of each session of PostgreSQL. gunicorn cannot stop a thread that is stuck, so the database ends what
-#: takes too long; a migration takes the time that it needs.
+#: The settings of each PostgreSQL session. gunicorn cannot stop a thread that is stuck, so the database ends statements
+#: that take too long; migrations have no such timeout.
 SESSION_SETTINGS = {
     "statement_timeout": "4500ms",
     "lock_timeout": "4s",
     "idle_in_transaction_session_timeout": "30s",
     "timezone": "UTC",
-    # Half of the letters' triples: a letter wrong in a word of five (searches that find nothing else).
+    # The share of common trigrams: it admits one wrong letter in a word of five, in searches without an exact match.
     "pg_trgm.word_similarity_threshold": "0.5",
 }
-#: Seconds for any one answer of PostgreSQL, a little more than its own statement_timeout: a server that says nothing
-#: for as long hangs, and its connection is given up.
-MAX_WAIT = 5.0
-#: Psycopg prepares a statement by itself once it was executed so often. Never, since what to do first in a search
-#: depends on how common its words are, and PostgreSQL must plan for these and not for any. What is asked alike each
-#: time, `core.fastsql` prepares.
-NEVER = 2**31 - 1
+#: The longest wait for a response of PostgreSQL, a little more than its own statement_timeout: a server that sends
+#: nothing for as long hangs, and its connection is closed.
+MAX_WAIT_SECONDS = 5.0
+#: Psycopg prepares a statement after so many executions: never. The best plan of a search depends on how common its
+#: words are, so PostgreSQL must not use a generic plan. `core.fastsql` prepares the statements whose plan never varies.
+NEVER_PREPARE = 2**31 - 1
 
 
 class Pooling(StrEnum):
-    """How long a client keeps its server connection: a pooler such as PgBouncer may give it another each time."""
+    """How long a client has the same server connection: a pooler such as PgBouncer may change it per transaction."""
 
     SESSION = "session"
     TRANSACTION = "transaction"
@@ -85,9 +85,9 @@ def _text(value: str) -> str:
     return value
 
 
-def _whole(least: int, most: int) -> Callable[[str], int]:
+def _integer(least: int, most: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
-        # Python refuses to read thousands of digits, and says how many there were.
+        # The length comes first: int() refuses thousands of digits with a message that reveals their number.
         if not (value.isascii() and value.isdigit() and len(value) < 20 and least <= int(value) <= most):
             raise ValueError(f"must be a whole number from {least} to {most}")
         return int(value)
@@ -95,22 +95,22 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
     return parse
 
 
-def _truth(value: str) -> bool:
+def _boolean(value: str) -> bool:
     known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     if value.lower() not in known:
         raise ValueError("must be true or false")
     return known[value.lower()]
 
 
-def _names(value: str) -> tuple[str, ...]:
+def _list(value: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in value.split(",") if name.strip())
 
 
-def _contents(value: str) -> tuple[bytes, ...]:
+def _key_files(value: str) -> tuple[bytes, ...]:
     from app.security.keys import KeyUnusable, read_key_files  # noqa: PLC0415 -- a cycle: `app` imports this module
 
     try:
-        contents = tuple(Path(name).read_bytes() for name in _names(value))
+        contents = tuple(Path(name).read_bytes() for name in _list(value))
         read_key_files(contents)
     except OSError:
         raise ValueError("must name readable files") from None
@@ -128,7 +128,7 @@ def _rate(value: str) -> str:
 
 
 def _require(package: str, lock: str) -> None:
-    # Here, so that it is one line: Flask would hide the ImportError behind "No such command 'db'".
+    # Checked here for a message of one line: Flask would turn the ImportError into "No such command 'db'".
     if find_spec(package) is None:
         raise ValueError(f"needs the package {package}, which requirements/{lock}.txt installs")
 
@@ -153,8 +153,8 @@ def _level(value: str) -> str:
 
 
 def _origins(value: str) -> tuple[str, ...]:
-    # Flask-CORS would take anything with a star, a bracket or a backslash in it for a pattern.
-    origins = _names(value)
+    # Flask-CORS would interpret an origin with a star, a bracket or a backslash as a regular expression.
+    origins = _list(value)
     if not all(re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?", origin) for origin in origins):
         raise ValueError("must name exact origins, such as https://shop.example.com: requests carry credentials")
     return origins
@@ -167,27 +167,32 @@ def _currency(value: str) -> str:
 
 
 def _database(value: str) -> str:
-    # Hosting services hand out postgres:// and postgresql://; both mean the one driver that we ship.
+    url = _database_url(value)
+    if url.get_backend_name() == "postgresql":
+        _require("psycopg", "production")
+    elif not url.database or url.database == ":memory:":
+        raise ValueError("must name a file: workers cannot share a database in memory")
+    elif not Path(url.database).is_absolute():
+        url = url.set(database=str(ROOT / url.database))
+    return url.render_as_string(hide_password=False)
+
+
+def _database_url(value: str) -> URL:
+    # Hosting services use postgres:// and postgresql://; both mean the one driver that the requirements have.
     for prefix in ("postgres://", "postgresql://"):
         if value.startswith(prefix):
             value = "postgresql+psycopg://" + value.removeprefix(prefix)
     try:
         url = make_url(value)
     except (ArgumentError, ValueError):
-        # The second is a port that is no number, and its message quotes what may be half a password.
+        # ValueError is for a port that is no number, and its message quotes what may be half a password.
         raise ValueError("must be a database URL") from None
     if url.drivername not in {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}:
         raise ValueError("must be a sqlite or postgresql URL")
     if "@" in (url.host or ""):
-        # Otherwise half of the password would be taken for the host, and stand in the driver's errors.
+        # Otherwise a part of the password would be parsed as the host, and would appear in the driver's errors.
         raise ValueError("must be a database URL: an @ in a password is written %40")
-    if url.get_backend_name() == "postgresql":
-        _require("psycopg", "production")
-    if url.get_backend_name() == "sqlite" and url.database in {None, "", ":memory:"}:
-        raise ValueError("must name a file: workers cannot share a database in memory")
-    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).is_absolute():
-        url = url.set(database=str(ROOT / url.database))
-    return url.render_as_string(hide_password=False)
+    return url
 
 
 def _pooling(value: str) -> Pooling:
@@ -201,7 +206,15 @@ def _setting(default: Any, parse: Callable[[str], Any] = _text, *, required: boo
     return field(default=default, metadata={"parse": parse, "required": required})
 
 
+#: In seconds.
 MONTH = 30 * 24 * 3600
+
+
+def _check_secret(name: str, value: str) -> None:
+    if len(value.encode()) < MIN_SECRET_LENGTH:
+        raise ConfigError(f"{name} must have at least {MIN_SECRET_LENGTH} bytes in production")
+    if len(set(value)) < 8 or any(word in value.lower() for word in PLACEHOLDERS):
+        raise ConfigError(f"{name} must be random in production, not a default")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,63 +223,63 @@ class Config:
 
     app_env: Environment = _setting(Environment.DEVELOPMENT, Environment)
     secret_key: str = _setting("", required=True)
-    previous_secret_keys: tuple[str, ...] = _setting((), _names)
+    previous_secret_keys: tuple[str, ...] = _setting((), _list)
     jwt_secret_key: str = _setting("", required=True)
-    jwt_previous_secret_keys: tuple[str, ...] = _setting((), _names)
-    jwt_key_files: tuple[bytes, ...] = _setting((), _contents)
+    jwt_previous_secret_keys: tuple[str, ...] = _setting((), _list)
+    jwt_key_files: tuple[bytes, ...] = _setting((), _key_files)
     database_url: str = _setting(f"sqlite:///{INSTANCE / 'catalog.db'}", _database, required=True)
     database_pooling: Pooling = _setting(Pooling.SESSION, _pooling)
-    fast_sql: bool = _setting(True, _truth)
+    fast_sql: bool = _setting(True, _boolean)
     redis_url: str | None = _setting(None, _redis)
     celery_broker_url: str | None = _setting(None, _broker)
 
     host: str = _setting("127.0.0.1")
-    port: int = _setting(8000, _whole(1, 65535))
-    web_concurrency: int = _setting(2, _whole(1, 512))
-    web_threads: int = _setting(3, _whole(1, 256))
-    client_timeout: int = _setting(10, _whole(1, 3600))
+    port: int = _setting(8000, _integer(1, 65535))
+    web_concurrency: int = _setting(2, _integer(1, 512))
+    web_threads: int = _setting(3, _integer(1, 256))
+    client_timeout: int = _setting(10, _integer(1, 3600))
 
-    access_token_ttl: int = _setting(900, _whole(1, 24 * 3600))
-    refresh_token_ttl: int = _setting(MONTH, _whole(60, 12 * MONTH))
-    event_retention: int = _setting(MONTH, _whole(60, 120 * MONTH))
-    refresh_grace: int = _setting(10, _whole(0, 60))
-    idempotency_ttl: int = _setting(24 * 3600, _whole(1, MONTH))
-    registration_open: bool = _setting(True, _truth)
+    access_token_ttl: int = _setting(900, _integer(1, 24 * 3600))
+    refresh_token_ttl: int = _setting(MONTH, _integer(60, 12 * MONTH))
+    event_retention: int = _setting(MONTH, _integer(60, 120 * MONTH))
+    refresh_grace: int = _setting(10, _integer(0, 60))
+    idempotency_ttl: int = _setting(24 * 3600, _integer(1, MONTH))
+    registration_open: bool = _setting(True, _boolean)
 
-    catalog_public_read: bool = _setting(False, _truth)
-    public_cache_max_age: int = _setting(0, _whole(0, MONTH))
-    public_cache_stale_while_revalidate: int = _setting(0, _whole(0, MONTH))
-    answer_cache_bytes: int = _setting(32 * 1024 * 1024, _whole(0, 2**40))
+    catalog_public_read: bool = _setting(False, _boolean)
+    public_cache_max_age: int = _setting(0, _integer(0, MONTH))
+    public_cache_stale_while_revalidate: int = _setting(0, _integer(0, MONTH))
+    answer_cache_bytes: int = _setting(32 * 1024 * 1024, _integer(0, 2**40))
     default_currency: str = _setting("USD", _currency)
-    max_body_bytes: int = _setting(1024 * 1024, _whole(1024, 64 * 1024 * 1024))
-    max_upload_bytes: int = _setting(100 * 1024 * 1024, _whole(1024, 2**31 - 1))
+    max_body_bytes: int = _setting(1024 * 1024, _integer(1024, 64 * 1024 * 1024))
+    max_upload_bytes: int = _setting(100 * 1024 * 1024, _integer(1024, 2**31 - 1))
 
-    rate_limit_enabled: bool = _setting(True, _truth)
+    rate_limit_enabled: bool = _setting(True, _boolean)
     rate_limit_default: str = _setting("300 per minute", _rate)
     rate_limit_login: str = _setting("5 per minute", _rate)
 
     cors_origins: tuple[str, ...] = _setting((), _origins)
-    trusted_hosts: tuple[str, ...] = _setting((), _names)
-    trusted_proxies: int = _setting(0, _whole(0, 8))
+    trusted_hosts: tuple[str, ...] = _setting((), _list)
+    trusted_proxies: int = _setting(0, _integer(0, 8))
 
     mail_server: str | None = _setting(None)
-    mail_port: int = _setting(25, _whole(1, 65535))
+    mail_port: int = _setting(25, _integer(1, 65535))
     mail_username: str | None = _setting(None)
     mail_password: str | None = _setting(None)
-    mail_starttls: bool = _setting(False, _truth)
+    mail_starttls: bool = _setting(False, _boolean)
     mail_from: str = _setting("catalog@localhost")
     mail_reset_url: str | None = _setting(None)
 
     log_level: str = _setting("INFO", _level)
-    debug: bool = _setting(False, _truth)
+    debug: bool = _setting(False, _boolean)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ, **fixed: Any) -> Self:
-        """Read every setting from ``environ``; ``fixed`` wins over it.
+        """Read every setting from ``environ``; ``fixed`` takes precedence.
 
-        Raises ``ConfigError`` on the first wrong setting.
+        Raises ``ConfigError`` for the first invalid setting.
         """
-        # `flask --debug` and FLASK_DEBUG turn the debugger on behind our back; count them as the setting.
+        # `flask --debug` and FLASK_DEBUG turn the debugger on as well, so they count as the setting.
         environ = {"DEBUG": environ.get("FLASK_DEBUG", ""), **environ}
         _refuse_misspelt(environ, {*environ, *(name.upper() for name in fixed)})
         values = dict(fixed)
@@ -283,19 +296,19 @@ class Config:
                 raise ConfigError(f"{name} {reason}") from None
         config = cls(**values)
         if config.app_env is Environment.PRODUCTION:
-            config._refuse_weakness(given=set(values))
+            config._check_production(given=set(values))
             return config
         return config._with_development_secrets()
 
     @classmethod
     def named(cls, name: str) -> Self:
-        """The settings of the environment ``name``, the rest from the process's environment."""
+        """The settings with ``name`` as APP_ENV, the others from environment variables; raises ``ConfigError``."""
         try:
             return cls.from_environment(app_env=Environment(name))
         except ValueError:
             raise ConfigError(f"APP_ENV must be one of {', '.join(Environment)}") from None
 
-    def _refuse_weakness(self, given: set[str]) -> None:
+    def _check_production(self, given: set[str]) -> None:
         for declared in fields(self):
             if declared.metadata["required"] and declared.name not in given:
                 raise ConfigError(f"{declared.name.upper()} must be set in production")
@@ -307,10 +320,7 @@ class Config:
         }
         for name, values in secrets_in_use.items():
             for value in values:
-                if len(value.encode()) < MIN_SECRET_LENGTH:
-                    raise ConfigError(f"{name} must have at least {MIN_SECRET_LENGTH} bytes in production")
-                if len(set(value)) < 8 or any(word in value.lower() for word in NOT_SECRET):
-                    raise ConfigError(f"{name} must be random in production, not a default")
+                _check_secret(name, value)
         if self.secret_key == self.jwt_secret_key:
             raise ConfigError("JWT_SECRET_KEY must differ from SECRET_KEY in production")
         if self.debug:
@@ -320,34 +330,34 @@ class Config:
         INSTANCE.mkdir(mode=0o700, exist_ok=True)
         if self.secret_key and self.jwt_secret_key:
             return self
-        made = development_secret(INSTANCE / "secret")
+        secret = development_secret(INSTANCE / "secret")
         return replace(
             self,
-            secret_key=self.secret_key or f"{made}:signing",
-            jwt_secret_key=self.jwt_secret_key or f"{made}:tokens",
+            secret_key=self.secret_key or f"{secret}:signing",
+            jwt_secret_key=self.jwt_secret_key or f"{secret}:tokens",
         )
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether the catalogue lives in an embedded SQLite file."""
+        """Whether the database is a SQLite file."""
         return self.database_url.startswith("sqlite")
 
     @property
-    def works_within(self) -> bool:
-        """Whether the server does the background jobs itself: in development, where nobody has started a worker."""
+    def runs_jobs_in_server(self) -> bool:
+        """Whether the server runs the background jobs itself: in development, where no worker needs to be started."""
         return self.app_env is Environment.DEVELOPMENT and not self.celery_broker_url
 
     def for_flask(self) -> dict[str, Any]:
-        """The settings under the names that Flask and its extensions read, beside our own."""
+        """Flask's configuration: our settings, and those of Flask and its extensions that follow from them."""
         own = {declared.name.upper(): getattr(self, declared.name) for declared in fields(self)}
         return own | {
             "TESTING": self.app_env is Environment.TESTING,
             "DEBUG": self.debug,
             "PROPAGATE_EXCEPTIONS": False,
             "MAX_CONTENT_LENGTH": self.max_body_bytes,
-            # As itsdangerous takes them: the last signs, and all verify.
+            # In the order of itsdangerous: the last signs, and all verify.
             "SECRET_KEYS": (*self.previous_secret_keys, self.secret_key),
-            # Checked in web.hooks, which lets probes of /livez come by any name; Flask would not.
+            # `web.hooks` checks the hosts instead of Flask, because probes of /livez may use any Host.
             "TRUSTED_HOSTS": None,
             "HOSTS": [host.lower() for host in self.trusted_hosts],
             "SQLALCHEMY_DATABASE_URI": self.database_url,
@@ -358,7 +368,7 @@ class Config:
             "JWT_ENCODE_ISSUER": "catalog-api",
             "JWT_ENCODE_AUDIENCE": "catalog-api",
             "JWT_ENCODE_NBF": False,
-            # No cookies here: without this, each token would carry a random csrf claim.
+            # Otherwise each token would have a random csrf claim, for cookies that are not used here.
             "JWT_COOKIE_CSRF_PROTECT": False,
             "REDIS_OPTIONS": _redis_options() if self.redis_url else {},
             # In each worker's memory, and not in Redis: decision 20.
@@ -366,7 +376,7 @@ class Config:
         }
 
     def _engine_options(self) -> dict[str, Any]:
-        # Parameters may be passwords' hashes, tokens' hashes and addresses; they stay out of errors and logs.
+        # hide_parameters: hashes of passwords and tokens, and addresses, must not appear in errors and logs.
         options: dict[str, Any] = {
             "hide_parameters": True,
             "json_serializer": _json_text,
@@ -374,52 +384,56 @@ class Config:
         }
         if self.is_sqlite:
             return options | {"connect_args": {"timeout": 10}, "execution_options": {"fast_sql": self.fast_sql}}
+        return options | self._postgresql_options()
+
+    def _postgresql_options(self) -> dict[str, Any]:
         by_session = self.database_pooling is Pooling.SESSION
         settings = " ".join(f"-c {name}={value}" for name, value in SESSION_SETTINGS.items())
-        return options | {
-            # For each thread that can ask, one to read over and one for its session, and a few for those that overlap.
+        return {
+            # Per thread one connection for reads in autocommit and one for its session, and a few for overlaps.
             "pool_size": 2 * self.web_threads,
             "max_overflow": 4,
             "pool_timeout": 2,
-            # A connection in autocommit has nothing to roll back when it is handed back.
+            # A connection in autocommit has nothing to roll back when it returns to the pool.
             "skip_autocommit_rollback": True,
-            # A prepared statement belongs to a connection of the server's.
+            # Prepared statements belong to a server connection, which transaction pooling changes.
             "execution_options": {"fast_sql": self.fast_sql and by_session},
             "connect_args": {
                 "connect_timeout": 2,
-                "max_wait": MAX_WAIT,
-                # TCP notices a network that has gone away in about ten seconds while nothing is asked. While something
-                # is on its way max_wait comes first, and knows that it is the database that does not answer.
+                "max_wait": MAX_WAIT_SECONDS,
+                # TCP detects a lost network in about ten seconds on an idle connection. During a statement max_wait is
+                # shorter, and reports that the database is overdue.
                 "keepalives_idle": 5,
                 "keepalives_interval": 2,
                 "keepalives_count": 3,
                 "tcp_user_timeout": 7000,
-                "prepare_threshold": NEVER if by_session else None,
+                "prepare_threshold": NEVER_PREPARE if by_session else None,
                 **({"options": settings} if by_session else {}),
             },
         }
 
 
-def _names_of_settings() -> list[str]:
+def _setting_names() -> list[str]:
     return [declared.name.upper() for declared in fields(Config)]
 
 
-def _closest(name: str, least: float) -> str | None:
-    # To share a word is asked for first since it costs little. A name with all of a setting's in it was meant as it is:
-    # TEST_DATABASE_URL, SECRET_KEY_BASE.
+def _closest(name: str, cutoff: float) -> str | None:
+    """The setting whose name is most similar, with a ratio of difflib's of at least ``cutoff``; None where none is."""
+    # Only names with a common word are compared, because comparing is expensive. A name that contains a whole setting's
+    # is not misspelt: TEST_DATABASE_URL, SECRET_KEY_BASE.
     words = {*name.split("_")}
-    names = [known for known in _names_of_settings() if words & {*known.split("_")} and f"_{known}_" not in f"_{name}_"]
-    return next(iter(get_close_matches(name, names, n=1, cutoff=least)), None)
+    names = [known for known in _setting_names() if words & {*known.split("_")} and f"_{known}_" not in f"_{name}_"]
+    return next(iter(get_close_matches(name, names, n=1, cutoff=cutoff)), None)
 
 
 def _refuse_misspelt(environ: Mapping[str, str], given: set[str]) -> None:
-    """Refuse a variable that is one letter in ten or less from a setting.
+    """Raise ``ConfigError`` for a variable whose name differs from a setting's by one letter in ten or less.
 
-    To stop a start for a variable of somebody else is worse than to miss a misspelt one. So a name without an
-    underscore is not judged, nor is anything that is like a setting which is given itself, be it empty: that is how an
-    operator says that the other name is meant for something else.
+    Stopping the start because of another program's variable would be worse than missing a misspelt one. So a name
+    without an underscore is ignored, and so is one that resembles a setting which is itself set, even to nothing: that
+    is how an operator declares the other name intended.
     """
-    for name in sorted(set(environ) - {*_names_of_settings()}):
+    for name in sorted(set(environ) - {*_setting_names()}):
         if not environ[name] or "_" not in name or SERVICE_LINK.fullmatch(name):
             continue
         meant = _closest(name, 0.9)
@@ -428,8 +442,8 @@ def _refuse_misspelt(environ: Mapping[str, str], given: set[str]) -> None:
 
 
 def unknown_settings(environ: Mapping[str, str]) -> Iterator[str]:
-    """A line for each variable that begins like a setting and is none: it may be misspelt, or somebody else's."""
-    for name in sorted(set(environ) - {*_names_of_settings()}):
+    """A line per variable that begins like a setting and is none: it may be misspelt, or belong to another program."""
+    for name in sorted(set(environ) - {*_setting_names()}):
         if environ[name] and name.startswith(PREFIXES) and not SERVICE_LINK.fullmatch(name):
             meant = _closest(name, 0.8)
             yield f"{name} is no setting" + (f"; did you mean {meant}?" if meant else "")
@@ -440,19 +454,19 @@ def _json_text(value: Any) -> str:
 
 
 def _redis_options() -> dict[str, Any]:
-    # Its own defaults wait up to a minute per command for a dead server. The package is an extra: it is needed only
-    # where REDIS_URL is set.
+    # By the client's defaults a command waits up to a minute for an unavailable server. The import is here because the
+    # package is optional: it is needed only where REDIS_URL is set.
     backoff, retry = import_module("redis.backoff"), import_module("redis.retry")
     return {"socket_timeout": 0.2, "socket_connect_timeout": 0.2, "retry": retry.Retry(backoff.NoBackoff(), 0)}
 
 
 def development_secret(path: Path) -> str:
-    """The secret of this checkout, made at its first use and readable by its owner alone."""
+    """The secret of this checkout, created at its first use, readable by its owner only; safe for several processes."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     if not path.exists():
         draft.touch(mode=0o600)
         draft.write_text(secrets.token_urlsafe(48))
-        # A link appears whole or not at all, and the first of several starting workers wins.
+        # os.link is atomic, and fails where the file exists: the first of several starting workers wins.
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)
         draft.unlink()

@@ -1,4 +1,4 @@
-"""gunicorn's gthread worker, with deadlines for slow clients and refusals in the form of the application's."""
+"""gunicorn's gthread worker with timeouts for slow clients, and refusals as problem documents (RFC 9457)."""
 
 import contextlib
 import errno
@@ -18,21 +18,21 @@ from gunicorn.http import errors
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers import gthread
 
-#: What accept(2) says when it is the system, and not this connection, that has nothing left.
+#: The errors of accept(2) for exhausted resources of the system, which do not concern one connection.
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class RequestTimeout(Exception):
-    """The client was too slow to send its request."""
+    """The client sent its request too slowly."""
 
 
-#: Status, phrase (RFC 9110's, which http.HTTPStatus has only since Python 3.13) and code; the first that fits.
+#: Status, phrase (RFC 9110's, which http.HTTPStatus has only since Python 3.13) and code; the first match counts.
 REFUSALS: dict[type[Exception], tuple[int, str, str]] = {
     RequestTimeout: (408, "Request Timeout", "request_timeout"),
     errors.LimitRequestLine: (414, "URI Too Long", "uri_too_long"),
     errors.LimitRequestHeaders: (431, "Request Header Fields Too Large", "request_header_fields_too_large"),
     errors.ExpectationFailed: (417, "Expectation Failed", "expectation_failed"),
-    # What the application, and not the client, has got wrong.
+    # Errors of the application, not of the client.
     errors.InvalidResponseHeader: (500, "Internal Server Error", "internal_server_error"),
     errors.InvalidResponseHeaderName: (500, "Internal Server Error", "internal_server_error"),
     errors.ParseException: (400, "Bad Request", "malformed"),
@@ -40,57 +40,60 @@ REFUSALS: dict[type[Exception], tuple[int, str, str]] = {
 
 
 class Unreader(SocketUnreader):
-    """Reads requests against the clock: heads without waiting, and bodies within a deadline that moves with them."""
+    """Reads requests with deadlines: heads without blocking, bodies with a timeout for each block of BLOCK_BYTES."""
 
     HEAD_END = b"\r\n\r\n"
-    #: Bytes of a head. nginx takes 32 KiB.
+    #: nginx accepts 32 KiB.
     MAX_HEAD_BYTES = 64 * 1024
-    #: Bytes of a body that have as much time as a head.
-    BLOCK = 64 * 1024
+    #: Bytes of a body that have the same timeout as a head.
+    BLOCK_BYTES = 64 * 1024
 
     def __init__(self, sock: socket.socket, timeout: float) -> None:
         super().__init__(sock)
         self.timeout = timeout
         self.deadline = 0.0
-        #: The request whose body is read; None before its head is.
+        #: The request whose body is being read; None while a head is.
         self.request: Any = None
         self.received = 0
 
     def start(self, request: Any = None) -> None:
-        """Begin with a head, or with the body of ``request``."""
+        """Begin a head, or a block of the body of ``request``, and its timeout."""
         self.request, self.received = request, 0
         self.deadline = time.monotonic() + self.timeout
 
     def finish(self, seconds: float) -> None:
-        """Let what is left of the body take no longer than this."""
+        """Limit the rest of the body to this many seconds."""
         self.deadline = min(self.deadline, time.monotonic() + seconds)
 
     def has_begun(self) -> bool:
-        """Whether something has arrived of a request that is still to be answered."""
+        """Whether a part of the next request has arrived."""
         return self.buf.getbuffer().nbytes > 0
 
     def has_head(self) -> bool:
-        """Take what has arrived; whether a thread can read the head, or refuse it, without waiting."""
+        """Receive what has arrived, without blocking; whether a thread can now read or refuse the head at once.
+
+        Raises ``LimitRequestHeaders`` above MAX_HEAD_BYTES.
+        """
         head = self.take_buffered()
-        is_over = False
+        is_closed = False
         if self.HEAD_END not in head:
             try:
                 arrived = self.sock.recv(self.mxchunk)
-                head, is_over = head + arrived, not arrived
+                head, is_closed = head + arrived, not arrived
             except BlockingIOError:
                 pass
             except OSError:
-                is_over = True  # reset, an end like any other
+                is_closed = True  # a reset
         self.unread(head)
-        # The parser refuses a line that ends without CR.
-        if is_over or self.HEAD_END in head or head.count(b"\n") != head.count(b"\r\n"):
+        # The parser refuses a line that ends without CR at once.
+        if is_closed or self.HEAD_END in head or head.count(b"\n") != head.count(b"\r\n"):
             return True
         if len(head) > self.MAX_HEAD_BYTES:
             raise errors.LimitRequestHeaders("head")
         return False
 
     def chunk(self, size_hint: int | None = None) -> bytes:
-        """Wait for more. Raises ``TimeoutError`` when a body comes too slowly, ``RequestTimeout`` when a head does."""
+        """Wait for more bytes. Raises ``TimeoutError`` for a slow body, ``RequestTimeout`` for a slow head."""
         try:
             self.sock.settimeout(self.seconds_left())
             data: bytes = super().chunk(size_hint)
@@ -100,10 +103,10 @@ class Unreader(SocketUnreader):
             self.request.force_close()
             raise
         finally:
-            # To send has another timeout.
+            # Sending has its own timeout.
             self.sock.setblocking(True)
         self.received += len(data)
-        if self.received >= self.BLOCK:
+        if self.received >= self.BLOCK_BYTES:
             self.start(self.request)
         return data
 
@@ -115,24 +118,26 @@ class Unreader(SocketUnreader):
 
 
 class Worker(gthread.ThreadWorker):
-    """gthread whose threads take a connection when the head of a request is there, and leave it with the answer.
+    """A gthread worker whose threads hold a connection only from the complete head of a request to its response.
 
-    The main thread collects heads and waits for clients to hang up. When connections or files run out, it closes those
-    that have been idle longest.
+    The main thread receives heads and waits for clients to close connections. When connections or open files run out,
+    it closes the connections that have been idle longest.
     """
 
-    #: Seconds that a client has for the head of a request, for each block of its body, and to take some of an answer.
+    #: Seconds for the head of a request, for each block of its body, and for each send of a part of the response.
     client_timeout = 10
-    #: Seconds that a client has to hang up after its last answer, and to send the body that its answer did not need.
-    LINGER, DRAIN = 2.0, 1.0
-    #: Connections fewer than there could be, and for how many seconds, once the system can open no more files.
-    SPARE, SCARCITY = 32, 30.0
+    #: How long to wait for the client to close the connection after the last response.
+    LINGER_SECONDS = 2.0
+    #: How long to read a body that the response did not need.
+    DRAIN_SECONDS = 1.0
+    #: By how much, and for how long, to reduce the number of connections when the system can open no more files.
+    SPARE_CONNECTIONS, SCARCITY_SECONDS = 32, 30.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        #: Connections that have had their last answer.
+        #: Connections after their last response, until the client closes them.
         self.lingering: deque[gthread.TConn] = deque()
-        #: Whether the system could not accept a connection, and until when there are to be fewer.
+        #: Whether accept() has just failed for lack of resources, and until when the number of connections is reduced.
         self.is_exhausted, self.scarce_until = False, 0.0
 
     @classmethod
@@ -144,14 +149,15 @@ class Worker(gthread.ThreadWorker):
     def handle_quit(self, sig: int, frame: Any) -> None:
         # base.Worker's own raises SystemExit wherever the main thread happens to be. Within ThreadPoolExecutor.submit()
         # that leaves a lock held or a thread that is never woken, and one stop in twenty lasted for the whole
-        # graceful_timeout. So Ctrl-C is as orderly as SIGTERM: what was accepted is answered.
+        # graceful_timeout. So SIGINT and SIGQUIT do the same as SIGTERM: accepted requests finish.
         self.handle_exit(sig, frame)
 
     def set_accept_enabled(self, enabled: bool) -> None:
         super().set_accept_enabled(enabled)
         if not self.alive:
-            # A worker that answers its last requests would otherwise hold the door open: clients would connect, and
-            # get no answer. Refused, they go to another server at once; after SIGHUP the new workers hold it open.
+            # Otherwise the sockets would stay open while the worker finishes its last requests: clients could connect,
+            # but would get no response. When refused they try another server at once; after SIGHUP the new workers have
+            # the sockets open.
             for listener in self.sockets:
                 listener.close()
             latest = time.monotonic() + gthread.STOP_KEEPALIVE_LINGER
@@ -164,21 +170,21 @@ class Worker(gthread.ThreadWorker):
         except OSError as error:
             if error.errno not in EXHAUSTED:
                 raise
-            self.is_exhausted, self.scarce_until = True, time.monotonic() + self.SCARCITY
-            # Requests need files as well.
-            self.worker_connections = max(self.nr_conns - self.SPARE, self.SPARE)
+            self.is_exhausted, self.scarce_until = True, time.monotonic() + self.SCARCITY_SECONDS
+            # Requests need open files too.
+            self.worker_connections = max(self.nr_conns - self.SPARE_CONNECTIONS, self.SPARE_CONNECTIONS)
             self.log.warning("%s: at most %d connections for a while", error.strerror, self.worker_connections)
 
     def enqueue_req(self, conn: gthread.TConn) -> None:
-        """Let a thread answer the next request of a connection, once its head is there."""
+        """Have a thread process the next request of a connection once its head is complete."""
         if not conn.initialized:
             conn.init()
             conn.parser.unreader = Unreader(conn.sock, self.client_timeout)
-            # Python's own timeout would be one for the whole of an answer; this is for each part of it that is taken.
-            # Not every system lets it be set when the client is gone already.
+            # Not sock.settimeout(): with sendall() it limits the whole response. SO_SNDTIMEO limits each send. On some
+            # systems it cannot be set once the client has closed the connection.
             with contextlib.suppress(OSError):
                 conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", self.client_timeout, 0))
-        # The main thread waits for no client, and a thread that has answered leaves the socket as it was for that.
+        # The main thread must not block, and a thread leaves the socket blocking after a response.
         conn.sock.setblocking(False)
         unreader = conn.parser.unreader
         if conn.timeout is None or not unreader.has_begun():
@@ -199,12 +205,12 @@ class Worker(gthread.ThreadWorker):
     def handle_request(self, req: Any, conn: gthread.TConn) -> bool:
         conn.parser.unreader.start(req)
         try:
-            stays: bool = super().handle_request(req, conn)
+            keeps_alive: bool = super().handle_request(req, conn)
         except BlockingIOError:
-            self.log.info("A client took nothing of its answer for %d seconds", self.client_timeout)
+            self.log.info("A client took nothing of its response for %d seconds", self.client_timeout)
             return False
-        conn.parser.unreader.finish(self.DRAIN)
-        return stays
+        conn.parser.unreader.finish(self.DRAIN_SECONDS)
+        return keeps_alive
 
     def finish_request(self, conn: gthread.TConn, fs: Future[Any]) -> None:
         if fs.cancelled() or fs.exception() or fs.result():
@@ -213,73 +219,73 @@ class Worker(gthread.ThreadWorker):
             self.linger(conn)
 
     def linger(self, conn: gthread.TConn) -> None:
-        """Close a connection when the client has: before, it could lose its answer (RFC 9112 section 9.6)."""
+        """Close a connection once the client has: earlier, the response could be lost (RFC 9112 section 9.6)."""
         try:
             conn.sock.shutdown(socket.SHUT_WR)
         except OSError:
-            self.drop(conn)
+            self.close_connection(conn)
             return
         conn.sock.setblocking(False)
-        conn.timeout = time.monotonic() + self.LINGER
+        conn.timeout = time.monotonic() + self.LINGER_SECONDS
         self.lingering.append(conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.discard, conn))
 
     def discard(self, conn: gthread.TConn, client: socket.socket) -> None:
-        """Read what a client sends after its last answer, until it hangs up."""
+        """Discard what a client sends after the last response, until it closes the connection."""
         try:
-            is_over = not client.recv(64 * 1024)
+            is_closed = not client.recv(64 * 1024)
         except BlockingIOError:
             return
         except OSError:
-            is_over = True
-        if is_over:
-            self.forget(conn, self.lingering)
-            self.drop(conn)
+            is_closed = True
+        if is_closed:
+            self.stop_waiting(conn, self.lingering)
+            self.close_connection(conn)
 
     def murder_pending(self) -> None:
-        """End what has waited for too long, and what has waited longest where there is no room for more."""
+        """Close connections after their timeout, and the ones idle longest while resources are exhausted."""
         now = time.monotonic()
         if now > self.scarce_until:
             self.worker_connections = self.cfg.worker_connections
         for conn in [conn for conn in self.pending_conns if conn.timeout <= now]:
-            self.forget(conn, self.pending_conns)
+            self.stop_waiting(conn, self.pending_conns)
             if conn.parser.unreader.has_begun():
                 self.refuse(conn, RequestTimeout())
             else:
-                self.drop(conn)
+                self.close_connection(conn)
         while self.lingering and self.lingering[0].timeout <= now:
-            self.drop_first(self.lingering)
+            self.close_first(self.lingering)
         while self.is_exhausted or self.nr_conns >= self.worker_connections:
             idle = self.lingering or self.pending_conns or self.keepalived_conns
             if not idle:
                 break
-            self.drop_first(idle)
+            self.close_first(idle)
             self.is_exhausted = False
         if self.is_exhausted:
-            # None of the files is an idle connection's. Without a pause, accept() would fail as fast as it can.
+            # No idle connection is left to close. Without a pause, accept() would fail in a busy loop.
             time.sleep(0.1)
             self.is_exhausted = False
 
     def refuse(self, conn: gthread.TConn, error: Exception) -> None:
-        """Answer a request that no thread has seen."""
+        """Refuse a request in the main thread, and close its connection."""
         self.handle_error(None, conn.sock, conn.client, error)
         self.linger(conn)
 
-    def forget(self, conn: gthread.TConn, waiting: deque[gthread.TConn]) -> None:
-        """Wait no longer for a connection to become readable."""
+    def stop_waiting(self, conn: gthread.TConn, waiting: deque[gthread.TConn]) -> None:
+        """Stop waiting for a connection to become readable."""
         waiting.remove(conn)
         self.poller.unregister(conn.sock)
 
-    def drop_first(self, waiting: deque[gthread.TConn]) -> None:
+    def close_first(self, waiting: deque[gthread.TConn]) -> None:
         conn = waiting[0]
-        self.forget(conn, waiting)
-        self.drop(conn)
+        self.stop_waiting(conn, waiting)
+        self.close_connection(conn)
 
-    def drop(self, conn: gthread.TConn) -> None:
+    def close_connection(self, conn: gthread.TConn) -> None:
         self.nr_conns -= 1
         conn.close()
 
-    # gunicorn's own answers are HTML pages that quote the input, and 501 where the input names an unknown coding.
+    # gunicorn's own responses are HTML pages that quote the input, and 501 for an unknown transfer coding.
     def handle_error(self, _req: Any, client: Any, _addr: Any, error: Exception) -> None:
         status, title, code = _describe(error)
         if status == 500:
@@ -289,7 +295,7 @@ class Worker(gthread.ThreadWorker):
             "type": "about:blank",
             "title": title,
             "status": status,
-            "detail": "The request cannot be read." if status < 500 else "The server failed to answer this.",
+            "detail": "The request cannot be read." if status < 500 else "The server failed to process this request.",
             "code": code,
             "request_id": request_id,
         }
@@ -303,7 +309,7 @@ class Worker(gthread.ThreadWorker):
             "X-Content-Type-Options: nosniff",
             f"X-Request-ID: {request_id}",
         )
-        # Who sends such things is often gone before the answer.
+        # The client has often closed the connection already.
         with contextlib.suppress(OSError):
             util.write_nonblock(client, "\r\n".join((*head, "", body)).encode())
 

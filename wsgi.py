@@ -1,4 +1,4 @@
-"""The WSGI entry: configuration from the environment, one application, named ``app``."""
+"""The WSGI entry point: ``app`` is the application, configured by environment variables."""
 
 import sys
 

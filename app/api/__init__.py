@@ -1,1 +1,1 @@
-"""The mount tables, one for each version of the API."""
+"""The tables of routes, resources and tasks, which register the features."""

@@ -1,4 +1,4 @@
-"""The table of published resources: one line for each kind of row that the change feed tells of."""
+"""The table of published resources: one line per model in the change feed."""
 
 from app.features.categories import service as categories
 from app.features.categories.models import Category

@@ -1,4 +1,4 @@
-"""The table of background work: what is done about each kind of job."""
+"""The table of background tasks, by the kind of job that they run."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""The mount table of version 1: one line per feature."""
+"""The routes of version 1 of the API: one blueprint per feature."""
 
 from flask import Blueprint
 

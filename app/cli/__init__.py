@@ -1,4 +1,4 @@
-"""The commands of ``flask``, one module per group, each loaded when it is asked for: a server asks for none."""
+"""The commands of ``flask``, one module per group, each imported at its first use: a server uses none."""
 
 import click
 from flask import Flask
@@ -19,14 +19,14 @@ COMMANDS = {
 
 
 class Commands(AppGroup):
-    """The commands above."""
+    """The group of all commands; imports one of `COMMANDS` when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Their names."""
+        """The sorted names of all commands, of extensions too."""
         return sorted({*super().list_commands(ctx), *COMMANDS})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """One of them."""
+        """The command with this name; its refusals become one line."""
         if cmd_name in COMMANDS:
             ctx.with_resource(failures_in_one_line())
             command: click.Command = import_string(COMMANDS[cmd_name])

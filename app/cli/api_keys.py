@@ -1,4 +1,4 @@
-"""``flask api-key``: keys for programs, made where no person logs in."""
+"""``flask api-key``: creates API keys for programs, without a login."""
 
 from datetime import timedelta
 
@@ -19,8 +19,8 @@ group = AppGroup("api-key", help="Keys for programs.")
 
 
 @group.command("create")
-@click.option("--email", required=True, help="Whose key it is; it can do no more than they.")
-@click.option("--name", required=True, help="What it is for.")
+@click.option("--email", required=True, help="The owner's address; the key can do no more than its owner.")
+@click.option("--name", required=True, help="What the key is for.")
 @click.option(
     "--scope",
     "scopes",
@@ -29,10 +29,10 @@ group = AppGroup("api-key", help="Keys for programs.")
     type=click.Choice([scope.value for scope in SCOPES]),
     help="May be repeated.",
 )
-@click.option("--days", type=click.IntRange(1, 3650), help="How long it lives; for ever unless given.")
+@click.option("--days", type=click.IntRange(1, 3650), help="Days until it expires; without it, never.")
 @with_appcontext
 def create(email: str, name: str, scopes: tuple[str, ...], days: int | None) -> None:
-    """Make a key and print it, once."""
+    """Create a key and print it; it cannot be shown again."""
     expires_at = clock.now() + timedelta(days=days) if days else None
     with unit_of_work():
         user = db.session.scalar(select(User).where(User.email == email.lower(), User.is_active))

@@ -1,4 +1,4 @@
-"""``flask catalog``: products in and out of files, and sample products."""
+"""``flask catalog``: imports and exports products, and creates sample products."""
 
 import contextlib
 import os
@@ -32,23 +32,24 @@ from app.features.products import bulk
 from app.features.products.files import SUFFIXES, FileFormat, write_products
 from app.features.samples import service as samples
 
+#: The exit code of an import in which rows failed.
 SOME_ROWS_FAILED = 3
 
-catalog = AppGroup("catalog", help="Products in and out of files, and sample products.")
+catalog = AppGroup("catalog", help="Import and export products, or create sample products.")
 
 
 _format = click.option(
     "--format",
     "given_format",
     type=click.Choice([known.value for known in FileFormat]),
-    help="Of the file; told by its suffix when not given, and csv for a stream.",
+    help="Of the file. The default is by its suffix, and csv for standard input and output.",
 )
 
 
 def _one_character(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     value = {"\\t": "\t", "tab": "\t"}.get(value, value)
     if len(value) != 1 or value in '"\r\n\0 ' or value.isalnum():
-        raise click.BadParameter("one character that is no letter, digit, quote or blank; tab for a tabulator")
+        raise click.BadParameter("one character that is no letter, digit, quote or space; tab for a tab")
     return value
 
 
@@ -73,9 +74,9 @@ def _currency(_context: click.Context, _parameter: click.Parameter, value: str |
     "pairs",
     multiple=True,
     metavar="FIELD=COLUMN",
-    help="The column that feeds a field; attributes.NAME=COLUMN feeds an attribute.",
+    help="The column that sets a field; attributes.NAME=COLUMN sets an attribute.",
 )
-@click.option("--currency", callback=_currency, help="Of rows that state none.  [default: DEFAULT_CURRENCY]")
+@click.option("--currency", callback=_currency, help="Of rows without one.  [default: DEFAULT_CURRENCY]")
 @click.option("--dry-run", is_flag=True, help="Report what would happen, and save nothing.")
 def import_products(
     *,
@@ -90,18 +91,20 @@ def import_products(
 ) -> None:
     """Create and update products from FILE, CSV with a header or NDJSON; - reads standard input.
 
-    A row needs sku, name, price, and category or category_id. The sku finds the product that the row updates; what a
-    row does not state, or an empty cell, stays as it is. Of several rows with one sku the first counts and the others
-    are merged. A category is named, and made when there is none of that name; category_id tells categories of the same
-    name apart. Tags are separated by |, attributes are a JSON object.
+    A row needs sku, name, price, and category or category_id. It updates the product with its sku; a missing or empty
+    value leaves the field unchanged. Of several rows with one sku the first counts and the others are merged. A
+    category is given by its name, and created when no category has that name; category_id distinguishes categories of
+    the same name. Tags are separated by |, attributes are a JSON object.
 
-    A column feeds the field of its own name, or the one that --map says. Blanks around cells are dropped, repeated ones
+    A column sets the field of its own name, or the one that --map says. Spaces around cells are removed, repeated ones
     within texts collapsed; prices have no thousands separators. A file whose columns are exactly those of an export is
-    taken to the letter: blanks are kept, and an empty description, tags or external_id is emptied.
+    imported literally: spaces are preserved, and an empty description, tags or external_id clears the field.
 
-    Rows are saved in chunks of 1,000, each in one transaction. A bad row is reported with its line and stops no other.
+    Rows are saved in chunks of 1,000, each in one transaction. An invalid row is reported with its line and stops no
+    other.
 
-    Exits with 0 when every row is in, 1 when the file or the database failed, 2 on wrong usage, 3 when rows failed.
+    Exits with 0 when all rows were imported, 1 when the file or the database failed, 2 on wrong usage, 3 when rows
+    failed.
     """
     started, report, failure = time.monotonic(), Report(), ""
     ignored: tuple[str, ...] = ()
@@ -138,7 +141,7 @@ def import_categories(file: IO[bytes]) -> None:
     """Create and update categories from FILE, a JSON array of objects with id, name and path, gzipped or not.
 
     The path is the list of a category's ancestors, each with id and name, from the root down. The id becomes the slug,
-    which finds the category again at the next import. All or nothing.
+    which identifies the category at the next import. All or nothing.
     """
     try:
         nodes = read_tree(file)
@@ -154,10 +157,10 @@ def import_categories(file: IO[bytes]) -> None:
 @click.argument("file", type=click.Path(allow_dash=True, dir_okay=False), default="-")
 @_format
 def export_products(file: str, given_format: str | None) -> None:
-    """Write every product to FILE, or to standard output, so that an import gives the same products back.
+    """Write every product to FILE, or to standard output, so that an import restores the same products.
 
-    In CSV, a cell that a spreadsheet would take for a formula gets an apostrophe before it, which an import takes away;
-    tags are separated by |, and a | within a tag has a backslash before it. FILE appears when it is whole.
+    In CSV, a cell that a spreadsheet would interpret as a formula gets an apostrophe as prefix, which an import
+    removes; tags are separated by |, and a | within a tag is escaped by a backslash. FILE appears when it is complete.
     """
     pieces = write_products(bulk.iter_products(), _format_of(file, given_format))
     try:
@@ -165,7 +168,7 @@ def export_products(file: str, given_format: str | None) -> None:
             for piece in pieces:
                 output.write(piece.encode())
     except BrokenPipeError:
-        raise  # whoever read our output has seen enough; click ends in silence
+        raise  # the reader of a pipe has closed it; click exits silently
     except OSError as error:
         raise click.ClickException(f"{file}: {error.strerror}") from None
 
@@ -173,24 +176,24 @@ def export_products(file: str, given_format: str | None) -> None:
 @catalog.command("generate")
 @click.option("--count", type=click.IntRange(1, 10**8), required=True, help="How many products to add.")
 @click.option(
-    "--seed", type=click.IntRange(0, 10**6), default=1, show_default=True, help="Another seed makes other products."
+    "--seed", type=click.IntRange(0, 10**6), default=1, show_default=True, help="Another seed generates other products."
 )
 def generate(count: int, seed: int) -> None:
-    """Add believable products, a million if you like.
+    """Add realistic products, also millions.
 
-    A seed always makes the same products in the same order, with skus GEN-<seed>-<number>; another run goes on where
-    the last one ended.
+    A seed always generates the same products in the same order, with skus GEN-<seed>-<number>; another run continues
+    after the last number.
     """
     started = time.monotonic()
     with unit_of_work():
         shelves = samples.plant_tree()
         first = samples.next_number(seed)
-    with progress("Generating", count, "products") as tell:
+    with progress("Generating", count, "products") as advance:
         for start in range(first, first + count, samples.PRODUCTS_PER_CHUNK):
             numbers = range(start, min(start + samples.PRODUCTS_PER_CHUNK, first + count))
             with unit_of_work():
                 samples.generate_products(seed, numbers, shelves, currency=current_app.config["DEFAULT_CURRENCY"])
-            tell(numbers.stop - first)
+            advance(numbers.stop - first)
     with unit_of_work():
         samples.refresh_statistics()
     seconds = time.monotonic() - started
@@ -198,11 +201,11 @@ def generate(count: int, seed: int) -> None:
 
 
 @catalog.command("demo")
-@click.option("--announce", is_flag=True, help="Say where the API answers, and the demo logins.")
+@click.option("--announce", is_flag=True, help="Print the API's address and the demo logins.")
 def demo(announce: bool) -> None:
-    """Load the demo catalogue and its three users, all or nothing, into an empty database; in another do nothing."""
+    """Load the demo catalogue and its three users into an empty database, in one transaction; else do nothing."""
     if current_app.config["APP_ENV"] == "production":
-        raise click.ClickException("APP_ENV is production: the demo users have passwords that everybody knows.")
+        raise click.ClickException("APP_ENV is production: the passwords of the demo users are public.")
     with unit_of_work():
         loaded = samples.load_demo(currency=current_app.config["DEFAULT_CURRENCY"])
     if loaded:
@@ -214,10 +217,10 @@ def demo(announce: bool) -> None:
 
 
 def _import(rows: RowFile, report: Report, *, currency: str, dry_run: bool) -> None:
-    with progress("Importing", rows.lines, "lines") as tell:
+    with progress("Importing", rows.lines, "lines") as advance:
         for chunk in import_rows(rows.rows, currency=currency, dry_run=dry_run):
             report.add(chunk)
-            tell(report.last_line)
+            advance(report.last_line)
 
 
 def _format_of(file: str, given: str | None) -> FileFormat:
@@ -228,12 +231,12 @@ def _format_of(file: str, given: str | None) -> FileFormat:
     try:
         return SUFFIXES[Path(file).suffix.lower()]
     except KeyError:
-        raise click.ClickException(f"{file}: say --format csv or ndjson, the suffix does not.") from None
+        raise click.ClickException(f"{file}: give --format csv or ndjson; the suffix is of neither.") from None
 
 
 @contextlib.contextmanager
 def _seekable(file: str) -> Iterator[IO[bytes]]:
-    """The file's bytes. What can be read only once, such as standard input, is put aside in a temporary file."""
+    """The file, open for reading. A stream, such as standard input, is copied into a temporary file first."""
     with contextlib.ExitStack() as stack:
         given: IO[bytes] = sys.stdin.buffer if file == "-" else stack.enter_context(Path(file).open("rb"))
         if given.seekable():
@@ -247,7 +250,7 @@ def _seekable(file: str) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def _output(file: str) -> Iterator[IO[bytes]]:
-    """Where an export goes. A file takes its name when it is whole."""
+    """The output of an export. A regular file gets its name when it is complete, by an atomic rename."""
     if file == "-":
         yield sys.stdout.buffer
         return
@@ -274,12 +277,12 @@ def _announce() -> None:
     for login in logins:
         click.echo(f"  Log in as       {login.email}  {login.password}  ({login.role}, demo only)")
     if not logins:
-        click.echo("  Log in as       whom you make with: flask create-user")
+        click.echo("  Log in as       a user created by: flask create-user")
     click.echo()
 
 
 def _reachable(host: str) -> str:
-    """What a browser on this machine calls the host that the server listens on."""
+    """The host of URLs for a browser on this machine: a loopback address where the server listens on all interfaces."""
     try:
         address = ip_address(host)
     except ValueError:

@@ -1,4 +1,4 @@
-"""How commands fail: what is no fault of this program is one line and exit code 1, instead of a traceback."""
+"""Failures of commands: one line and exit code 1 instead of a traceback, where the cause is no bug."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +10,13 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from app.core.errors import Refusal
 from app.core.sqlstates import code_of
 
-#: PostgreSQL's code for a table that is not there.
+#: PostgreSQL's SQLSTATE for a missing table.
 UNDEFINED_TABLE = "42P01"
 
 
 @contextmanager
 def failures_in_one_line() -> Iterator[None]:
-    """For refusals, and for a database that is away, busy, empty or of another release."""
+    """Turn refusals, and errors of an unavailable, busy, empty or outdated database, into a ``ClickException``."""
     try:
         yield
     except Refusal as refusal:
@@ -26,10 +26,10 @@ def failures_in_one_line() -> Iterator[None]:
 
 
 def describe_failure(error: DBAPIError | PoolTimeoutError) -> str:
-    """What the driver says, on one line of at most 300 characters, without values or passwords."""
-    # The first two quote what was to be stored; the pool's names no cause either.
+    """The driver's message on one line of at most 300 characters, without values or passwords."""
+    # The messages of the first two quote the row, and the pool's contains no cause.
     if isinstance(error, DataError | IntegrityError | PoolTimeoutError):
         return type(error).__name__
-    said = " ".join(str(error.orig).split())[:300]
-    is_empty = said.startswith("no such table") or code_of(error) == UNDEFINED_TABLE
-    return f"{said} (is `flask db upgrade` done?)" if is_empty else said
+    message = " ".join(str(error.orig).split())[:300]
+    is_empty = message.startswith("no such table") or code_of(error) == UNDEFINED_TABLE
+    return f"{message} (is `flask db upgrade` done?)" if is_empty else message

@@ -1,4 +1,4 @@
-"""``flask prune``: forget what has served its time."""
+"""``flask prune``: deletes expired rows."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -23,14 +23,14 @@ from app.features.stock import service as stock
 @click.command("prune")
 @with_appcontext
 def prune() -> None:
-    """Forget what has served its time: sessions, failed logins, holds, imports, answers to idempotency keys, events.
+    """Delete expired sessions, failed logins, holds, imports, responses to idempotency keys, and events.
 
-    A used refresh token stays as long as anybody could still present it: its second use betrays a theft. It may be
-    stopped at any time, and run while others write: it deletes in small batches.
+    A used refresh token is stored until it expires, because its second use reveals a theft. The command deletes in
+    small batches: it may be stopped at any time, and run beside writes.
     """
     lifetime = timedelta(seconds=current_app.config["REFRESH_TOKEN_TTL"])
     retention = timedelta(seconds=current_app.config["EVENT_RETENTION"])
-    # The same moment for all: a job goes after its import.
+    # One moment for all: a job is deleted after its import, not before.
     now = clock.now()
     with unit_of_work():
         events.expire_events(before=now - retention)
@@ -41,8 +41,8 @@ def prune() -> None:
         "holds": stock.prune_holds,
         "imports": partial(imports.prune_imports, before=now - JOBS_KEPT),
         "jobs": partial(prune_jobs, before=now - JOBS_KEPT),
-        "answers to idempotency keys": prune_responses,
+        "responses to idempotency keys": prune_responses,
         "events of the change feed": events.prune_events,
     }
     for what, batch in batches.items():
-        click.echo(f"Forgot {delete_all(batch)} {what}.")
+        click.echo(f"Deleted {delete_all(batch)} {what}.")

@@ -1,4 +1,4 @@
-"""What ``flask catalog import`` says at its end."""
+"""The report that ``flask catalog import`` prints at its end."""
 
 from collections.abc import Iterable, Iterator
 
@@ -6,11 +6,12 @@ import click
 
 from app.features.imports.models import Report
 
+#: Lines per section of the report.
 MAX_LINES = 20
 
 
 def print_report(report: Report, *, seconds: float, ignored: Iterable[str], dry_run: bool) -> None:
-    """Print the numbers, then the categories, then what is wrong."""
+    """Print the counts, the ignored columns, the categories and the errors."""
     click.echo("Dry run: nothing was saved." if dry_run else "Imported.")
     for name in ("created", "updated", "unchanged", "merged", "failed"):
         click.echo(f"  {name:<10}{getattr(report, name):>10,}")
@@ -20,21 +21,21 @@ def print_report(report: Report, *, seconds: float, ignored: Iterable[str], dry_
 
 
 def printable(line: str) -> str:
-    """The line without what a name out of a file could have in it: control sequences for the terminal, other lines."""
+    """The line, with U+FFFD for unprintable characters: a name in a file may contain terminal control sequences."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
 
 
 def _columns(ignored: list[str]) -> Iterator[str]:
     if ignored:
-        yield f"Columns that feed no field: {', '.join(ignored)}"
+        yield f"Columns that set no field: {', '.join(ignored)}"
 
 
 def _categories(report: Report) -> Iterator[str]:
     if report.made_categories:
-        yield f"Categories made: {len(report.made_categories)}"
+        yield f"Categories created: {len(report.made_categories)}"
         yield from _first([f"  {name}" for name in report.made_categories])
     if report.kept_categories:
-        yield "Merged rows that named another category than the one kept, that of the sku's first row:"
+        yield "Merged rows whose category differs from that of the sku's first row, which was kept:"
         pairs = report.kept_categories.most_common()
         yield from _first([f"  {count:>7,}  kept {kept!r}, not {other!r}" for (kept, other), count in pairs])
 

@@ -1,4 +1,4 @@
-"""How far a long command is: a bar on a terminal, now and then a line elsewhere; on standard error."""
+"""The progress of a long command on standard error: a bar on a terminal, else a line every few seconds."""
 
 import sys
 import time
@@ -14,7 +14,7 @@ SECONDS_BETWEEN_LINES = 5
 
 @contextmanager
 def progress(doing: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """Show progress within the block; it is told how many of the total are done."""
+    """Show progress within the block, which calls the given function with the number of units that are done."""
     if not sys.stderr.isatty():
         yield _lines(doing, total, unit)
         return
@@ -25,12 +25,12 @@ def progress(doing: str, total: int, unit: str) -> Iterator[Callable[[int], None
 
 
 def _lines(doing: str, total: int, unit: str) -> Callable[[int], None]:
-    said = time.monotonic()
+    printed_at = time.monotonic()
 
-    def tell(done: int) -> None:
-        nonlocal said
-        if time.monotonic() - said >= SECONDS_BETWEEN_LINES:
-            said = time.monotonic()
+    def advance(done: int) -> None:
+        nonlocal printed_at
+        if time.monotonic() - printed_at >= SECONDS_BETWEEN_LINES:
+            printed_at = time.monotonic()
             click.echo(f"{doing}: {done:,} of {total:,} {unit}", err=True)
 
-    return tell
+    return advance

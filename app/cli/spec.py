@@ -1,4 +1,4 @@
-"""``flask openapi``: the API's document on standard output."""
+"""``flask openapi``: prints the OpenAPI document."""
 
 import click
 import orjson

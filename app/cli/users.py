@@ -1,4 +1,4 @@
-"""``flask create-user``: the first administrator, and anybody else, from the command line."""
+"""``flask create-user``: creates the first administrator, or any other user."""
 
 import sys
 
@@ -16,7 +16,7 @@ from app.security.permissions import Role
 @click.option("--email", required=True, help="The address to log in with.")
 @click.option("--username", required=True, help="3 to 32 letters, digits, '_', '.' or '-'.")
 @click.option("--role", type=click.Choice([role.value for role in Role]), default=Role.USER.value, show_default=True)
-@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of asking.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of a prompt.")
 @with_appcontext
 def create_user(email: str, username: str, role: str, password_stdin: bool) -> None:
     """Create a user with any role."""
@@ -29,6 +29,6 @@ def create_user(email: str, username: str, role: str, password_stdin: bool) -> N
         with unit_of_work():
             user = service.create_user(**values, role=Role(role))
     except ma.ValidationError as error:
-        wrong = [f"{name}: {' '.join(said)}" for name, said in error.messages_dict.items()]
-        raise click.ClickException("; ".join(wrong)) from None
+        faults = [f"{name}: {' '.join(messages)}" for name, messages in error.messages_dict.items()]
+        raise click.ClickException("; ".join(faults)) from None
     click.echo(f"Created {role} {user.username} with id {user.id}.")

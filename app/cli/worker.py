@@ -1,4 +1,4 @@
-"""``flask worker``: do the background jobs."""
+"""``flask worker``: runs the background jobs."""
 
 import signal
 import threading
@@ -14,36 +14,39 @@ from app.core.worker import Worker
 
 
 @click.command("worker")
-@click.option("--once", is_flag=True, help="Do what is due, and leave.")
+@click.option("--once", is_flag=True, help="Run the jobs that are due, and exit.")
 @click.option(
     "--lease",
     type=click.IntRange(1, 3600),
     default=jobs.LEASE_SECONDS,
     show_default=True,
-    help="Seconds after which another worker takes over a job from one that gives no sign of life.",
+    help="Seconds without a renewal after which another worker may take over a job.",
 )
 @pass_script_info
 def worker(info: ScriptInfo, *, once: bool, lease: int) -> None:
-    """Do background jobs, such as imports, as they come.
+    """Run background jobs, such as imports.
 
-    Any number of workers may run, on any machine. SIGTERM and Ctrl-C let a worker finish the step that it is at; the
-    job goes on where it was left, here or elsewhere.
+    Any number of workers may run, on any machine. After SIGTERM or Ctrl-C a worker finishes the current step and exits;
+    the job continues from there in another worker, or after a restart.
     """
-    with _told_to_stop() as (is_over, pause):
-        working = Worker(TASKS, info.load_app().app_context, stop=is_over, lease=lease)
+    with _stop_signals() as (is_stopped, sleep):
+        runner = Worker(TASKS, info.load_app().app_context, stop=is_stopped, lease=lease)
         if once:
-            click.echo(f"Did {working.drain()} jobs.")
+            click.echo(f"Ran {runner.drain()} jobs.")
         else:
-            working.poll(pause)
+            runner.poll(sleep)
 
 
 @contextmanager
-def _told_to_stop() -> Iterator[tuple[Callable[[], bool], Callable[[float], object]]]:
-    """Whether a signal has come, and how to sleep until one does, instead of dying of it."""
-    over = threading.Event()
-    before = {number: signal.signal(number, lambda *_: over.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+def _stop_signals() -> Iterator[tuple[Callable[[], bool], Callable[[float], object]]]:
+    """Within the block, SIGTERM and SIGINT do not end the process.
+
+    Yields two functions: whether a signal was received, and a sleep of some seconds that a signal ends.
+    """
+    stopped = threading.Event()
+    previous = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield over.is_set, over.wait
+        yield stopped.is_set, stopped.wait
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

@@ -1,1 +1,1 @@
-"""What this application says to other servers."""
+"""Clients of other servers: the message broker and the mail server."""

@@ -1,7 +1,7 @@
-"""Wakes Celery workers when a job has been committed, by a message that is sent behind the answer.
+"""Wakes Celery workers when a job has been committed, by a message that another thread sends.
 
-The table of jobs is the truth and a message carries nothing but "look": several at once become one, and one that is
-lost, because the broker is away, is made up for when the workers look by themselves.
+The table of jobs is the queue; a message only makes a worker poll it. So several messages at once become one, and a
+message that is lost while the broker is unavailable only delays its job until the next periodic poll.
 """
 
 import threading
@@ -15,16 +15,16 @@ from sqlalchemy.orm import Session
 
 from app.core import jobs
 
-#: The name of the one task: do what is due.
-DRAIN = "jobs.drain"
-#: Seconds between the workers' own looks.
-SWEEP = 10
+#: The name of the one Celery task, which runs all jobs that are due.
+DRAIN_TASK = "jobs.drain"
+#: Seconds between the workers' periodic polls.
+POLL_SECONDS = 10
 
 log = structlog.get_logger(__name__)
 
 
 def make_celery(broker_url: str, **transport: Any) -> Any:
-    """A Celery application on this broker. The package is an extra: it is needed only where a broker is set."""
+    """A Celery application on this broker. Celery is an optional dependency, for deployments with a broker."""
     celery: Any = import_module("celery").Celery("catalog", broker=broker_url, set_as_current=False)
     celery.conf.update(
         task_default_queue="catalog",
@@ -33,50 +33,50 @@ def make_celery(broker_url: str, **transport: Any) -> Any:
         broker_transport_options=transport,
         broker_connection_retry_on_startup=True,
         worker_hijack_root_logger=False,
-        # The usual one keeps its state in a pickle beside the code.
+        # The default scheduler stores its state in a file in the working directory.
         beat_scheduler="celery.beat:Scheduler",
-        # A look that nobody had time for is not worth having later.
-        beat_schedule={"sweep": {"task": DRAIN, "schedule": SWEEP, "options": {"expires": SWEEP}}},
+        # A poll that no worker has begun by the next one is superfluous.
+        beat_schedule={"sweep": {"task": DRAIN_TASK, "schedule": POLL_SECONDS, "options": {"expires": POLL_SECONDS}}},
     )
     return celery
 
 
 class Notifier:
-    """Sends the messages from a thread of its own, so that a broker that is slow or dead delays no request."""
+    """Sends the messages from a thread of its own, so that a slow broker delays no request; thread-safe."""
 
     def __init__(self, broker_url: str) -> None:
         self._celery = make_celery(broker_url, socket_timeout=2, socket_connect_timeout=2, max_retries=0)
-        self._wanted = threading.Event()
-        self._starting = threading.Lock()
+        self._is_pending = threading.Event()
+        self._start_lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def notify(self) -> None:
-        """Have a worker look, soon."""
-        self._wanted.set()
-        # Not before it is needed: a thread does not survive the fork of a worker.
-        with self._starting:
+        """Have the thread send a message soon; returns at once."""
+        self._is_pending.set()
+        # The thread starts at the first message: one from before a fork would not exist in the worker.
+        with self._start_lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._send, name="notifier", daemon=True)
                 self._thread.start()
 
     def _send(self) -> None:
-        while self._wanted.wait():
-            self._wanted.clear()
+        while self._is_pending.wait():
+            self._is_pending.clear()
             try:
-                self._celery.send_task(DRAIN, retry=False)
-            except Exception as error:  # noqa: BLE001 -- each transport has its own classes, and all mean the same here
+                self._celery.send_task(DRAIN_TASK, retry=False)
+            except Exception as error:  # noqa: BLE001 -- each transport has its own classes, and the periodic poll makes up for all
                 log.warning("broker", error=type(error).__name__)
 
 
 def init_app(app: Flask) -> None:
-    """Wake the workers of this application, where it has a broker."""
+    """Register the notifier, where CELERY_BROKER_URL is set."""
     if url := app.config["CELERY_BROKER_URL"]:
         app.extensions["notifier"] = Notifier(url)
 
 
 @event.listens_for(Session, "after_commit")
 def _notify(session: Session) -> None:
-    # A savepoint that is released is none yet.
+    # The event is also sent for a released savepoint, which commits nothing yet.
     if not session.in_nested_transaction() and session.info.pop(jobs.ENQUEUED, False):
         notifier: Notifier | None = current_app.extensions.get("notifier")
         if notifier is not None:

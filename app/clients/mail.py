@@ -1,7 +1,7 @@
-"""Mail over SMTP, sent behind the answer; written to the log in development, where no server is configured.
+"""Mail over SMTP, sent after the response; in development, where no server is configured, it is logged.
 
-A request must not wait for a mail server, nor tell by its time whether there was anybody to write to: another thread
-makes and sends the letter once the answer has gone.
+A request must not wait for a mail server, and its duration must not reveal whether a recipient exists: another thread
+composes and sends the mail once the response is sent.
 """
 
 import smtplib
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class MailServer:
-    """Where mail goes. Without a ``host`` it is printed."""
+    """The outgoing mail server. Without a ``host``, mail is logged if ``prints``, and dropped otherwise."""
 
     host: str | None
     port: int
@@ -30,7 +30,7 @@ class MailServer:
 
 
 def init_app(app: Flask) -> None:
-    """Configure the outgoing mail server, and the one thread that talks to it."""
+    """Register the outgoing mail server, and the one thread that connects to it."""
     config = app.config
     server = MailServer(
         host=config["MAIL_SERVER"],
@@ -45,18 +45,18 @@ def init_app(app: Flask) -> None:
 
 
 def send_later(*, to: str | None, subject: str, text: str) -> None:
-    """Hand a letter to the mail thread once this request has succeeded and is answered; ``to`` None sends none.
+    """Send a mail after the response to this request, if that is a success. With ``to`` None nothing is sent.
 
-    A request that is done anew, because the database lost it, sends its last letter.
+    One mail per request: where a transaction is retried, its last attempt's mail is sent.
     """
     is_first = "letter" not in g
     g.letter = {"to": to, "subject": subject, "text": text}
     if is_first:
-        # Beside the request, the thread would take turns with it and slow it down where there is a letter.
-        after_this_request(_send_when_answered)
+        # Not at once: the thread would compete with the request for the GIL, so that a mail would show in its duration.
+        after_this_request(_send_after_response)
 
 
-def _send_when_answered(response: Response) -> Response:
+def _send_after_response(response: Response) -> Response:
     (server, thread), letter = current_app.extensions["mail"], g.letter
     if letter["to"] is not None and response.status_code < 400:
         response.call_on_close(lambda: thread.submit(deliver, server, **letter))
@@ -64,7 +64,7 @@ def _send_when_answered(response: Response) -> Response:
 
 
 def deliver(server: MailServer, *, to: str, subject: str, text: str) -> None:
-    """Deliver one letter; three tries, and a line in the log when none worked."""
+    """Deliver one mail with up to three attempts; logs each failure, and ``mail_undeliverable`` after the last."""
     letter = EmailMessage()
     letter["From"], letter["To"], letter["Subject"] = server.sender, to, subject
     letter.set_content(text)

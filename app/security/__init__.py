@@ -1,1 +1,1 @@
-"""Policy and secrets: who may do what, who is asking, passwords and tokens; no Flask."""
+"""Security: the access policy, identities, passwords, tokens and keys; no Flask."""

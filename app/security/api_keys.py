@@ -1,7 +1,7 @@
-"""API keys: ``cat_<id>_<secret><crc32>``, recognisable in a leak, checkable without a query, stored as a hash.
+"""API keys: ``cat_<id>_<secret><crc32>``. Secret scanners recognise the form, and the database stores a hash.
 
-The checksum only spares the database the questions that a slip of a finger would ask; the secret is 184 random bits, so
-that a plain SHA-256 of it needs no salt and no stretching.
+The checksum only saves a query for a mistyped key. The secret has 184 random bits, so that a plain SHA-256 of it is
+enough: neither a salt nor a slow hash is needed.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ _KEY = re.compile(rf"{PREFIX}_([1-9][0-9]{{0,18}})_([{_ALPHABET}]{{{_SECRET_LENG
 
 @dataclass(frozen=True)
 class ParsedKey:
-    """A key whose form and checksum are right; the database says whether it is one of ours."""
+    """A key whose form and checksum are valid; only the database can say whether it exists."""
 
     key_id: int
     secret_hash: str
@@ -31,13 +31,13 @@ def make_secret() -> str:
 
 
 def format_key(key_id: int, secret: str) -> str:
-    """The key as its holder keeps it."""
+    """The key that its holder gets: prefix, id, secret and checksum."""
     body = f"{PREFIX}_{key_id}_{secret}"
     return f"{body}{_checksum(body)}"
 
 
 def parse_key(text: str) -> ParsedKey | None:
-    """The parts of a well-formed key with the right checksum, else None."""
+    """The id and the secret's hash of a well-formed key with a valid checksum, else None."""
     match = _KEY.fullmatch(text)
     if match is None:
         return None
@@ -48,7 +48,7 @@ def parse_key(text: str) -> ParsedKey | None:
 
 
 def hash_secret(secret: str) -> str:
-    """What is stored of a secret."""
+    """The hash of a secret, as the database stores it: 64 hexadecimal digits."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Identity: who is asking."""
+"""Identity: the principal of a request and its permissions."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,31 +9,31 @@ from app.security.permissions import GRANTS, PERSONAL, Permission, Role
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Who is asking, as the database knows them at this request. Somebody anonymous has no user."""
+    """The principal of a request, as the database has it at this request; an anonymous one has no user."""
 
     permissions: frozenset[Permission]
     user_id: int | None = None
     session_id: int | None = None
     api_key_id: int | None = None
     role: Role | None = None
-    #: Whether what is stored of the credential's last use is a minute old.
+    #: Whether the stored last use of the credential is at least a minute old.
     is_unseen: bool = False
-    #: The catalogue's version when this was read, in the same statement; what is read afterwards is as new or newer.
+    #: The catalogue's version, read by the same statement; what is read afterwards is of this version or a later one.
     catalogue_version: int | None = None
 
     @classmethod
     def of_user(cls, *, role: Role, **known: Any) -> "Identity":
-        """A person who logged in."""
+        """The identity of a user who logged in: all that the role grants."""
         return cls(permissions=GRANTS[role], role=role, **known)
 
     @classmethod
     def of_key(cls, *, role: Role, scopes: Iterable[str], **known: Any) -> "Identity":
-        """An API key: what its owner's role allows now, and its scopes allow, and a person alone may not."""
+        """The identity of an API key: what the owner's role and the scopes both grant, except personal permissions."""
         permissions = (GRANTS[role] & {Permission(scope) for scope in scopes}) - PERSONAL
         return cls(permissions=permissions, role=role, **known)
 
     def can(self, permission: Permission) -> bool:
-        """Whether this identity may do this kind of thing."""
+        """Whether this identity has a permission."""
         return permission in self.permissions
 
 

@@ -1,7 +1,7 @@
 """The keys that tokens are signed and verified with, each for exactly one algorithm (RFC 8725 section 3.1).
 
-With secrets alone tokens are HS256. With key files they are ES256 or EdDSA, named by ``kid`` (the RFC 7638 thumbprint),
-and other services can verify them with what /.well-known/jwks.json says.
+Without key files tokens are HS256, signed with a shared secret. With key files they are ES256 or EdDSA and name their
+key by ``kid`` (the RFC 7638 thumbprint), so that other services can verify them with /.well-known/jwks.json.
 """
 
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ class KeyUnusable(Exception):
 
 
 class OneAlgorithm(JWSRegistry):
-    """Takes tokens of one algorithm; its default takes those that RFC 9864 has not given a new name."""
+    """Accepts the allowed algorithms only, without joserfc's warning that RFC 9864 deprecates the name ``EdDSA``."""
 
     def get_alg(self, name: str) -> JWSAlgModel:
-        """The algorithm of a token; raises ``UnsupportedAlgorithmError`` for every other."""
+        """The algorithm with this name; raises ``UnsupportedAlgorithmError`` unless it is allowed."""
         if name not in (self.allowed or ()):
             raise UnsupportedAlgorithmError(name)
         return self.algorithms[name]
@@ -35,7 +35,7 @@ class OneAlgorithm(JWSRegistry):
 
 @dataclass(frozen=True)
 class Key:
-    """A key that verifies tokens: of one algorithm, named by ``kid`` unless it is a shared secret."""
+    """A key that verifies tokens of one algorithm, and may sign them; a shared secret has no ``kid``."""
 
     algorithm: str
     verifies: OctKey | ECKey | OKPKey
@@ -44,36 +44,40 @@ class Key:
 
     @cached_property
     def registry(self) -> JWSRegistry:
-        """What joserfc may verify with it."""
+        """A registry of joserfc that is restricted to the key's algorithm."""
         return OneAlgorithm(algorithms=[self.algorithm])
 
 
 @dataclass(frozen=True, eq=False)
 class KeyRing:
-    """The key that signs, and all that verify. No two are the same, which is what remembered tokens rely on."""
+    """The key that signs, and all keys that verify.
+
+    Rings compare by identity, because `tokens` caches verified tokens by their ring.
+    """
 
     signing: Key
     verifying: tuple[Key, ...]
 
     def candidates(self, kid: object) -> tuple[Key, ...]:
-        """The keys that a token with this ``kid`` can have been signed with; few, and none by the token's choice."""
+        """The verifying keys with this ``kid``; None finds the shared secrets. The token cannot choose an algorithm."""
         return tuple(key for key in self.verifying if key.kid == kid)
 
     def public_set(self) -> dict[str, Any] | None:
-        """The JSON Web Key Set of the asymmetric keys (RFC 7517), or None when there are none."""
+        """The JSON Web Key Set of the asymmetric keys (RFC 7517); None when there are none."""
         keys = [_public_member(key) for key in self.verifying if key.kid is not None]
         return {"keys": keys} if keys else None
 
 
 def make_ring(*, secret: str, previous_secrets: Sequence[str], key_files: Sequence[bytes]) -> KeyRing:
-    """The ring of these secrets and PEM files: the first file signs where there is one, else the secret.
+    """The ring of these secrets and PEM files: the first file signs, or without files the secret.
 
-    Previous secrets and further files verify only: they are being rotated out. A retired file may be a public key.
+    Previous secrets and further files only verify, so that keys can be rotated. A retired file may have only its public
+    key. Raises ``KeyUnusable``.
     """
     shared = tuple(Key("HS256", OctKey.import_key(value), signs=value) for value in (secret, *previous_secrets))
     files = read_key_files(key_files)
     if files:
-        # The present secret signs nothing then; tokens of the secrets before are good until they expire.
+        # The current secret signs nothing then; tokens of previous secrets stay valid until they expire.
         return KeyRing(files[0], files + shared[1:])
     return KeyRing(shared[0], shared)
 

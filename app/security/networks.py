@@ -1,13 +1,13 @@
-"""Networks: which client addresses count as one client, and which as one neighbourhood.
+"""Networks: which client addresses count as one client, and which as one network.
 
-An IPv4 address mapped into IPv6 (RFC 4291 section 2.5.5.2), as a dual-stack socket shows it, counts as IPv4. What is no
-address, such as the empty name of a Unix socket's peer, stands for itself.
+An IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2), as dual-stack sockets report it, counts as IPv4. A string that
+is no address, such as the empty name of a Unix socket's peer, is returned as it is, truncated to `MAX_LENGTH`.
 """
 
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
-#: What `network_of` and `client_of` answer has at most this many characters.
+#: The most characters that `network_of` and `client_of` return.
 MAX_LENGTH = 45
 
 
@@ -17,11 +17,11 @@ def network_of(address: str) -> str:
 
 
 def client_of(address: str) -> str:
-    """The client at an address: an IPv4 address alone, but a whole /64 of IPv6, which is the least that a site gets."""
+    """The client at an address: one IPv4 address, or a /64 of IPv6, which is the smallest network that a site gets."""
     return _enclosing(address, ipv4_prefix=32).removesuffix("/32")
 
 
-# Asked at each anonymous request.
+# Called for each anonymous request.
 @lru_cache(maxsize=4096)
 def _enclosing(address: str, *, ipv4_prefix: int) -> str:
     try:
@@ -30,7 +30,7 @@ def _enclosing(address: str, *, ipv4_prefix: int) -> str:
         return address[:MAX_LENGTH]
     if isinstance(parsed, IPv6Address):
         if parsed.ipv4_mapped is None:
-            # As a number it has no zone (fe80::1%eth0), which is the receiver's own name for a link.
+            # int() drops the zone (fe80::1%eth0), which is the receiver's own name for a link.
             return str(IPv6Network((int(parsed), 64), strict=False))
         parsed = parsed.ipv4_mapped
     return str(IPv4Network((parsed, ipv4_prefix), strict=False))

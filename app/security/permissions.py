@@ -1,10 +1,10 @@
-"""The whole access policy: what can be permitted, the roles, and which role may do what."""
+"""The whole access policy: the permissions, the roles, and which role grants what."""
 
 from enum import StrEnum
 
 
 class Permission(StrEnum):
-    """A kind of thing that may be done."""
+    """A kind of operation that a role can grant."""
 
     ACCOUNT_MANAGE = "account:manage"
     USERS_READ = "users:read"
@@ -22,20 +22,20 @@ class Permission(StrEnum):
 
 
 class Role(StrEnum):
-    """What a person is here to do."""
+    """A user's role; each grants all that the one before it does."""
 
     USER = "user"
     EDITOR = "editor"
     ADMIN = "admin"
 
 
-#: Reading the catalogue; anybody may when CATALOG_PUBLIC_READ is on.
+#: Reads of the catalogue, which need no credentials while CATALOG_PUBLIC_READ is on.
 CATALOG_READS = frozenset({Permission.CATEGORIES_READ, Permission.PRODUCTS_READ})
 
-#: What a person does as themselves. No API key can: a key neither logs in nor makes keys.
+#: Only a logged-in user has these; an API key never has, because a key must not manage its owner's account or keys.
 PERSONAL = frozenset({Permission.ACCOUNT_MANAGE})
 
-#: What an API key can be limited to.
+#: The permissions that an API key can have.
 SCOPES = [permission for permission in Permission if permission not in PERSONAL]
 
 _USER = CATALOG_READS | {Permission.ACCOUNT_MANAGE, Permission.EVENTS_READ}
@@ -54,5 +54,5 @@ GRANTS: dict[Role, frozenset[Permission]] = {
 
 
 def roles_with(permission: Permission) -> list[Role]:
-    """The roles that hold ``permission``, the least of them first."""
+    """The roles that grant ``permission``, in ascending order."""
     return [role for role in Role if permission in GRANTS[role]]

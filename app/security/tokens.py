@@ -1,4 +1,4 @@
-"""Tokens: issue and read the JSON Web Tokens of a session."""
+"""Tokens: issues and verifies the JSON Web Tokens of a session (RFC 7519)."""
 
 import re
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from app.security.keys import KeyRing
 from app.security.permissions import Role
 
 ISSUER = AUDIENCE = "catalog-api"
-#: Clocks of two machines may differ by this many seconds.
+#: Seconds by which the clocks of two machines may differ.
 LEEWAY = 30
-#: Tokens whose signature is not verified again at each request.
+#: Verified tokens per process whose signature is not verified again.
 MAX_CACHED_TOKENS = 1000
-#: The end of the year 9999.
-LAST_SECOND = 253_402_300_800
+#: A NumericDate must be before the year 10,000, which Python's dates cannot represent.
+END_OF_DATES = 253_402_300_800
 
 
 _CLAIMS = JWTClaimsRegistry(
@@ -35,14 +35,14 @@ _CLAIMS = JWTClaimsRegistry(
 
 
 class TokenKind(StrEnum):
-    """What a token is good for."""
+    """The use of a token, which is its ``type`` claim."""
 
     ACCESS = "access"
     REFRESH = "refresh"
 
 
 class TokenInvalid(Unauthenticated):
-    """The token is not one of ours, is damaged, or is of another kind."""
+    """The token was not issued by this service, is malformed, or is of another kind."""
 
 
 class TokenExpired(Unauthenticated):
@@ -51,7 +51,7 @@ class TokenExpired(Unauthenticated):
 
 @dataclass(frozen=True)
 class Claims:
-    """What a token of ours says, its signature verified. Authority is the database's: the token only names."""
+    """The verified claims of a token. They identify user and session; permissions are read from the database."""
 
     user_id: int
     session_id: int
@@ -61,7 +61,7 @@ class Claims:
 
 
 def issue_access_token(*, user_id: int, session_id: int, role: Role) -> str:
-    """A short-lived token that names the user and the session; ``role`` is for clients to read."""
+    """A short-lived token for the user and the session; ``role`` informs clients, and is never read here."""
     token: str = create_access_token(
         identity=str(user_id), additional_claims={"sid": str(session_id), "role": role.value}
     )
@@ -71,14 +71,14 @@ def issue_access_token(*, user_id: int, session_id: int, role: Role) -> str:
 def issue_refresh_token(
     *, user_id: int, session_id: int, token_id: str, issued_at: datetime, expires_at: datetime
 ) -> str:
-    """A long-lived token, good for one exchange. The same arguments make the same token."""
+    """A long-lived token, valid for one exchange. The same arguments result in the same token."""
     claims = {"sid": str(session_id), "jti": token_id, "iat": issued_at, "exp": expires_at}
     token: str = create_refresh_token(identity=str(user_id), additional_claims=claims)
     return token
 
 
 def read_token(token: str, kind: TokenKind, ring: KeyRing) -> Claims:
-    """What ``token`` says, when a key of the ring signed it and every claim is there and right (RFC 8725)."""
+    """The claims of ``token``, verified as RFC 8725 says; raises ``TokenInvalid`` and ``TokenExpired``."""
     claims = _verify(token, kind, ring)
     if claims.expires_at.timestamp() <= clock.now().timestamp() - LEEWAY:
         raise TokenExpired
@@ -87,10 +87,10 @@ def read_token(token: str, kind: TokenKind, ring: KeyRing) -> Claims:
 
 @lru_cache(maxsize=MAX_CACHED_TOKENS)
 def _verify(token: str, kind: TokenKind, ring: KeyRing) -> Claims:
-    """What ``token`` says; remembered, since all but its expiry stays as it is. Bad tokens are not.
+    """The verified claims of ``token``; cached, because everything but its expiry stays valid. Refusals are not cached.
 
-    flask-jwt-extended, which issues them, takes one without ``type`` for an access token, and PyJWT under it examines
-    the key anew for each.
+    flask-jwt-extended, which issues the tokens, does not verify them: it accepts one without ``type`` as an access
+    token, and PyJWT beneath it parses the key again for each token.
     """
     try:
         claims = orjson.loads(_content(token, ring))
@@ -99,12 +99,12 @@ def _verify(token: str, kind: TokenKind, ring: KeyRing) -> Claims:
     except ExpiredTokenError:
         raise TokenExpired from None
     except (JoseError, KeyError, ValueError, TypeError, AttributeError, RecursionError):
-        # All but the first two are what wrong types get out of the libraries.
+        # All but JoseError and KeyError come from claims of unexpected types, in the libraries or here.
         raise TokenInvalid from None
 
 
 def _content(token: str, ring: KeyRing) -> bytes:
-    """What a key of the ring has signed (RFC 7515)."""
+    """The payload of a token that a key of the ring has signed (RFC 7515)."""
     signed = extract_compact(token.encode())
     for key in ring.candidates(signed.protected.get("kid")):
         if validate_compact(signed, key.verifies, registry=key.registry):
@@ -129,10 +129,10 @@ def _claims(payload: dict[str, Any], kind: TokenKind) -> Claims:
 
 
 def _is_id(name: object) -> bool:
-    # One spelling for each, so that nobody has two.
+    # One canonical spelling, so that no user or session has two.
     return isinstance(name, str) and re.fullmatch(r"[1-9][0-9]{0,17}", name, re.ASCII) is not None
 
 
 def _is_date(number: object) -> bool:
-    """Whether this is a NumericDate (RFC 7519 section 2) before the year 10,000, where Python's dates end."""
-    return isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number < LAST_SECOND
+    """Whether this is a NumericDate (RFC 7519 section 2) that Python's datetime can represent."""
+    return isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number < END_OF_DATES

@@ -1,4 +1,4 @@
-"""Access: which credentials came, who that is, and whether they may.
+"""Access: reads the credentials of a request, finds their principal, and checks its permission.
 
 The identity is loaded by a function that the factory passes in, so that this module knows no feature.
 """
@@ -26,11 +26,12 @@ from app.security.tokens import Claims, TokenInvalid, TokenKind, read_token
 from app.web.cookies import read_refresh_cookie
 
 Credentials = Claims | ParsedKey
-#: Keys that were verified here, for the limiter alone: whether a key is good is asked of the database each time.
+#: API keys that this process has verified. Only the rate limiter reads them: each request verifies its key in the
+#: database again, so that a revoked key fails at once.
 _verified_keys: dict[ParsedKey, None] = {}
 MAX_VERIFIED_KEYS = 10_000
 
-_VERSION = Prepared(select(CATALOGUE_VERSION.label("version")))
+_CATALOGUE_VERSION = Prepared(select(CATALOGUE_VERSION.label("version")))
 
 LoadIdentity = Callable[[Credentials], Identity | None]
 MarkSeen = Callable[[Identity], None]
@@ -45,7 +46,7 @@ class CredentialsMissing(Unauthenticated):
 
 
 class CredentialsInvalid(Unauthenticated):
-    """These credentials are not valid, or no longer."""
+    """These credentials are invalid, expired or revoked."""
 
 
 class PermissionDenied(Forbidden):
@@ -61,32 +62,37 @@ class Access:
 
     @property
     def is_public(self) -> bool:
-        """Whether no credentials are asked for."""
+        """Whether the operation needs no credentials."""
         return self.token is None
 
 
 def init_app(app: Flask, *, load_identity: LoadIdentity, mark_seen: MarkSeen) -> None:
-    """Fill the slots through which identities are loaded, and their credentials' last use is remembered."""
+    """Register the functions that load an identity and that store the last use of its credentials."""
     app.extensions["load_identity"] = load_identity
     app.extensions["mark_seen"] = mark_seen
 
 
 def authorize(access: Access) -> Identity:
-    """Who is asking, when they may: 400 for credentials of two principals, 401 for bad or none, 403 for the rest."""
+    """The identity of the request, with permission to call the operation.
+
+    Raises `AmbiguousCredentials` (400) for credentials of two principals, `Unauthenticated` (401) for bad or missing
+    ones, and `PermissionDenied` (403). Sets ``g.identity`` and the origin of audit entries.
+    """
     identity = ANONYMOUS if access.is_public else _identify(access)
     if access.permission is not None and not identity.can(access.permission):
         raise PermissionDenied(permission=access.permission.value)
     g.identity = identity
-    here = origin.get()
-    whose = (identity.user_id, identity.session_id, identity.api_key_id)
-    origin.set(Origin(*whose, request_id=here.request_id, address=here.address))
+    before = origin.get()
+    principal = (identity.user_id, identity.session_id, identity.api_key_id)
+    origin.set(Origin(*principal, request_id=before.request_id, address=before.address))
     return identity
 
 
 def remember_use(identity: Identity) -> None:
-    """Store that a credential was used, when that is worth storing: in a transaction of its own, which may fail.
+    """Store the last use of the credentials, where the stored one is outdated (``is_unseen``).
 
-    The answer does not wait for other writers; the next request tries again.
+    It has a transaction of its own, which may fail without failing the response: it waits for no other writer, and the
+    next request retries it.
     """
     if not identity.is_unseen:
         return
@@ -97,22 +103,22 @@ def remember_use(identity: Identity) -> None:
 
 
 def current_identity() -> Identity:
-    """Who is asking, once the operation admitted them."""
+    """The identity that `authorize` admitted; before that, or for a public operation, an anonymous one."""
     identity: Identity = g.get("identity", ANONYMOUS)
     return identity
 
 
 def current_claims() -> Claims:
-    """What the refresh token of this request says."""
+    """The claims of this request's refresh token."""
     claims: Claims = g.claims
     return claims
 
 
 def principal_key() -> str:
-    """Whom to count requests by: the user of a token that we signed, a key that proved good here, else the address.
+    """The rate limiter's key: the user of a token that we signed, an API key verified in this process, or the address.
 
-    Asks no database. A key that nobody has verified yet counts for its address: else whoever makes keys up would have a
-    fresh bucket for each, or empty somebody else's.
+    It does not query the database. An unverified API key counts for its address: otherwise a client that invents keys
+    would get a new bucket with each, or exhaust the bucket of another client's key.
     """
     try:
         credentials = _read_credentials(TokenKind.ACCESS)
@@ -126,56 +132,74 @@ def principal_key() -> str:
 
 
 def address_key() -> str:
-    """The client's address, or an IPv6 client's /64: the socket's, or as far back as TRUSTED_PROXIES reaches."""
+    """The rate limiter's key for the client's address: an IPv4 address, or the /64 of an IPv6 one.
+
+    It is the peer of the socket, or the entry of X-Forwarded-For that TRUSTED_PROXIES selects.
+    """
     return f"address:{client_of(request.remote_addr or 'unknown')}"
 
 
 def _identify(access: Access) -> Identity:
     credentials = _read_credentials(access.token or TokenKind.ACCESS)
     if credentials is None:
-        if access.permission in CATALOG_READS and current_app.config["CATALOG_PUBLIC_READ"]:
-            return Identity(permissions=CATALOG_READS, catalogue_version=_VERSION.one_or_none().version)
-        raise CredentialsMissing
+        return _anonymous_reader(access)
     if access.token is TokenKind.REFRESH:
-        if isinstance(credentials, ParsedKey):
-            raise PermissionDenied
-        _require_same_user(credentials.user_id)
-        # The exchange itself decides, in one UPDATE, whether this token is still good.
-        g.claims = credentials
+        _admit_refresh_token(credentials)
         return ANONYMOUS
-    load_identity: LoadIdentity = current_app.extensions["load_identity"]
-    identity = load_identity(credentials)
+    identity = _load_identity(credentials)
     if identity is None:
         raise CredentialsInvalid
     if isinstance(credentials, Claims):
         _require_same_user(credentials.user_id)
-    if isinstance(credentials, ParsedKey):
-        _verified_keys[credentials] = None
-        if len(_verified_keys) > MAX_VERIFIED_KEYS:
-            _verified_keys.clear()
+    else:
+        _note_verified(credentials)
     return identity
 
 
+def _anonymous_reader(access: Access) -> Identity:
+    if access.permission in CATALOG_READS and current_app.config["CATALOG_PUBLIC_READ"]:
+        return Identity(permissions=CATALOG_READS, catalogue_version=_CATALOGUE_VERSION.one_or_none().version)
+    raise CredentialsMissing
+
+
+def _admit_refresh_token(credentials: Credentials) -> None:
+    if isinstance(credentials, ParsedKey):
+        raise PermissionDenied
+    _require_same_user(credentials.user_id)
+    # The exchange itself checks, in one UPDATE, whether this token is still valid.
+    g.claims = credentials
+
+
+def _note_verified(key: ParsedKey) -> None:
+    _verified_keys[key] = None
+    if len(_verified_keys) > MAX_VERIFIED_KEYS:
+        _verified_keys.clear()
+
+
 def _require_same_user(user_id: int) -> None:
-    """Refuse a key that came beside a token, unless it is a good key of the same user. The token's rights count."""
+    """Refuse an API key beside a token, unless it is a valid key of the same user. The token's rights count."""
     key: ParsedKey | None = g.get("key_beside_token")
     if key is None:
         return
-    load_identity: LoadIdentity = current_app.extensions["load_identity"]
-    owner = load_identity(key)
+    owner = _load_identity(key)
     if owner is None or owner.user_id != user_id:
         raise AmbiguousCredentials
 
 
+def _load_identity(credentials: Credentials) -> Identity | None:
+    load_identity: LoadIdentity = current_app.extensions["load_identity"]
+    return load_identity(credentials)
+
+
 def _read_credentials(kind: TokenKind) -> Credentials | None:
-    """The request's credentials, read once a request; None when none came."""
-    known: dict[TokenKind, Credentials | Unauthenticated | Malformed | None] = g.setdefault("credentials", {})
-    if kind not in known:
+    """The request's credentials, decoded once per request and kind; None when it has none."""
+    decoded: dict[TokenKind, Credentials | Unauthenticated | Malformed | None] = g.setdefault("credentials", {})
+    if kind not in decoded:
         try:
-            known[kind] = _decode_credentials(kind)
+            decoded[kind] = _decode_credentials(kind)
         except (Unauthenticated, Malformed) as refusal:
-            known[kind] = refusal
-    credentials = known[kind]
+            decoded[kind] = refusal
+    credentials = decoded[kind]
     if isinstance(credentials, Unauthenticated | Malformed):
         raise credentials
     return credentials
@@ -194,9 +218,10 @@ def _decode_credentials(kind: TokenKind) -> Credentials | None:
 
 
 def _decode_both(header: str, api_key: str, kind: TokenKind) -> Credentials:
-    """The token. Clients made by a generator may send what they have under both names, or a key that is empty.
+    """The credentials of a request with both headers: those of Authorization.
 
-    Another key is put aside for `_require_same_user`, which has to ask the database.
+    Generated clients may send the same credentials in both headers, or an empty X-API-Key. A different key is stored in
+    ``g.key_beside_token``, because only `_require_same_user` may query the database.
     """
     if not api_key.strip():
         return read_token(_bearer_token(header), kind, _ring())

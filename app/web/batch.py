@@ -1,4 +1,4 @@
-"""Fields of requests that carry many objects: each is checked, and refused, by itself."""
+"""Fields of requests that carry many objects: each object is validated, and refused, separately."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,14 +9,14 @@ from app.web.errors import describe_fault
 from app.web.schemas import BodySchema, shared
 from app.web.validation import faults_of
 
-#: Faults of one item that are told. When the batch has MAX_FAULTS, a wrong item is told its first.
+#: Faults that are reported for one item. Once the batch has MAX_FAULTS, an invalid item reports its first fault only.
 MAX_FAULTS_PER_ITEM = 10
 
 
 class Batch(fields.Array):
-    """A list of ``least`` to ``most`` objects, read as pairs: what is right in one, and its faults.
+    """A list of ``least`` to ``most`` objects, loaded as pairs: the valid values of an object, and its faults.
 
-    A wrong object does not make the list wrong: what that means for the others is for the use case to say.
+    An invalid object does not make the list invalid: the use case decides what becomes of the other objects.
     """
 
     def __init__(self, item: type[BodySchema], *, most: int, least: int = 1, **options: Any) -> None:
@@ -26,20 +26,20 @@ class Batch(fields.Array):
     def _deserialize(
         self, value: Any, attr: str | None, *_: Any, **__: Any
     ) -> list[tuple[dict[str, Any], Sequence[Fault]]]:
-        schema, left = shared(self.item), MAX_FAULTS
+        schema, faults_left = shared(self.item), MAX_FAULTS
         checked: list[tuple[dict[str, Any], Sequence[Fault]]] = []
         for index, member in enumerate(self.read_list(value)):
-            right, messages = schema.load_until_fault(member)
-            if messages and left > 0:
-                right, messages = schema.load_with_faults(member)
+            valid, messages = schema.load_until_fault(member)
+            if messages and faults_left > 0:
+                valid, messages = schema.load_with_faults(member)
             faults = faults_of({attr: {index: messages}})[:MAX_FAULTS_PER_ITEM] if messages else ()
-            left -= len(faults)
-            checked.append((right, faults))
+            faults_left -= len(faults)
+            checked.append((valid, faults))
         return checked
 
 
 class Problem(fields.Field):
-    """Why one object of many was refused: what is particular in a problem document; for answers."""
+    """Why one object of many was refused: the code, detail and errors of a problem document; for responses."""
 
     openapi_type = "object"
 
@@ -52,7 +52,7 @@ class Problem(fields.Field):
         super().__init__(schema={"required": list(members), "properties": members}, **options)
 
     def write(self, value: Invalid | None) -> dict[str, Any] | None:
-        """The code, the sentence and the faults."""
+        """The code, the sentence and the faults; None where the object was not refused."""
         if value is None:
             return None
         faults = [describe_fault(fault) for fault in value.faults]

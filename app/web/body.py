@@ -1,4 +1,4 @@
-"""The strict door: a request body is read whole, within its limit, as exactly one JSON text, or refused."""
+"""Request bodies: read to their end, within a limit, and parsed as exactly one JSON text, or refused."""
 
 import json
 import re
@@ -15,11 +15,12 @@ from app.core.model import MAX_ID
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
-#: Bytes that are read at a time.
+#: Bytes per read of the stream.
 BLOCK_BYTES = 64 * 1024
-#: Of a body that needs no credentials, such as a login.
+#: For a body that is read without credentials, such as a login's.
 MAX_SMALL_BODY_BYTES = 16 * 1024
-#: Values of one JSON text; a full batch has 115,000. An empty array is two bytes and costs microseconds.
+#: Values of one JSON text; a full batch has 115,000. The limit on bytes is not enough: an empty array has two bytes,
+#: and costs microseconds.
 MAX_VALUES = 150_000
 
 
@@ -44,7 +45,7 @@ class TooManyValues(Malformed):
 
 
 class Body(Protocol):
-    """The body of a request, as the pipeline hands it on."""
+    """The body of a request, as the pipeline passes it on."""
 
     @property
     def value(self) -> Any:
@@ -55,39 +56,39 @@ class Body(Protocol):
         """The fields of a form beside its file."""
 
     def fingerprint(self) -> bytes:
-        """Bytes that no other body has, for `Idempotency-Key`."""
+        """Bytes that differ for every other body, for `Idempotency-Key`."""
 
 
 @dataclass(frozen=True)
 class JsonBody:
-    """A JSON body: its bytes as they came, and its value."""
+    """A JSON body: its bytes as received, and its value."""
 
     content: bytes = b""
     value: Any = None
     fields: Mapping[str, str] = field(default_factory=dict)
 
     def fingerprint(self) -> bytes:
-        """The bytes as they came: a client that retries repeats them, and no rule of JSON's equality has to count."""
+        """The bytes as received: a retry repeats them, and comparing values would need rules for JSON's equality."""
         return self.content
 
 
-#: Of a request for an operation that takes none.
+#: The body of a request for an operation that takes none.
 NO_BODY = JsonBody()
 
 
 class OrjsonProvider(JSONProvider):
-    """Flask's JSON by orjson."""
+    """Flask's JSON provider, on orjson."""
 
     def dumps(self, obj: Any, **_: Any) -> str:
         """Compact JSON text."""
         return orjson.dumps(obj).decode()
 
     def loads(self, s: str | bytes, **_: Any) -> Any:
-        """Strict JSON."""
+        """The value of a JSON text, parsed by `parse_json`."""
         return parse_json(s.encode() if isinstance(s, str) else s)
 
     def response(self, *args: Any, **kwargs: Any) -> Response:
-        """A JSON response of the arguments."""
+        """A JSON response with the arguments as its content."""
         content = self._prepare_response_obj(args, kwargs)
         return Response(orjson.dumps(content), mimetype=JSON)
 
@@ -95,8 +96,8 @@ class OrjsonProvider(JSONProvider):
 def read_json(*, limit: int, accepted: tuple[str, ...]) -> JsonBody:
     """The request's body as JSON.
 
-    Refuses another media type, charset or content coding (415), more than ``limit`` bytes, announced or chunked (413),
-    and what is not strict JSON (400).
+    Refuses another media type, charset or content coding (415), more than ``limit`` bytes, by Content-Length or when
+    they arrive (413), and what is not strict JSON (400).
     """
     charset = request.mimetype_params.get("charset", "utf-8").lower()
     if request.mimetype not in accepted or charset not in {"utf-8", "utf8"} or request.content_encoding:
@@ -106,13 +107,16 @@ def read_json(*, limit: int, accepted: tuple[str, ...]) -> JsonBody:
 
 
 def read_blocks(limit: int) -> Iterator[bytes]:
-    """The request's body, piece by piece. Refuses one that breaks off (400), is too slow (408), or too large (413)."""
+    """The request's body in blocks of at most BLOCK_BYTES.
+
+    Refuses a body that breaks off (400), is too slow (408), or has more than ``limit`` bytes (413).
+    """
     if (request.content_length or 0) > limit:
         raise ContentTooLarge(limit=limit)
-    # Flask has the one limit of all requests in mind.
+    # This overrides Flask's MAX_CONTENT_LENGTH, which is one limit for all requests.
     request.max_content_length = limit
-    # A chunked body announces no length: Flask would cut it at the limit, and half a body is another request. A server
-    # that ends the stream itself says so, and one byte past the limit tells.
+    # A chunked body has no Content-Length: Flask would truncate it at the limit, and half a body is another request. A
+    # server that ends the stream itself sets wsgi.input_terminated; reading one byte past the limit shows the excess.
     chunked = request.environ.get("wsgi.input_terminated")
     stream = request.environ["wsgi.input"] if chunked else request.stream
     length = 0
@@ -136,12 +140,13 @@ def _read_block(stream: IO[bytes], size: int) -> bytes:
 
 def parse_json(content: bytes) -> Any:
     """Parse one JSON text strictly: UTF-8, no NaN, no lone surrogate, no duplicate key, no number past 64 bits."""
-    # Most texts are shorter than what is counted.
+    # A text has no more values than bytes, and most have fewer bytes than the limit on values.
     if len(content) > MAX_VALUES and _count_values(content) > MAX_VALUES:
         raise TooManyValues
     try:
-        # orjson proves the syntax, the encoding and a nesting below 1024. The standard library then builds the value,
-        # because orjson turns integers past 64 bits into floats and keeps the last of two equal keys in silence.
+        # orjson validates the syntax, the encoding and a nesting below 1024. The standard library then builds the
+        # value, because orjson converts integers past 64 bits to floats and silently drops all but the last of equal
+        # keys.
         orjson.loads(content)
         return _DECODER.decode(content.decode())
     except (ValueError, RecursionError):
@@ -149,9 +154,9 @@ def parse_json(content: bytes) -> Any:
 
 
 def _count_values(content: bytes) -> int:
-    """At least how many values a JSON text has: each array and object, and what a comma separates."""
+    """A lower bound of the values in a JSON text: its arrays and objects, and what commas separate."""
     count = sum(map(content.count, b"[{,"))
-    # Few texts come near the limit; in those, what stands in strings is left out.
+    # Brackets and commas within strings count too, which is cheap; only near the limit are the strings removed.
     return sum(map(_STRING.sub(b"", content).count, b"[{,")) if count > MAX_VALUES else count
 
 
@@ -179,6 +184,6 @@ def _refuse(_: str) -> NoReturn:
     raise JsonMalformed
 
 
-# Possessive, and content with the end left out: it never looks at a byte twice.
+# Possessive, and the closing quote is optional: the pattern never backtracks, so that its time is linear.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_integer, parse_float=_finite, parse_constant=_refuse)

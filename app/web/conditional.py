@@ -8,7 +8,7 @@ from flask import Response, request
 from app.core.errors import Malformed, PreconditionFailed, PreconditionRequired
 
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
-# Every blank belongs to one place only: where it could belong to two, a pattern tries them all, and never ends.
+# Each blank can match in one place only: with two, backtracking would take exponential time (ReDoS).
 _TAGS = re.compile(rf"[ \t]*(?:,[ \t]*)*{_TAG}[ \t]*(?:,[ \t]*(?:{_TAG}[ \t]*)?)*")
 
 
@@ -28,12 +28,12 @@ def entity_tag(row: HasVersion) -> str:
 
 
 def read_if_match() -> frozenset[str] | None:
-    """The tags of If-Match, or None when it is missing. ``*`` stands for whatever is there."""
+    """The tags of If-Match, or None when it is missing; ``*`` matches any existing row."""
     return _read_tags("If-Match")
 
 
 def check_if_match(tags: frozenset[str] | None, row: HasVersion) -> None:
-    """Refuse without tags (428), and when none is the row's (412)."""
+    """Refuse a request without If-Match (428), or with tags of which none is the row's (412)."""
     if tags is None:
         raise PreconditionRequired
     if "*" not in tags and entity_tag(row) not in tags:
@@ -41,7 +41,7 @@ def check_if_match(tags: frozenset[str] | None, row: HasVersion) -> None:
 
 
 def apply_if_none_match(response: Response) -> None:
-    """Answer a read with 304 and without content when the client holds this representation already."""
+    """Make the response to a read 304, without content, when the client already has this representation."""
     tag = response.headers.get("ETag")
     if tag is not None and is_not_modified(tag):
         response.status_code = 304
@@ -49,11 +49,11 @@ def apply_if_none_match(response: Response) -> None:
 
 
 def is_not_modified(tag: str) -> bool:
-    """Whether the client holds this representation already."""
+    """Whether If-None-Match lists ``tag``, so that the client already has this representation."""
     try:
         tags = _read_tags("If-None-Match")
     except EntityTagMalformed:
-        # Unlike a precondition of a write, this one is an optimisation: what cannot be read does not match.
+        # Unlike a precondition of a write, this one is an optimisation: a malformed header matches nothing.
         return False
     return tags is not None and (tag in tags or "*" in tags)
 
@@ -66,5 +66,6 @@ def _read_tags(name: str) -> frozenset[str] | None:
         return frozenset({"*"})
     if len(header) > 4096 or not _TAGS.fullmatch(header):
         raise EntityTagMalformed
-    # A proxy that compresses weakens our tags; the row's version inside is as good (and decides inside the UPDATE).
+    # RFC 9110 section 13.1.1 wants a strong comparison, but a proxy that compresses weakens our tags. The version in
+    # them is as good, and the UPDATE compares it again.
     return frozenset(tag.removeprefix("W/") for tag in re.findall(_TAG, header))

@@ -1,8 +1,9 @@
-"""The refresh token as a cookie, for web clients: out of the reach of scripts, and of other sites' requests.
+"""The refresh token as a cookie, for web clients: scripts cannot read it (HttpOnly), other sites cannot send it.
 
-The cookie goes to /api/v1/auth alone, and with requests of pages of the same site: SameSite looks at scheme and
-registrable domain, and at neither port nor subdomain. Those of another origin need CORS_ORIGINS too. A request with the
-cookie must also carry `X-CSRF-Token`, the signature of the token's id: another site can neither read nor make it.
+Browsers send the cookie to /api/v1/auth only, and only from pages of the same site: SameSite compares scheme and
+registrable domain, and neither port nor subdomain. A page of another origin on that site needs CORS_ORIGINS too. A
+request with the cookie must also carry `X-CSRF-Token`, the signature of the token's id, which another site can neither
+read nor make.
 """
 
 import hashlib
@@ -18,55 +19,55 @@ PATH = "/api/v1/auth"
 
 
 class CsrfTokenWrong(Forbidden):
-    """A request with the refresh cookie needs the X-CSRF-Token that came with it."""
+    """A request with the refresh cookie needs the X-CSRF-Token that was issued with it."""
 
 
 class NoCookieSession(SessionInterface):
-    """Flask's own session, a signed cookie that is looked for at each request: there is none here."""
+    """Replaces Flask's session, which would look for a signed cookie in each request."""
 
     def open_session(self, _app: Flask, _request: Request) -> None:
-        """Read no cookie."""
+        """No session."""
 
     def save_session(self, _app: Flask, _session: SessionMixin, _response: Response) -> None:
-        """Set no cookie; not called for a session that was not opened."""
+        """Required by the base class; Flask does not call it where no session was opened."""
 
 
 def init_app(app: Flask) -> None:
-    """Do without Flask's session."""
+    """Turn off Flask's session."""
     app.session_interface = NoCookieSession()
 
 
 def read_refresh_cookie() -> str | None:
-    """The refresh token in the request's cookie."""
+    """The refresh token in the request's cookie; None where there is none."""
     return request.cookies.get(NAME)
 
 
 def set_refresh_cookie(response: Response, token: str) -> None:
-    """Hand out the refresh token as a cookie."""
+    """Set the cookie to this refresh token, for REFRESH_TOKEN_TTL seconds."""
     response.set_cookie(
         NAME,
         token,
         max_age=current_app.config["REFRESH_TOKEN_TTL"],
         path=PATH,
         httponly=True,
-        # Browsers count http://localhost as secure.
+        # Also in development: browsers treat http://localhost as secure.
         secure=True,
         samesite="Strict",
     )
 
 
-def drop_refresh_cookie(response: Response) -> None:
-    """Take the cookie back."""
+def delete_refresh_cookie(response: Response) -> None:
+    """Delete the cookie in the browser."""
     response.delete_cookie(NAME, path=PATH, httponly=True, secure=True, samesite="Strict")
 
 
 def csrf_token(token_id: str) -> str:
-    """What must come with the cookie of the refresh token with this id."""
+    """The X-CSRF-Token for the refresh token with this id."""
     return _signer().get_signature(token_id).decode()
 
 
 def require_csrf_token(token_id: str) -> None:
-    """Refuse a request that has the cookie and not its companion."""
+    """Refuse a request whose X-CSRF-Token does not fit the token in its cookie; raises `CsrfTokenWrong`."""
     if not _signer().verify_signature(token_id, request.headers.get("X-CSRF-Token", "")):
         raise CsrfTokenWrong
 

@@ -1,6 +1,6 @@
-"""Which browsers' scripts may read the answers: those of the exact origins in CORS_ORIGINS.
+"""CORS: scripts of the exact origins in CORS_ORIGINS may read responses.
 
-They may send the refresh cookie as well, which is why no origin is a pattern.
+Their requests may carry the refresh cookie, which is why an origin cannot be a pattern.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from flask import Flask, Response
 
 from app.extensions import cors
 
-#: What scripts may read beside the few headers that they always may.
+#: The response headers that scripts may read beside the CORS-safelisted ones.
 EXPOSED_HEADERS = [
     "API-Version",
     "Content-Disposition",
@@ -28,10 +28,10 @@ EXPOSED_HEADERS = [
 
 
 def init_app(app: Flask, *, origins: Sequence[str]) -> None:
-    """Answer preflights, and let scripts of ``origins`` read every answer, errors too, and use the refresh cookie."""
+    """Answer preflights, and let scripts of ``origins`` read all responses, errors too, and send the refresh cookie."""
     if origins:
         app.after_request(_vary)
-        # Left to itself, the library tells all origins to whoever names none.
+        # always_send is off: by default Flask-CORS sends the allowed origins even without an Origin in the request.
         cors.init_app(
             app,
             origins=list(origins),
@@ -43,6 +43,7 @@ def init_app(app: Flask, *, origins: Sequence[str]) -> None:
 
 
 def _vary(response: Response) -> Response:
-    # Also where nothing was allowed: a cache must not hand that answer to an origin that may read it.
+    # Flask-CORS sets it only where it allows the origin; without it on every response, a cache could serve one without
+    # CORS headers to an origin that may read it.
     response.vary.add("Origin")
     return response

@@ -19,7 +19,7 @@ class Asset(NamedTuple):
     media_type: str
 
 
-# A fixed list, with the types spelled out: what mimetypes guesses depends on the machine.
+# A fixed list with explicit types: what mimetypes guesses depends on the machine.
 ASSETS = {
     asset.path.name: asset
     for asset in (
@@ -32,7 +32,7 @@ ASSETS = {
     )
 }
 
-# Swagger UI draws its icons from data: images and styles elements through the CSSOM only, so nothing inline is needed.
+# Swagger UI loads its icons from data: URLs and sets styles through the CSSOM only, so 'unsafe-inline' is not needed.
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -50,18 +50,18 @@ CONTENT_SECURITY_POLICY = "; ".join(
 def page() -> Response:
     """Read about the API's operations and try them."""
     html = Template((_FOLDER / "docs.html").read_text("utf-8")).substitute(version=_version())
-    return _answer(html.encode(), "text/html", cache_control="no-cache")
+    return _respond(html.encode(), "text/html", cache_control="no-cache")
 
 
 def asset(name: str) -> Response:
     """Fetch a script, a style sheet or an image of the documentation page."""
     if name not in ASSETS:
         raise NotFound
-    # The page names its assets with the version, so a new release is never met by an old script.
-    return _answer(_content(name), ASSETS[name].media_type, cache_control="public, max-age=86400")
+    # The page's links to its assets carry the version, so a new release never runs a cached script of an old one.
+    return _respond(_content(name), ASSETS[name].media_type, cache_control="public, max-age=86400")
 
 
-def _answer(body: bytes, media_type: str, *, cache_control: str) -> Response:
+def _respond(body: bytes, media_type: str, *, cache_control: str) -> Response:
     response = Response(body, mimetype=media_type)
     response.headers["Cache-Control"] = cache_control
     response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
@@ -77,7 +77,7 @@ def _content(name: str) -> bytes:
 
 @cache
 def _version() -> str:
-    """One fingerprint of all files, and every answer's ETag: an ETag need only tell one URL's versions apart."""
+    """One hash of all files, which is every response's ETag: an ETag need only differ between versions of one URL."""
     digest = sha256((_FOLDER / "docs.html").read_bytes())
     for name in ASSETS:
         digest.update(_content(name))

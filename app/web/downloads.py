@@ -1,4 +1,4 @@
-"""Files that clients download, made while they are read; a failure on the way breaks the connection."""
+"""Downloads: files that are made while they are sent; a failure after the first bytes breaks the connection."""
 
 from collections.abc import Iterator
 from itertools import chain, islice
@@ -12,10 +12,10 @@ from app.core.transactions import current_unit, unit_of_work
 Batch = TypeVar("Batch")
 
 
-def read_in_turns(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The batches, each fetched in a read of its own: no connection is held while its reader is slow."""
+def read_in_batches(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The batches, each fetched in a unit of work of its own: a slow client does not hold a database connection."""
     while True:
-        # The first is fetched within the request's own unit of work, the others while the answer is being sent.
+        # The first is fetched within the request's own unit of work, the others while the response is being sent.
         with unit_of_work(reading=True, guard=None if current_unit() else breaker):
             batch = next(batches, None)
         if batch is None:
@@ -24,12 +24,12 @@ def read_in_turns(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 
 def download(pieces: Iterator[str], *, media_type: str, name: str) -> Response:
-    """A file of these pieces of text.
+    """A response that sends these pieces of text as a file with this name.
 
-    No length is announced, so that the server sends chunks and the last of them says that the file is whole: after a
-    failure it closes the connection instead.
+    It has no Content-Length, so that the server uses chunked transfer coding (RFC 9112 section 7.1): its last chunk
+    marks a complete file, and after a failure the server closes the connection without it.
     """
-    # The first pieces are made now: a database that is down is an answer of its own, and not half a file.
+    # The first pieces are made now, so that an unavailable database is a 503 and not an incomplete file.
     first = list(islice(pieces, 2))
     content = stream_with_context(piece.encode() for piece in chain(first, pieces))
     response = Response(content, mimetype=media_type)

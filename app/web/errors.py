@@ -1,4 +1,4 @@
-"""Every error, of any origin, as application/problem+json (RFC 9457)."""
+"""Every error, of the application or its libraries, as application/problem+json (RFC 9457)."""
 
 from http import HTTPStatus
 from typing import Any
@@ -19,7 +19,7 @@ from app.core.sqlstates import Meaning, code_of, meaning_of
 
 PROBLEM = "application/problem+json"
 
-#: The one table that turns a category of refusals into a status.
+#: The one table that maps a category of refusals to a status.
 STATUSES: dict[type[Refusal], int] = {
     errors.Malformed: 400,
     errors.Unauthenticated: 401,
@@ -37,25 +37,25 @@ STATUSES: dict[type[Refusal], int] = {
     errors.Unavailable: 503,
 }
 
-#: Werkzeug's and Flask's own errors have no class of ours; these are their codes.
+#: The codes of Werkzeug's and Flask's own errors, which are no refusals; for other statuses, the phrase in snake case.
 CODES = {400: "malformed", 404: "not_found", 405: "method_not_allowed", 413: "content_too_large", 429: "rate_limited"}
 
-#: RFC 9110 renamed these, and Python's names for them changed in 3.13.
+#: RFC 9110 renamed these statuses; Python follows it only since 3.13.
 PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
 
 log = structlog.get_logger(__name__)
 
 
 class StateChanged(errors.Conflict):
-    """Something that this depends on has changed at the same moment; read it again."""
+    """A concurrent request changed something that this depends on; read it again."""
 
 
 class ValueOutOfRange(Invalid):
     """A value is outside what can be stored."""
 
 
-#: What an error of the database is answered with, by its meaning; any other is a fault of ours.
-ANSWERS: dict[Meaning, type[Refusal]] = {
+#: The refusal for an error of the database, by its meaning; any other error is a bug, and a 500.
+DATABASE_REFUSALS: dict[Meaning, type[Refusal]] = {
     Meaning.UNAVAILABLE: DatabaseUnavailable,
     Meaning.BUSY: DatabaseBusy,
     Meaning.CONFLICT: StateChanged,
@@ -64,13 +64,13 @@ ANSWERS: dict[Meaning, type[Refusal]] = {
 
 
 def init_app(app: Flask) -> None:
-    """Register one handler for each family of errors."""
-    app.register_error_handler(Refusal, _answer_refusal)
-    app.register_error_handler(HTTPException, _answer_http_exception)
-    app.register_error_handler(DBAPIError, _answer_database_error)
-    app.register_error_handler(PoolTimeoutError, lambda _: _answer_refusal(DatabaseBusy()))
-    app.register_error_handler(PyJWTError, lambda _: _answer_refusal(errors.Unauthenticated()))
-    # Flask's own line would be in another format, and tell the path.
+    """Register one handler per family of errors."""
+    app.register_error_handler(Refusal, _handle_refusal)
+    app.register_error_handler(HTTPException, _handle_http_exception)
+    app.register_error_handler(DBAPIError, _handle_database_error)
+    app.register_error_handler(PoolTimeoutError, lambda _: _handle_refusal(DatabaseBusy()))
+    app.register_error_handler(PyJWTError, lambda _: _handle_refusal(errors.Unauthenticated()))
+    # Flask's own line would have another format, and would reveal the path.
     app.log_exception = _log_exception  # type: ignore[method-assign]
 
 
@@ -80,7 +80,7 @@ def status_of(refusal: type[Refusal]) -> int:
 
 
 def phrase_of(status: int) -> str:
-    """The name of a status, on every Python."""
+    """The reason phrase of a status (RFC 9110), on every version of Python."""
     return PHRASES.get(status) or HTTPStatus(status).phrase
 
 
@@ -89,7 +89,8 @@ def problem(
 ) -> Response:
     """A problem document.
 
-    Its ``type`` is about:blank, so that ``title`` is the status's phrase; ``code`` tells problems apart.
+    Its ``type`` is about:blank, so that ``title`` is the status's phrase; ``code`` distinguishes problems.
+    At most MAX_FAULTS of ``faults`` are reported.
     """
     members: dict[str, Any] = dict(data or {})
     members |= {
@@ -109,13 +110,13 @@ def problem(
 
 
 def describe_fault(fault: Fault) -> dict[str, str]:
-    """A fault as a problem document tells it."""
+    """A fault as a member of ``errors`` in a problem document."""
     places = {"pointer": fault.pointer, "parameter": fault.parameter, "header": fault.header}
     place = {name: value for name, value in places.items() if value is not None}
     return {**place, "detail": fault.detail, "code": fault.code}
 
 
-def _answer_refusal(refusal: Refusal) -> Response:
+def _handle_refusal(refusal: Refusal) -> Response:
     status = status_of(type(refusal))
     faults = refusal.faults if isinstance(refusal, Invalid) else ()
     response = problem(status, refusal.code(), refusal.sentence(), faults, refusal.data)
@@ -137,9 +138,9 @@ def _log_exception(exc_info: Any) -> None:
     log.error("unhandled", exc_info=exc_info)
 
 
-def _answer_http_exception(error: HTTPException) -> Response:
+def _handle_http_exception(error: HTTPException) -> Response:
     status = error.code or 500
-    detail = "The server failed to answer this; the failure was recorded." if status >= 500 else _sentence(error)
+    detail = "The server failed to process this request; the error was logged." if status >= 500 else _sentence(error)
     code = CODES.get(status, phrase_of(status).lower().replace(" ", "_"))
     response = problem(status, code, detail)
     for name, value in error.get_headers(request.environ):
@@ -149,17 +150,18 @@ def _answer_http_exception(error: HTTPException) -> Response:
 
 
 def _sentence(error: HTTPException) -> str:
-    # The limiter's description is its rate; the sentences of Werkzeug may quote input, so the status speaks alone.
+    # The limiter's description is its rate, and an instance of Werkzeug's may quote input: its class's is safe.
     if error.code == 429:
         return "Too many requests; wait as long as Retry-After says."
     return str(type(error).description or phrase_of(error.code or 500))
 
 
-def _answer_database_error(error: DBAPIError) -> Response:
-    """A lost, refused, locked or overloaded database is 503; what it refuses about a value is the client's."""
+def _handle_database_error(error: DBAPIError) -> Response:
+    """503 for a database that is unavailable, locked or overloaded; 409 or 422 for what it refuses; else 500, a bug."""
     meaning = meaning_of(error)
-    if meaning not in ANSWERS:
+    if meaning not in DATABASE_REFUSALS:
         raise error
-    if issubclass(ANSWERS[meaning], Unavailable):
+    refusal = DATABASE_REFUSALS[meaning]
+    if issubclass(refusal, Unavailable):
         log.warning("database", error=type(error.orig).__name__, sqlstate=code_of(error))
-    return _answer_refusal(ANSWERS[meaning]())
+    return _handle_refusal(refusal())

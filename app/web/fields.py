@@ -1,4 +1,4 @@
-"""Strict schema fields: each says its bounds to OpenAPI and refuses, with a code, what a fallback one would bend."""
+"""Strict schema fields: each describes its bounds to OpenAPI, and refuses, with a code, what others would coerce."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ class Message(str):
 
 
 class Field(ma.fields.Field[Any]):
-    """A field whose errors carry their key as code, and whose bounds go to OpenAPI as they are checked here."""
+    """A field whose errors have their key as code, and whose metadata is its JSON Schema: the bounds that it checks."""
 
     openapi_type: ClassVar[str] = "string"
     default_error_messages = {
@@ -50,7 +50,7 @@ class Field(ma.fields.Field[Any]):
         if options.get("allow_none") or secret:
             metadata["type"] = [self.openapi_type, "null"]
         if secret:
-            # Shown once: an answer that is sent again (Idempotency-Key) has null here.
+            # Shown once: a replayed response (Idempotency-Key) has null here.
             metadata["x-secret"] = True
         if note:
             metadata["description"] = note
@@ -59,7 +59,7 @@ class Field(ma.fields.Field[Any]):
         super().__init__(metadata=metadata, **options)
 
     def read(self, value: Any, name: str | None = None) -> Any:
-        """What ``deserialize`` makes of a value that is there, for a field without validators of its own."""
+        """The loaded value, as ``deserialize`` returns it without validators; raises ``ValidationError``."""
         if value is None:
             if self.allow_none:
                 return None
@@ -67,7 +67,7 @@ class Field(ma.fields.Field[Any]):
         return self._deserialize(value, name, None)
 
     def write(self, value: Any) -> Any:
-        """What answers have for a row's value; a class overrides it whose values JSON does not know."""
+        """A row's value as responses have it. Fields whose values are no JSON override it."""
         return value
 
     def _serialize(self, value: Any, *_: Any, **__: Any) -> Any:
@@ -80,14 +80,17 @@ class Field(ma.fields.Field[Any]):
 
 
 _CONTROLS = r"\u0000-\u001f\u007f"
-# A text must show something: blanks, and what Unicode calls default-ignorable, do not. Each character has one place in
-# the pattern: where it could have two, a long text that does not match is tried in as many ways.
+# A text needs a visible character, which neither a blank nor a Default_Ignorable_Code_Point of Unicode is. Each
+# character can match in one place of the pattern only: with two, backtracking would be quadratic (ReDoS).
 LINE = rf"^[{INVISIBLE}]*[^{_CONTROLS}{INVISIBLE}][^{_CONTROLS}]*$"
 LINES = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]*$"
 
 
 class Text(Field):
-    """A string: one line that shows something, unless ``pattern`` says otherwise. PostgreSQL refuses NUL; so do all."""
+    """A string of ``least`` to ``most`` characters: one line with a visible character, unless ``pattern`` differs.
+
+    No pattern may admit NUL, which PostgreSQL cannot store.
+    """
 
     default_error_messages = {
         "invalid": "Not a string.",
@@ -107,7 +110,7 @@ class Text(Field):
     ) -> None:
         self.least, self.most = least, most
         self._must_show = pattern == LINE
-        # `$` also matches before a last line feed; JSON Schema means the very end.
+        # fullmatch, because Python's `$` also matches before a trailing line feed; in JSON Schema it does not.
         self._matches = re.compile(pattern).fullmatch
         bounds = {"minLength": least, "maxLength": most, "pattern": pattern}
         super().__init__(schema=bounds | dict(schema or {}), **options)
@@ -147,7 +150,7 @@ class Email(Text):
 
 
 def normalized_email(text: str) -> str | None:
-    """The one spelling under which an address is kept; None when it is no address."""
+    """The normalized form in which an e-mail address is stored; None when it is not an address."""
     try:
         return validate_email(text, check_deliverability=False).normalized.lower()
     except EmailNotValidError:
@@ -155,7 +158,10 @@ def normalized_email(text: str) -> str | None:
 
 
 class Integer(Field):
-    """A JSON integer; 1.5, "1" and true are none. 1.0 is one, to JSON Schema and to whoever writes all numbers so."""
+    """A JSON integer. Refuses 1.5, "1" and true.
+
+    Accepts 1.0, as JSON Schema does, because some clients write all numbers with a fraction.
+    """
 
     openapi_type = "integer"
     default_error_messages = {
@@ -170,7 +176,7 @@ class Integer(Field):
         super().__init__(schema=bounds, **options)
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
-        # Past 2^53 a number with a fraction part stands for several integers.
+        # Above 2^53 a float no longer identifies one integer.
         if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
@@ -183,7 +189,7 @@ class Integer(Field):
 
 
 class QueryInteger(Integer):
-    """An integer in a query string in its one spelling; 01, +1 and 1_000, which int() would take, are none."""
+    """An integer in a query string in its canonical spelling; refuses 01, +1 and 1_000, which int() accepts."""
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
         if not re.fullmatch(r"0|-?[1-9][0-9]{0,29}", value):
@@ -281,7 +287,7 @@ class Moment(Field):
 
 
 class Array(Field):
-    """A list of ``least`` to ``most`` items; a subclass says of what."""
+    """A list of ``least`` to ``most`` items; subclasses define the items."""
 
     openapi_type = "array"
     default_error_messages = {
@@ -295,7 +301,7 @@ class Array(Field):
         super().__init__(schema={"minItems": least, "maxItems": most, **(schema or {})}, **options)
 
     def read_list(self, value: Any) -> list[Any]:
-        """The items as they came."""
+        """The items, not yet validated; raises ``ValidationError`` for another type or number of items."""
         if not isinstance(value, list):
             raise self.make_error("invalid")
         if len(value) > self.most:
@@ -306,7 +312,7 @@ class Array(Field):
 
 
 class Items(Array):
-    """A list of values of one kind, each once."""
+    """A list of distinct values of one kind."""
 
     default_error_messages = {"repeated": "The same item twice."}
 
@@ -315,14 +321,14 @@ class Items(Array):
         super().__init__(schema={"items": inner.metadata, "uniqueItems": True}, **options)
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> list[Any]:
-        items, wrong = [], {}
+        items, errors = [], {}
         for index, item in enumerate(self.read_list(value)):
             try:
                 items.append(self.inner.read(item))
             except ma.ValidationError as error:
-                wrong[index] = error.messages
-        if wrong:
-            raise ma.ValidationError(wrong)
+                errors[index] = error.messages
+        if errors:
+            raise ma.ValidationError(errors)
         if len(set(items)) < len(items):
             raise self.make_error("repeated")
         return items
@@ -331,15 +337,15 @@ class Items(Array):
 class Scalars(Field):
     """An object of at most ``most`` named scalars: strings, numbers and booleans.
 
-    There is no null among them, because a merge patch (RFC 7396) could not write one: where ``removable``, a null
-    removes its member.
+    null is not a member's value, because a merge patch (RFC 7396) cannot write one: where ``removable``, a null removes
+    its member.
     """
 
     openapi_type = "object"
     NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
     _is_name, _is_text = re.compile(NAME).fullmatch, re.compile(LINES).fullmatch
-    LONGEST = 1000
-    LARGEST = 2**53
+    MAX_LENGTH = 1000
+    MAX_NUMBER = 2**53
     default_error_messages = {
         "invalid": "Not an object.",
         "too_many": "More than {most} members.",
@@ -350,8 +356,8 @@ class Scalars(Field):
     def __init__(self, *, most: int, removable: bool = False, **options: Any) -> None:
         self.most, self.removable = most, removable
         scalars: list[dict[str, Any]] = [
-            {"type": "string", "maxLength": self.LONGEST, "pattern": LINES},
-            {"type": "number", "minimum": -self.LARGEST, "maximum": self.LARGEST},
+            {"type": "string", "maxLength": self.MAX_LENGTH, "pattern": LINES},
+            {"type": "number", "minimum": -self.MAX_NUMBER, "maximum": self.MAX_NUMBER},
             {"type": ["boolean", "null"] if removable else "boolean"},
         ]
         bounds = {
@@ -366,38 +372,38 @@ class Scalars(Field):
             raise self.make_error("invalid")
         if len(value) > self.most:
             raise self.make_error("too_many", most=self.most)
-        wrong = {
+        errors = {
             name: self.make_error("not_a_scalar" if self._is_name(name) else "name_malformed").messages
             for name, member in value.items()
             if not (self._is_name(name) and self._is_scalar(member))
         }
-        if wrong:
-            raise ma.ValidationError(wrong)
+        if errors:
+            raise ma.ValidationError(errors)
         return value
 
     def _is_scalar(self, member: Any) -> bool:
         if isinstance(member, bool):
             return True
         if isinstance(member, str):
-            return len(member) <= self.LONGEST and self._is_text(member) is not None
+            return len(member) <= self.MAX_LENGTH and self._is_text(member) is not None
         if isinstance(member, int | float):
-            return abs(member) <= self.LARGEST
+            return abs(member) <= self.MAX_NUMBER
         return member is None and self.removable
 
 
 class Anything(Field):
-    """Any JSON object; for answers."""
+    """Any JSON object; for responses."""
 
     openapi_type = "object"
 
 
 class Nested(Field):
-    """An object, or a list of objects, of another schema; for answers."""
+    """An object, or a list of objects, of another schema; for responses."""
 
     def __init__(self, nested: type[ma.Schema], *, many: bool = False, **options: Any) -> None:
         self.nested, self.many = nested, many
         super().__init__(**options)
 
     def write(self, value: Any) -> Any:
-        """What the other schema makes of it."""
+        """The value, dumped by the other schema."""
         return self.nested(many=self.many).dump(value)

@@ -1,4 +1,4 @@
-"""Liveness and readiness, for whoever runs this."""
+"""Liveness and readiness probes, for operators."""
 
 import sqlalchemy as sa
 
@@ -9,11 +9,11 @@ from app.web.contract import Blueprint, public, refuses, returns
 from app.web.migrations import newest_revision
 from app.web.schemas import Schema
 
-blueprint = Blueprint("health", __name__, about="For operators: is it alive, and ready?")
+blueprint = Blueprint("health", __name__, about="Liveness and readiness probes, for operators.")
 
 
 _READINESS = {
-    # A standby is read-only, and so is a primary that was demoted; SQLite has neither.
+    # A standby and a demoted primary are read-only; SQLite has neither.
     "postgresql": sa.text(
         "SELECT version_num, current_setting('transaction_read_only') = 'on' AS is_read_only FROM alembic_version"
     ),
@@ -22,11 +22,11 @@ _READINESS = {
 
 
 class DatabaseNotReady(Unavailable):
-    """The database does not answer or takes no writes, or its schema is not the one that this release knows."""
+    """The database does not respond, is read-only, or has the schema of another release."""
 
 
 class HealthSchema(Schema):
-    """That the process answers."""
+    """The state of the process: it responds."""
 
     status = fields.Choice(["ok"], required=True, example="ok")
 
@@ -35,7 +35,7 @@ class HealthSchema(Schema):
 @public
 @returns(HealthSchema)
 def read_health() -> dict[str, str]:
-    """Tell whether this process answers; it asks nothing else."""
+    """Check that this process responds; no dependency is checked."""
     return {"status": "ok"}
 
 
@@ -43,7 +43,7 @@ def read_health() -> dict[str, str]:
 @public
 @returns(HealthSchema)
 def read_liveness() -> dict[str, str]:
-    """Tell whether this process is alive, whatever it depends on; restart it when not."""
+    """Check that this process is alive; restart it when it is not. No dependency is checked."""
     return {"status": "ok"}
 
 
@@ -52,7 +52,7 @@ def read_liveness() -> dict[str, str]:
 @refuses(DatabaseNotReady)
 @returns(HealthSchema)
 def read_readiness() -> dict[str, str]:
-    """Tell whether requests can be answered: the database takes writes, and has the schema of this release."""
+    """Check that requests can be served: the database accepts writes and has the schema of this release."""
     try:
         found = db.session.execute(_READINESS[db.engine.dialect.name]).one()
     except (sa.exc.SQLAlchemyError, Unavailable):

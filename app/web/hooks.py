@@ -1,4 +1,4 @@
-"""Around every request: its id, its time, its access-log line, and the headers that every answer carries."""
+"""Hooks around every request: its id, its duration, its access-log line, and the headers of every response."""
 
 import os
 import random
@@ -16,10 +16,10 @@ from app.core.query_stats import QueryStats, current_stats
 from app.web.access import current_identity
 
 API_VERSION = "1"
-# These may be guessed, and to ask the system for each would give other threads their turn.
+# Request ids may be predictable, and the system's generator, a call for each, would release the GIL to other threads.
 _numbers = random.Random()  # noqa: S311 -- no secret
 os.register_at_fork(after_in_child=_numbers.seed)
-# Where the number of statements and the time that they take would tell who has an account.
+# Here the number of statements, and their duration, would reveal whether an account exists.
 _UNTIMED = re.compile(r"/api/[^/]+/(auth|oauth)(/|$)")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
@@ -27,40 +27,40 @@ log = structlog.get_logger("access")
 
 
 class VersionUnknown(Malformed):
-    """API-Version names a version that does not exist."""
+    """API-Version names a version that this server does not have."""
 
 
 class HostMissing(Malformed):
-    """A request says which host it is for (RFC 9112 section 3.2)."""
+    """A request needs a Host header (RFC 9112 section 3.2)."""
 
 
 class HostUntrusted(Malformed):
-    """This server does not answer for the host that was asked for."""
+    """This server does not serve the host that the request names."""
 
 
 def init_app(app: Flask) -> None:
-    """Open a request before, and close it after, everything else."""
-    app.before_request(_open)
-    app.after_request(_close)
+    """Register the hooks. Call this first: they must run before and after all others."""
+    app.before_request(_begin_request)
+    app.after_request(_end_request)
 
 
 def is_timed(path: str) -> bool:
-    """Whether answers of a path tell how long they took."""
+    """Whether responses of a path report their duration."""
     return not _UNTIMED.match(path)
 
 
-def _open() -> None:
-    asked, here = _behind_the_proxies()
-    here.started = time.perf_counter()
-    here.query_stats = QueryStats()
-    current_stats.set(here.query_stats)
-    given = asked.headers.get("X-Request-ID")
-    here.request_id = given if given and _REQUEST_ID.fullmatch(given) else _new_id()
-    origin.set(Origin(request_id=here.request_id, address=asked.remote_addr))
+def _begin_request() -> None:
+    http, state = _unproxied()
+    state.started = time.perf_counter()
+    state.query_stats = QueryStats()
+    current_stats.set(state.query_stats)
+    given = http.headers.get("X-Request-ID")
+    state.request_id = given if given and _REQUEST_ID.fullmatch(given) else _new_id()
+    origin.set(Origin(request_id=state.request_id, address=http.remote_addr))
     structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request_id=here.request_id)
-    _require_host(asked)
-    if asked.headers.get("API-Version", API_VERSION) != API_VERSION:
+    structlog.contextvars.bind_contextvars(request_id=state.request_id)
+    _require_host(http)
+    if http.headers.get("API-Version", API_VERSION) != API_VERSION:
         raise VersionUnknown
 
 
@@ -68,48 +68,48 @@ def _new_id() -> str:
     return f"{_numbers.getrandbits(128):032x}"
 
 
-def _behind_the_proxies() -> tuple[Request, Any]:
-    # A proxy looks its object up at each use. Werkzeug documents the method; Flask types its proxies as their objects.
+def _unproxied() -> tuple[Request, Any]:
+    # The proxies resolve their object at each use. Werkzeug documents the method; Flask types the proxies as objects.
     return request._get_current_object(), g._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 -- as said
 
 
-def _require_host(asked: Request) -> None:
-    # Werkzeug takes a name that no host can have for an empty one, and the server's own where there is none.
-    is_named = "Host" in asked.headers and asked.host
-    if not is_named and asked.environ.get("SERVER_PROTOCOL") != "HTTP/1.0":
+def _require_host(http: Request) -> None:
+    # Werkzeug's ``host`` is empty for a malformed header, and the server's own name for a missing one.
+    is_named = "Host" in http.headers and http.host
+    if not is_named and http.environ.get("SERVER_PROTOCOL") != "HTTP/1.0":
         raise HostMissing
     trusted = current_app.config["HOSTS"]
-    # Probes ask a machine by its address, and health answers say nothing that a name could poison.
-    if trusted and asked.blueprint != "health" and not host_is_trusted(asked.host.lower(), trusted):
+    # Probes use a machine's address as Host, and health responses contain nothing that a forged Host could poison.
+    if trusted and http.blueprint != "health" and not host_is_trusted(http.host.lower(), trusted):
         raise HostUntrusted
 
 
-def _close(response: Response) -> Response:
-    asked, here = _behind_the_proxies()
-    elapsed, database = time.perf_counter() - here.started, here.query_stats
-    # Nobody has set one of these before.
+def _end_request(response: Response) -> Response:
+    http, state = _unproxied()
+    elapsed, database = time.perf_counter() - state.started, state.query_stats
+    # None of these is set already, and adding is faster than setting.
     add = response.headers.add
-    add("X-Request-ID", here.request_id)
-    if is_timed(asked.path):
+    add("X-Request-ID", state.request_id)
+    if is_timed(http.path):
         add("X-Process-Time", f"{elapsed:.6f}")
         add(
             "Server-Timing",
             f'app;dur={elapsed * 1000:.3f}, db;dur={database.seconds * 1000:.3f};desc="{database.statements} queries"',
         )
     add("X-Content-Type-Options", "nosniff")
-    if asked.path.startswith("/api/"):
+    if http.path.startswith("/api/"):
         add("API-Version", API_VERSION)
-    if asked.is_secure:
+    if http.is_secure:
         add("Strict-Transport-Security", "max-age=31536000")
-    # The route and not the query string: what people search for, and e-mail addresses, stay out of the log.
+    # The route, and neither path nor query string, which can contain search terms and e-mail addresses.
     log.info(
         "request",
-        method=asked.method,
-        route=asked.url_rule.rule if asked.url_rule else None,
+        method=http.method,
+        route=http.url_rule.rule if http.url_rule else None,
         status=response.status_code,
         ms=round(elapsed * 1000, 3),
         queries=database.statements,
         user_id=current_identity().user_id,
-        address=asked.remote_addr,
+        address=http.remote_addr,
     )
     return response

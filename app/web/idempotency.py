@@ -1,4 +1,4 @@
-"""Idempotency-Key: a POST that a client sends again, because it saw no answer, is done once."""
+"""Idempotency-Key: a POST that a client retries, because it saw no response, is processed once."""
 
 import hashlib
 import re
@@ -27,9 +27,9 @@ class IdempotencyKeyMalformed(Malformed):
 
 
 def takes_key(rule: Rule, access: Access) -> bool:
-    """Whether Idempotency-Key counts: at every POST that needs a permission, but below /auth.
+    """Whether an operation honours Idempotency-Key: every POST that needs a permission, except below /auth.
 
-    There a response is a secret as a whole, and a second login does no harm.
+    There the whole response is a secret, which must not be stored, and a second login does no harm.
     """
     return "POST" in (rule.methods or ()) and access.permission is not None and "/auth/" not in rule.rule
 
@@ -37,9 +37,10 @@ def takes_key(rule: Rule, access: Access) -> bool:
 def respond_once(
     respond: Callable[[], Response], identity: Identity, body: Body, schema: type[ma.Schema] | None
 ) -> Response:
-    """The response of ``respond``, or the one that was stored for this key; ``schema`` says which members are secret.
+    """The response of ``respond``, or the stored one of an earlier request with this key.
 
-    Only successes are stored: a refusal is an exception, which rolls everything back, and a retry may have another.
+    ``schema`` says which members are secret: they are stored as null. Only successes are stored: a refusal is an
+    exception, which rolls everything back, so that a retry is processed again.
     """
     key = _read_key()
     if key is None:
@@ -72,8 +73,8 @@ def _read_key() -> str | None:
 
 
 def _fingerprint(content: bytes) -> str:
-    asked = orjson.dumps([request.path, request.query_string.decode("latin-1")])
-    return hashlib.sha256(asked + content).hexdigest()
+    target = orjson.dumps([request.path, request.query_string.decode("latin-1")])
+    return hashlib.sha256(target + content).hexdigest()
 
 
 def _replay(stored: Row[Any]) -> Response:

@@ -1,4 +1,4 @@
-"""The keys of this application's tokens: where the rest finds them, and the public ones for other services."""
+"""The key ring of the application's tokens, and its public keys as a JSON Web Key Set for other services."""
 
 from flask import Flask, Response, current_app, jsonify
 
@@ -9,7 +9,7 @@ from app.web import fields
 from app.web.contract import Blueprint, public, refuses, returns
 from app.web.schemas import Schema
 
-blueprint = Blueprint("keys", __name__, about="What other services verify our tokens with.")
+blueprint = Blueprint("keys", __name__, about="The public keys with which other services verify tokens.")
 
 
 EXAMPLE = {"kty": "OKP", "crv": "Ed25519", "kid": "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k", "alg": "EdDSA"}
@@ -22,7 +22,7 @@ class KeySetSchema(Schema):
 
 
 def init_app(app: Flask, ring: KeyRing) -> None:
-    """Hand the application its keys."""
+    """Register the key ring: ``flask-jwt-extended`` signs with its signing key."""
     app.extensions["key_ring"] = ring
     app.config["JWT_ALGORITHM"] = ring.signing.algorithm
     if ring.signing.kid is not None:
@@ -30,7 +30,7 @@ def init_app(app: Flask, ring: KeyRing) -> None:
 
 
 @jwt.additional_headers_loader
-def _name_key(_identity: object) -> dict[str, str]:
+def _key_id_header(_identity: object) -> dict[str, str]:
     ring: KeyRing = current_app.extensions["key_ring"]
     return {"kid": ring.signing.kid} if ring.signing.kid else {}
 
@@ -40,7 +40,7 @@ def _name_key(_identity: object) -> dict[str, str]:
 @returns(KeySetSchema)
 @refuses(NotFound)
 def read_key_set() -> Response:
-    """Read the public keys that tokens are verified with; there are none while tokens are signed with a secret."""
+    """Read the public keys that verify tokens; 404 while tokens are signed with a shared secret."""
     ring: KeyRing = current_app.extensions["key_ring"]
     key_set = ring.public_set()
     if key_set is None:

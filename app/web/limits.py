@@ -1,4 +1,4 @@
-"""Rate limits: one window for each principal over everything, one for each client on what is worth guessing."""
+"""Rate limits: one window per principal for all requests, and one per client address for routes open to guessing."""
 
 import math
 import time
@@ -15,19 +15,19 @@ from app.web.access import address_key, principal_key
 from app.web.counters import FallbackWindows, MemoryWindows, RedisWindows, Window
 
 KEY_PREFIX = "catalog"
-#: Blueprints that monitoring and people reach under any load.
+#: Blueprints without a limit: monitoring and documentation stay available under any load.
 EXEMPT = frozenset({"health", "docs"})
 
 
 class Limits(NamedTuple):
-    """What one application counts every principal's requests by, and where."""
+    """The limit on all requests of a principal, and the windows in which one application counts them."""
 
     everything: RateLimitItem
     windows: FallbackWindows | MemoryWindows
 
 
 class Standing(NamedTuple):
-    """What this request has left of a limit; the tightest limit is the least of several."""
+    """What is left of a limit after this request. They compare by it: the tightest limit is the minimum."""
 
     remaining: int
     ends_at: float
@@ -36,12 +36,12 @@ class Standing(NamedTuple):
 
 
 class RequestStorage(Storage):
-    """flask-limiter's storage: counts in the windows of the application at hand, and keeps the answers of the request.
+    """flask-limiter's storage: counts in the windows of the current application, and caches their state in ``g``.
 
-    The limiter is bound to views when they are declared, before there is an application; and after a hit it asks again
-    for what that hit has returned.
+    It resolves the application late because the limiter is bound to views when they are declared, before an application
+    exists. It caches because the limiter reads the state again after a hit that has returned it.
 
-    Only what a fixed window needs is here: the limiter calls neither ``reset`` nor ``clear`` for a request.
+    It implements only what a fixed window needs: the limiter calls neither ``reset`` nor ``clear`` for a request.
     """
 
     STORAGE_SCHEME = ["request"]
@@ -81,14 +81,14 @@ limiter = Limiter(principal_key, storage_uri="request://", key_prefix=KEY_PREFIX
 
 
 def init_app(app: Flask) -> None:
-    """Count every request but those to health and docs, and say to each client what is left."""
+    """Count every request except those to health and docs, and add the RateLimit headers to responses."""
     if not app.config["RATE_LIMIT_ENABLED"]:
         return
     url = app.config["REDIS_URL"]
     windows = FallbackWindows(RedisWindows(url, **app.config["REDIS_OPTIONS"])) if url else MemoryWindows()
     app.extensions["limits"] = Limits(parse(app.config["RATE_LIMIT_DEFAULT"]), windows)
-    # An application in which the limiter finds itself gets no hooks of it, which cost a tenth of a small read: the
-    # limits of single routes are checked where they are declared.
+    # The limiter adds no hooks to an application whose extensions contain it already. They cost a tenth of a small
+    # read, and the limits of single routes are checked by their decorators.
     app.extensions["limiter"] = {limiter}
     limiter.init_app(app)
     app.before_request(_limit_everything)
@@ -107,7 +107,7 @@ def _is_exempt() -> bool:
 
 
 def _limit_everything() -> None:
-    """Count this request, whatever it asks for; raises when it is one too many."""
+    """Count this request, whatever its route; raises ``TooManyRequests`` above the limit."""
     if _is_exempt():
         return
     limit, windows = _limits()
@@ -118,7 +118,7 @@ def _limit_everything() -> None:
 
 
 def _add_headers(response: Response) -> Response:
-    """RateLimit-Policy and RateLimit as draft-ietf-httpapi-ratelimit-headers has them, for the tightest limit."""
+    """Add RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers) for the tightest limit."""
     standing: Standing | None = g.get("standing")
     if standing is None:
         return response
@@ -129,7 +129,7 @@ def _add_headers(response: Response) -> Response:
     add("RateLimit-Policy", f'"{standing.name}";q={standing.limit.amount};w={standing.limit.get_expiry()}')
     add("RateLimit", f'"{standing.name}";r={standing.remaining};t={wait}')
     if response.status_code == 429:
-        # Whatever else refuses, such as the guard on failed logins, has said when it will not.
+        # Not over an existing one: another refusal, such as the guard on failed logins, has its own delay.
         response.headers.setdefault("Retry-After", str(max(1, wait)))
     return response
 

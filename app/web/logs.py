@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line in production, readable lines in development."""
+"""Logs: one JSON object per line in production, readable lines in development."""
 
 import json
 import logging
@@ -10,14 +10,14 @@ import structlog
 
 
 def set_up_logs(*, level: str, as_json: bool) -> None:
-    """Send structlog's events to standard error, from ``level`` up."""
+    """Send structlog's events of ``level`` and above to standard error."""
     threshold = logging.getLevelNamesMapping()[level]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    # By default both would show the local variables of every frame, and passwords are among those.
+    # By default both renderers would print the local variables of every frame, which include passwords.
     tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     renderers: list[structlog.typing.Processor]
     output: Any
@@ -40,5 +40,5 @@ def _as_json(event: dict[str, Any], **options: Any) -> bytes:
     try:
         return orjson.dumps(event, **options)
     except TypeError:
-        # It refuses what json escapes: lone surrogates and integers past 64 bits, which clients do send.
+        # orjson refuses lone surrogates and integers past 64 bits, which clients do send; json escapes them.
         return json.dumps(event, **options).encode()

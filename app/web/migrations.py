@@ -1,6 +1,6 @@
-"""The migrations of the database: Flask-Migrate for the commands that run them, and which is the newest for `health`.
+"""The migrations of the database: Flask-Migrate, loaded lazily for ``flask db``, and the newest one for `health`.
 
-A server runs none, and Flask-Migrate brings Alembic, Mako and Pygments: it is loaded when it is first used.
+A server runs no migration, and Flask-Migrate imports Alembic, Mako and Pygments.
 """
 
 import ast
@@ -16,20 +16,20 @@ VERSIONS = Path(__file__).resolve().parents[2] / "migrations" / "versions"
 
 
 class LazyMigrate:
-    """Stands in ``app.extensions`` where Flask-Migrate looks for itself, and puts that there at its first use."""
+    """A placeholder in ``app.extensions`` that replaces itself by Flask-Migrate at its first use."""
 
     def __init__(self, app: Flask) -> None:
         self._app = app
 
     def __getattr__(self, name: str) -> Any:
-        from flask_migrate import Migrate  # noqa: PLC0415 -- 9 MiB in each worker, were it above
+        from flask_migrate import Migrate  # noqa: PLC0415 -- at the top it would cost 9 MiB in each worker
 
         Migrate(self._app, db, compare_type=True, render_as_batch=False)
         return getattr(self._app.extensions["migrate"], name)
 
 
 def init_app(app: Flask) -> None:
-    """Let ``flask db`` find the database."""
+    """Register the placeholder for ``flask db``."""
     app.extensions["migrate"] = LazyMigrate(app)
 
 

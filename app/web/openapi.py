@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, read off the contracts of the registered routes."""
+"""The OpenAPI 3.1 document, generated from the contracts of the registered routes."""
 
 import inspect
 import re
@@ -32,19 +32,19 @@ from app.web.schemas import BodySchema, Schema, shared
 DESCRIPTION = """A product catalogue: browse and search it, and keep it up to date.
 
 Log in with `POST /api/v1/auth/login` and send the access token as `Authorization: Bearer <token>`; programs send an API
-key as `X-API-Key`. Where both come, the token's rights count, and the key must be of the same user (400
-`ambiguous_credentials`), repeat the token or be empty. Every error is an
-`application/problem+json` document (RFC 9457) with a stable `code`. A `PUT`, `PATCH` or `DELETE` needs `If-Match` with
-the `ETag` that was read. A `POST` with an `Idempotency-Key` can be sent again, and is done once. Lists come in numbered
-pages (`page`) or as a walk that misses nothing (`cursor`).
+key as `X-API-Key`. In a request with both, the token's rights count, and the key must belong to the same user (400
+`ambiguous_credentials`), repeat the token or be empty. Every error is an `application/problem+json` document (RFC 9457)
+with a stable `code`. A `PUT`, `PATCH` or `DELETE` needs `If-Match` with the `ETag` that was read. A `POST` with an
+`Idempotency-Key` can be retried, and is processed once. Lists have numbered pages (`page`) or keyset pagination
+(`cursor`), which misses nothing where items are added or deleted meanwhile.
 """
 
-#: What any operation may answer, whatever it declares.
-EVERYWHERE: tuple[type[Refusal], ...] = (errors.Malformed, errors.Invalid, errors.Unavailable)
+#: The refusals of every operation, whatever it declares.
+COMMON_REFUSALS: tuple[type[Refusal], ...] = (errors.Malformed, errors.Invalid, errors.Unavailable)
 
 
 def describe(app: Flask) -> dict[str, Any]:
-    """The OpenAPI document of every operation that ``app`` serves, but for the documentation's own."""
+    """The OpenAPI document of every operation that ``app`` serves, except the documentation's own."""
     plugin = MarshmallowPlugin(schema_name_resolver=_component_name)
     spec = APISpec(
         title="Catalog API",
@@ -54,7 +54,7 @@ def describe(app: Flask) -> dict[str, Any]:
         info={"description": DESCRIPTION, "license": {"name": "MIT", "identifier": "MIT"}},
         tags=[{"name": blueprint.name, "description": blueprint.about} for blueprint in _documented(app)],
     )
-    # Our fields say everything that they check in their metadata.
+    # The metadata of our fields is their whole JSON Schema; apispec's own guesses are overridden by it.
     converter: Any = plugin.converter
     converter.add_attribute_function(lambda _self, field, **_: _describe_field(spec, field))
     _add_components(spec)
@@ -99,6 +99,17 @@ def _component_name(schema: Any) -> str:
 
 
 def _add_components(spec: APISpec) -> None:
+    _add_problem_schemas(spec)
+    _add_security_schemes(spec)
+    for name, (note, schema) in HEADERS.items():
+        described = {"description": note, "schema": schema}
+        spec.components.header(name, described if name in OPTIONAL_HEADERS else {**described, "required": True})
+    for name, (place, note, schema) in PARAMETERS.items():
+        parameter = {"name": name, "description": note, "schema": schema, "required": name == "If-Match"}
+        spec.components.parameter(name, place, parameter)
+
+
+def _add_problem_schemas(spec: APISpec) -> None:
     text = {"type": "string"}
     fault = {
         "type": "object",
@@ -117,65 +128,65 @@ def _add_components(spec: APISpec) -> None:
         "status": {"type": "integer", "minimum": 400, "maximum": 599},
         "detail": text,
         "instance": text,
-        "code": {**text, "pattern": "^[a-z_]+$", "description": "What to branch on."},
-        "request_id": {**text, "description": "Quote this when you ask for help."},
+        "code": {**text, "pattern": "^[a-z_]+$", "description": "Identifies the kind of problem, for programs."},
+        "request_id": {**text, "description": "Quote it in a support request."},
         "errors": {"type": "array", "items": {"$ref": "#/components/schemas/Fault"}},
     }
     spec.components.schema("Fault", component=fault)
     problem = {"type": "object", "required": [name for name in members if name != "errors"], "properties": members}
     spec.components.schema("Problem", component=problem)
+
+
+def _add_security_schemes(spec: APISpec) -> None:
     bearer = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
     spec.components.security_scheme("bearer", {**bearer, "description": "The access token of a login."})
-    spec.components.security_scheme("refresh", {**bearer, "description": "The refresh token; good for one exchange."})
-    for name, place, at, note in (
+    spec.components.security_scheme("refresh", {**bearer, "description": "The refresh token; valid for one exchange."})
+    for scheme, place, name, note in (
         ("apiKey", "header", "X-API-Key", "An API key. Beside a token, the token's rights count: see above."),
-        ("refreshCookie", "cookie", cookies.NAME, "The refresh token of a login that asked for the cookie."),
-        ("csrf", "header", "X-CSRF-Token", "The csrf_token that came with the cookie."),
+        ("refreshCookie", "cookie", cookies.NAME, "The refresh token of a login that requested the cookie."),
+        ("csrf", "header", "X-CSRF-Token", "The csrf_token that was issued with the cookie."),
     ):
-        spec.components.security_scheme(name, {"type": "apiKey", "in": place, "name": at, "description": note})
-    for name, (note, schema) in HEADERS.items():
-        described = {"description": note, "schema": schema}
-        spec.components.header(name, described if name in SOMETIMES else {**described, "required": True})
-    for name, (place, note, schema) in PARAMETERS.items():
-        parameter = {"name": name, "description": note, "schema": schema, "required": name == "If-Match"}
-        spec.components.parameter(name, place, parameter)
+        spec.components.security_scheme(scheme, {"type": "apiKey", "in": place, "name": name, "description": note})
 
 
 _STRING = {"type": "string"}
 HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ETag": ("The version of the representation.", _STRING),
     "Idempotency-Replayed": (
-        "The answer is the one that this Idempotency-Key had before.",
+        "The response is the stored one of an earlier request with this Idempotency-Key.",
         {**_STRING, "enum": ["true"]},
     ),
-    "Location": ("Where what was created is.", _STRING),
+    "Location": ("The path of the created resource.", _STRING),
     "Link": ("The links of the envelope (RFC 8288).", _STRING),
-    "X-Request-ID": ("The request's id; yours if it was good.", {**_STRING, "pattern": "^[A-Za-z0-9._-]{8,64}$"}),
-    "X-Process-Time": ("Seconds that the server took.", {**_STRING, "pattern": "^[0-9]+[.][0-9]+$"}),
-    "RateLimit-Policy": ("The limit that is nearest: quota and window in seconds.", _STRING),
-    "RateLimit": ("What is left of it, and seconds until it is whole again.", _STRING),
+    "X-Request-ID": (
+        "The request's id: the one that was sent, if it is valid, or a new one.",
+        {**_STRING, "pattern": "^[A-Za-z0-9._-]{8,64}$"},
+    ),
+    "X-Process-Time": ("Seconds that the server needed.", {**_STRING, "pattern": "^[0-9]+[.][0-9]+$"}),
+    "RateLimit-Policy": ("The tightest limit: its quota, and its window in seconds.", _STRING),
+    "RateLimit": ("What is left of the quota, and seconds until its window ends.", _STRING),
     "Retry-After": ("Seconds to wait.", {**_STRING, "pattern": "^[0-9]+$"}),
     "WWW-Authenticate": ("How to authenticate (RFC 6750).", _STRING),
-    "API-Version": ("The version that answered.", {**_STRING, "pattern": "^[0-9]+$"}),
+    "API-Version": ("The version of the API that served the request.", {**_STRING, "pattern": "^[0-9]+$"}),
 }
-#: A list of one page has no links, limits can be off, and few answers are replayed; every other header is there where
-#: it is described.
-SOMETIMES = frozenset({"Idempotency-Replayed", "Link", "RateLimit-Policy", "RateLimit"})
+#: Headers that a response may lack: a list of one page has no links, limits can be off, and few responses are replayed.
+#: Every other header is present wherever it is described.
+OPTIONAL_HEADERS = frozenset({"Idempotency-Replayed", "Link", "RateLimit-Policy", "RateLimit"})
 
 _TAG = r'(W/)?"[!#-~]*"'
 _EXAMPLES = {**_STRING, "examples": ["*", '"1"']}
 PARAMETERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "If-Match": (
         "header",
-        "The ETag that you read, or * for whatever is there.",
+        "The ETag that was read, or * for any version.",
         {**_EXAMPLES, "maxLength": 4096, "pattern": rf"^(\*|{_TAG}( *, *{_TAG})*)$"},
     ),
     "Idempotency-Key": (
         "header",
-        "A name of your choice for this request: sent again with it, it is not done again but answered as it was.",
+        "A unique name for this request: a retry with it is not processed again, but gets the stored response.",
         {**_STRING, "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$", "examples": ["8e03978e-40d5-43dd-bc93"]},
     ),
-    "If-None-Match": ("header", "The ETag that you hold: 304 when it is still right.", _EXAMPLES),
+    "If-None-Match": ("header", "The ETag of the stored representation: 304 while it is current.", _EXAMPLES),
 }
 
 
@@ -219,7 +230,7 @@ def _file_content(operation: Operation, contract: FileContract) -> dict[str, Any
         "properties": {uploads.PART: file, **options},
         "additionalProperties": False,
     }
-    # A file has no schema: to JSON Schema it would be a string among other values.
+    # A file has no schema: a JSON Schema of type string would describe JSON text.
     return {**{media_type: {} for media_type in contract.media_types}, uploads.FORM: {"schema": form}}
 
 
@@ -281,9 +292,9 @@ def _takes_key(rule: Rule, operation: Operation) -> bool:
 def _responses(spec: APISpec, rule: Rule, operation: Operation, method: str) -> dict[str, Any]:
     responses: dict[str, Any] = {str(operation.status): _success(spec, rule, operation)}
     if operation.is_tagged and method.upper() in SAFE_METHODS:
-        responses["304"] = {"description": "You hold this representation already.", "headers": _headers("ETag")}
+        responses["304"] = {"description": "The stored representation is current.", "headers": _headers("ETag")}
     by_status: dict[int, list[type[Refusal]]] = {}
-    for refusal in (*EVERYWHERE, *_implied(rule, operation), *operation.refuses):
+    for refusal in (*COMMON_REFUSALS, *_implied(rule, operation), *operation.refuses):
         by_status.setdefault(status_of(refusal), []).append(refusal)
     for status, refusals in sorted(by_status.items()):
         responses[str(status)] = _problem(status, refusals)
@@ -292,7 +303,7 @@ def _responses(spec: APISpec, rule: Rule, operation: Operation, method: str) -> 
 
 
 def _implied(rule: Rule, operation: Operation) -> Iterator[type[Refusal]]:
-    """The refusals that follow from the contract itself."""
+    """The refusals that follow from the contract, without being declared."""
     access = operation.access
     if access is not None and not access.is_public:
         yield from (AmbiguousCredentials, errors.Unauthenticated)
@@ -309,28 +320,31 @@ def _implied(rule: Rule, operation: Operation) -> Iterator[type[Refusal]]:
 
 
 def _success(spec: APISpec, rule: Rule, operation: Operation) -> dict[str, Any]:
-    names = ["X-Request-ID", "RateLimit-Policy", "RateLimit"]
-    if is_timed(rule.rule):
-        names.append("X-Process-Time")
-    if rule.rule.startswith("/api/"):
-        names.append("API-Version")
-    if operation.is_tagged:
-        names.append("ETag")
-    if operation.location is not None:
-        names.append("Location")
-    if _takes_key(rule, operation):
-        names.append("Idempotency-Replayed")
     described: dict[str, Any] = {"description": phrase_of(operation.status or 200)}
     if operation.returns is not None:
         schema = _reference(spec, operation.returns)
         example = _example(operation.returns)
         if operation.listing is not None:
-            names.append("Link")
             schema, example = _envelope(spec, operation), _example_envelope(example)
         described["content"] = {JSON: {"schema": schema, "example": example}}
     if operation.streams:
         described["content"] = {media_type: {"schema": {"type": "string"}} for media_type in operation.streams}
-    return {**described, "headers": _headers(*names)}
+    return {**described, "headers": _headers(*_success_headers(rule, operation))}
+
+
+def _success_headers(rule: Rule, operation: Operation) -> list[str]:
+    sent = {
+        "X-Request-ID": True,
+        "RateLimit-Policy": True,
+        "RateLimit": True,
+        "X-Process-Time": is_timed(rule.rule),
+        "API-Version": rule.rule.startswith("/api/"),
+        "ETag": operation.is_tagged,
+        "Location": operation.location is not None,
+        "Idempotency-Replayed": _takes_key(rule, operation),
+        "Link": operation.returns is not None and operation.listing is not None,
+    }
+    return [name for name, is_sent in sent.items() if is_sent]
 
 
 def _problem(status: int, refusals: list[type[Refusal]]) -> dict[str, Any]:
@@ -364,53 +378,56 @@ def _envelope(spec: APISpec, operation: Operation) -> dict[str, str]:
     _reference(spec, operation.returns or Schema)
     name = f"{item}List"
     if name not in spec.components.schemas:
-        # `fields` can leave any member out, so an item of a list requires none.
-        whole = spec.components.schemas[item]
-        part = {k: v for k, v in whole.items() if k != "required"}
-        if operation.listing is not None and operation.listing.parent is not None:
-            below = {"type": "array", "items": {"$ref": f"#/components/schemas/{item}Item"}}
-            part["properties"] = {**whole["properties"], "children": {**below, "description": "With `tree=true`."}}
-        spec.components.schema(f"{item}Item", component=part)
-        link = {"type": ["string", "null"]}
-        count = {"type": "integer", "minimum": 0}
-        meta = {
-            "page": count,
-            "per_page": count,
-            "total": count,
-            "pages": count,
-            "total_is_exact": {
-                "type": "boolean",
-                "description": "False where not all were counted or compared: `total` and `pages` are at least these.",
-            },
-            "has_more": {"type": "boolean"},
-            "next_cursor": {"type": ["string", "null"]},
-        }
+        can_be_tree = operation.listing is not None and operation.listing.parent is not None
+        _add_list_item(spec, item, can_be_tree=can_be_tree)
         items: dict[str, Any] = {"type": "array", "items": {"$ref": f"#/components/schemas/{item}Item"}}
-        described = {"type": "object", "properties": meta}
-        if operation.listing is None or operation.listing.parent is None:
-            # A tree is no page: it comes as a whole.
+        meta: dict[str, Any] = {"type": "object", "properties": _META}
+        if not can_be_tree:
+            # A tree is not paginated: it has all items, and no `per_page`.
             items["maxItems"] = 100
-            described["required"] = ["per_page"]
+            meta["required"] = ["per_page"]
         envelope = {
             "type": "object",
             "required": ["items", "meta", "links"],
-            "description": "A page: `meta` counts numbered pages, and tells the next cursor of a walk.",
-            "properties": {
-                "items": items,
-                "meta": described,
-                "links": {
-                    "type": "object",
-                    "required": ["self", "first", "next"],
-                    "properties": dict.fromkeys(("self", "first", "prev", "next", "last"), link),
-                },
-            },
+            "description": "A page: `meta` has the counts of numbered pages, or the next cursor of keyset pagination.",
+            "properties": {"items": items, "meta": meta, "links": _LINKS},
         }
         spec.components.schema(name, component=envelope)
     return {"$ref": f"#/components/schemas/{name}"}
 
 
+def _add_list_item(spec: APISpec, item: str, *, can_be_tree: bool) -> None:
+    """The schema of a list's items: `fields` can leave any member out, so that none is required."""
+    whole = spec.components.schemas[item]
+    part = {name: value for name, value in whole.items() if name != "required"}
+    if can_be_tree:
+        children = {"type": "array", "items": {"$ref": f"#/components/schemas/{item}Item"}}
+        part["properties"] = {**whole["properties"], "children": {**children, "description": "With `tree=true`."}}
+    spec.components.schema(f"{item}Item", component=part)
+
+
+_COUNT = {"type": "integer", "minimum": 0}
+_META = {
+    "page": _COUNT,
+    "per_page": _COUNT,
+    "total": _COUNT,
+    "pages": _COUNT,
+    "total_is_exact": {
+        "type": "boolean",
+        "description": "False where not all items were counted or compared: `total` and `pages` are lower bounds.",
+    },
+    "has_more": {"type": "boolean"},
+    "next_cursor": {"type": ["string", "null"]},
+}
+_LINKS = {
+    "type": "object",
+    "required": ["self", "first", "next"],
+    "properties": {name: {"type": ["string", "null"]} for name in ("self", "first", "prev", "next", "last")},
+}
+
+
 def _example(schema: type[Any]) -> dict[str, Any]:
-    """An example of the whole, from the examples of the members."""
+    """An example of an object, made of the examples of its members."""
     members: dict[str, ma_fields.Field[Any]] = schema().fields
     examples: dict[str, Any] = {}
     for name, field in members.items():

@@ -1,4 +1,4 @@
-"""The client's address, scheme and host, from as many proxies as the deployment trusts and not one more."""
+"""The client's address and scheme, from the X-Forwarded headers of as many proxies as TRUSTED_PROXIES says."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 def init_app(app: Flask) -> None:
-    """Believe the last ``TRUSTED_PROXIES`` entries of X-Forwarded-For and -Proto; with none, believe nothing."""
+    """Trust the last ``TRUSTED_PROXIES`` entries of X-Forwarded-For and X-Forwarded-Proto; with 0, ignore both."""
     hops = app.config["TRUSTED_PROXIES"]
     if hops:
-        # X-Forwarded-Host stays unread: links are relative, and the proxy passes Host on.
+        # X-Forwarded-Host is ignored: links are relative, and the proxy passes Host on.
         app.wsgi_app = ProxyFix(_with_addresses(app.wsgi_app), x_for=hops, x_proto=hops)  # type: ignore[method-assign]
 
 
 def _with_addresses(application: "WSGIApplication") -> "WSGIApplication":
-    """Let an entry of X-Forwarded-For that is no address count for nothing: the proxy's own is the client's then."""
+    """Ignore an entry of X-Forwarded-For that is no address: the proxy's own address counts as the client's then."""
 
     def with_address(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         given = read_address(environ.get("REMOTE_ADDR") or "")
@@ -35,8 +35,8 @@ def _with_addresses(application: "WSGIApplication") -> "WSGIApplication":
 def read_address(entry: str) -> str | None:
     """The address in an entry of X-Forwarded-For, of at most 39 characters; None where there is none.
 
-    Some proxies add the port; a scope (``%eth0``) means something on one machine only; and an IPv4 address mapped into
-    IPv6 is an IPv4 address.
+    It drops the port that some proxies add, and the zone (``%eth0``), which is meaningless on other machines; an
+    IPv4-mapped IPv6 address becomes the IPv4 address.
     """
     host = entry.strip()
     if host.startswith("["):

@@ -1,4 +1,4 @@
-"""The routes of the documentation: the OpenAPI document, and the page that shows it."""
+"""The routes of the documentation: the OpenAPI document, and the page that displays it."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ blueprint = Blueprint("docs", __name__, about="This documentation.")
 
 
 class AssetQuerySchema(QuerySchema):
-    """The version in an asset's address, so that a new release is never met by an old script."""
+    """The version in an asset's URL, so that a new release never runs a cached script of an old one."""
 
     v = fields.Text(most=64)
 
@@ -42,15 +42,15 @@ def read_page() -> Response:
 @public
 @queries(AssetQuerySchema)
 @returns(media_type="*/*")
-def read_asset(name: str, query: dict[str, Any]) -> Response:  # noqa: ARG001 -- a version changes nothing here
+def read_asset(name: str, query: dict[str, Any]) -> Response:  # noqa: ARG001 -- the version only varies the URL
     """Read a part of the documentation page."""
     return docs.asset(name)
 
 
 def _document() -> bytes:
-    """The document, made when it is first asked for; what the application serves does not change."""
+    """The document, generated at the first request and cached: the routes of an application do not change."""
     if "openapi" not in current_app.extensions:
-        from app.web.openapi import describe  # noqa: PLC0415 -- most workers are never asked, and need no apispec
+        from app.web.openapi import describe  # noqa: PLC0415 -- most workers never serve it, and need no apispec
 
         current_app.extensions["openapi"] = orjson.dumps(describe(current_app))
     document: bytes = current_app.extensions["openapi"]

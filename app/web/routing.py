@@ -1,4 +1,4 @@
-"""Path parameters: an id is 1 to 2^63-1 in plain digits; anything else is no address of ours (404)."""
+"""Path parameters: an id is 1 to 2^63-1 in decimal digits; any other path matches no route (404)."""
 
 from flask import Flask
 from werkzeug.exceptions import NotFound
@@ -13,15 +13,15 @@ class IdConverter(BaseConverter):
     regex = "[1-9][0-9]{0,18}"
 
     def to_python(self, value: str) -> int:
-        """The number, unless it does not fit 64 bits."""
+        """The number; raises ``NotFound`` above 2^63-1."""
         number = int(value)
         if number > MAX_ID:
-            # After a ValidationError, Werkzeug would answer 405 with the methods of the rules that it tried before.
+            # Not ValidationError: Werkzeug would respond with 405 and the methods of the rules that it tried before.
             raise NotFound
         return number
 
 
 def init_app(app: Flask) -> None:
-    """Register the converter, and answer //double//slashes with 404 and not with a redirect to the Host that came."""
+    """Register the converter, and make //double//slashes a 404: Werkzeug would redirect to the request's Host."""
     app.url_map.converters["id"] = IdConverter
     app.url_map.merge_slashes = False

@@ -1,4 +1,4 @@
-"""The bases of every schema: strict bodies, answers, and the query strings of lists."""
+"""The bases of all schemas: strict bodies, responses, and the query strings of lists."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
@@ -16,34 +16,34 @@ _REQUIRED = object()
 
 
 class Schema(ma.Schema):
-    """A schema of an answer."""
+    """A schema of a response."""
 
     error_messages = {
-        "unknown": fields.Message("unknown_field", "There is no such field here, or it is not yours to set."),
+        "unknown": fields.Message("unknown_field", "There is no such field here, or it cannot be set."),
         "type": fields.Message("not_an_object", "Not an object."),
     }
 
 
 @cache
 def shared(schema: type[Made]) -> Made:
-    """The one instance of a schema class: making one copies every field, and none keeps state between calls."""
+    """The one instance of a schema class, for all threads: an instance is expensive, and has no state between calls."""
     return schema()
 
 
 class StrictSchema(Schema):
-    """A schema of what comes in: what it does not name is refused."""
+    """A schema of input: it refuses unknown members."""
 
     class Meta:
-        """Strict."""
+        """Refuse unknown members."""
 
         unknown = ma.RAISE
 
     def load(self, data: Any, **options: Any) -> Any:
-        """The values of ``data``; raises marshmallow's ``ValidationError``."""
+        """The loaded values of ``data``; raises marshmallow's ``ValidationError``."""
         return super().load(self._with_few_unknown(data), **options)
 
     def _with_few_unknown(self, data: Any) -> Any:
-        """``data`` with at most MAX_FAULTS members that are unknown here: each costs marshmallow microseconds."""
+        """``data`` with at most MAX_FAULTS unknown members, because each costs marshmallow microseconds."""
         if not isinstance(data, dict) or len(data) <= MAX_FAULTS:
             return data
         names = {field.data_key or name for name, field in self.load_fields.items()}
@@ -55,7 +55,7 @@ class BodySchema(StrictSchema):
     """A schema of a request body."""
 
     def load(self, data: Any, **options: Any) -> Any:
-        """The values of a body, as marshmallow loads them; raises its ``ValidationError``."""
+        """The loaded values of a body, as marshmallow returns them; raises its ``ValidationError``."""
         if not options:
             loaded, fault = self.load_until_fault(data)
             if fault is None:
@@ -63,20 +63,20 @@ class BodySchema(StrictSchema):
         return super().load(data, **options)
 
     def load_until_fault(self, data: Any) -> tuple[dict[str, Any], Any]:
-        """The values of a body up to its first fault, and marshmallow's messages of that: None where there is none.
+        """The loaded values of a body up to its first fault, and marshmallow's messages of that fault, or None.
 
-        It asks each field what marshmallow asks it, in a fifth of the time: an import has a body in each row.
+        It calls each field as marshmallow does, in a fifth of the time: an import loads a body per row.
         """
         if self._plan is None:
             return self.load_with_faults(data)
         if not isinstance(data, dict):
             return {}, [self.error_messages["type"]]
         loaded: dict[str, Any] = {}
-        left, name = len(data), ""
+        unknown, name = len(data), ""
         try:
             for name, attribute, field, default in self._plan:
                 if name in data:
-                    left -= 1
+                    unknown -= 1
                     loaded[attribute] = field.read(data[name], name)
                 elif default is _REQUIRED:
                     raise field.make_error("required")
@@ -84,13 +84,13 @@ class BodySchema(StrictSchema):
                     loaded[attribute] = default() if callable(default) else default
         except ma.ValidationError as error:
             return loaded, {name: error.messages}
-        if left:
+        if unknown:
             names = {name for name, *_ in self._plan}
             return loaded, {next(name for name in data if name not in names): [self.error_messages["unknown"]]}
         return loaded, None
 
     def load_with_faults(self, data: Any) -> tuple[dict[str, Any], Any]:
-        """The values of a body that are right, and marshmallow's messages of its faults: None where there is none."""
+        """The valid values of a body, and marshmallow's messages of all its faults, or None."""
         try:
             return super().load(data), None
         except ma.ValidationError as error:
@@ -98,9 +98,9 @@ class BodySchema(StrictSchema):
 
     @cached_property
     def _plan(self) -> Sequence[tuple[str, str, fields.Field, Any]] | None:
-        """The fields with their names in the body and outside, and what stands for one that is missing.
+        """For each field: its name in the body, its name in the loaded values, the field, and its default.
 
-        None where marshmallow has more to do than to ask each field.
+        None for a schema with hooks or validators, which only marshmallow runs.
         """
         if any(self._hooks.values()):
             return None
@@ -108,8 +108,8 @@ class BodySchema(StrictSchema):
         for name, field in self.load_fields.items():
             if not isinstance(field, fields.Field) or field.validators or field.pre_load or field.post_load:
                 return None
-            may_lack = self.partial is True or (self.partial and name in self.partial)
-            default = ma.missing if may_lack else _REQUIRED if field.required else field.load_default
+            is_optional = self.partial is True or (self.partial and name in self.partial)
+            default = ma.missing if is_optional else _REQUIRED if field.required else field.load_default
             plan.append((field.data_key or name, field.attribute or name, field, default))
         return plan
 
@@ -121,9 +121,9 @@ class QuerySchema(StrictSchema):
 
 
 class ListQuerySchema(QuerySchema):
-    """What every collection takes; a subclass adds ``sort_by`` and its filters under the names of its `Listing`.
+    """The parameters of every collection; a subclass adds ``sort_by`` and its filters, named as in its `Listing`.
 
-    A ``page`` and a ``cursor`` exclude each other; an empty cursor starts a walk.
+    ``page`` and ``cursor`` exclude each other; an empty cursor begins keyset pagination.
     """
 
     page = fields.QueryInteger(
@@ -133,39 +133,41 @@ class ListQuerySchema(QuerySchema):
         least=0,
         most=1000,
         pattern=r"^[A-Za-z0-9._-]*$",
-        note="An opaque position from `meta.next_cursor`; empty starts a walk. Not together with `page`.",
+        note="An opaque position from `meta.next_cursor`; empty for the first page. Not together with `page`.",
     )
-    per_page = fields.QueryInteger(least=1, most=100, load_default=20, note="How many items a page has.")
+    per_page = fields.QueryInteger(least=1, most=100, load_default=20, note="The maximum number of items per page.")
     order = fields.Choice(["asc", "desc"], note="The direction of `sort_by`.")
     fields_ = fields.Text(
         most=500,
         pattern=r"^[a-z_]+(,[a-z_]+)*$",
         data_key="fields",
         attribute="fields",
-        note="The members to keep of each item, separated by commas.",
+        note="The members of each item to return, separated by commas.",
         example="id,name",
     )
 
     @ma.validates_schema
     def _refuse_page_with_cursor(self, data: Mapping[str, Any], **_: Any) -> None:
         if "page" in data and "cursor" in data:
-            message = fields.Message("page_and_cursor", "Give either a page or a cursor.")
+            message = fields.Message("page_and_cursor", "A page and a cursor exclude each other.")
             raise ma.ValidationError([message], "cursor")
 
 
 class RankedQuerySchema(ListQuerySchema):
-    """What a collection takes whose `Listing` tells the relevance of a row; a subclass adds ``search``."""
+    """The parameters of a collection whose `Listing` can sort by relevance; a subclass adds ``search``."""
 
-    NOTE = "`relevance` needs a `search`, and no `cursor`; of more products than 10,000 it ranks as many."
+    NOTE = "`relevance` needs a `search`, and no `cursor`; it ranks at most 10,000 products."
 
     @ma.validates_schema
-    def _refuse_relevance_of_nothing(self, data: Mapping[str, Any], **_: Any) -> None:
+    def _refuse_relevance_without_search(self, data: Mapping[str, Any], **_: Any) -> None:
         if data.get("sort_by") == RELEVANCE and ("search" not in data or "cursor" in data):
-            message = fields.Message("relevance_unknown", "Relevance is told of numbered pages of a search only.")
+            message = fields.Message(
+                "relevance_unknown", "Sorting by relevance needs a search, and numbered pages instead of a cursor."
+            )
             raise ma.ValidationError([message], "sort_by")
 
 
 class SearchQuerySchema(ListQuerySchema):
-    """What a collection takes whose `Listing` can be searched."""
+    """The parameters of a collection whose `Listing` can be searched."""
 
     search = fields.Text(most=200, note="Words that an item must contain, in any order.")

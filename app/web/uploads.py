@@ -1,6 +1,6 @@
-"""Files that clients send: as the body itself or as a part of a form, put aside on disk while they come.
+"""Uploads: files as the body itself or as a part of a form, written to a temporary file while they arrive.
 
-A file comes at its sender's pace and may be larger than memory; no transaction is open meanwhile.
+A file arrives at its client's pace and may be larger than memory; no transaction is open meanwhile.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ MAX_BOUNDARY_LENGTH = 200
 
 
 class FormMalformed(Malformed):
-    """The request body is not a form as its Content-Type says (RFC 7578)."""
+    """The request body is not a valid form of its Content-Type (RFC 7578)."""
 
 
 class FileMissing(Invalid):
@@ -40,7 +40,7 @@ class FileMissing(Invalid):
 
 @dataclass
 class Upload:
-    """A file that has arrived whole. ``media_type`` and ``name`` are its sender's words, and may be empty."""
+    """A complete file. ``media_type`` and ``name`` are what the client claims, and may be empty."""
 
     stream: IO[bytes]
     size: int = 0
@@ -51,10 +51,10 @@ class Upload:
 
     @property
     def value(self) -> None:
-        """A file is no JSON."""
+        """None: a file is no JSON."""
 
     def fingerprint(self) -> bytes:
-        """Bytes that another file, or other fields, would not have."""
+        """Bytes that differ for every other file and other fields."""
         digest = hashlib.sha256()
         while block := self.stream.read(BLOCK_BYTES):
             digest.update(block)
@@ -64,7 +64,7 @@ class Upload:
 
 @contextmanager
 def receive(*, limit: int, accepted: tuple[str, ...]) -> Iterator[Upload]:
-    """The file of this request for the length of a block.
+    """The file of this request, until the end of the block deletes it.
 
     Refuses another media type, charset or content coding (415), more than ``limit`` bytes (413), and a form that is
     broken (400) or has no file (422).
@@ -86,29 +86,36 @@ def receive(*, limit: int, accepted: tuple[str, ...]) -> Iterator[Upload]:
 
 def _receive_form(blocks: Iterator[bytes], upload: Upload) -> None:
     boundary = request.mimetype_params.get("boundary", "").encode("latin-1", "replace")
-    # RFC 2046 section 5.1.1 allows 70 characters, and well-known clients take a few more.
+    # RFC 2046 section 5.1.1 allows 70 characters, but well-known clients use a few more.
     if not 0 < len(boundary) <= MAX_BOUNDARY_LENGTH:
         raise FormMalformed
     parts: dict[str, IO[bytes]] = {}
-    here: IO[bytes] = io.BytesIO()
+    part: IO[bytes] = io.BytesIO()
     for event in _events(blocks, boundary):
         if isinstance(event, File | Field):
-            if not event.name:
-                raise FormMalformed
-            if event.name in parts:
-                raise Invalid(Fault("Given more than once.", "repeated", pointer=f"/{event.name}"))
-            is_file = event.name == PART
-            if is_file:
-                upload.media_type = event.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-                upload.name = (event.filename or "") if isinstance(event, File) else ""
-            here = parts[event.name] = upload.stream if is_file else io.BytesIO()
+            part = _begin_part(event, parts, upload)
         elif isinstance(event, Data):
-            here.write(event.data)
-            if here is not upload.stream and here.tell() > MAX_FIELD_BYTES:
+            part.write(event.data)
+            if part is not upload.stream and part.tell() > MAX_FIELD_BYTES:
                 raise ContentTooLarge(limit=MAX_FIELD_BYTES)
     if parts.pop(PART, None) is None:
         raise FileMissing
     upload.fields = {name: _text(part) for name, part in parts.items()}
+
+
+def _begin_part(event: File | Field, parts: dict[str, IO[bytes]], upload: Upload) -> IO[bytes]:
+    """The stream that receives the part, which is added to ``parts``; that of the file is the upload's."""
+    if not event.name:
+        raise FormMalformed
+    if event.name in parts:
+        raise Invalid(Fault("Given more than once.", "repeated", pointer=f"/{event.name}"))
+    if event.name == PART:
+        upload.media_type = event.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        upload.name = (event.filename or "") if isinstance(event, File) else ""
+        parts[PART] = upload.stream
+    else:
+        parts[event.name] = io.BytesIO()
+    return parts[event.name]
 
 
 def _text(part: IO[bytes]) -> str:
@@ -120,8 +127,8 @@ def _text(part: IO[bytes]) -> str:
 
 
 def _events(blocks: Iterator[bytes], boundary: bytes) -> Iterator[Event]:
-    # Werkzeug's own form parser would keep the fields in memory and the file on disk before anybody could refuse them.
-    # The bound is on what it keeps until it makes sense of it, such as a preamble.
+    # Not Werkzeug's form parser, which would store all fields in memory and the file on disk before we could refuse
+    # them. max_form_memory_size bounds what the decoder buffers before it can parse it, such as a preamble.
     decoder = MultipartDecoder(boundary, max_form_memory_size=4 * BLOCK_BYTES, max_parts=MAX_FIELDS + 1)
     try:
         for block in chain(blocks, [None]):

@@ -1,4 +1,4 @@
-"""Loading by a schema; marshmallow's nested error messages as a flat list of faults with pointers."""
+"""Validation by a schema: marshmallow's nested error messages become a flat list of faults with pointers."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +12,7 @@ SCHEMA_LEVEL = "_schema"
 
 
 def validate(schema: ma.Schema, values: Any, *, in_query: bool = False) -> dict[str, Any]:
-    """``values`` as ``schema`` loads them; refuses with every fault at once (422)."""
+    """``values``, loaded by ``schema``; raises `Invalid` (422) with all faults."""
     try:
         loaded: dict[str, Any] = schema.load(values)
     except ma.ValidationError as error:
@@ -21,9 +21,9 @@ def validate(schema: ma.Schema, values: Any, *, in_query: bool = False) -> dict[
 
 
 def faults_of(messages: Any, *, in_query: bool = False) -> list[Fault]:
-    """Every message, with the JSON pointer (RFC 6901) of its member, or the name of its query parameter."""
+    """A fault per message, with the JSON pointer (RFC 6901) of its member, or the name of its query parameter."""
     faults = []
-    for path, message in _walk(messages, ()):
+    for path, message in _flatten(messages, ()):
         code = message.code if isinstance(message, Message) else "invalid"
         if in_query:
             faults.append(Fault(str(message), code, parameter=".".join(path)))
@@ -32,13 +32,13 @@ def faults_of(messages: Any, *, in_query: bool = False) -> list[Fault]:
     return faults
 
 
-def _walk(messages: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+def _flatten(messages: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
     if isinstance(messages, dict):
         for name, inner in messages.items():
-            yield from _walk(inner, path if name == SCHEMA_LEVEL else (*path, str(name)))
+            yield from _flatten(inner, path if name == SCHEMA_LEVEL else (*path, str(name)))
     elif isinstance(messages, list):
         for inner in messages:
-            yield from _walk(inner, path)
+            yield from _flatten(inner, path)
     else:
         yield path, messages
 

@@ -69,12 +69,12 @@ class TestImport:
         assert "1  kept 'Chairs', not 'Tables'" in result.stdout
 
     def test_says_which_categories_were_made(self, catalog: Run, file: Callable[..., Path]) -> None:
-        assert "Categories made: 2\n  Chairs\n  Tables\n" in catalog("import", file(TWO)).stdout
+        assert "Categories created: 2\n  Chairs\n  Tables\n" in catalog("import", file(TWO)).stdout
 
     def test_says_which_columns_feed_no_field(self, catalog: Run, file: Callable[..., Path]) -> None:
         result = catalog("import", file("sku,name,price,category,weight\nA,Chair,1.00,Chairs,3\n"))
 
-        assert "Columns that feed no field: weight" in result.stdout
+        assert "Columns that set no field: weight" in result.stdout
 
     def test_says_what_is_wrong_in_which_line_and_exits_with_3(self, catalog: Run, file: Callable[..., Path]) -> None:
         result = catalog("import", file(TWO + "A-3,Stool,free,Chairs\n"))

@@ -66,7 +66,7 @@ def test_deletes_in_batches_that_hand_out_no_rows(app: Flask, runner: FlaskCliRu
     with after_each(engine_of(app), "DELETE FROM change_events", numbers.append):
         output = runner.invoke(args=["prune"]).output
 
-    assert f"Forgot {EVENTS} events" in output
+    assert f"Deleted {EVENTS} events" in output
     assert max(numbers) <= ROWS_PER_BATCH
     # A DELETE with RETURNING has the number of rows that were fetched, and they are not.
     assert sum(numbers) == EVENTS

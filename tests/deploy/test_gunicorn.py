@@ -319,7 +319,7 @@ class TestSlowClients:
                 deaf.sendall(GET.replace(b"/livez", b"/openapi.json") * 100)
 
             assert requests.get(f"{impatient.url}/livez", timeout=30).status_code == 200
-            wait_for(lambda: impatient.log().count("took nothing of its answer") == 4)
+            wait_for(lambda: impatient.log().count("took nothing of its response") == 4)
             assert "Traceback" not in impatient.log()
 
 
@@ -334,8 +334,8 @@ class TestUnreader:
 
             for _ in range(6):
                 time.sleep(0.5)
-                theirs.sendall(bytes(unreader.BLOCK))
-                assert len(unreader.read(unreader.BLOCK)) == unreader.BLOCK
+                theirs.sendall(bytes(unreader.BLOCK_BYTES))
+                assert len(unreader.read(unreader.BLOCK_BYTES)) == unreader.BLOCK_BYTES
 
     def test_does_not_move_with_less_than_a_block(self) -> None:
         ours, theirs = socket.socketpair()

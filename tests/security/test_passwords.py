@@ -9,8 +9,8 @@ from argon2.low_level import Type
 
 from app.security import passwords
 from app.security.passwords import (
-    LONGEST,
-    SHORTEST,
+    MAX_PASSWORD_BYTES,
+    MIN_PASSWORD_LENGTH,
     PasswordTooCommon,
     hash_password,
     needs_rehash,
@@ -67,12 +67,12 @@ class TestVerify:
         assert known / 2 < unknown < known * 2
 
     def test_reads_every_byte_of_the_longest(self) -> None:
-        longest = "x" * LONGEST
+        longest = "x" * MAX_PASSWORD_BYTES
 
         assert not verify_password(f"{longest[:-1]}y", hash_password(longest))
 
     def test_does_the_work_of_the_hashes_that_are_made(self) -> None:
-        assert not needs_rehash(passwords._nobodys_hash)
+        assert not needs_rehash(passwords._dummy_hash)
 
 
 class TestRequireUncommon:
@@ -88,4 +88,4 @@ class TestRequireUncommon:
 
 class TestBounds:
     def test_are_those_of_the_promise(self) -> None:
-        assert (SHORTEST, LONGEST) == (8, 1024)
+        assert (MIN_PASSWORD_LENGTH, MAX_PASSWORD_BYTES) == (8, 1024)

@@ -18,7 +18,7 @@ from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import FixedWindowRateLimiter
 from structlog.testing import capture_logs
 
-from app.web.counters import RECOVERY, FallbackWindows, MemoryWindows, RedisWindows, Window
+from app.web.counters import RECOVERY_KEY, FallbackWindows, MemoryWindows, RedisWindows, Window
 from tests.live.wire import at_once, wait_for
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -90,16 +90,16 @@ class TestInMemory:
     def test_keeps_no_more_than_twice_what_is_open(self) -> None:
         with time_machine.travel(NOW, tick=False) as clock:
             windows = MemoryWindows()
-            for number in range(20 * windows.FEW):
+            for number in range(20 * windows.MIN_EVICTION_SIZE):
                 windows.count(f"address:{number}", 60)
                 clock.shift(0.1)
 
             # 600 are open at any moment.
-            assert len(windows) <= 2 * windows.FEW
+            assert len(windows) <= 2 * windows.MIN_EVICTION_SIZE
 
     def test_forgets_no_open_window(self) -> None:
         windows = MemoryWindows()
-        addresses = [f"address:{number}" for number in range(5 * windows.FEW)]
+        addresses = [f"address:{number}" for number in range(5 * windows.MIN_EVICTION_SIZE)]
 
         counts = [windows.count(address, 60).used for address in addresses * 2]
 
@@ -166,7 +166,7 @@ class Unsteady(RedisWindows):
 
     def count(self, key: str, expiry: int, amount: int = 1) -> Window:
         """Answer, or fail; who looks for it waits until ``answer`` is set."""
-        if key == RECOVERY:
+        if key == RECOVERY_KEY:
             self.looked_for.release()
             assert self.answer.wait(10)
         else:
@@ -181,7 +181,7 @@ class TestALostRedis:
     @pytest.fixture
     def redis_windows(self, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Unsteady:
         """A Redis, and no pause before it is looked for again."""
-        monkeypatch.setattr("app.web.counters.RETRY_EVERY", 0.0)
+        monkeypatch.setattr("app.web.counters.RETRY_SECONDS", 0.0)
         return Unsteady(redis_url)
 
     @pytest.fixture

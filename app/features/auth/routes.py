@@ -85,7 +85,7 @@ def log_out() -> Response:
     response = Response(status=204)
     del response.headers["Content-Type"]
     if cookies.read_refresh_cookie():
-        cookies.drop_refresh_cookie(response)
+        cookies.delete_refresh_cookie(response)
     return response
 
 

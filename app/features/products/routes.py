@@ -35,7 +35,7 @@ from app.web.contract import (
     returns,
     streams,
 )
-from app.web.downloads import download, read_in_turns
+from app.web.downloads import download, read_in_batches
 
 blueprint = Blueprint("products", __name__, url_prefix="/products", about="What is for sale.")
 in_categories = Blueprint(
@@ -97,7 +97,7 @@ def export_products(query: dict[str, Any]) -> Response:
     A download that ends without the last chunk of its transfer coding is not whole.
     """
     file_format, search = FileFormat(query.pop("format")), query.pop("search", None)
-    rows = read_in_turns(bulk.iter_products(*service.LISTING.conditions(query, search)))
+    rows = read_in_batches(bulk.iter_products(*service.LISTING.conditions(query, search)))
     pieces = write_products(rows, file_format)
     return download(pieces, media_type=MEDIA_TYPES[file_format], name=f"products.{file_format}")
 

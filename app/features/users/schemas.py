@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.features.users.service import LISTING
-from app.security.passwords import LONGEST, SHORTEST
+from app.security.passwords import MAX_PASSWORD_BYTES, MIN_PASSWORD_LENGTH
 from app.security.permissions import Role
 from app.web import fields
 from app.web.schemas import BodySchema, Schema, SearchQuerySchema
@@ -14,15 +14,15 @@ USERNAME: dict[str, Any] = {"least": 3, "most": 32, "pattern": r"^[A-Za-z0-9][A-
 class Password(fields.Text):
     """A password: any characters but NUL, bounded in bytes of UTF-8."""
 
-    default_error_messages = {"too_many_bytes": f"Longer than {LONGEST} bytes in UTF-8."}
+    default_error_messages = {"too_many_bytes": f"Longer than {MAX_PASSWORD_BYTES} bytes in UTF-8."}
 
-    def __init__(self, *, least: int = SHORTEST, **options: Any) -> None:
+    def __init__(self, *, least: int = MIN_PASSWORD_LENGTH, **options: Any) -> None:
         schema = {"format": "password", "writeOnly": True}
-        super().__init__(least=least, most=LONGEST, pattern=r"^[^\u0000]*$", schema=schema, **options)
+        super().__init__(least=least, most=MAX_PASSWORD_BYTES, pattern=r"^[^\u0000]*$", schema=schema, **options)
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
         text = super()._deserialize(value)
-        if len(text.encode()) > LONGEST:
+        if len(text.encode()) > MAX_PASSWORD_BYTES:
             raise self.make_error("too_many_bytes")
         return text
 

@@ -226,4 +226,4 @@ class TestPrune:
         with time_machine.travel(clock.now() + timedelta(days=62), tick=False):
             said = bob.app.test_cli_runner().invoke(args=["prune"]).output
 
-        assert said.startswith("Forgot 1 sessions")
+        assert said.startswith("Deleted 1 sessions")
