@@ -2,7 +2,7 @@
 
 It counts in the database, because limits in Redis do not hold while Redis is down; and by account and client network (a
 /24 of IPv4, a /64 of IPv6), because a limit by account alone lets an attacker lock the owner out. Unknown accounts are
-counted in the same way, by a hash of the address, so that no response reveals whether an account exists.
+counted in the same way, by a hash of the address, so that the limit does not reveal whether an account exists.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from app.security.networks import network_of
 FAILURE_WINDOW = timedelta(minutes=5)
 #: After this many failures in a window from one network, the account refuses logins from it.
 MAX_FAILURES_PER_NETWORK = 10
-#: After this many failures in a window from all networks, it refuses logins from those without a recent session of it.
+#: After this many from all networks, it refuses logins from networks in which it had no recent session.
 MAX_FAILURES_PER_ACCOUNT = 50
 
 

@@ -48,7 +48,7 @@ class TokenPair:
 
 @dataclass(frozen=True, kw_only=True)
 class Lifetimes:
-    """The lifetimes of tokens, and the ``grace`` in which the exchange of a refresh token may be repeated, in seconds."""
+    """The lifetimes of tokens, and the ``grace`` in which a refresh token's exchange may be repeated, in seconds."""
 
     access: int
     refresh: int
