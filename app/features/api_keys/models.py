@@ -23,7 +23,7 @@ class ExpiryPassed(Invalid):
 
 
 class ApiKey(Keyed, Stamped, Versioned, Audited, Model):
-    """A key of a user. Only hashes of its secrets are stored; until ``previous_until`` the previous secret works too."""
+    """A key of a user. Its secrets are stored as hashes; the previous one works until ``previous_until``."""
 
     __tablename__ = "api_keys"
     audited_as = "api_key"
