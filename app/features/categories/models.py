@@ -12,7 +12,7 @@ from app.extensions import Model
 
 
 class CategoryInUse(Conflict):
-    """Products, deleted ones included, or other categories are in this category; move them elsewhere first."""
+    """Products or categories are in this category; move them first. Deleted products count: restore and move them."""
 
 
 class CategoryUnknown(Invalid):
