@@ -12,7 +12,7 @@ from app.security.permissions import Role
 
 
 class EmailTaken(Conflict):
-    """An account with this e-mail address exists; log in, or use another address."""
+    """An account with this e-mail address exists; use another address."""
 
 
 class UsernameTaken(Conflict):
