@@ -1,1 +1,1 @@
-"""API keys: what programs log in with. A key can do what its owner's role and its scopes both allow."""
+"""API keys: the credentials of programs. A key has the permissions that its owner's role and its scopes both grant."""

@@ -13,17 +13,17 @@ from app.security.api_keys import PREFIX
 
 
 class ScopeNotHeld(Forbidden):
-    """You cannot give a key a permission that you do not have."""
+    """You cannot give a key a scope that is not among your own permissions and its owner's."""
 
 
 class ExpiryPassed(Invalid):
-    """A key cannot expire in the past."""
+    """The expiry of a key must be in the future."""
 
     pointer = "/expires_at"
 
 
 class ApiKey(Keyed, Stamped, Versioned, Audited, Model):
-    """A key of a user. Only hashes of its secrets are kept; during a rotation's overlap the previous one works too."""
+    """A key of a user. Its secrets are stored as hashes; the previous one works until ``previous_until``."""
 
     __tablename__ = "api_keys"
     audited_as = "api_key"
@@ -41,11 +41,11 @@ class ApiKey(Keyed, Stamped, Versioned, Audited, Model):
 
     @property
     def prefix(self) -> str:
-        """How the key begins."""
+        """The public part with which the key begins."""
         return f"{PREFIX}_{self.id}_"
 
     def rotate(self, *, secret_hash: str, last_four: str, previous_until: datetime) -> None:
-        """Give the key a new secret; the present one works until ``previous_until``."""
+        """Give the key a new secret; the current one works until ``previous_until``."""
         self.previous_hash, self.previous_until = self.secret_hash, previous_until
         self.secret_hash, self.last_four = secret_hash, last_four
 

@@ -18,14 +18,14 @@ from app.security.permissions import Permission
 from app.web.access import current_identity
 from app.web.contract import Blueprint, accepts, changes, lists, refuses, requires, returns
 
-blueprint = Blueprint("api_keys", __name__, url_prefix="/api-keys", about="What programs log in with.")
+blueprint = Blueprint("api_keys", __name__, url_prefix="/api-keys", about="The credentials of programs.")
 
 
 @blueprint.get("")
 @requires(Permission.ACCOUNT_MANAGE)
 @lists(ApiKeySchema, ApiKeyQuerySchema, service.LISTING)
 def list_api_keys() -> Select[ApiKey]:
-    """List your keys; administrators see everybody's."""
+    """List your keys; administrators see the keys of all users."""
     return service.visible_to(current_identity())
 
 
@@ -35,7 +35,7 @@ def list_api_keys() -> Select[ApiKey]:
 @returns(NewApiKeySchema, status=201, location=lambda key: f"/api/v1/api-keys/{key.id}")
 @refuses(ScopeNotHeld, ExpiryPassed)
 def create_api_key(data: dict[str, Any]) -> service.NewKey:
-    """Make a key; its secret is in this answer and nowhere else."""
+    """Create a key; this response is the only one that contains its secret."""
     return service.create_key(**data, identity=current_identity())
 
 
@@ -63,7 +63,7 @@ def update_api_key(key: ApiKey, data: dict[str, Any]) -> ApiKey:
 @changes(service.get_key)
 @returns(status=204)
 def revoke_api_key(key: ApiKey) -> None:
-    """Revoke a key: it is refused from the next request on."""
+    """Revoke a key; it is refused from the next request on."""
     service.revoke_key(key)
 
 
@@ -72,6 +72,6 @@ def revoke_api_key(key: ApiKey) -> None:
 @accepts(ApiKeyRotateSchema)
 @returns(NewApiKeySchema, status=201, location=lambda key: f"/api/v1/api-keys/{key.id}")
 def rotate_api_key(key_id: int, data: dict[str, Any]) -> service.NewKey:
-    """Give a key a new secret; the present one works for the overlap."""
+    """Give a key a new secret; the current one keeps working for `overlap_seconds`."""
     key = service.get_key(key_id, identity=current_identity(), lock=True)
     return service.rotate_key(key, **data)

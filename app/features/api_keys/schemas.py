@@ -21,27 +21,27 @@ class ApiKeySchema(Schema):
     id = fields.Integer(dump_only=True, example=5)
     user_id = fields.Integer(dump_only=True, example=1)
     name = fields.Text(**NAME)
-    prefix = fields.Text(most=30, dump_only=True, note="How the key begins.", example="cat_5_")
-    last_four = fields.Text(most=4, dump_only=True, note="How its secret ends.", example="Xk4Q")
+    prefix = fields.Text(most=30, dump_only=True, note="The first characters of the key.", example="cat_5_")
+    last_four = fields.Text(most=4, dump_only=True, note="The last characters of its secret.", example="Xk4Q")
     scopes = _scopes()
     expires_at = fields.Moment(allow_none=True)
-    previous_until = fields.Moment(dump_only=True, allow_none=True, note="Until when the secret before works too.")
-    last_used_at = fields.Moment(dump_only=True, allow_none=True, note="Right to a minute.")
+    previous_until = fields.Moment(dump_only=True, allow_none=True, note="Until when the previous secret works too.")
+    last_used_at = fields.Moment(dump_only=True, allow_none=True, note="Accurate to one minute.")
     created_at = fields.Moment(dump_only=True)
     updated_at = fields.Moment(dump_only=True)
     version = fields.Integer(dump_only=True, example=1)
 
 
 class NewApiKeySchema(ApiKeySchema):
-    """An API key with its secret, which is shown this once."""
+    """An API key with its secret, which is shown only once."""
 
     key = fields.Text(
-        most=100, dump_only=True, secret=True, note="Keep it: it is stored nowhere here.", example="cat_5_..."
+        most=100, dump_only=True, secret=True, note="Save it: only its hash is stored here.", example="cat_5_..."
     )
 
 
 class ApiKeyCreateSchema(BodySchema):
-    """A new key: its scopes are permissions that you have."""
+    """A new key; its scopes must be permissions that you have."""
 
     name = fields.Text(required=True, **NAME)
     scopes = _scopes(required=True)
@@ -49,7 +49,7 @@ class ApiKeyCreateSchema(BodySchema):
 
 
 class ApiKeyUpdateSchema(BodySchema):
-    """What changes of a key."""
+    """The members of a key to change."""
 
     name = fields.Text(**NAME)
     scopes = _scopes()
@@ -57,7 +57,7 @@ class ApiKeyUpdateSchema(BodySchema):
 
 
 class ApiKeyRotateSchema(BodySchema):
-    """How long the present secret still works beside the new one."""
+    """How long the current secret works beside the new one."""
 
     overlap_seconds = fields.Integer(least=0, most=7 * 24 * 3600, load_default=0, example=3600)
 

@@ -26,10 +26,10 @@ LISTING = Listing(
     tie_breaker=ApiKey.id,
 )
 
-#: `last_used_at` is right to this.
-USED_EVERY = timedelta(minutes=1)
+#: The accuracy of `last_used_at`, which saves an UPDATE per request.
+LAST_USED_RESOLUTION = timedelta(minutes=1)
 
-# Made once, for every request with a key asks it.
+# Compiled once, because every request with a key executes it.
 _IDENTITY = Prepared(
     select(ApiKey.__table__, User.role, CATALOGUE_VERSION.label("catalogue_version"))
     .join(User, User.id == ApiKey.user_id)
@@ -39,39 +39,39 @@ _IDENTITY = Prepared(
 
 @dataclass(frozen=True)
 class NewKey:
-    """A key with its secret, which is shown once and kept nowhere."""
+    """A key with its secret, which is shown once and not stored."""
 
     row: ApiKey
     key: str
 
     def __getattr__(self, name: str) -> Any:
-        """Everything but the secret is the row's."""
+        """Read every other attribute from the row."""
         return getattr(self.row, name)
 
 
 def load_identity(parsed: ParsedKey) -> Identity | None:
-    """Who a key speaks for: nobody once it is revoked, expired, rotated away, or its owner inactive."""
+    """The identity of a key; None if the key is revoked or expired, its secret is wrong, or its owner is inactive."""
     key, now = _IDENTITY.one_or_none({"named_key": parsed.key_id}), clock.now()
-    if key is None or (key.expires_at and key.expires_at <= now) or not _opens(key, parsed.secret_hash, now):
+    if key is None or (key.expires_at and key.expires_at <= now) or not _accepts(key, parsed.secret_hash, now):
         return None
     return Identity.of_key(
         user_id=key.user_id,
         role=Role(key.role),
         api_key_id=key.id,
         scopes=key.scopes,
-        is_unseen=key.last_used_at is None or key.last_used_at < now - USED_EVERY,
+        is_unseen=key.last_used_at is None or key.last_used_at < now - LAST_USED_RESOLUTION,
         catalogue_version=key.catalogue_version,
     )
 
 
 def visible_to(identity: Identity) -> Select[ApiKey]:
-    """One's own keys, or everybody's for who administers users."""
+    """The keys of the user that ``identity`` names, or of all users with the permission ``users:write``."""
     rows = select(ApiKey).where(ApiKey.revoked_at.is_(None))
     return rows if identity.can(Permission.USERS_WRITE) else rows.where(ApiKey.user_id == identity.user_id)
 
 
 def get_key(key_id: int, *, identity: Identity, lock: bool = False) -> ApiKey:
-    """One key that ``identity`` may see."""
+    """The key, if ``identity`` may see it; else ``NotFound``. ``lock`` locks its row (FOR UPDATE)."""
     rows = visible_to(identity).where(ApiKey.id == key_id)
     key = db.session.scalar(rows.with_for_update() if lock else rows)
     if key is None:
@@ -80,7 +80,10 @@ def get_key(key_id: int, *, identity: Identity, lock: bool = False) -> ApiKey:
 
 
 def create_key(*, name: str, scopes: Iterable[str], expires_at: datetime | None = None, identity: Identity) -> NewKey:
-    """Make a key for whoever asks, with scopes out of what they may do themselves."""
+    """Create a key of the authenticated user.
+
+    Refuses scopes that ``identity`` lacks (``ScopeNotHeld``) and an expiry in the past (``ExpiryPassed``).
+    """
     _require_held(scopes, identity.permissions)
     _require_future(expires_at)
     secret = make_secret()
@@ -98,7 +101,11 @@ def create_key(*, name: str, scopes: Iterable[str], expires_at: datetime | None 
 
 
 def update_key(key: ApiKey, *, identity: Identity, **changed: Any) -> ApiKey:
-    """Change a key's name, scopes or expiry; scopes stay within what its owner and whoever asks may do."""
+    """Change a key's name, scopes or expiry.
+
+    Refuses scopes that ``identity`` or the key's owner lacks (``ScopeNotHeld``) and an expiry in the past
+    (``ExpiryPassed``).
+    """
     if "scopes" in changed:
         owner = db.session.scalar(select(User.role).where(User.id == key.user_id))
         _require_held(changed["scopes"], identity.permissions & GRANTS[Role(owner or Role.USER)])
@@ -110,7 +117,7 @@ def update_key(key: ApiKey, *, identity: Identity, **changed: Any) -> ApiKey:
 
 
 def rotate_key(key: ApiKey, *, overlap_seconds: int) -> NewKey:
-    """Give a key a new secret; the old one works for ``overlap_seconds`` more."""
+    """Give a key a new secret; the current one works for another ``overlap_seconds``."""
     secret = make_secret()
     until = clock.now() + timedelta(seconds=overlap_seconds)
     key.rotate(secret_hash=hash_secret(secret), last_four=secret[-4:], previous_until=until)
@@ -118,22 +125,24 @@ def rotate_key(key: ApiKey, *, overlap_seconds: int) -> NewKey:
 
 
 def revoke_key(key: ApiKey) -> None:
-    """Refuse a key from the next request on."""
+    """Revoke a key; it is refused from the next request on."""
     key.revoked_at = clock.now()
 
 
 def touch_key(key_id: int) -> None:
-    """Remember that a key was used, at most once a minute."""
+    """Set when a key was last used, unless that is less than ``LAST_USED_RESOLUTION`` ago."""
     now = clock.now()
-    is_old = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < now - USED_EVERY)
-    # By table and not by mapper: being used is no change of the key, so its version and updated_at stay.
+    is_old = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < now - LAST_USED_RESOLUTION)
+    # Not through the mapper, which would increment the version: a use is no change of the key. The explicit updated_at
+    # overrides the column's `onupdate`.
     table = ApiKey.__table__
     db.session.execute(
         update(ApiKey).where(ApiKey.id == key_id, is_old).values(last_used_at=now, updated_at=table.c.updated_at)
     )
 
 
-def _opens(key: Any, secret_hash: str, now: datetime) -> bool:
+def _accepts(key: Any, secret_hash: str, now: datetime) -> bool:
+    """Whether this is the hash of the key's secret, or of the previous one during the overlap."""
     if hmac.compare_digest(key.secret_hash, secret_hash):
         return True
     overlaps = key.previous_hash is not None and key.previous_until is not None and key.previous_until > now

@@ -1,1 +1,1 @@
-"""The audit trail as administrators read it; `core.audit` writes it, and nothing changes it."""
+"""The audit trail as administrators read it; `core.audit` appends to it, and nothing changes its rows."""

@@ -8,12 +8,12 @@ from app.features.audit.schemas import AuditEventSchema, AuditQuerySchema
 from app.security.permissions import Permission
 from app.web.contract import Blueprint, lists, requires
 
-blueprint = Blueprint("audit", __name__, url_prefix="/audit-events", about="Who did what.")
+blueprint = Blueprint("audit", __name__, url_prefix="/audit-events", about="The audit trail.")
 
 
 @blueprint.get("")
 @requires(Permission.AUDIT_READ)
 @lists(AuditEventSchema, AuditQuerySchema, service.LISTING)
 def list_audit_events() -> Select[AuditEvent]:
-    """List what was done, by whom and to what."""
+    """List audit events: who did what to which resource."""
     return service.all_events()

@@ -6,7 +6,7 @@ from app.web.schemas import ListQuerySchema, Schema
 
 
 class AuditEventSchema(Schema):
-    """Something that was done: by whom, with which credential, to what; `before` and `after` hold no secrets."""
+    """An action: who did it, with which credential, to which resource. `before` and `after` contain no secrets."""
 
     id = fields.Integer(dump_only=True, example=1001)
     created_at = fields.Moment(dump_only=True)
@@ -17,15 +17,17 @@ class AuditEventSchema(Schema):
     resource_type = fields.Text(most=32, example="product")
     resource_id = fields.Integer(allow_none=True, example=42)
     before = fields.Anything(
-        allow_none=True, note="The members that changed, as they were.", example={"price": "10.00"}
+        allow_none=True, note="The members that changed, before the action.", example={"price": "10.00"}
     )
-    after = fields.Anything(allow_none=True, note="The members that changed, as they are.", example={"price": "12.50"})
+    after = fields.Anything(
+        allow_none=True, note="The members that changed, after the action.", example={"price": "12.50"}
+    )
     request_id = fields.Text(most=64, allow_none=True, example="3f2a8c1e5b7d4960")
     address = fields.Text(most=45, allow_none=True, example="192.0.2.7")
 
 
 class AuditQuerySchema(ListQuerySchema):
-    """Filters of audit events; the newest first unless asked otherwise."""
+    """Filters and sorting of audit events; by default the newest first."""
 
     sort_by = fields.Choice(list(LISTING.sorts), load_default="id")
     order = fields.Choice(["asc", "desc"], load_default="desc")
@@ -34,6 +36,6 @@ class AuditQuerySchema(ListQuerySchema):
     resource = fields.Text(
         most=64,
         pattern=r"^[a-z_]{1,32}(/[1-9][0-9]{0,17})?$",
-        note="A kind, as product, or one of it: product/42.",
+        note="A resource type, such as product, or one resource, such as product/42.",
     )
-    since = fields.Moment(note="This time or later.")
+    since = fields.Moment(note="At this time or later.")

@@ -7,10 +7,10 @@ from app.core.listing import Listing
 
 
 def _is_resource(resource: str) -> ColumnElement[bool]:
-    """``product`` for all of a kind, ``product/42`` for one."""
-    kind, _, number = resource.partition("/")
-    is_kind = AuditEvent.resource_type == kind
-    return and_(is_kind, AuditEvent.resource_id == int(number)) if number else is_kind
+    """The condition for ``product``, every resource of a type, or ``product/42``, one resource."""
+    name, _, number = resource.partition("/")
+    has_type = AuditEvent.resource_type == name
+    return and_(has_type, AuditEvent.resource_id == int(number)) if number else has_type
 
 
 LISTING = Listing(
@@ -26,5 +26,5 @@ LISTING = Listing(
 
 
 def all_events() -> Select[AuditEvent]:
-    """Every event."""
+    """Every audit event."""
     return select(AuditEvent)

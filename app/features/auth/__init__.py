@@ -1,1 +1,1 @@
-"""Logging in and out: a session per login, an access token that names it, refresh tokens that work once."""
+"""Authentication: one session per login, access tokens that name it, and single-use refresh tokens."""

@@ -1,4 +1,4 @@
-"""The counters of failed logins, and the refusals of logging in."""
+"""The counters of failed logins, and the refusals of authentication."""
 
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
@@ -9,23 +9,23 @@ from app.extensions import Model
 
 
 class LoginFailed(Unauthenticated):
-    """The e-mail address and password do not fit, or the account is not active."""
+    """The e-mail address or the password is wrong, or the account is not active."""
 
     commits = True
 
 
 class TooManyFailures(TooManyRequests):
-    """Too many failed logins to this account; wait as long as Retry-After says. Open sessions go on working."""
+    """Too many failed logins to this account; retry after the seconds in Retry-After. Open sessions stay valid."""
 
     commits = True
 
 
 class RegistrationClosed(Forbidden):
-    """Accounts are made by administrators here."""
+    """Registration is closed; ask an administrator for an account."""
 
 
 class LoginFailures(Model):
-    """How often logging in to an account failed lately, from anywhere; kept for unknown accounts alike, by a hash."""
+    """The failed logins to an account, existing or not, from all networks in a window; the key is a hash."""
 
     __tablename__ = "login_failures"
 
@@ -35,7 +35,7 @@ class LoginFailures(Model):
 
 
 class NetworkLoginFailures(Model):
-    """How often it failed from one network."""
+    """The failed logins to an account from one network in a window."""
 
     __tablename__ = "network_login_failures"
 

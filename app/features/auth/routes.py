@@ -1,4 +1,4 @@
-"""Routes of registering, logging in, refreshing and logging out."""
+"""Routes of registration, login, refresh and logout."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ from app.web.contract import (
 from app.web.cookies import CsrfTokenWrong
 from app.web.schemas import shared
 
-blueprint = Blueprint("auth", __name__, url_prefix="/auth", about="Registering, logging in and out.")
+blueprint = Blueprint("auth", __name__, url_prefix="/auth", about="Registration, login and logout.")
 
 
 @blueprint.post("/register")
@@ -40,7 +40,7 @@ blueprint = Blueprint("auth", __name__, url_prefix="/auth", about="Registering, 
 @returns(UserSchema, status=201, location=lambda _: "/api/v1/users/me")
 @refuses(EmailTaken, UsernameTaken, PasswordTooCommon, RegistrationClosed, HashingBusy)
 def register(data: dict[str, Any]) -> User:
-    """Make an account for yourself, with the role user."""
+    """Create an account for yourself, with the role user."""
     if not current_app.config["REGISTRATION_OPEN"]:
         raise RegistrationClosed
     return users.create_user(**data)
@@ -55,7 +55,8 @@ def register(data: dict[str, Any]) -> User:
 def log_in(data: dict[str, Any]) -> Response:
     """Open a session with your e-mail address and password."""
     in_cookie = data.pop("refresh_token_in") == "cookie"
-    return answer_pair(service.log_in(**data, **client(), lifetimes=lifetimes()), in_cookie=in_cookie)
+    pair = service.log_in(**data, **client(), lifetimes=lifetimes())
+    return make_pair_response(pair, in_cookie=in_cookie)
 
 
 @blueprint.post("/refresh")
@@ -63,23 +64,23 @@ def log_in(data: dict[str, Any]) -> Response:
 @returns(TokenPairSchema)
 @refuses(SessionEnded, RefreshTokenUsed, RefreshTokenReused, CsrfTokenWrong)
 def refresh() -> Response:
-    """Exchange your refresh token for a new pair; it works once.
+    """Exchange your refresh token, which works once, for a new pair.
 
-    It is the bearer token of the request, or the cookie, which then needs `X-CSRF-Token`.
+    Send it as the bearer token or as the cookie; the cookie requires `X-CSRF-Token`.
     """
     claims = current_claims()
     in_cookie = "Authorization" not in request.headers
     if in_cookie:
         cookies.require_csrf_token(claims.token_id)
     pair = service.refresh(claims, address=client()["address"], lifetimes=lifetimes())
-    return answer_pair(pair, in_cookie=in_cookie)
+    return make_pair_response(pair, in_cookie=in_cookie)
 
 
 @blueprint.post("/logout")
 @requires(Permission.ACCOUNT_MANAGE)
 @returns(status=204)
 def log_out() -> Response:
-    """End this session; its access and refresh tokens are refused from now on."""
+    """End this session; its access and refresh tokens are refused from the next request on."""
     identity = current_identity()
     sessions.end_session(identity.session_id or 0, identity=identity)
     response = Response(status=204)
@@ -89,8 +90,8 @@ def log_out() -> Response:
     return response
 
 
-def answer_pair(pair: service.TokenPair, *, in_cookie: bool) -> Response:
-    """The pair in the body, or its refresh token in a cookie."""
+def make_pair_response(pair: service.TokenPair, *, in_cookie: bool) -> Response:
+    """A response with the pair in the body, or with its refresh token in a cookie and a CSRF token in the body."""
     body = shared(TokenPairSchema).dump(pair)
     if in_cookie:
         body |= {"refresh_token": None, "csrf_token": cookies.csrf_token(pair.refresh_token_id)}
@@ -101,12 +102,12 @@ def answer_pair(pair: service.TokenPair, *, in_cookie: bool) -> Response:
 
 
 def client() -> dict[str, str]:
-    """What a session remembers of who opened it."""
+    """The device (the User-Agent header) and IP address of the request, which a session stores."""
     return {"device": request.headers.get("User-Agent", ""), "address": request.remote_addr or ""}
 
 
 def lifetimes() -> service.Lifetimes:
-    """The configured lives of tokens."""
+    """The configured lifetimes of tokens."""
     config = current_app.config
     return service.Lifetimes(
         access=config["ACCESS_TOKEN_TTL"], refresh=config["REFRESH_TOKEN_TTL"], grace=config["REFRESH_GRACE"]

@@ -1,4 +1,4 @@
-"""Wire shapes of logging in."""
+"""Wire shapes of authentication."""
 
 from typing import Any
 
@@ -8,7 +8,10 @@ from app.web.schemas import BodySchema, Schema
 
 
 class KnownEmail(fields.Text):
-    """The address of an account in any of its spellings; what is no address belongs to nobody, which is not told."""
+    """The e-mail address of an account in any of its spellings, normalised.
+
+    Text that is no address passes, and then matches no account: a fault would differ from the response to a wrong one.
+    """
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
         text = super()._deserialize(value)
@@ -24,28 +27,28 @@ class RegisterSchema(BodySchema):
 
 
 class LoginSchema(BodySchema):
-    """Credentials of a person."""
+    """The credentials of a user."""
 
     email = KnownEmail(required=True, most=254, example="alice@example.com")
     password = Password(required=True, least=1, example="correct horse battery")
     refresh_token_in = fields.Choice(
         ["body", "cookie"],
         load_default="body",
-        note="Where the refresh token goes: `cookie` keeps it from a web page's scripts.",
+        note="Where to send the refresh token: `cookie` hides it from a web page's scripts.",
     )
 
 
 class TokenPairSchema(Schema):
-    """An access token for requests, and a refresh token to get the next pair with.
+    """An access token for requests, and a refresh token to exchange for the next pair.
 
-    A web client that asked for the cookie finds `refresh_token` null, and a `csrf_token` to send as `X-CSRF-Token` with
-    each refresh.
+    If the client requested the cookie, `refresh_token` is null and `csrf_token` is the `X-CSRF-Token` of the next
+    refresh.
     """
 
     access_token = fields.Text(most=4096, required=True, example="eyJhbGciOiJIUzI1NiJ9.eyJ0eXBlIjoiYWNjZXNzIn0.c2ln")
     refresh_token = fields.Text(
         most=4096, required=True, allow_none=True, example="eyJhbGciOiJIUzI1NiJ9.eyJ0eXBlIjoicmVmcmVzaCJ9.c2ln"
     )
-    csrf_token = fields.Text(most=64, schema={"x-optional": True}, note="With the cookie only.", example="0f" * 32)
+    csrf_token = fields.Text(most=64, schema={"x-optional": True}, note="Only with the cookie.", example="0f" * 32)
     token_type = fields.Choice(["Bearer"], required=True, example="Bearer")
-    expires_in = fields.Integer(required=True, note="The access token's life in seconds.", example=900)
+    expires_in = fields.Integer(required=True, note="The lifetime of the access token, in seconds.", example=900)

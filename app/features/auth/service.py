@@ -1,4 +1,4 @@
-"""Use cases of logging in, staying logged in, and logging out."""
+"""Use cases of authentication: log in, refresh, and load the identity that credentials name."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ from app.security.passwords import hash_password, needs_rehash, verify_password
 from app.security.permissions import Role
 from app.security.tokens import Claims, issue_access_token, issue_refresh_token
 
-# Made once, for every request asks it.
+# Compiled once, because every request with an access token executes it.
 _IDENTITY = Prepared(
     select(User.id, User.role, UserSession.last_seen_at, CATALOGUE_VERSION.label("catalogue_version"))
     .join(UserSession, UserSession.user_id == User.id)
@@ -37,7 +37,7 @@ _IDENTITY = Prepared(
 
 @dataclass(frozen=True)
 class TokenPair:
-    """What a login or a refresh answers with. ``expires_in`` are the access token's seconds."""
+    """The tokens of a login or a refresh. ``expires_in`` is the access token's lifetime in seconds."""
 
     access_token: str
     refresh_token: str
@@ -48,7 +48,7 @@ class TokenPair:
 
 @dataclass(frozen=True, kw_only=True)
 class Lifetimes:
-    """How long tokens live, and how long the exchange of a refresh token may be repeated; in seconds."""
+    """The lifetimes of tokens, and the ``grace`` in which a refresh token's exchange may be repeated, in seconds."""
 
     access: int
     refresh: int
@@ -56,7 +56,10 @@ class Lifetimes:
 
 
 def load_identity(credentials: Claims | ParsedKey) -> Identity | None:
-    """Who the credentials name, by the database as it is now: nobody once they are revoked or the account inactive."""
+    """The identity that the credentials name, read from the database at each request.
+
+    None if they are revoked, the key has expired, or the account is inactive. The caller checks the token's own expiry.
+    """
     if isinstance(credentials, ParsedKey):
         return api_keys.load_identity(credentials)
     named = {"named_user": credentials.user_id, "named_session": credentials.session_id}
@@ -67,13 +70,13 @@ def load_identity(credentials: Claims | ParsedKey) -> Identity | None:
         user_id=row.id,
         role=Role(row.role),
         session_id=credentials.session_id,
-        is_unseen=row.last_seen_at < clock.now() - sessions.SEEN_EVERY,
+        is_unseen=row.last_seen_at < clock.now() - sessions.LAST_SEEN_RESOLUTION,
         catalogue_version=row.catalogue_version,
     )
 
 
 def mark_seen(identity: Identity) -> None:
-    """Remember when a session or a key was last used; called after the request, and only when that is a minute old."""
+    """Store when a session or a key was last used; called after the request, and only if that is a minute old."""
     if identity.session_id is not None:
         sessions.touch_session(identity.session_id)
     elif identity.api_key_id is not None:
@@ -81,36 +84,37 @@ def mark_seen(identity: Identity) -> None:
 
 
 def log_in(*, email: str, password: str, device: str, address: str, lifetimes: Lifetimes) -> TokenPair:
-    """Open a session.
+    """Open a session, or refuse (``LoginFailed``).
 
-    Unknown address, wrong password and inactive account are refused alike, with the same statements and in the same
-    time. After too many failures none is told, the right password included (``TooManyFailures``): see `guard`.
+    An unknown address, a wrong password and an inactive account get the same response, after the same statements and in
+    the same time. After too many failures a correct password is refused like a wrong one (``TooManyFailures``): see
+    `guard`.
     """
     guard.require_few_failures(email, address)
-    # Columns and not the user, whose attributes the release would expire and the hashing would load again.
+    # Columns rather than the user: releasing the connection would expire its attributes, and hashing reload them.
     columns = User.id, User.password_hash, User.is_active
     known = db.session.execute(select(*columns).where(User.email == email.lower())).one_or_none()
     release_connection()
-    is_right = verify_password(password, known.password_hash if known else None)
-    # Others may have guessed while this one was hashed, so it is counted before anything depends on it.
-    is_last = guard.count_attempt(email, address)
+    is_correct = verify_password(password, known.password_hash if known else None)
+    # Other attempts may have been counted while this password was hashed, so count it before using the outcome.
+    reaches_limit = guard.count_attempt(email, address)
     user = None
-    # A closed account is asked no more than an unknown one: a further statement would tell that the password is right.
-    if is_right and known and known.is_active:
-        # Asked again, because an account can be closed or its password changed while this one was hashed.
+    # No further statement for an inactive account: its duration would reveal that the password is correct.
+    if is_correct and known and known.is_active:
+        # Read again, because the account can be deactivated or its password changed while this one was hashed.
         unchanged = User.id == known.id, User.password_hash == known.password_hash, User.is_active
         user = db.session.scalar(select(User).where(*unchanged))
     if user is None:
-        record_failure(known.id if known else None, is_last=is_last)
+        record_failure(known.id if known else None, reaches_limit=reaches_limit)
         raise LoginFailed
-    guard.forgive(email, address)
+    guard.clear_failures(email, address)
     if needs_rehash(user.password_hash):
         user.password_hash = hash_password(password)
     return start_session(user, device=device, address=address, lifetimes=lifetimes)
 
 
 def start_session(user: User, *, device: str, address: str, lifetimes: Lifetimes) -> TokenPair:
-    """Open a session for somebody who has proven who they are."""
+    """Open a session for a user who is authenticated, and issue its first tokens."""
     session, token = sessions.open_session(user.id, device=device, address=address, lifetime=lifetimes.refresh)
     record_event(
         "session.opened", resource_type="user", resource_id=user.id, after={"session_id": session.id}, actor_id=user.id
@@ -118,13 +122,13 @@ def start_session(user: User, *, device: str, address: str, lifetimes: Lifetimes
     return _pair(user, session.id, token, lifetimes)
 
 
-def record_failure(user_id: int | None, *, is_last: bool) -> None:
-    """Record a wrong password, whosever it should have been, and whether it was the last that is told for now."""
-    record_event("login.blocked" if is_last else "login.failed", resource_type="user", resource_id=user_id)
+def record_failure(user_id: int | None, *, reaches_limit: bool) -> None:
+    """Record a failed login in the audit trail. ``user_id`` is None if no account has the address."""
+    record_event("login.blocked" if reaches_limit else "login.failed", resource_type="user", resource_id=user_id)
 
 
 def refresh(claims: Claims, *, address: str, lifetimes: Lifetimes) -> TokenPair:
-    """Exchange a refresh token for a new pair, once."""
+    """Exchange a refresh token for a new pair, once; refuses what `sessions.service.exchange_token` refuses."""
     token = sessions.exchange_token(claims, address=address, lifetime=lifetimes.refresh, grace=lifetimes.grace)
     user = db.session.scalar(select(User).where(User.id == claims.user_id, User.is_active))
     if user is None:

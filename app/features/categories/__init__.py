@@ -1,1 +1,1 @@
-"""Categories: a tree. No category is its own ancestor, and none is deleted while something is filed under it."""
+"""Categories: a tree without cycles. A category that products or other categories refer to cannot be deleted."""

@@ -12,31 +12,31 @@ from app.extensions import Model
 
 
 class CategoryInUse(Conflict):
-    """Products, deleted ones included, or other categories are filed under this category."""
+    """Products or categories are in this category; move them first. Deleted products count: restore and move them."""
 
 
 class CategoryUnknown(Invalid):
-    """There is no such category."""
+    """There is no category with this id."""
 
     pointer = "/category_id"
 
 
 class CategoryCycle(Conflict):
-    """A category cannot be moved below itself."""
+    """A category cannot be moved below itself; choose a parent outside its branch."""
 
 
 class ParentUnknown(Invalid):
-    """There is no such category to be the parent."""
+    """There is no category with this id to be the parent."""
 
     pointer = "/parent_id"
 
 
 class SlugTaken(Conflict):
-    """Another category has this slug."""
+    """Another category has this slug; choose another."""
 
 
 class Category(Keyed, Stamped, Versioned, Published, Model):
-    """A node of the tree; without a parent it is a root. The slug is unique in the whole tree."""
+    """A node of the tree; without a parent it is a root. Slugs are unique in the whole tree."""
 
     __tablename__ = "categories"
     audited_as = "category"
@@ -53,7 +53,7 @@ class Category(Keyed, Stamped, Versioned, Published, Model):
 
 @event.listens_for(Category, "before_insert")
 @event.listens_for(Category, "before_update")
-def _keep_search_text(_mapper: object, _connection: object, category: Category) -> None:
+def _update_search_text(_mapper: object, _connection: object, category: Category) -> None:
     category.search_text = fold(f"{category.name} {category.slug}")
 
 
@@ -62,14 +62,14 @@ Index("ix_categories_created_at_id", Category.created_at, Category.id)
 Index("ix_categories_updated_at_id", Category.updated_at, Category.id)
 Index("ix_categories_parent_id_name_id", Category.parent_id, Category.name, Category.id)
 
-#: What a violated constraint of this table means to whoever writes a category.
+#: The refusal that stands for each violated constraint when a category is inserted or updated.
 REFUSALS = {
     "uq_categories_slug": SlugTaken,
     "fk_categories_parent_id_categories": ParentUnknown,
     "ck_categories_not_its_own_parent": CategoryCycle,
 }
 
-#: What a violated reference to this table means to whoever deletes a category.
+#: The refusal that stands for each violated reference when a category is deleted.
 DELETION_REFUSALS = {
     "fk_categories_parent_id_categories": CategoryInUse,
     "fk_products_category_id_categories": CategoryInUse,

@@ -24,7 +24,7 @@ from app.web.contract import (
     returns,
 )
 
-blueprint = Blueprint("categories", __name__, url_prefix="/categories", about="The tree that products are filed under.")
+blueprint = Blueprint("categories", __name__, url_prefix="/categories", about="The category tree of the products.")
 
 
 @blueprint.get("")
@@ -60,7 +60,7 @@ def read_category(category_id: int) -> Any:
 @returns(CategorySchema)
 @refuses(SlugTaken, ParentUnknown, CategoryCycle)
 def replace_category(category: Category, data: dict[str, Any]) -> Category:
-    """Replace a category; its slug stays unless given."""
+    """Replace a category; without a slug in the body, it keeps its slug."""
     return service.update_category(category, **data)
 
 
@@ -71,7 +71,7 @@ def replace_category(category: Category, data: dict[str, Any]) -> Category:
 @returns(CategorySchema)
 @refuses(SlugTaken, ParentUnknown, CategoryCycle)
 def update_category(category: Category, data: dict[str, Any]) -> Category:
-    """Change some members of a category, or move it in the tree."""
+    """Change some members of a category; a new parent moves it in the tree."""
     return service.update_category(category, **data)
 
 
@@ -81,5 +81,5 @@ def update_category(category: Category, data: dict[str, Any]) -> Category:
 @returns(status=204)
 @refuses(CategoryInUse)
 def delete_category(category: Category) -> None:
-    """Delete a category that nothing is filed under."""
+    """Delete an empty category: without products, deleted ones included, and without child categories."""
     service.delete_category(category)

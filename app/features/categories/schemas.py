@@ -26,7 +26,7 @@ class CategorySchema(Schema):
 
 
 class CategoryCreateSchema(BodySchema):
-    """A new category, or the whole of one: without a slug, a new one is made from the name and an old one stays."""
+    """The members of a category; without a slug, a new one gets one from its name and an existing one keeps its own."""
 
     name = fields.Text(required=True, **NAME)
     slug = fields.Text(**SLUG)
@@ -34,7 +34,7 @@ class CategoryCreateSchema(BodySchema):
 
 
 class CategoryUpdateSchema(BodySchema):
-    """What changes of a category; a null parent makes it a root."""
+    """The members of a category to change; a null parent makes it a root."""
 
     name = fields.Text(**NAME)
     slug = fields.Text(**SLUG)
@@ -48,10 +48,10 @@ class CategoryQuerySchema(SearchQuerySchema):
     order = fields.Choice(["asc", "desc"], load_default="asc")
     parent_id = fields.QueryInteger(note="Only the direct children of this category.")
     slug = fields.Text(**SLUG)
-    tree = fields.QueryBoolean(note="The whole tree at once, nested and sorted by name. Not with other parameters.")
+    tree = fields.QueryBoolean(note="The whole tree, nested and sorted by name; not with other parameters.")
 
     @ma.validates_schema(pass_original=True)
-    def _refuse_anything_beside_tree(self, data: Mapping[str, Any], original: Mapping[str, Any], **_: Any) -> None:
+    def _refuse_parameters_beside_tree(self, data: Mapping[str, Any], original: Mapping[str, Any], **_: Any) -> None:
         if data.get("tree") and len(original) > 1:
-            message = fields.Message("tree_stands_alone", "The tree comes whole and by name, without other parameters.")
+            message = fields.Message("tree_stands_alone", "The tree is whole; send no other parameters with it.")
             raise ma.ValidationError([message], "tree")

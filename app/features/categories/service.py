@@ -29,7 +29,7 @@ from app.security.identity import Identity
 
 @dataclass(frozen=True)
 class Node:
-    """A category of a tree from elsewhere; the slugs tell which is which, here and in the tree."""
+    """A category to import; the slug identifies it, and ``parent`` is the slug of its parent or None for a root."""
 
     slug: str
     name: str
@@ -54,21 +54,22 @@ LISTING = Listing(
 )
 
 
-_EVERY = select(Category)
+# One object for all requests, because compiled statements are cached by it.
+_ALL = select(Category)
 
 
 def visible_to(_identity: Identity) -> Select[Category]:
-    """Every category: whoever may read categories sees them all."""
-    return _EVERY
+    """Every category: the permission to read categories covers all of them."""
+    return _ALL
 
 
 def read_category(category_id: int, *, identity: Identity) -> Any:
-    """What there is to read of one category that ``identity`` may see."""
+    """The category, if ``identity`` may see it, as a row for a read; else ``NotFound``."""
     return find_row(visible_to(identity), Category.id, category_id)
 
 
 def get_category(category_id: int, *, identity: Identity, lock: bool = False) -> Category:
-    """One category that ``identity`` may see."""
+    """The category, if ``identity`` may see it; else ``NotFound``. ``lock`` locks its row (FOR NO KEY UPDATE)."""
     rows = visible_to(identity).where(Category.id == category_id)
     category = db.session.scalar(rows.with_for_update(key_share=True) if lock else rows)
     if category is None:
@@ -77,7 +78,10 @@ def get_category(category_id: int, *, identity: Identity, lock: bool = False) ->
 
 
 def create_category(*, name: str, slug: str | None = None, parent_id: int | None = None) -> Category:
-    """Add a category; its slug is made from its name unless given. Refuses a taken slug and an unknown parent."""
+    """Create a category; without a slug it gets a free one that is made from its name.
+
+    Refuses a slug that another category has (``SlugTaken``) and an unknown parent (``ParentUnknown``).
+    """
     category = Category(name=name, parent_id=parent_id)
     _require_parent(category, parent_id)
     category.slug = slug or _free_slug(name)
@@ -87,7 +91,11 @@ def create_category(*, name: str, slug: str | None = None, parent_id: int | None
 
 
 def update_category(category: Category, **changed: Any) -> Category:
-    """Change a category's name, slug or parent; refuses a move below itself."""
+    """Change a category's name, slug or parent.
+
+    Refuses a slug that another category has (``SlugTaken``), an unknown parent (``ParentUnknown``), and a move below
+    itself (``CategoryCycle``).
+    """
     parent_id = changed.get("parent_id", category.parent_id)
     if parent_id != category.parent_id:
         _require_parent(category, parent_id)
@@ -98,8 +106,9 @@ def update_category(category: Category, **changed: Any) -> Category:
 
 
 def delete_category(category: Category) -> None:
-    """Remove a category that nothing is filed under."""
-    # SQLite does not tell which reference it refused for; the database still decides, for whoever comes between.
+    """Delete a category; refuses one that products or other categories refer to (``CategoryInUse``)."""
+    # SQLite does not report which foreign key was violated, so check first. The foreign key still decides, because a
+    # concurrent transaction can insert a reference after the check.
     if is_in_use(category.id):
         raise CategoryInUse
     with refusing(DELETION_REFUSALS):
@@ -107,21 +116,21 @@ def delete_category(category: Category) -> None:
 
 
 def upsert_tree(nodes: Sequence[Node]) -> tuple[int, int]:
-    """Create the categories whose slug is new, rename and move the others; how many of each.
+    """Create the categories whose slug is new, rename and move the others; the numbers of created and of changed ones.
 
-    Parents come before their children, so that no ring can be among the nodes.
+    A parent must come before its children in ``nodes``, which excludes cycles among them.
     """
     advisory_lock("category-tree")
-    # The tree as a whole: it is small, and one statement.
-    there = {category.slug: category for category in db.session.scalars(select(Category))}
+    # The whole tree in one statement, because it is small.
+    by_slug = {category.slug: category for category in db.session.scalars(select(Category))}
     created = changed = 0
-    for generation in _generations(nodes):
-        for node in generation:
-            parent_id = there[node.parent].id if node.parent else None
-            category = there.get(node.slug)
+    for level in _levels(nodes):
+        for node in level:
+            parent_id = by_slug[node.parent].id if node.parent else None
+            category = by_slug.get(node.slug)
             if category is None:
-                there[node.slug] = Category(name=node.name, slug=node.slug, parent_id=parent_id)
-                db.session.add(there[node.slug])
+                by_slug[node.slug] = Category(name=node.name, slug=node.slug, parent_id=parent_id)
+                db.session.add(by_slug[node.slug])
                 created += 1
             elif (category.name, category.parent_id) != (node.name, parent_id):
                 category.name, category.parent_id = node.name, parent_id
@@ -130,15 +139,16 @@ def upsert_tree(nodes: Sequence[Node]) -> tuple[int, int]:
     return created, changed
 
 
-def _generations(nodes: Sequence[Node]) -> list[list[Node]]:
+def _levels(nodes: Sequence[Node]) -> list[list[Node]]:
+    """The nodes by depth, roots first: one flush per level gives parents their ids before their children need them."""
     depths: dict[str | None, int] = {None: -1}
-    generations: list[list[Node]] = []
+    levels: list[list[Node]] = []
     for node in nodes:
         depth = depths[node.slug] = depths[node.parent] + 1
-        if depth == len(generations):
-            generations.append([])
-        generations[depth].append(node)
-    return generations
+        if depth == len(levels):
+            levels.append([])
+        levels[depth].append(node)
+    return levels
 
 
 def is_in_use(category_id: int) -> bool:
@@ -150,23 +160,23 @@ def is_in_use(category_id: int) -> bool:
 
 
 def is_at_or_below(column: InstrumentedAttribute[int], category_id: int) -> ColumnElement[bool]:
-    """Whether ``column`` refers to a category or to one below it, at any depth."""
+    """The condition that ``column`` refers to a category or to one of its descendants."""
     below = select(Category.id).where(Category.id == category_id).cte("below", recursive=True)
     below = below.union_all(select(Category.id).join(below, Category.parent_id == below.c.id))
     ids = select(below.c.id)
     if db.engine.dialect.name == "postgresql":
-        # As an array: its planner guesses the rows of a recursive query badly (decision 17).
+        # As an array, because the planner misestimates the rows of a recursive query (decision 17).
         return column == func.any(func.array(ids.scalar_subquery()))
     return column.in_(ids)
 
 
 def category_exists(category_id: int) -> bool:
-    """Whether there is such a category."""
+    """Whether there is a category with this id."""
     return db.session.scalar(select(Category.id).where(Category.id == category_id)) is not None
 
 
 def hold_categories(category_ids: Iterable[int]) -> set[int]:
-    """Which of the categories there are; these stay until the transaction ends."""
+    """Lock the categories that exist against deletion until the transaction ends (FOR KEY SHARE); their ids."""
     wanted = set(category_ids)
     if not wanted:
         return set()
@@ -177,7 +187,7 @@ def hold_categories(category_ids: Iterable[int]) -> set[int]:
 def _require_parent(category: Category, parent_id: int | None) -> None:
     if parent_id is None:
         return
-    # Two moves at once could each be right and together make a ring.
+    # Two concurrent moves can be valid each by itself and form a cycle together.
     advisory_lock("category-tree")
     ancestors = _ancestor_ids(parent_id)
     if not ancestors:
@@ -187,7 +197,7 @@ def _require_parent(category: Category, parent_id: int | None) -> None:
 
 
 def _ancestor_ids(category_id: int) -> set[int]:
-    """The ids of a category and everything above it; empty when there is no such category."""
+    """The ids of a category and its ancestors; empty if there is no such category."""
     above = select(Category.id, Category.parent_id).where(Category.id == category_id).cte("above", recursive=True)
     parent = aliased(Category)
     above = above.union(select(parent.id, parent.parent_id).join(above, parent.id == above.c.parent_id))
@@ -195,7 +205,7 @@ def _ancestor_ids(category_id: int) -> set[int]:
 
 
 def _free_slug(name: str) -> str:
-    """The first of name, name-2, name-3 ... that no category has. Whoever takes it first at this moment wins (409)."""
+    """The first of name, name-2, name-3 ... that no category has. A concurrent request may still take it (409)."""
     base = slugify(name)[:120].strip("-") or "category"
     similar = or_(Category.slug == base, Category.slug.startswith(f"{base}-", autoescape=True))
     taken = set(db.session.scalars(select(Category.slug).where(similar)))

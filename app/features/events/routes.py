@@ -17,7 +17,7 @@ from app.web.contract import Blueprint, queries, refuses, requires, returns
 from app.web.resources import published_resources
 from app.web.schemas import shared
 
-blueprint = Blueprint("events", __name__, url_prefix="/events", about="What changed, in the order of the changes.")
+blueprint = Blueprint("events", __name__, url_prefix="/events", about="The change feed, in commit order.")
 
 
 @blueprint.get("")
@@ -26,10 +26,13 @@ blueprint = Blueprint("events", __name__, url_prefix="/events", about="What chan
 @returns(FeedSchema)
 @refuses(CursorInvalid, CursorExpired)
 def list_events(query: dict[str, Any]) -> dict[str, Any]:
-    """Read what changed since a cursor; repeat until has_more is false, and later go on from there."""
+    """Read the changes after a cursor.
+
+    Repeat with `meta.next_cursor` until `meta.has_more` is false, and later continue from that cursor.
+    """
     keys = current_app.config["SECRET_KEYS"]
     if "from" in query:
-        page = FeedPage([], has_more=False, cursor=service.seal_now(keys))
+        page = FeedPage([], has_more=False, cursor=service.latest_cursor(keys))
     else:
         page = service.read_events(query["cursor"], limit=query["per_page"], keys=keys)
     rows = _visible_rows(page.events)
@@ -41,7 +44,7 @@ def list_events(query: dict[str, Any]) -> dict[str, Any]:
 
 
 def _visible_rows(events: Sequence[ChangeEvent]) -> dict[tuple[str, int], Any]:
-    """What the rows of these events are now, as their schemas have them, where the reader may see them."""
+    """The current rows of these events that the reader may see, serialised, by resource name and id."""
     ids: dict[str, set[int]] = {}
     for event in events:
         ids.setdefault(event.resource_type, set()).add(event.resource_id)

@@ -11,10 +11,10 @@ from app.web.schemas import QuerySchema, Schema
 
 
 class ChangeEventSchema(Schema):
-    """Something that changed, and what it is now.
+    """A change of a resource, with the resource's current data.
 
-    `data` is the row as it is when the feed is read, and null when it is gone; its version may already be a later one.
-    What you may not see arrives as `product.hidden`, say, with the id alone.
+    `data` is read with the feed, so it may have a later version than the event; it is null if the resource is deleted.
+    For a resource that you may not see, `type` ends in `.hidden` and `version` and `data` are null.
     """
 
     id = fields.Integer(dump_only=True, example=1001)
@@ -27,7 +27,7 @@ class ChangeEventSchema(Schema):
 
 
 class FeedMetaSchema(Schema):
-    """Whether there is more, and where to go on, now or later."""
+    """Whether more events follow, and the cursor to continue from."""
 
     per_page = fields.Integer(example=100)
     has_more = fields.Boolean(example=False)
@@ -35,7 +35,7 @@ class FeedMetaSchema(Schema):
 
 
 class FeedLinksSchema(Schema):
-    """Where to go on."""
+    """The link to the next events."""
 
     next = fields.Text(most=500, example="/api/v1/events?cursor=MTAwMQ.c2ln")
 
@@ -49,24 +49,24 @@ class FeedSchema(Schema):
 
 
 class FeedQuerySchema(QuerySchema):
-    """Where to read on."""
+    """The position in the feed and the size of a page."""
 
     cursor = fields.Text(
         least=0,
         most=200,
         pattern=r"^[A-Za-z0-9._-]*$",
         load_default="",
-        note="From `meta.next_cursor`; empty starts with the oldest event that is kept.",
+        note="From `meta.next_cursor`; empty starts with the oldest event that is stored.",
     )
     from_ = fields.Choice(
         ["now"],
         data_key="from",
         attribute="from",
-        note="No events, but the cursor to take before reading the whole catalogue for the first time.",
+        note="Returns no events but the latest cursor; request it before you read the whole catalogue once.",
     )
-    per_page = fields.QueryInteger(least=1, most=1000, load_default=100, note="How many events to read.")
+    per_page = fields.QueryInteger(least=1, most=1000, load_default=100, note="The maximum number of events.")
 
     @ma.validates_schema
     def _refuse_cursor_with_from(self, data: Mapping[str, Any], **_: Any) -> None:
         if data.get("cursor") and "from" in data:
-            raise ma.ValidationError([fields.Message("cursor_and_from", "Give either a cursor or from=now.")], "from")
+            raise ma.ValidationError([fields.Message("cursor_and_from", "Send either a cursor or from=now.")], "from")

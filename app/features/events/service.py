@@ -16,12 +16,12 @@ from app.extensions import db
 
 
 class CursorExpired(Gone):
-    """Events after this position have been forgotten: read the catalogue anew, from a cursor of ?from=now on."""
+    """Events after this cursor were deleted: request a cursor with ?from=now, then read the whole catalogue again."""
 
 
 @dataclass(frozen=True)
 class FeedPage:
-    """Events, whether there are more by now, and the cursor to go on from."""
+    """Events, whether more follow, and the cursor to continue from."""
 
     events: Sequence[ChangeEvent]
     has_more: bool
@@ -29,34 +29,38 @@ class FeedPage:
 
 
 def read_events(cursor: str, *, limit: int, keys: Sequence[str]) -> FeedPage:
-    """Up to ``limit`` events after the cursor's position; an empty cursor starts with the oldest that is kept."""
-    position = _unseal(cursor, keys) if cursor else pruned_through()
+    """Up to ``limit`` events after the cursor's position; an empty cursor starts with the oldest event that is stored.
+
+    ``keys`` verify the cursor, and the last of them signs the next. Refuses a cursor that none of them signed
+    (``CursorInvalid``), and one after which events were deleted (``CursorExpired``).
+    """
+    position = _verify_cursor(cursor, keys) if cursor else pruned_through()
     rows = select(ChangeEvent).where(ChangeEvent.id > position).order_by(ChangeEvent.id).limit(limit + 1)
     events = db.session.scalars(rows).all()
-    # Read after the events: no reader may miss what is pruned meanwhile.
+    # Checked after reading the events: events that are pruned between the two statements would be missed otherwise.
     if cursor and position < pruned_through():
         raise CursorExpired
     page = events[:limit]
     last = page[-1].id if page else position
-    return FeedPage(page, len(events) > limit, seal(last, keys))
+    return FeedPage(page, len(events) > limit, sign_cursor(last, keys))
 
 
-def seal_now(keys: Sequence[str]) -> str:
-    """The cursor after everything that has happened."""
+def latest_cursor(keys: Sequence[str]) -> str:
+    """The cursor after the last event."""
     last = db.session.scalar(select(func.max(ChangeEvent.id)))
-    return seal(last or pruned_through(), keys)
+    return sign_cursor(last or pruned_through(), keys)
 
 
-def seal(position: int, keys: Sequence[str]) -> str:
-    """The cursor that goes on after an event."""
+def sign_cursor(position: int, keys: Sequence[str]) -> str:
+    """The cursor after the event with this id, signed with the last of ``keys``."""
     return str(_serializer(keys).dumps(position))
 
 
 def expire_events(*, before: datetime) -> None:
-    """Refuse the cursors of events that are older (``CursorExpired``), which may then be pruned.
+    """Mark the events before a moment as expired: refuse their cursors (``CursorExpired``) and let them be pruned.
 
-    Committed before any of them is deleted, so that no reader misses an event unawares; and in a short transaction,
-    because every write of the catalogue waits for this row.
+    Commit before deleting any of them, so that no reader misses an event unnoticed; and in a short transaction, because
+    every write to the catalogue waits for this row.
     """
     older = select(ChangeEvent.id).where(ChangeEvent.created_at < before)
     last = db.session.scalar(older.order_by(ChangeEvent.created_at.desc(), ChangeEvent.id.desc()).limit(1))
@@ -66,16 +70,16 @@ def expire_events(*, before: datetime) -> None:
 
 
 def prune_events() -> int:
-    """Delete a batch of the expired events, the oldest first; their number."""
+    """Delete a batch of expired events, oldest first; their number."""
     return delete_batch(ChangeEvent, ChangeEvent.id <= pruned_through(), order=ChangeEvent.id.asc())
 
 
 def pruned_through() -> int:
-    """The last event that has expired."""
+    """The id of the last event that has expired; 0 if none has."""
     return db.session.scalar(select(CatalogueState.pruned_through)) or 0
 
 
-def _unseal(cursor: str, keys: Sequence[str]) -> int:
+def _verify_cursor(cursor: str, keys: Sequence[str]) -> int:
     try:
         position = _serializer(keys).loads(cursor)
     except (BadData, ValueError):

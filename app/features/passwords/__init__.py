@@ -1,1 +1,1 @@
-"""Passwords: changing one's own, and resetting a forgotten one by mail. Either ends every other session."""
+"""Passwords: changing your own, and resetting it by mail. Each ends the sessions that were open before."""

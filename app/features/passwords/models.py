@@ -7,11 +7,10 @@ class CurrentPasswordWrong(Invalid):
     """This is not your current password."""
 
     commits = True
-
     pointer = "/current_password"
 
 
 class ResetTokenInvalid(Invalid):
-    """This token is not valid, was used, is older than 30 minutes, or the account has changed since."""
+    """This token is invalid, used, older than 30 minutes, or the account has changed since; request another."""
 
     pointer = "/token"

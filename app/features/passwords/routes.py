@@ -6,7 +6,7 @@ from flask import Response, current_app
 
 from app.clients import mail
 from app.features.auth.models import TooManyFailures
-from app.features.auth.routes import answer_pair, client, lifetimes
+from app.features.auth.routes import client, lifetimes, make_pair_response
 from app.features.auth.schemas import TokenPairSchema
 from app.features.passwords import service
 from app.features.passwords.models import CurrentPasswordWrong, ResetTokenInvalid
@@ -27,9 +27,9 @@ blueprint = Blueprint("passwords", __name__, url_prefix="/auth", about="Changing
 @returns(TokenPairSchema)
 @refuses(CurrentPasswordWrong, PasswordTooCommon, TooManyFailures, HashingBusy)
 def change_password(data: dict[str, Any]) -> Response:
-    """Change your password; every session ends, and you get a new one."""
+    """Change your password; this ends all of your sessions and opens a new one."""
     pair = service.change_password(identity=current_identity(), **data, **client(), lifetimes=lifetimes())
-    return answer_pair(pair, in_cookie=cookies.read_refresh_cookie() is not None)
+    return make_pair_response(pair, in_cookie=cookies.read_refresh_cookie() is not None)
 
 
 @blueprint.post("/password-reset")
@@ -38,9 +38,9 @@ def change_password(data: dict[str, Any]) -> Response:
 @accepts(ResetRequestSchema, is_small=True)
 @returns(status=202)
 def request_password_reset(data: dict[str, Any]) -> None:
-    """Ask for a mail with a reset token; the answer does not tell whether the address is known."""
+    """Request a mail with a reset token; the response does not reveal whether the address has an account."""
     reset = service.request_reset(**data, keys=current_app.config["SECRET_KEYS"])
-    mail.send_later(to=reset.email, subject="Reset your password", text=_letter(reset.token))
+    mail.send_later(to=reset.email, subject="Reset your password", text=_mail_text(reset.token))
 
 
 @blueprint.post("/password-reset/confirm")
@@ -50,15 +50,15 @@ def request_password_reset(data: dict[str, Any]) -> None:
 @returns(status=204)
 @refuses(ResetTokenInvalid, PasswordTooCommon, HashingBusy)
 def confirm_password_reset(data: dict[str, Any]) -> None:
-    """Set a new password with the token from the mail; every session ends."""
+    """Set a new password with the token from the mail; this ends all sessions of the account."""
     service.confirm_reset(**data, keys=current_app.config["SECRET_KEYS"])
 
 
-def _letter(token: str) -> str:
+def _mail_text(token: str) -> str:
     link = current_app.config["MAIL_RESET_URL"]
     where = link.replace("{token}", token) if link else token
     return (
-        "Somebody, hopefully you, asked to reset your password.\n\n"
+        "We received a request to reset your password.\n\n"
         f"{where}\n\n"
-        "This works once, within 30 minutes. If it was not you, do nothing: your password is unchanged.\n"
+        "This works once, within 30 minutes. If you did not request it, do nothing: your password is unchanged.\n"
     )

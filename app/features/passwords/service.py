@@ -19,12 +19,13 @@ from app.features.users.models import User
 from app.security.identity import Identity
 from app.security.passwords import hash_password, require_uncommon, verify_password
 
-RESET_TOKEN_LIFE = 30 * 60
+#: The validity of a reset token; `ResetTokenInvalid` and the mail state it too.
+RESET_TOKEN_SECONDS = 30 * 60
 
 
 @dataclass(frozen=True)
 class Reset:
-    """A reset token, and where to send it: nowhere, with a token that opens nothing, for who has no active account."""
+    """A reset token and the address to mail it to; without an active account no address, and a token for no account."""
 
     email: str | None
     token: str
@@ -39,32 +40,37 @@ def change_password(
     address: str,
     lifetimes: auth.Lifetimes,
 ) -> auth.TokenPair:
-    """Change one's own password: every session ends, and a new one is opened for whoever asked."""
+    """Change the password of the authenticated user, end all of their sessions, and open a new one.
+
+    Refuses a common new password (``PasswordTooCommon``), and a current one that is wrong or that another request has
+    replaced meanwhile (``CurrentPasswordWrong``). A wrong one counts as a failed login (``TooManyFailures``).
+    """
     require_uncommon(new_password, pointer="/new_password")
     user = users.get_me(identity=identity)
-    email, present_hash, epoch = user.email, user.password_hash, user.epoch
+    email, current_hash, epoch = user.email, user.password_hash, user.epoch
     guard.require_few_failures(email, address)
     release_connection()
-    is_right = verify_password(current_password, present_hash)
-    is_last = guard.count_attempt(email, address)
-    if not is_right:
-        auth.record_failure(identity.user_id, is_last=is_last)
+    is_correct = verify_password(current_password, current_hash)
+    reaches_limit = guard.count_attempt(email, address)
+    if not is_correct:
+        auth.record_failure(identity.user_id, reaches_limit=reaches_limit)
         raise CurrentPasswordWrong
-    # Takes the count back, which is all that was written, and its lock is not held while the next password is hashed.
+    # Undoes the count, which is all that was written, and releases its lock before the new password is hashed.
     db.session.rollback()
     new_hash = hash_password(new_password)
-    locked = _lock(identity.user_id or 0, epoch)
+    locked = _lock_user(identity.user_id or 0, epoch)
     if locked is None:
-        # Another request was faster: what was the password is none any more.
+        # Another request changed the account meanwhile, so this may no longer be its current password.
         raise CurrentPasswordWrong
-    _replace(locked, new_hash, "password.changed")
+    _replace_password(locked, new_hash, "password.changed")
     return auth.start_session(locked, device=device, address=address, lifetimes=lifetimes)
 
 
 def request_reset(*, email: str, keys: Sequence[str]) -> Reset:
-    """A reset token for the active account of this address. It is signed, with the last of ``keys``, and not stored.
+    """A reset token for the active account with this address, signed with the last of ``keys`` and not stored.
 
-    The same is done for an address that nobody has and for a closed account, so that the time does not tell.
+    An address without an account, and an inactive account, execute the same statements, so that the duration reveals
+    nothing.
     """
     columns = User.id, User.epoch, User.email, User.is_active
     user = db.session.execute(select(*columns).where(User.email == email.lower())).one_or_none()
@@ -77,20 +83,20 @@ def request_reset(*, email: str, keys: Sequence[str]) -> Reset:
 def confirm_reset(*, token: str, new_password: str, keys: Sequence[str]) -> None:
     """Set a new password with a reset token signed by any of ``keys``.
 
-    The token works once and while nothing has changed since: it is bound to the account's epoch, which this and every
-    change of the password, the address or the activity counts up, and to the address that it was mailed to
-    (``ResetTokenInvalid``).
+    The token works once and only while the account is unchanged (else ``ResetTokenInvalid``): it is bound to the
+    address that it was mailed to, and to the account's epoch, which this and every change of the password, ``email`` or
+    ``is_active`` increments.
     """
     require_uncommon(new_password, pointer="/new_password")
     try:
-        user_id, epoch, mailed_to = _reset_signer(keys).loads(token, max_age=RESET_TOKEN_LIFE)
+        user_id, epoch, mailed_to = _reset_signer(keys).loads(token, max_age=RESET_TOKEN_SECONDS)
     except (BadData, ValueError, TypeError):
         raise ResetTokenInvalid from None
     new_hash = hash_password(new_password)
-    user = _lock(user_id, epoch)
+    user = _lock_user(user_id, epoch)
     if user is None or _digest(user.email) != mailed_to:
         raise ResetTokenInvalid
-    _replace(user, new_hash, "password.reset")
+    _replace_password(user, new_hash, "password.reset")
 
 
 def sign_reset(user_id: int, epoch: int, email: str, *, keys: Sequence[str]) -> str:
@@ -98,13 +104,13 @@ def sign_reset(user_id: int, epoch: int, email: str, *, keys: Sequence[str]) -> 
     return str(_reset_signer(keys).dumps([user_id, epoch, _digest(email)]))
 
 
-def _lock(user_id: int, epoch: int) -> User | None:
-    """The active user, locked, unless the password, the address or the activity was changed since ``epoch``."""
+def _lock_user(user_id: int, epoch: int) -> User | None:
+    """The active user, locked; None if the account is inactive or has changed since ``epoch``."""
     rows = select(User).where(User.id == user_id, User.epoch == epoch, User.is_active)
     return db.session.scalar(rows.with_for_update(key_share=True).execution_options(populate_existing=True))
 
 
-def _replace(user: User, new_hash: str, action: str) -> None:
+def _replace_password(user: User, new_hash: str, action: str) -> None:
     user.set_password(new_hash)
     db.session.flush()
     sessions.end_sessions(user.id)
@@ -116,5 +122,5 @@ def _reset_signer(keys: Sequence[str]) -> URLSafeTimedSerializer:
 
 
 def _digest(email: str) -> str:
-    # Addresses that are changed past the mapper, by hand, count no epoch up.
+    # The epoch alone is not enough: an address that is changed in SQL, past the mapper, does not increment it.
     return hashlib.sha256(email.encode()).hexdigest()[:16]

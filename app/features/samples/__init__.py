@@ -1,1 +1,1 @@
-"""Sample products: the demo catalogue of a shop for home and garden, and generated ones by the million."""
+"""Sample data: the demo catalogue of a home and garden shop, and any number of generated products."""

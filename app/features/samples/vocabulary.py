@@ -1,4 +1,4 @@
-"""What the sample products are made of: a tree of shelves, the lines of products on each, and what a line comes in."""
+"""The vocabulary of the sample products: a tree of shelves, the product lines on each, and the variants of a line."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Option:
-    """One thing that a line of products comes in."""
+    """One variant of a product line."""
 
     code: str
     label: str
-    #: Of the line's price, in per cent.
+    #: In per cent of the line's price.
     price: int = 100
     attributes: Mapping[str, str | int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a line of products comes in, and the sentence that says so."""
+    """The variants of a product line, and the sentence of the description that names the variant."""
 
     sentence: str
     options: tuple[Option, ...]
@@ -25,7 +25,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of products: its name, which begins with a given name, its price before options, and what it is."""
+    """A product line: a name that begins with a given name, a price in whole currency units, and a description."""
 
     name: str
     price: int
@@ -35,7 +35,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Shelf:
-    """A category that products are filed under; ``code`` begins their skus."""
+    """A leaf category and its product lines; ``code`` is the prefix of their skus."""
 
     code: str
     tags: tuple[str, ...]
@@ -407,7 +407,7 @@ STATIONERY = Shelf(
     ),
 )
 
-#: The roots, what is below them, and what is below that.
+#: The categories by name: roots, their children, and one more level.
 TREE: Mapping[str, Mapping[str, Shelf | Mapping[str, Shelf]]] = {
     "Furniture": {
         "Chairs and stools": CHAIRS,

@@ -1,1 +1,1 @@
-"""Sessions: one for each login, named by its tokens, which die with it; refresh tokens that work once."""
+"""Sessions: one per login. Its tokens name it and are refused once it has ended; each refresh token works once."""

@@ -16,11 +16,11 @@ class SessionEnded(Unauthenticated):
 
 
 class RefreshTokenUsed(Unauthenticated):
-    """This refresh token was used already; use its successor, or log in again."""
+    """This refresh token was already used; use the one that replaced it, or log in again."""
 
 
 class RefreshTokenReused(Unauthenticated):
-    """This refresh token was used again long after its exchange, so its session was ended; log in again."""
+    """This refresh token was used again too long after its exchange, so its session was ended; log in again."""
 
     commits = True
 
@@ -43,7 +43,7 @@ Index("ix_sessions_user_id_id", UserSession.user_id, UserSession.id)
 
 
 class SessionNetwork(Model):
-    """A network in which an account has had a session, and when one was last opened or refreshed there."""
+    """A network from which an account opened or refreshed a session, and when it last did."""
 
     __tablename__ = "session_networks"
 
@@ -53,7 +53,10 @@ class SessionNetwork(Model):
 
 
 class RefreshToken(Model):
-    """A refresh token, by its ``jti``. The row of a used one stays: a second use of it betrays a theft."""
+    """A refresh token; its id is the token's ``jti``.
+
+    The row of a used token stays, because its second use reveals a theft (RFC 9700 section 4.14.2).
+    """
 
     __tablename__ = "refresh_tokens"
 
@@ -65,5 +68,5 @@ class RefreshToken(Model):
     successor_id: Mapped[str | None] = mapped_column(String(36))
 
     def was_used_since(self, moment: datetime) -> bool:
-        """Whether the one exchange of this token happened at ``moment`` or later."""
+        """Whether this token was exchanged at ``moment`` or later."""
         return self.used_at is not None and self.used_at >= moment

@@ -9,14 +9,14 @@ from app.security.permissions import Permission
 from app.web.access import current_identity
 from app.web.contract import Blueprint, lists, requires, returns
 
-blueprint = Blueprint("sessions", __name__, url_prefix="/auth/sessions", about="Where you are logged in.")
+blueprint = Blueprint("sessions", __name__, url_prefix="/auth/sessions", about="Your active logins.")
 
 
 @blueprint.get("")
 @requires(Permission.ACCOUNT_MANAGE)
 @lists(SessionSchema, SessionQuerySchema, service.LISTING)
 def list_sessions() -> Select[UserSession]:
-    """List your live sessions."""
+    """List your active sessions."""
     return service.sessions_of(current_identity().user_id or 0)
 
 
@@ -24,7 +24,7 @@ def list_sessions() -> Select[UserSession]:
 @requires(Permission.ACCOUNT_MANAGE)
 @returns(status=204)
 def end_all_sessions() -> None:
-    """Log out everywhere, here included."""
+    """End all of your sessions, this one included."""
     service.end_sessions(current_identity().user_id or 0)
 
 
@@ -32,5 +32,5 @@ def end_all_sessions() -> None:
 @requires(Permission.ACCOUNT_MANAGE)
 @returns(status=204)
 def end_session(session_id: int) -> None:
-    """End one of your sessions, or as an administrator anybody's."""
+    """End one of your sessions; administrators can end any user's."""
     service.end_session(session_id, identity=current_identity())

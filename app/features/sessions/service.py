@@ -1,4 +1,4 @@
-"""Use cases of sessions: open, keep alive by exchanging refresh tokens, list, end."""
+"""Use cases of sessions: open, extend by exchanging refresh tokens, list, end."""
 
 import uuid
 from datetime import datetime, timedelta
@@ -30,30 +30,30 @@ LISTING = Listing(
     tie_breaker=UserSession.id,
 )
 
-#: `last_seen_at` is right to this.
-SEEN_EVERY = timedelta(minutes=1)
-#: How long a network is remembered as one of the account's, after a session was last opened or refreshed in it.
-NETWORK_KNOWN_FOR = timedelta(days=90)
-#: Sessions that are pruned at once: each can have thousands of tokens.
+#: The accuracy of `last_seen_at`, which saves an UPDATE per request.
+LAST_SEEN_RESOLUTION = timedelta(minutes=1)
+#: How long a network is stored as one of the account's, after a session was last opened or refreshed from it.
+KNOWN_NETWORK_RETENTION = timedelta(days=90)
+#: The size of a batch of `prune_sessions`; small, because a session can have thousands of tokens.
 SESSIONS_PER_BATCH = 100
 
 
 def live_sessions() -> Select[UserSession]:
-    """The sessions whose tokens are accepted."""
+    """The sessions that have neither ended nor expired."""
     return select(UserSession).where(UserSession.revoked_at.is_(None), UserSession.expires_at > clock.now())
 
 
 def sessions_of(user_id: int) -> Select[UserSession]:
-    """The live sessions of a user."""
+    """The active sessions of a user."""
     return live_sessions().where(UserSession.user_id == user_id)
 
 
 def open_session(user_id: int, *, device: str, address: str, lifetime: int) -> tuple[UserSession, RefreshToken]:
-    """Open a session that lasts ``lifetime`` seconds after each refresh, with its first refresh token."""
+    """Open a session and issue its first refresh token; it expires ``lifetime`` seconds after its last refresh."""
     now = clock.now()
     session = UserSession(
         user_id=user_id,
-        # A header may hold what a text column may not, such as NUL.
+        # A header can contain characters that PostgreSQL's text cannot, such as NUL.
         device="".join(filter(str.isprintable, device[:200])),
         address=address[:45],
         created_at=now,
@@ -62,16 +62,16 @@ def open_session(user_id: int, *, device: str, address: str, lifetime: int) -> t
     )
     db.session.add(session)
     db.session.flush()
-    _remember_network(user_id, address)
+    _upsert_network(user_id, address)
     return session, _add_token(session.id, now, lifetime, str(uuid.uuid4()))
 
 
 def exchange_token(claims: Claims, *, address: str, lifetime: int, grace: int) -> RefreshToken:
-    """Exchange a refresh token for its successor, once: one UPDATE decides who of several wins.
+    """Exchange a refresh token for its successor, once: one UPDATE decides which of several concurrent requests wins.
 
-    A repeat within ``grace`` seconds gets the same successor again, unless that was used already
-    (``RefreshTokenUsed``). A later repeat means that two parties hold the token: the session ends
-    (``RefreshTokenReused``), and the audit trail says so.
+    A repeat within ``grace`` seconds returns the same successor, unless that was already used (``RefreshTokenUsed``). A
+    later repeat means that two parties hold the token: it ends the session and is recorded in the audit trail
+    (``RefreshTokenReused``). ``SessionEnded`` if the session has ended or expired, or does not own the token.
     """
     now = clock.now()
     successor_id = str(uuid.uuid4())
@@ -89,15 +89,18 @@ def exchange_token(claims: Claims, *, address: str, lifetime: int, grace: int) -
     if session is None:
         raise SessionEnded
     if won is None:
-        return _successor(claims, session, since=now - timedelta(seconds=grace))
+        return _repeat_exchange(claims, session, since=now - timedelta(seconds=grace))
     session.last_seen_at = now
     session.expires_at = now + timedelta(seconds=lifetime)
-    _remember_network(session.user_id, address)
+    _upsert_network(session.user_id, address)
     return _add_token(session.id, now, lifetime, successor_id)
 
 
 def end_session(session_id: int, *, identity: Identity) -> None:
-    """End a session of one's own, or anybody's for who administers users; what is not there to see is ``NotFound``."""
+    """End a session of the authenticated user, or of any user with the permission ``users:write``.
+
+    ``NotFound`` if ``identity`` may not see the session, or it has ended.
+    """
     rows = live_sessions().where(UserSession.id == session_id)
     if not identity.can(Permission.USERS_WRITE):
         rows = rows.where(UserSession.user_id == identity.user_id)
@@ -108,37 +111,36 @@ def end_session(session_id: int, *, identity: Identity) -> None:
     record_event("session.ended", resource_type="user", resource_id=session.user_id, after={"session_id": session_id})
 
 
-def end_sessions(user_id: int, *, but: int | None = None) -> None:
-    """End every session of a user, but for the one named by ``but``."""
-    _revoke(UserSession.user_id == user_id, UserSession.id != (but or 0))
-    record_event("session.all_ended", resource_type="user", resource_id=user_id, after={"but": but})
+def end_sessions(user_id: int, *, except_id: int | None = None) -> None:
+    """End every session of a user, except the one with the id ``except_id``."""
+    _revoke(UserSession.user_id == user_id, UserSession.id != (except_id or 0))
+    record_event("session.all_ended", resource_type="user", resource_id=user_id, after={"but": except_id})
 
 
 def touch_session(session_id: int) -> None:
-    """Remember that a session was seen, at most once a minute."""
+    """Set when a session was last seen, unless that is less than ``LAST_SEEN_RESOLUTION`` ago."""
     now = clock.now()
     db.session.execute(
         update(UserSession)
-        .where(UserSession.id == session_id, UserSession.last_seen_at < now - SEEN_EVERY)
+        .where(UserSession.id == session_id, UserSession.last_seen_at < now - LAST_SEEN_RESOLUTION)
         .values(last_seen_at=now)
     )
 
 
 def prune_sessions(*, before: datetime) -> int:
-    """Delete a batch of the sessions that expired before a moment, with their tokens; how many sessions.
+    """Delete a batch of the sessions that expired before a moment, with their tokens; the number of sessions.
 
-    Used tokens of a session that lives, or could still be claimed by a token that has not expired, stay: they are what
-    betrays a reuse.
+    Used tokens of the other sessions stay, because they reveal reuse: a token that has not expired can still name one.
     """
     return delete_batch(UserSession, UserSession.expires_at < before, max_rows=SESSIONS_PER_BATCH)
 
 
 def prune_networks() -> int:
-    """Delete a batch of the networks that are no longer known as an account's; their number."""
-    return delete_batch(SessionNetwork, SessionNetwork.seen_at < clock.now() - NETWORK_KNOWN_FOR)
+    """Delete a batch of the networks that are older than ``KNOWN_NETWORK_RETENTION``; their number."""
+    return delete_batch(SessionNetwork, SessionNetwork.seen_at < clock.now() - KNOWN_NETWORK_RETENTION)
 
 
-def _remember_network(user_id: int, address: str) -> None:
+def _upsert_network(user_id: int, address: str) -> None:
     insert = postgresql.insert if db.engine.dialect.name == "postgresql" else sqlite.insert
     statement = insert(SessionNetwork).values(user_id=user_id, network=network_of(address), seen_at=clock.now())
     key = [SessionNetwork.user_id, SessionNetwork.network]
@@ -153,7 +155,8 @@ def _revoke(*conditions: object) -> None:
     )
 
 
-def _successor(claims: Claims, session: UserSession, since: datetime) -> RefreshToken:
+def _repeat_exchange(claims: Claims, session: UserSession, since: datetime) -> RefreshToken:
+    """The successor of a token that was already exchanged, or a refusal; see `exchange_token`."""
     token = db.session.get(RefreshToken, claims.token_id)
     if token is None or token.session_id != session.id:
         raise SessionEnded
@@ -173,7 +176,7 @@ def _successor(claims: Claims, session: UserSession, since: datetime) -> Refresh
 
 
 def _add_token(session_id: int, now: datetime, lifetime: int, token_id: str) -> RefreshToken:
-    # Whole seconds, as the token will say them: a repeat must sign the very same successor.
+    # Whole seconds, like `iat` and `exp` in the token: a repeated exchange must sign the same successor.
     issued_at = now.replace(microsecond=0)
     token = RefreshToken(
         id=token_id,

@@ -1,1 +1,5 @@
-"""Stock: what comes in and goes out, and what is held for somebody. It never goes below zero, nor sales below holds."""
+"""Stock: movements in a ledger, and holds that reserve a quantity.
+
+Stock never goes below zero, and no movement takes away what is held. An import, which states the counted stock, can set
+it below what is held (decision 14).
+"""

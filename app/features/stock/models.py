@@ -13,7 +13,7 @@ from app.extensions import Model
 
 
 class HoldStatus(StrEnum):
-    """Where a hold is in its life; nothing writes `live` or `expired` down, since time alone makes the difference."""
+    """The state of a hold. `live` and `expired` are derived from the clock and not stored."""
 
     LIVE = "live"
     CONFIRMED = "confirmed"
@@ -22,29 +22,29 @@ class HoldStatus(StrEnum):
 
 
 class OutOfStock(Conflict):
-    """Fewer than that are available: `available` says how many."""
+    """Fewer are available than you requested; `available` is the number."""
 
 
 class StockChanged(Conflict):
-    """The stock is not what you expect: `stock` says what it is."""
+    """The stock is not `expected_stock`; `stock` is the current one."""
 
 
 class StockTooLarge(Conflict):
-    """A product cannot have that many in stock."""
+    """This would raise the stock above the maximum of a product; move less."""
 
 
 class HoldEnded(Conflict):
-    """The hold was confirmed or cancelled already, or has expired: `hold_status` says which."""
+    """The hold was already confirmed or cancelled, or has expired; `hold_status` says which."""
 
 
 class DeltaUnfit(Invalid):
-    """Receipts and returns add, sales take away, corrections do either, and nothing moves by zero."""
+    """The delta must be positive for receipts and returns, negative for sales, and not zero for corrections."""
 
     pointer = "/delta"
 
 
 class Hold(Keyed, Stamped, Audited, Model):
-    """A quantity that is kept for somebody until it is confirmed, cancelled or expires; no worker has to notice."""
+    """A quantity reserved until it is confirmed, cancelled or expires; expiry is a comparison and needs no worker."""
 
     __tablename__ = "holds"
     audited_as = "hold"
@@ -62,11 +62,11 @@ class Hold(Keyed, Stamped, Audited, Model):
 
     @property
     def status(self) -> HoldStatus:
-        """What the hold is now."""
+        """The current state, by the clock."""
         return self.outcome or (HoldStatus.LIVE if self.expires_at > clock.now() else HoldStatus.EXPIRED)
 
     def end(self, outcome: HoldStatus) -> None:
-        """Confirm or cancel a hold that is live."""
+        """Confirm or cancel the hold; ``HoldEnded`` unless it is live."""
         if self.status is not HoldStatus.LIVE:
             raise HoldEnded(hold_status=self.status)
         self.outcome = outcome

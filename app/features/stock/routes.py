@@ -21,10 +21,10 @@ from app.security.permissions import Permission
 from app.web.access import current_identity
 from app.web.contract import Blueprint, accepts, lists, locks, refuses, requires, returns
 
-blueprint = Blueprint("stock", __name__, about="How many there are, and what is held for a customer.")
+blueprint = Blueprint("stock", __name__, about="Stock movements, and quantities held for customers.")
 
 
-def _where_movement_is(movement: StockMovement) -> str:
+def _movement_location(movement: StockMovement) -> str:
     return f"/api/v1/products/{movement.product_id}/stock-movements/{movement.id}"
 
 
@@ -32,7 +32,7 @@ def _where_movement_is(movement: StockMovement) -> str:
 @requires(Permission.STOCK_READ)
 @lists(MovementSchema, MovementQuerySchema, service.LISTING)
 def list_stock_movements(product_id: int) -> Select[StockMovement]:
-    """List what moved a product's stock; all of it adds up to the stock."""
+    """List the movements of a product's stock; their deltas add up to the stock."""
     return service.movements_of(product_id, identity=current_identity())
 
 
@@ -40,10 +40,13 @@ def list_stock_movements(product_id: int) -> Select[StockMovement]:
 @requires(Permission.STOCK_WRITE)
 @locks(products.get_product)
 @accepts(MovementCreateSchema)
-@returns(MovementSchema, status=201, location=_where_movement_is)
+@returns(MovementSchema, status=201, location=_movement_location)
 @refuses(DeltaUnfit, OutOfStock, StockChanged, StockTooLarge)
 def record_stock_movement(product: Product, data: dict[str, Any]) -> StockMovement:
-    """Move a product's stock, by no more than is available; the product's version goes up."""
+    """Change a product's stock by a delta, taking away no more than is available.
+
+    This increments the product's version.
+    """
     return service.record_movement(product, **data)
 
 
@@ -59,7 +62,7 @@ def read_stock_movement(product_id: int, movement_id: int) -> StockMovement:
 @requires(Permission.PRODUCTS_READ)
 @returns(AvailabilitySchema, cacheable=False)
 def read_availability(product_id: int) -> service.Availability:
-    """Read how many of a product can be sold or held at this moment."""
+    """Read how many of a product can be sold or held now."""
     return service.get_availability(product_id, identity=current_identity())
 
 
@@ -70,7 +73,7 @@ def read_availability(product_id: int) -> service.Availability:
 @returns(HoldSchema, status=201, location=lambda hold: f"/api/v1/holds/{hold.id}")
 @refuses(OutOfStock)
 def place_hold(product: Product, data: dict[str, Any]) -> Hold:
-    """Hold a quantity of a product for somebody, until it is confirmed, cancelled or expires."""
+    """Hold a quantity of a product for a customer, until it is confirmed, cancelled or expires."""
     return service.place_hold(product, **data)
 
 
@@ -88,7 +91,7 @@ def read_hold(hold_id: int) -> Hold:
 @returns(HoldSchema)
 @refuses(HoldEnded, OutOfStock)
 def confirm_hold(hold: Hold) -> Hold:
-    """Sell what is held: the stock goes down by a movement."""
+    """Sell the held quantity: a movement subtracts it from the stock."""
     return service.confirm_hold(hold)
 
 
@@ -98,5 +101,5 @@ def confirm_hold(hold: Hold) -> Hold:
 @returns(HoldSchema)
 @refuses(HoldEnded)
 def cancel_hold(hold: Hold) -> Hold:
-    """Give free what is held."""
+    """Release the held quantity."""
     return service.cancel_hold(hold)

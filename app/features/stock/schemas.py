@@ -29,16 +29,16 @@ class MovementSchema(Schema):
 
 
 class MovementCreateSchema(BodySchema):
-    """What comes in or goes out."""
+    """A movement to record."""
 
-    delta = fields.Integer(required=True, note="Receipts and returns add, sales take away.", **DELTA)
+    delta = fields.Integer(required=True, note="Positive for receipts and returns, negative for sales.", **DELTA)
     reason = fields.Choice(list(Reason), required=True, example="receipt")
     reference = fields.Text(load_default=None, **REFERENCE)
-    expected_stock = fields.Integer(least=0, most=MAX_STOCK, note="Move only if this is the stock now.")
+    expected_stock = fields.Integer(least=0, most=MAX_STOCK, note="Refuse the movement unless the stock is this.")
 
 
 class MovementQuerySchema(ListQuerySchema):
-    """Filters and sorting of movements; the newest first unless asked otherwise."""
+    """Filters and sorting of movements; by default the newest first."""
 
     sort_by = fields.Choice(list(LISTING.sorts), load_default="id")
     order = fields.Choice(["asc", "desc"], load_default="desc")
@@ -46,7 +46,7 @@ class MovementQuerySchema(ListQuerySchema):
 
 
 class HoldSchema(Schema):
-    """A quantity that is kept for somebody."""
+    """A quantity that is held for a customer."""
 
     id = fields.Integer(dump_only=True, example=501)
     product_id = fields.Integer(example=42)
@@ -58,7 +58,7 @@ class HoldSchema(Schema):
 
 
 class HoldCreateSchema(BodySchema):
-    """What is to be kept, and for how many seconds."""
+    """A quantity to hold, and for how many seconds."""
 
     quantity = fields.Integer(required=True, **QUANTITY)
     expires_in = fields.Integer(most=1800, load_default=900, example=900)
@@ -66,7 +66,7 @@ class HoldCreateSchema(BodySchema):
 
 
 class AvailabilitySchema(Schema):
-    """How many of a product there are, are held, and can be sold or held."""
+    """How many of a product are in stock, are held, and can be sold or held."""
 
     product_id = fields.Integer(example=42)
     stock = fields.Integer(**STOCK)

@@ -32,13 +32,13 @@ LISTING = Listing(
 
 PRODUCTS = Product.metadata.tables["products"]
 
-#: How long a hold can still be read after it has ended.
-HOLDS_KEPT = timedelta(days=30)
+#: How long a hold can be read after its expiry; then `prune_holds` deletes it.
+HOLD_RETENTION = timedelta(days=30)
 
 
 @dataclass(frozen=True)
 class Availability:
-    """How many of a product there are, and how many of them are held."""
+    """How many of a product are in stock, and how many of them are held."""
 
     product_id: int
     stock: int
@@ -46,18 +46,18 @@ class Availability:
 
     @property
     def available(self) -> int:
-        """How many can be sold or held; an import may state a stock below what is held."""
+        """How many can be sold or held; 0 if an import has set the stock below what is held."""
         return max(self.stock - self.held, 0)
 
 
 def movements_of(product_id: int, *, identity: Identity) -> Select[StockMovement]:
-    """The movements of a product that ``identity`` may see."""
+    """The movements of a product; ``NotFound`` if ``identity`` may not see the product."""
     products.get_product(product_id, identity=identity)
     return select(StockMovement).where(StockMovement.product_id == product_id)
 
 
 def get_movement(product_id: int, movement_id: int, *, identity: Identity) -> StockMovement:
-    """One of these movements."""
+    """The movement of a product; ``NotFound`` if there is none, or ``identity`` may not see the product."""
     movement = db.session.scalar(movements_of(product_id, identity=identity).where(StockMovement.id == movement_id))
     if movement is None:
         raise NotFound
@@ -67,26 +67,30 @@ def get_movement(product_id: int, movement_id: int, *, identity: Identity) -> St
 def record_movement(
     product: Product, *, delta: int, reason: Reason, reference: str | None = None, expected_stock: int | None = None
 ) -> StockMovement:
-    """Move the stock of a product, which is locked, by ``delta``; what is held stays.
+    """Change the stock of a product, which must be locked, by ``delta``; takes away nothing that is held.
 
-    Refuses a sign that the reason does not have, a stock that is not the expected one, and more than is available.
+    Refuses a delta whose sign does not fit the reason (``DeltaUnfit``), a stock other than ``expected_stock``
+    (``StockChanged``), more than is available (``OutOfStock``), and a stock above ``MAX_STOCK`` (``StockTooLarge``).
     """
     if not reason.allows(delta):
         raise DeltaUnfit
     return _move(
         StockMovement(product_id=product.id, delta=delta, reason=reason, reference=reference),
-        least=_held() if delta < 0 else 0,
+        min_stock=_held_quantity() if delta < 0 else 0,
         expected_stock=expected_stock,
     )
 
 
 def get_availability(product_id: int, *, identity: Identity) -> Availability:
-    """How many of a product that ``identity`` may see can be sold or held."""
+    """The availability of a product; ``NotFound`` if ``identity`` may not see it."""
     return _read_availability(products.visible_to(identity).where(Product.id == product_id))
 
 
 def place_hold(product: Product, *, quantity: int, expires_in: int, reference: str | None = None) -> Hold:
-    """Keep a quantity of a product, which is locked, for ``expires_in`` seconds; refuses more than is available."""
+    """Hold a quantity of a product, which must be locked, for ``expires_in`` seconds.
+
+    Refuses more than is available (``OutOfStock``).
+    """
     available = _read_availability(select(Product).where(Product.id == product.id)).available
     if quantity > available:
         raise OutOfStock(available=available)
@@ -98,7 +102,7 @@ def place_hold(product: Product, *, quantity: int, expires_in: int, reference: s
 
 
 def get_hold(hold_id: int, *, identity: Identity, lock: bool = False) -> Hold:
-    """One hold of a product that ``identity`` may see; ``lock`` locks both."""
+    """The hold, if ``identity`` may see its product; else ``NotFound``. ``lock`` locks the hold and the product."""
     rows = products.visible_to(identity).join(Hold, Hold.product_id == Product.id).where(Hold.id == hold_id)
     holds = rows.with_only_columns(Hold, maintain_column_froms=True)
     hold = db.session.scalar(holds.with_for_update(key_share=True) if lock else holds)
@@ -108,7 +112,10 @@ def get_hold(hold_id: int, *, identity: Identity, lock: bool = False) -> Hold:
 
 
 def confirm_hold(hold: Hold) -> Hold:
-    """Sell what is held by a hold that is locked with its product; refuses one that has ended."""
+    """Sell the quantity of a hold, which must be locked with its product.
+
+    Refuses a hold that has ended (``HoldEnded``), and more than is in stock (``OutOfStock``).
+    """
     hold.end(HoldStatus.CONFIRMED)
     reference = hold.reference or f"hold {hold.id}"
     _move(StockMovement(product_id=hold.product_id, delta=-hold.quantity, reason=Reason.SALE, reference=reference))
@@ -116,55 +123,56 @@ def confirm_hold(hold: Hold) -> Hold:
 
 
 def cancel_hold(hold: Hold) -> Hold:
-    """Give free what is held by a hold that is locked; refuses one that has ended."""
+    """Release the quantity of a hold, which must be locked; refuses a hold that has ended (``HoldEnded``)."""
     hold.end(HoldStatus.CANCELLED)
     return hold
 
 
 def prune_holds() -> int:
-    """Delete a batch of the holds that ended long ago; their number. What they sold stays in the ledger."""
-    return delete_batch(Hold, Hold.expires_at < clock.now() - HOLDS_KEPT)
+    """Delete a batch of the holds that expired ``HOLD_RETENTION`` ago; their number. Their sales stay in the ledger."""
+    return delete_batch(Hold, Hold.expires_at < clock.now() - HOLD_RETENTION)
 
 
 def _move(
-    movement: StockMovement, *, least: int | ScalarSelect[int] = 0, expected_stock: int | None = None
+    movement: StockMovement, *, min_stock: int | ScalarSelect[int] = 0, expected_stock: int | None = None
 ) -> StockMovement:
-    """Move the stock if at least ``least`` stays, and write it into the ledger.
+    """Move the stock if at least ``min_stock`` remains, insert the movement into the ledger, and publish an event.
 
-    The statement decides, but not alone: while it waits for the row, PostgreSQL has another transaction's new stock
-    looked at and not its new holds. So the caller has locked the product before.
+    The caller must have locked the product. The conditions of this UPDATE alone are not enough: when it has waited for
+    the row, PostgreSQL rechecks them against the row's new stock but not against holds inserted meanwhile (READ
+    COMMITTED).
     """
-    after = PRODUCTS.c.stock + movement.delta
-    fits = [PRODUCTS.c.id == movement.product_id, after.between(least, MAX_STOCK)]
+    stock_after = PRODUCTS.c.stock + movement.delta
+    conditions = [PRODUCTS.c.id == movement.product_id, stock_after.between(min_stock, MAX_STOCK)]
     if expected_stock is not None:
-        fits.append(PRODUCTS.c.stock == expected_stock)
-    moved = update(PRODUCTS).where(*fits).values(stock=after, version=PRODUCTS.c.version + 1)
-    there = db.session.execute(moved.returning(PRODUCTS.c.stock, PRODUCTS.c.version)).one_or_none()
-    if there is None:
+        conditions.append(PRODUCTS.c.stock == expected_stock)
+    statement = update(PRODUCTS).where(*conditions).values(stock=stock_after, version=PRODUCTS.c.version + 1)
+    moved = db.session.execute(statement.returning(PRODUCTS.c.stock, PRODUCTS.c.version)).one_or_none()
+    if moved is None:
         raise _refusal_of(movement, expected_stock)
-    movement.stock_after = there.stock
-    publish([PendingEvent("stock.moved", "product", movement.product_id, there.version)])
+    movement.stock_after = moved.stock
+    publish([PendingEvent("stock.moved", "product", movement.product_id, moved.version)])
     db.session.add(movement)
     db.session.flush()
     return movement
 
 
 def _refusal_of(movement: StockMovement, expected_stock: int | None) -> Conflict:
-    there = _read_availability(select(Product).where(Product.id == movement.product_id))
-    if expected_stock not in {None, there.stock}:
-        return StockChanged(stock=there.stock)
-    return OutOfStock(available=there.available) if movement.delta < 0 else StockTooLarge()
+    current = _read_availability(select(Product).where(Product.id == movement.product_id))
+    if expected_stock not in {None, current.stock}:
+        return StockChanged(stock=current.stock)
+    return OutOfStock(available=current.available) if movement.delta < 0 else StockTooLarge()
 
 
 def _read_availability(rows: Select[Product]) -> Availability:
-    row = db.session.execute(rows.with_only_columns(Product.id, Product.stock, _held())).one_or_none()
+    row = db.session.execute(rows.with_only_columns(Product.id, Product.stock, _held_quantity())).one_or_none()
     if row is None:
         raise NotFound
     return Availability(*row)
 
 
-def _held() -> ScalarSelect[int]:
-    """How many of the enclosing statement's product are held now."""
+def _held_quantity() -> ScalarSelect[int]:
+    """A scalar subquery: the total of the live holds of the enclosing statement's product."""
     total = cast(func.coalesce(func.sum(Hold.quantity), 0), BigInteger)
     is_live = and_(Hold.outcome.is_(None), Hold.expires_at > clock.now())
     return select(total).where(Hold.product_id == PRODUCTS.c.id, is_live).correlate(PRODUCTS).scalar_subquery()

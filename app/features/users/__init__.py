@@ -1,1 +1,1 @@
-"""People: who they are and what role they have. E-mail addresses and usernames are unique whatever their case."""
+"""User accounts and their roles. E-mail addresses and usernames are unique without regard to case."""

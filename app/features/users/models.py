@@ -12,23 +12,23 @@ from app.security.permissions import Role
 
 
 class EmailTaken(Conflict):
-    """An account with this e-mail address exists."""
+    """An account with this e-mail address exists; use another address."""
 
 
 class UsernameTaken(Conflict):
-    """This username is taken."""
+    """This username is taken; choose another."""
 
 
 class RoleNotHeld(Forbidden):
-    """You cannot give, change or take a role that can do more than you can."""
+    """You cannot assign, change or revoke a role that has permissions which you do not have."""
 
 
 class LastAdmin(Conflict):
-    """This would leave no active administrator."""
+    """This would leave no active administrator; make another user an administrator first."""
 
 
 class User(Keyed, Stamped, Versioned, Audited, Model):
-    """A person with an account. The e-mail address is stored in lower case."""
+    """A user account. The e-mail address is stored in lower case."""
 
     __tablename__ = "users"
     audited_as = "user"
@@ -43,25 +43,26 @@ class User(Keyed, Stamped, Versioned, Audited, Model):
     password_hash: Mapped[str] = mapped_column(String(255), info=UNAUDITED)
     role: Mapped[Role] = mapped_column(String(16), default=Role.USER)
     is_active: Mapped[bool] = mapped_column(default=True)
-    #: Counted up by each change of the password, the address or the activity; a reset token is bound to it.
+    #: Incremented by each change of the password, ``email`` or ``is_active``; a reset token is valid for one epoch.
     epoch: Mapped[int] = mapped_column(default=0, info=UNAUDITED)
     search_text: Mapped[str] = mapped_column(Text, info=UNAUDITED)
 
     def set_password(self, password_hash: str) -> None:
-        """Replace the password; every reset token that was sent is void."""
+        """Replace the password hash, which invalidates every reset token that was sent."""
         self.password_hash = password_hash
         self.epoch += 1
 
 
 @event.listens_for(User, "before_insert")
 @event.listens_for(User, "before_update")
-def _keep_search_text(_mapper: object, _connection: object, user: User) -> None:
+def _update_search_text(_mapper: object, _connection: object, user: User) -> None:
     user.search_text = fold(f"{user.username} {user.email}")
 
 
 @event.listens_for(User, "before_update")
-def _void_reset_tokens(_mapper: object, _connection: object, user: User) -> None:
-    # Counted here and not by each use case, so that a change back does not make a token good again.
+def _invalidate_reset_tokens(_mapper: object, _connection: object, user: User) -> None:
+    # A counter and not a comparison of values, so that a change back does not make a token valid again; and here rather
+    # than in each use case, so that none can omit it.
     columns = inspect(user).attrs
     if columns.email.history.has_changes() or columns.is_active.history.has_changes():
         user.epoch += 1
@@ -71,5 +72,5 @@ Index("ix_users_created_at_id", User.created_at, User.id)
 Index("ix_users_username_id", User.username, User.id)
 Index("uq_users_username", func.lower(User.username), unique=True)
 
-#: What a violated constraint of this table means.
+#: The refusal that stands for each violated constraint of this table.
 REFUSALS = {"uq_users_email": EmailTaken, "uq_users_username": UsernameTaken}

@@ -21,7 +21,7 @@ from app.security.permissions import Permission
 from app.web.access import current_identity
 from app.web.contract import Blueprint, accepts, changes, lists, refuses, requires, returns
 
-blueprint = Blueprint("users", __name__, url_prefix="/users", about="Accounts.")
+blueprint = Blueprint("users", __name__, url_prefix="/users", about="User accounts.")
 
 
 @blueprint.get("/me")
@@ -47,7 +47,7 @@ def update_me(user: User, data: dict[str, Any]) -> User:
 @requires(Permission.USERS_READ)
 @lists(UserSchema, UserQuerySchema, service.LISTING)
 def list_users() -> Select[User]:
-    """List accounts, active or not."""
+    """List accounts, active and inactive."""
     return service.visible_to(current_identity())
 
 
@@ -57,7 +57,7 @@ def list_users() -> Select[User]:
 @returns(UserSchema, status=201, location=lambda user: f"/api/v1/users/{user.id}")
 @refuses(EmailTaken, UsernameTaken, PasswordTooCommon, RoleNotHeld)
 def create_user(data: dict[str, Any]) -> User:
-    """Make an account for somebody, with any role."""
+    """Create an account, with any role whose permissions you have."""
     service.require_may_govern(current_identity(), data["role"])
     return service.create_user(**data)
 
@@ -77,7 +77,7 @@ def read_user(user_id: int) -> User:
 @returns(UserSchema)
 @refuses(EmailTaken, UsernameTaken, LastAdmin, RoleNotHeld)
 def update_user(user: User, data: dict[str, Any]) -> User:
-    """Change an account's address, name, role or activity."""
+    """Change an account's e-mail address, username or role, or whether it is active."""
     service.require_may_govern(current_identity(), user.role, data.get("role", user.role))
     return service.update_user(user, **data)
 
@@ -88,7 +88,7 @@ def update_user(user: User, data: dict[str, Any]) -> User:
 @returns(status=204)
 @refuses(LastAdmin, RoleNotHeld)
 def deactivate_user(user: User) -> None:
-    """Deactivate an account: it is refused from the next request on."""
+    """Deactivate an account; its credentials are refused from the next request on."""
     service.require_may_govern(current_identity(), user.role)
     service.deactivate_user(user)
 
@@ -97,7 +97,7 @@ def deactivate_user(user: User) -> None:
 @requires(Permission.USERS_READ)
 @lists(SessionSchema, SessionQuerySchema, sessions.LISTING)
 def list_sessions_of_user(user_id: int) -> Select[UserSession]:
-    """List the live sessions of an account."""
+    """List the active sessions of an account."""
     return sessions.sessions_of(service.get_user(user_id, identity=current_identity()).id)
 
 

@@ -12,7 +12,7 @@ USERNAME: dict[str, Any] = {"least": 3, "most": 32, "pattern": r"^[A-Za-z0-9][A-
 
 
 class Password(fields.Text):
-    """A password: any characters but NUL, bounded in bytes of UTF-8."""
+    """A password: any characters except NUL; the upper limit is in bytes of UTF-8."""
 
     default_error_messages = {"too_many_bytes": f"Longer than {MAX_PASSWORD_BYTES} bytes in UTF-8."}
 
@@ -41,13 +41,13 @@ class UserSchema(Schema):
 
 
 class MeUpdateSchema(BodySchema):
-    """What people may change of their own account."""
+    """The members of your own account that you can change."""
 
     username = fields.Text(**USERNAME | {"example": "alice.liddell"})
 
 
 class UserCreateSchema(BodySchema):
-    """An account made by an administrator."""
+    """A new account, created by an administrator."""
 
     email = fields.Email(required=True, example="dave@example.com")
     username = fields.Text(required=True, **USERNAME | {"example": "dave"})
@@ -57,7 +57,7 @@ class UserCreateSchema(BodySchema):
 
 
 class UserUpdateSchema(BodySchema):
-    """What administrators may change of an account."""
+    """The members of an account that administrators can change."""
 
     email = fields.Email(example="carol@example.com")
     username = fields.Text(**USERNAME)
@@ -66,7 +66,7 @@ class UserUpdateSchema(BodySchema):
 
 
 class UserQuerySchema(SearchQuerySchema):
-    """Filters and sorting of accounts; `search` looks at usernames and e-mail addresses."""
+    """Filters and sorting of accounts; `search` matches words in usernames and e-mail addresses."""
 
     sort_by = fields.Choice(list(LISTING.sorts), load_default="created_at")
     order = fields.Choice(["asc", "desc"], load_default="desc")

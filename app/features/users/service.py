@@ -27,12 +27,12 @@ LISTING = Listing(
 
 
 def visible_to(_identity: Identity) -> Select[User]:
-    """Everybody, active or not: whoever may read accounts sees them all."""
+    """Every account, active or not: the permission to read accounts covers all of them."""
     return select(User)
 
 
 def get_user(user_id: int, *, identity: Identity, lock: bool = False) -> User:
-    """One account that ``identity`` may see."""
+    """The account, if ``identity`` may see it; else ``NotFound``. ``lock`` locks its row (FOR NO KEY UPDATE)."""
     rows = visible_to(identity).where(User.id == user_id)
     user = db.session.scalar(rows.with_for_update(key_share=True) if lock else rows)
     if user is None:
@@ -41,21 +41,22 @@ def get_user(user_id: int, *, identity: Identity, lock: bool = False) -> User:
 
 
 def get_me(*, identity: Identity, lock: bool = False) -> User:
-    """The account of whoever asks."""
+    """The account of the authenticated user; ``lock`` locks its row."""
     return get_user(identity.user_id or 0, identity=identity, lock=lock)
 
 
 def require_may_govern(identity: Identity, *roles: str) -> None:
-    """Refuse to govern roles that can do more than ``identity``: a key with one scope must not make administrators."""
+    """Refuse roles with permissions that ``identity`` lacks: a key with one scope must not create administrators."""
     for role in roles:
         if not GRANTS[Role(role)] - PERSONAL <= identity.permissions:
             raise RoleNotHeld
 
 
 def create_user(*, email: str, username: str, password: str, role: Role = Role.USER, is_active: bool = True) -> User:
-    """Make an account.
+    """Create an account.
 
-    Refuses a common password, and an e-mail address (``EmailTaken``) or username (``UsernameTaken``) that is in use.
+    Refuses a common password (``PasswordTooCommon``), and an e-mail address (``EmailTaken``) or username
+    (``UsernameTaken``) that is in use.
     """
     require_uncommon(password, pointer="/password")
     user = User(
@@ -71,12 +72,16 @@ def create_user(*, email: str, username: str, password: str, role: Role = Role.U
 
 
 def update_me(user: User, *, username: str | None = None) -> User:
-    """Change one's own account."""
+    """Change the account of the authenticated user."""
     return update_user(user, **({} if username is None else {"username": username}))
 
 
 def update_user(user: User, **changed: Any) -> User:
-    """Change an account. Deactivating ends its sessions; what would leave no active administrator is refused."""
+    """Change an account; deactivating it ends its sessions.
+
+    Refuses to leave no active administrator (``LastAdmin``), and an e-mail address (``EmailTaken``) or username
+    (``UsernameTaken``) that is in use.
+    """
     _require_another_admin(
         user, role=changed.get("role", user.role), is_active=changed.get("is_active", user.is_active)
     )
@@ -89,7 +94,7 @@ def update_user(user: User, **changed: Any) -> User:
 
 
 def deactivate_user(user: User) -> None:
-    """Close an account: it is refused from the next request on. Its row stays, for what it did."""
+    """Deactivate an account; ``NotFound`` if it is inactive. Its row stays, because the audit trail refers to it."""
     if not user.is_active:
         raise NotFound
     update_user(user, is_active=False)
@@ -98,7 +103,7 @@ def deactivate_user(user: User) -> None:
 def _require_another_admin(user: User, *, role: str, is_active: bool) -> None:
     if user.role != Role.ADMIN or not user.is_active or (role == Role.ADMIN and is_active):
         return
-    # Two administrators who demote each other at one moment would each see the other.
+    # Without the lock, two administrators who demote each other concurrently would each still see the other as one.
     advisory_lock("last-admin")
     others = select(User.id).where(User.role == Role.ADMIN, User.is_active, User.id != user.id).limit(1)
     if db.session.scalar(others) is None:
