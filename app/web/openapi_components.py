@@ -1,0 +1,99 @@
+"""The components of the OpenAPI document that every operation shares: problems, credentials, headers, parameters."""
+
+from typing import Any
+
+from apispec import APISpec
+
+from app.web import cookies
+
+_STRING = {"type": "string"}
+HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ETag": ("The version of the representation.", _STRING),
+    "Idempotency-Replayed": (
+        "The response is the stored one of an earlier request with this Idempotency-Key.",
+        {**_STRING, "enum": ["true"]},
+    ),
+    "Location": ("The path of the created resource.", _STRING),
+    "Link": ("The links of the envelope (RFC 8288).", _STRING),
+    "X-Request-ID": (
+        "The request's id: the one that was sent, if it is valid, or a new one.",
+        {**_STRING, "pattern": "^[A-Za-z0-9._-]{8,64}$"},
+    ),
+    "X-Process-Time": ("Seconds that the server needed.", {**_STRING, "pattern": "^[0-9]+[.][0-9]+$"}),
+    "RateLimit-Policy": ("The tightest limit: its quota, and its window in seconds.", _STRING),
+    "RateLimit": ("What is left of the quota, and seconds until its window ends.", _STRING),
+    "Retry-After": ("Seconds to wait.", {**_STRING, "pattern": "^[0-9]+$"}),
+    "WWW-Authenticate": ("How to authenticate (RFC 6750).", _STRING),
+    "API-Version": ("The version of the API that served the request.", {**_STRING, "pattern": "^[0-9]+$"}),
+}
+#: Headers that a response may lack: a list of one page has no links, limits can be off, and few responses are replayed.
+#: Every other header is present wherever it is described.
+OPTIONAL_HEADERS = frozenset({"Idempotency-Replayed", "Link", "RateLimit-Policy", "RateLimit"})
+
+_TAG = r'(W/)?"[!#-~]*"'
+_EXAMPLES = {**_STRING, "examples": ["*", '"1"']}
+PARAMETERS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "If-Match": (
+        "header",
+        "The ETag that was read, or * for any version.",
+        {**_EXAMPLES, "maxLength": 4096, "pattern": rf"^(\*|{_TAG}( *, *{_TAG})*)$"},
+    ),
+    "Idempotency-Key": (
+        "header",
+        "A unique name for this request: a retry with it is not processed again, but gets the stored response.",
+        {**_STRING, "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$", "examples": ["8e03978e-40d5-43dd-bc93"]},
+    ),
+    "If-None-Match": ("header", "The ETag of the stored representation: 304 while it is current.", _EXAMPLES),
+}
+
+
+def add_components(spec: APISpec) -> None:
+    """Add the components to a document."""
+    _add_problem_schemas(spec)
+    _add_security_schemes(spec)
+    for name, (note, schema) in HEADERS.items():
+        described = {"description": note, "schema": schema}
+        spec.components.header(name, described if name in OPTIONAL_HEADERS else {**described, "required": True})
+    for name, (place, note, schema) in PARAMETERS.items():
+        parameter = {"name": name, "description": note, "schema": schema, "required": name == "If-Match"}
+        spec.components.parameter(name, place, parameter)
+
+
+def _add_problem_schemas(spec: APISpec) -> None:
+    text = {"type": "string"}
+    fault = {
+        "type": "object",
+        "required": ["detail", "code"],
+        "properties": {
+            "pointer": {**text, "description": "A JSON pointer into the request body (RFC 6901)."},
+            "parameter": {**text, "description": "The name of a query parameter."},
+            "header": {**text, "description": "The name of a header."},
+            "detail": text,
+            "code": text,
+        },
+    }
+    members = {
+        "type": text,
+        "title": text,
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": text,
+        "instance": text,
+        "code": {**text, "pattern": "^[a-z_]+$", "description": "Identifies the kind of problem, for programs."},
+        "request_id": {**text, "description": "Quote it in a support request."},
+        "errors": {"type": "array", "items": {"$ref": "#/components/schemas/Fault"}},
+    }
+    spec.components.schema("Fault", component=fault)
+    problem = {"type": "object", "required": [name for name in members if name != "errors"], "properties": members}
+    spec.components.schema("Problem", component=problem)
+
+
+def _add_security_schemes(spec: APISpec) -> None:
+    bearer = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+    spec.components.security_scheme("bearer", {**bearer, "description": "The access token of a login."})
+    spec.components.security_scheme("refresh", {**bearer, "description": "The refresh token; valid for one exchange."})
+    for scheme, place, name, note in (
+        ("apiKey", "header", "X-API-Key", "An API key. Beside a token, the token's rights count: see above."),
+        ("refreshCookie", "cookie", cookies.NAME, "The refresh token of a login that requested the cookie."),
+        ("csrf", "header", "X-CSRF-Token", "The csrf_token that was issued with the cookie."),
+    ):
+        spec.components.security_scheme(scheme, {"type": "apiKey", "in": place, "name": name, "description": note})
