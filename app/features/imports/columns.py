@@ -11,9 +11,9 @@ from app.features.products import files
 from app.web import fields
 
 ATTRIBUTE = "attributes."
-LONGEST_LIST = 300
+MAX_LIST_LENGTH = 300
 #: Columns of a CSV file, and members of an NDJSON line.
-MOST_COLUMNS = 500
+MAX_COLUMNS = 500
 REQUIRED = ("sku", "name", "price")
 
 
@@ -52,8 +52,8 @@ class Columns:
 
     def lay_out(self, header: Sequence[str]) -> Layout:
         """Find the columns in a CSV header; refuses one that lacks a column that is named or needed."""
-        if len(header) > MOST_COLUMNS:
-            raise FileUnreadable(f"the header names {len(header):,} columns, and {MOST_COLUMNS} are the most")
+        if len(header) > MAX_COLUMNS:
+            raise FileUnreadable(f"the header names {len(header):,} columns, and {MAX_COLUMNS} are the most")
         sources = {name: name for name in header if _is_field(name)} | dict(self.named)
         times = Counter(header)
         for name, column in sources.items():
@@ -110,7 +110,7 @@ def _is_field(name: str) -> bool:
 
 def _listed(header: Sequence[str]) -> str:
     names = ", ".join(header)
-    return f"{names[:LONGEST_LIST]}..." if len(names) > LONGEST_LIST else names
+    return f"{names[:MAX_LIST_LENGTH]}..." if len(names) > MAX_LIST_LENGTH else names
 
 
 def _whole_first(names: Iterable[str]) -> list[str]:

@@ -17,7 +17,7 @@ from app.core.model import Keyed, Moment, big_integer, ordered_text
 from app.extensions import Model
 
 #: A report lists this many errors and counts the others.
-MOST_ERRORS = 1000
+MAX_ERRORS = 1000
 
 
 class FileUnreadable(Exception):
@@ -216,4 +216,4 @@ class Report:
         self.failed += other.failed
         self.made_categories |= other.made_categories
         self.kept_categories += other.kept_categories
-        self.errors.extend(other.errors[: MOST_ERRORS - len(self.errors)])
+        self.errors.extend(other.errors[: MAX_ERRORS - len(self.errors)])

@@ -12,13 +12,13 @@ from typing import IO, Any
 
 from app.core.errors import Malformed
 from app.features.imports.cells import CellReader
-from app.features.imports.columns import MOST_COLUMNS, Columns
+from app.features.imports.columns import MAX_COLUMNS, Columns
 from app.features.imports.models import BadRow, FileUnreadable, Row, RowError
 from app.features.products.files import FileFormat
 from app.web.body import DuplicateKey, JsonMalformed, NumberOutOfRange, parse_json
 
 #: In characters; what the body of a request that creates a product may have.
-LONGEST_RECORD = 2**20
+MAX_RECORD_LENGTH = 2**20
 
 _JSON_FAULTS: dict[type[Malformed], str] = {
     JsonMalformed: "Not one JSON text (RFC 8259).",
@@ -69,12 +69,12 @@ class _Lines:
 
     def __init__(self, text: io.TextIOWrapper) -> None:
         self._text = text
-        self._left = LONGEST_RECORD
+        self._left = MAX_RECORD_LENGTH
         self.number = 0
 
     def begin_record(self) -> int:
         """The number of the line that comes next."""
-        self._left = LONGEST_RECORD
+        self._left = MAX_RECORD_LENGTH
         return self.number + 1
 
     def __iter__(self) -> "_Lines":
@@ -88,7 +88,7 @@ class _Lines:
         self._left -= len(line)
         if self._left < 0:
             raise FileUnreadable(
-                f"line {self.number}: a record is longer than {LONGEST_RECORD:,} characters; is a quote left open?"
+                f"line {self.number}: a record is longer than {MAX_RECORD_LENGTH:,} characters; is a quote left open?"
             )
         return line
 
@@ -122,7 +122,7 @@ def _count_lines(stream: IO[bytes], encoding: str) -> int:
 
 def _read_csv(lines: _Lines, reading: Reading) -> tuple[Iterator[Row | BadRow], tuple[str, ...]]:
     # The limit is the process's; _Lines keeps a record below it, and the default is below the largest product.
-    csv.field_size_limit(LONGEST_RECORD)
+    csv.field_size_limit(MAX_RECORD_LENGTH)
     records = csv.reader(lines, delimiter=reading.delimiter, strict=True)
     try:
         header = next((record for record in records if any(record)), None)
@@ -173,8 +173,8 @@ def _read_ndjson(lines: _Lines, columns: Columns) -> Iterator[Row | BadRow]:
         if not isinstance(value, dict):
             yield _bad_row(number, "not_an_object", "Not an object.")
             continue
-        if len(value) > MOST_COLUMNS:
-            sentence = f"This object has {len(value):,} members, and {MOST_COLUMNS} are the most."
+        if len(value) > MAX_COLUMNS:
+            sentence = f"This object has {len(value):,} members, and {MAX_COLUMNS} are the most."
             yield _bad_row(number, "too_many_members", sentence)
             continue
         yield Row(number, columns.pick(value))

@@ -17,7 +17,7 @@ from app.extensions import db
 from app.features.imports import importer, service
 from app.features.imports.columns import Columns
 from app.features.imports.models import (
-    MOST_ERRORS,
+    MAX_ERRORS,
     Counts,
     FileUnreadable,
     Import,
@@ -41,8 +41,8 @@ _REMEMBER = {
     }.items()
 }
 
-LONGEST_POINTER = 200
-LONGEST_SENTENCE = 1000
+MAX_POINTER_LENGTH = 200
+MAX_DETAIL_LENGTH = 1000
 
 
 def run_import(claim: Claim) -> Generator[None, None, None]:
@@ -63,7 +63,7 @@ def run_import(claim: Claim) -> Generator[None, None, None]:
         ):
             yield
     except FileUnreadable as unreadable:
-        raise JobFailed(_storable(str(unreadable), LONGEST_SENTENCE)) from None
+        raise JobFailed(_storable(str(unreadable), MAX_DETAIL_LENGTH)) from None
     finally:
         source.reset(before)
 
@@ -95,7 +95,7 @@ class StoredMemory(importer.Memory):
         """Store the skus and faults of a chunk, and that it is saved."""
         remember = _REMEMBER[db.engine.dialect.name]
         db.session.execute(remember, {"import_id": self._import_id, "filed": orjson.dumps(filed).decode()})
-        faults = [self._fault(error) for error in report.errors[: max(0, MOST_ERRORS - self.counts.faults)]]
+        faults = [self._fault(error) for error in report.errors[: max(0, MAX_ERRORS - self.counts.faults)]]
         if faults:
             db.session.execute(insert(ImportFault), faults)
         self._recorded = self.counts.plus(report)
@@ -109,9 +109,9 @@ class StoredMemory(importer.Memory):
         return {
             "import_id": self._import_id,
             "line": error.line,
-            "pointer": _storable(f"/{error.field}" if error.field else "", LONGEST_POINTER),
+            "pointer": _storable(f"/{error.field}" if error.field else "", MAX_POINTER_LENGTH),
             "code": error.code,
-            "detail": _storable(error.sentence, LONGEST_SENTENCE),
+            "detail": _storable(error.sentence, MAX_DETAIL_LENGTH),
         }
 
 

@@ -19,7 +19,7 @@ from app.features.categories.models import Category
 from app.features.products.models import Product, ProductStatus
 
 #: Only the commonest categories and tags are told.
-MOST_VALUES = 50
+MAX_VALUES = 50
 
 #: The price bands, both ends included. They begin at 1, 2, 5, 10, 20, 50 and so on, which serves every currency.
 _EDGES = [Decimal(digit).scaleb(exponent) for exponent in range(10) for digit in (1, 2, 5)]
@@ -78,7 +78,7 @@ def _ranked(counts: list[Count]) -> list[Count]:
 def _by_category(found: CTE) -> Select[Any]:
     count = func.count().label("products")
     ranked = select(found.c.category_id, count).group_by(found.c.category_id)
-    most = ranked.order_by(count.desc(), found.c.category_id).limit(MOST_VALUES).subquery()
+    most = ranked.order_by(count.desc(), found.c.category_id).limit(MAX_VALUES).subquery()
     named = _counted("category", most.c.category_id, Category.name, most.c.products)
     return named.join_from(most, Category, Category.id == most.c.category_id)
 
@@ -95,7 +95,7 @@ def _by_tag(found: CTE) -> Select[Any]:
     # By code point on both databases, where as many have the last tag as the one that is left out.
     tag, count = cast(tags.c.value, ordered_text(50)).label("tag"), func.count().label("products")
     ranked = select(tag, count).select_from(found.join(tags, true())).group_by("tag")
-    most = ranked.order_by(count.desc(), tag).limit(MOST_VALUES).subquery()
+    most = ranked.order_by(count.desc(), tag).limit(MAX_VALUES).subquery()
     return _counted("tag", literal(0), most.c.tag, most.c.products)
 
 

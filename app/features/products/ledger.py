@@ -26,7 +26,7 @@ from app.core import clock
 from app.core.audit import Audited, source
 from app.core.model import Keyed, Moment, big_integer
 from app.extensions import Model, db
-from app.features.products.models import Product
+from app.features.products.models import PRODUCTS
 
 
 class Reason(StrEnum):
@@ -98,7 +98,7 @@ def balance(products: ColumnElement[bool], *, reason: Reason) -> None:
 
     One statement, however many they are. The caller has made or locked them in this transaction.
     """
-    product, before = Product.metadata.tables["products"], MOVEMENTS.alias("before")
+    product, before = PRODUCTS, MOVEMENTS.alias("before")
     accounted = func.coalesce(
         select(before.c.stock_after)
         .where(before.c.product_id == product.c.id)

@@ -29,9 +29,9 @@ from app.extensions import db
 from app.features.products.models import Product
 
 #: The words of a search that are looked at: each costs, and a person's search has few.
-MOST_WORDS = 12
+MAX_WORDS = 12
 #: The products with similar words that are considered: each is compared letter by letter.
-MOST_SIMILAR = 1000
+MAX_SIMILAR = 1000
 
 # Each is there on one of the databases only, and the mapper must not know them.
 _VECTOR = literal_column("products.search_vector", TSVECTOR)
@@ -83,7 +83,7 @@ def similarity(search: str) -> ColumnElement[float]:
 
 
 def _words_of(search: str) -> list[str]:
-    return words(search)[:MOST_WORDS]
+    return words(search)[:MAX_WORDS]
 
 
 def _is_postgresql() -> bool:

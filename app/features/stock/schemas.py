@@ -3,15 +3,15 @@
 from typing import Any
 
 from app.features.products.ledger import Reason
-from app.features.products.models import MOST_STOCK
+from app.features.products.models import MAX_STOCK
 from app.features.stock.models import HoldStatus
 from app.features.stock.service import LISTING
 from app.web import fields
 from app.web.schemas import BodySchema, ListQuerySchema, Schema
 
-DELTA: dict[str, Any] = {"least": -MOST_STOCK, "most": MOST_STOCK, "example": 12}
-STOCK: dict[str, Any] = {"least": 0, "most": MOST_STOCK, "example": 12}
-QUANTITY: dict[str, Any] = {"most": MOST_STOCK, "example": 2}
+DELTA: dict[str, Any] = {"least": -MAX_STOCK, "most": MAX_STOCK, "example": 12}
+STOCK: dict[str, Any] = {"least": 0, "most": MAX_STOCK, "example": 12}
+QUANTITY: dict[str, Any] = {"most": MAX_STOCK, "example": 2}
 REFERENCE: dict[str, Any] = {"most": 128, "allow_none": True, "example": "order-1001"}
 
 
@@ -34,7 +34,7 @@ class MovementCreateSchema(BodySchema):
     delta = fields.Integer(required=True, note="Receipts and returns add, sales take away.", **DELTA)
     reason = fields.Choice(list(Reason), required=True, example="receipt")
     reference = fields.Text(load_default=None, **REFERENCE)
-    expected_stock = fields.Integer(least=0, most=MOST_STOCK, note="Move only if this is the stock now.")
+    expected_stock = fields.Integer(least=0, most=MAX_STOCK, note="Move only if this is the stock now.")
 
 
 class MovementQuerySchema(ListQuerySchema):
@@ -70,5 +70,5 @@ class AvailabilitySchema(Schema):
 
     product_id = fields.Integer(example=42)
     stock = fields.Integer(**STOCK)
-    held = fields.Integer(least=0, most=MOST_STOCK, example=2)
-    available = fields.Integer(least=0, most=MOST_STOCK, example=10)
+    held = fields.Integer(least=0, most=MAX_STOCK, example=2)
+    available = fields.Integer(least=0, most=MAX_STOCK, example=10)

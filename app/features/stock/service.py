@@ -13,7 +13,7 @@ from app.core.pruning import delete_batch
 from app.extensions import db
 from app.features.products import service as products
 from app.features.products.ledger import Reason, StockMovement
-from app.features.products.models import MOST_STOCK, Product
+from app.features.products.models import MAX_STOCK, PRODUCTS, Product
 from app.features.stock.models import (
     DeltaUnfit,
     Hold,
@@ -29,8 +29,6 @@ LISTING = Listing(
     sorts={"id": StockMovement.id, "created_at": StockMovement.created_at},
     tie_breaker=StockMovement.id,
 )
-
-PRODUCTS = Product.metadata.tables["products"]
 
 #: How long a hold can still be read after it has ended.
 HOLDS_KEPT = timedelta(days=30)
@@ -135,7 +133,7 @@ def _move(
     looked at and not its new holds. So the caller has locked the product before.
     """
     after = PRODUCTS.c.stock + movement.delta
-    fits = [PRODUCTS.c.id == movement.product_id, after.between(least, MOST_STOCK)]
+    fits = [PRODUCTS.c.id == movement.product_id, after.between(least, MAX_STOCK)]
     if expected_stock is not None:
         fits.append(PRODUCTS.c.stock == expected_stock)
     moved = update(PRODUCTS).where(*fits).values(stock=after, version=PRODUCTS.c.version + 1)

@@ -13,7 +13,7 @@ from app.core.transactions import unit_of_work
 from app.features.categories.models import SlugTaken
 from app.features.categories.service import create_category
 from app.features.imports import importer, service
-from app.features.imports.models import MOST_ERRORS, Report, RowError
+from app.features.imports.models import MAX_ERRORS, Report, RowError
 from app.features.products.files import FileFormat
 from tests.conftest import rows_of
 from tests.features.imports.conftest import Catalogue, Import, prices
@@ -291,9 +291,9 @@ class TestBadRows:
         assert {field for _, field, _ in faults(report)} == {"category_id", "name", "price", "sku"}
 
     def test_are_all_counted_though_not_all_are_listed(self, import_text: Import) -> None:
-        report = import_text(HEADER + "A,Chair,free,Chairs\n" * (MOST_ERRORS + 500))
+        report = import_text(HEADER + "A,Chair,free,Chairs\n" * (MAX_ERRORS + 500))
 
-        assert (report.failed, len(report.errors)) == (MOST_ERRORS + 500, MOST_ERRORS)
+        assert (report.failed, len(report.errors)) == (MAX_ERRORS + 500, MAX_ERRORS)
 
     def test_carry_a_sentence(self, import_text: Import) -> None:
         assert import_text(HEADER + "A,Chair,1.00,\n").errors == [

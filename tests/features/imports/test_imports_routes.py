@@ -20,11 +20,11 @@ from app.core.transactions import unit_of_work
 from app.core.worker import Worker
 from app.extensions import db
 from app.features.imports import importer, tasks
-from app.features.imports.models import MOST_ERRORS
+from app.features.imports.models import MAX_ERRORS
 from app.features.imports.service import CHUNK_SIZE, KIND
-from app.features.products import bulk
 from app.features.products.files import MEDIA_TYPES, FileFormat
 from app.features.products.ledger import StockMovement
+from app.features.products.models import PRODUCTS
 from app.security.permissions import Role
 from tests.conftest import Caller, body_of, code_of, faults_of, rows_of
 from tests.features.imports.conftest import Catalogue, prices
@@ -303,11 +303,11 @@ class TestFaults:
         assert catalogue().keys() == {"A-2"}
 
     def test_are_kept_up_to_a_number_and_counted_beyond(self, app: Flask, alice: Caller, imported: Imported) -> None:
-        done = imported(HEADER + "A-1,Chair,ten,Chairs\n" * (MOST_ERRORS + 7))
+        done = imported(HEADER + "A-1,Chair,ten,Chairs\n" * (MAX_ERRORS + 7))
 
-        assert (done["failed"], done["errors"]) == (MOST_ERRORS + 7, MOST_ERRORS + 7)
-        assert len(rows_of(app, "import_faults")) == MOST_ERRORS
-        assert errors_of(alice, done, "?per_page=1&order=desc") == [(MOST_ERRORS + 1, "/price", "invalid")]
+        assert (done["failed"], done["errors"]) == (MAX_ERRORS + 7, MAX_ERRORS + 7)
+        assert len(rows_of(app, "import_faults")) == MAX_ERRORS
+        assert errors_of(alice, done, "?per_page=1&order=desc") == [(MAX_ERRORS + 1, "/price", "invalid")]
 
     def test_of_hostile_names_can_be_stored(self, alice: Caller, imported: Imported) -> None:
         line = json.dumps({"a\0b" + "x" * 1000: 1, "sku": "A-1"})
@@ -445,7 +445,7 @@ class TestGoingOn:
         undisturbed, products = follow(alice, sent), catalogue()
         with app.app_context(), unit_of_work():
             db.session.execute(delete(StockMovement))
-            db.session.execute(bulk.PRODUCTS.delete())
+            db.session.execute(PRODUCTS.delete())
 
         sent, steps = send(alice, text), 0
         while follow(alice, sent)["status"] == "queued":
@@ -495,7 +495,7 @@ class TestExportedFile:
         before = export()
         with alice.app.app_context(), unit_of_work():
             db.session.execute(delete(StockMovement))
-            db.session.execute(bulk.PRODUCTS.delete())
+            db.session.execute(PRODUCTS.delete())
 
         done = imported(before, media_type=MEDIA_TYPES[file_format])
 

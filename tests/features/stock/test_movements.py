@@ -17,7 +17,7 @@ from tests.conftest import Caller, body_of, code_of, faults_of, rows_of
 
 Make = Callable[..., dict[str, Any]]
 
-MOST_STOCK = 2**53
+MAX_STOCK = 2**53
 
 
 def move(caller: Caller, product: dict[str, Any], delta: int, reason: str, **members: Any) -> Any:
@@ -111,12 +111,12 @@ class TestMoving:
         assert_ledger_adds_up(app)
 
     def test_refuses_more_than_a_product_can_have(self, alice: Caller, make_product: Make, app: Flask) -> None:
-        product = make_product(stock=MOST_STOCK)
+        product = make_product(stock=MAX_STOCK)
 
         answer = move(alice, product, 1, "receipt")
 
         assert (answer.status_code, code_of(answer)) == (409, "stock_too_large")
-        assert stock_of(alice, product) == MOST_STOCK
+        assert stock_of(alice, product) == MAX_STOCK
         assert_ledger_adds_up(app)
 
     def test_happens_only_at_the_stock_that_is_expected(self, alice: Caller, make_product: Make, app: Flask) -> None:
