@@ -76,7 +76,7 @@ def save_products(items: Sequence[Item], *, mode: BatchMode, dry_run: bool, curr
     ids of new products.
     """
     problems = _find_problems(items)
-    good = {index: values for index, (values, _) in enumerate(items) if index not in problems}
+    good = _without(problems, items)
     defaults = {**DEFAULTS, "currency": currency}
     upserted = (_rehearse if dry_run else bulk.upsert_products)(good.values(), defaults=defaults)
     problems |= _incomplete(good, upserted, defaults)
@@ -93,10 +93,13 @@ def save_products(items: Sequence[Item], *, mode: BatchMode, dry_run: bool, curr
 def _find_problems(items: Sequence[Item]) -> dict[int, Invalid]:
     """The items that cannot be written: with faults, with the sku of an item before, or with an unknown reference."""
     problems = _repeated(items) | {index: Invalid(*faults) for index, (_, faults) in enumerate(items) if faults}
-    good = {index: values for index, (values, _) in enumerate(items) if index not in problems}
-    for index, reference in find_unknown_among(Product, good).items():
+    for index, reference in find_unknown_among(Product, _without(problems, items)).items():
         problems[index] = _refuse(reference.unknown, index, [reference.member])
     return problems
+
+
+def _without(problems: Container[int], items: Sequence[Item]) -> dict[int, Mapping[str, Any]]:
+    return {index: values for index, (values, _) in enumerate(items) if index not in problems}
 
 
 def _repeated(items: Sequence[Item]) -> dict[int, Invalid]:

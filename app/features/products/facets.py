@@ -4,6 +4,7 @@ One statement reads the products once and counts them in every way, so that all 
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -46,28 +47,40 @@ def count_facets(
 
 
 def _count(rows: Select[Product]) -> dict[str, Any]:
-    members = (Product.category_id, Product.price, Product.tags, Product.status)
-    found = rows.with_only_columns(*members, case((Product.stock > 0, 1), else_=0).label("in_stock")).cte("found")
-    counted = union_all(_by_category(found), _by_price(found), _by_tag(found), _by_status(found))
-    counts: dict[str, list[Count]] = defaultdict(list)
-    for facet, number, text, count in run(counted):
-        counts[facet].append(Count(number, text, count))
-    by_status = counts["status"]
+    counts = _counts_of(rows)
     return {
-        "total": sum(one.count for one in by_status),
         "category": [{"id": one.number, "name": one.text, "count": one.count} for one in _ranked(counts["category"])],
         "tag": [{"value": one.text, "count": one.count} for one in _ranked(counts["tag"])],
-        "price": [
-            {"min_price": least, "max_price": most, "count": one.count}
-            for one in sorted(counts["price"])
-            for least, most in [BANDS[one.number]]
-        ],
+        "price": [_in_band(one) for one in sorted(counts["price"])],
+        **_totals(counts["status"]),
+    }
+
+
+def _totals(by_status: list[Count]) -> dict[str, Any]:
+    return {
+        "total": sum(one.count for one in by_status),
         "stock": {
             "in_stock": sum(one.count for one in by_status if one.number),
             "out_of_stock": sum(one.count for one in by_status if not one.number),
         },
         "status": {status.value: sum(one.count for one in by_status if one.text == status) for status in ProductStatus},
     }
+
+
+def _counts_of(rows: Select[Product]) -> Mapping[str, list[Count]]:
+    """The counts of each facet, read in one statement; those by status also tell what is in stock."""
+    members = (Product.category_id, Product.price, Product.tags, Product.status)
+    found = rows.with_only_columns(*members, case((Product.stock > 0, 1), else_=0).label("in_stock")).cte("found")
+    counted = union_all(_by_category(found), _by_price(found), _by_tag(found), _by_status(found))
+    counts: dict[str, list[Count]] = defaultdict(list)
+    for facet, number, text, count in run(counted):
+        counts[facet].append(Count(number, text, count))
+    return counts
+
+
+def _in_band(prices: Count) -> dict[str, Any]:
+    low, high = BANDS[prices.number]
+    return {"min_price": low, "max_price": high, "count": prices.count}
 
 
 def _ranked(counts: list[Count]) -> list[Count]:
