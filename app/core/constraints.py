@@ -73,7 +73,7 @@ def _require(references: Mapping[Reference, Any]) -> None:
 
 
 def violated_constraint(error: IntegrityError) -> str | None:
-    """The name of the constraint or unique index that was violated, where the database tells it."""
+    """The name of the constraint or unique index that was violated, where the database says it."""
     diagnosis: Any = getattr(error.orig, "diag", None)
     if diagnosis is not None:
         name: str | None = diagnosis.constraint_name

@@ -28,7 +28,7 @@ from app.security.identity import Identity
 
 @dataclass(frozen=True)
 class Node:
-    """A category of a tree from elsewhere; the slugs tell which is which, here and in the tree."""
+    """A category of a tree from elsewhere; the slug identifies it, here and in the tree."""
 
     slug: str
     name: str
@@ -57,7 +57,7 @@ _EVERY = select(Category)
 
 
 def visible_to(_identity: Identity) -> Select[Category]:
-    """Every category: whoever may read categories sees them all."""
+    """Every category: all who may read categories see them all."""
     return _EVERY
 
 
@@ -168,7 +168,7 @@ def _ancestor_ids(category_id: int) -> set[int]:
 
 
 def _free_slug(name: str) -> str:
-    """The first of name, name-2, name-3 ... that no category has. Whoever takes it first at this moment wins (409)."""
+    """The first of name, name-2, name-3 ... that no category has; of two requests that choose the same, one gets 409."""
     base = slugify(name)[:120].strip("-") or "category"
     similar = or_(Category.slug == base, Category.slug.startswith(f"{base}-", autoescape=True))
     taken = set(db.session.scalars(select(Category.slug).where(similar)))

@@ -51,7 +51,7 @@ FAULTS = Listing(sorts={"line": ImportFault.line, "id": ImportFault.id}, tie_bre
 
 
 def visible_to(identity: Identity) -> Select[Import]:
-    """One's own imports, or everybody's for who administers users."""
+    """The imports of ``identity``; for those who administer users, the imports of all."""
     rows = select(Import).join(Import.job).options(contains_eager(Import.job))
     return rows if identity.can(Permission.USERS_WRITE) else rows.where(Import.user_id == identity.user_id)
 
@@ -185,7 +185,7 @@ class _Shelf:
         return str(values["category"])
 
     def id_for(self, values: Mapping[str, Any]) -> int:
-        """The id of a row's category. Where it names one by both, the id tells it from others of its name."""
+        """The id of a row's category. Where it states both, the id picks one of several of its name."""
         if "category" not in values:
             return int(values["category_id"])
         ids = self._ids[values["category"]]

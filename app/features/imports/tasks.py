@@ -51,7 +51,7 @@ def run_import(claim: Claim) -> Generator[None, None, None]:
         of_job = select(Import.id, Import.user_id, Import.size).where(Import.job_id == claim.job_id)
         ordered = db.session.execute(of_job).one()
     memory = StoredMemory(claim, ordered.id)
-    # What an import does is the doing of whoever ordered it.
+    # In the audit trail, what an import does was done by the user who ordered it.
     before = source.set(Source(user_id=ordered.user_id))
     try:
         file = io.BufferedReader(StoredFile(ordered.id, ordered.size), service.CHUNK_SIZE)
@@ -83,7 +83,7 @@ class StoredMemory(importer.Memory):
         self._claim, self._import_id, self._progress = claim, import_id, claim.progress
 
     def recall(self, skus: Collection[str]) -> Mapping[str, str]:
-        """The category's name of each of these skus that was saved, by whichever worker."""
+        """The category's name of each of these skus that was saved, by any worker."""
         jobs.confirm(self._claim, self._progress)
         seen = select(SKUS.c.sku, SKUS.c.category).where(
             SKUS.c.import_id == self._import_id, bulk.is_one_of(SKUS.c.sku, list(skus))
@@ -173,6 +173,6 @@ def _reading(payload: Mapping[str, Any]) -> Reading:
     )
 
 
-def _storable(text: str, most: int) -> str:
+def _storable(text: str, max_length: int) -> str:
     # Names of columns and members are the file's, and PostgreSQL takes no NUL.
-    return text.replace("\0", "\ufffd")[:most]
+    return text.replace("\0", "\ufffd")[:max_length]

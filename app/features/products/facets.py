@@ -19,7 +19,7 @@ from app.extensions import db
 from app.features.categories.models import Category
 from app.features.products.models import Product, ProductStatus
 
-#: Only the commonest categories and tags are told.
+#: How many categories and tags an answer has, the commonest first: a catalogue may have thousands.
 MAX_VALUES = 50
 
 #: The price bands, both ends included. They begin at 1, 2, 5, 10, 20, 50 and so on, which serves every currency.
@@ -68,7 +68,7 @@ def _totals(by_status: list[Count]) -> dict[str, Any]:
 
 
 def _counts_of(rows: Select[Product]) -> Mapping[str, list[Count]]:
-    """The counts of each facet, read in one statement; those by status also tell what is in stock."""
+    """The counts of each facet, read in one statement; those by status are split by stock."""
     members = (Product.category_id, Product.price, Product.tags, Product.status)
     found = rows.with_only_columns(*members, case((Product.stock > 0, 1), else_=0).label("in_stock")).cte("found")
     counted = union_all(_by_category(found), _by_price(found), _by_tag(found), _by_status(found))
@@ -84,16 +84,16 @@ def _in_band(prices: Count) -> dict[str, Any]:
 
 
 def _ranked(counts: list[Count]) -> list[Count]:
-    """The commonest first; of those that are as common, the lesser."""
+    """The counts, the largest first; among equal ones, by number and text."""
     return sorted(counts, key=lambda one: (-one.count, one.number, one.text))
 
 
 def _by_category(found: CTE) -> Select[Any]:
     count = func.count().label("products")
     ranked = select(found.c.category_id, count).group_by(found.c.category_id)
-    most = ranked.order_by(count.desc(), found.c.category_id).limit(MAX_VALUES).subquery()
-    named = _counted("category", most.c.category_id, Category.name, most.c.products)
-    return named.join_from(most, Category, Category.id == most.c.category_id)
+    commonest = ranked.order_by(count.desc(), found.c.category_id).limit(MAX_VALUES).subquery()
+    named = _counted("category", commonest.c.category_id, Category.name, commonest.c.products)
+    return named.join_from(commonest, Category, Category.id == commonest.c.category_id)
 
 
 def _by_price(found: CTE) -> Select[Any]:
@@ -105,11 +105,11 @@ def _by_price(found: CTE) -> Select[Any]:
 def _by_tag(found: CTE) -> Select[Any]:
     spread = func.jsonb_array_elements_text if db.engine.dialect.name == "postgresql" else func.json_each
     tags = spread(found.c.tags).table_valued("value")
-    # By code point on both databases, where as many have the last tag as the one that is left out.
+    # By code point on both databases: where two tags are as common and only one fits, both must choose the same.
     tag, count = cast(tags.c.value, ordered_text(50)).label("tag"), func.count().label("products")
     ranked = select(tag, count).select_from(found.join(tags, true())).group_by("tag")
-    most = ranked.order_by(count.desc(), tag).limit(MAX_VALUES).subquery()
-    return _counted("tag", literal(0), most.c.tag, most.c.products)
+    commonest = ranked.order_by(count.desc(), tag).limit(MAX_VALUES).subquery()
+    return _counted("tag", literal(0), commonest.c.tag, commonest.c.products)
 
 
 def _by_status(found: CTE) -> Select[Any]:

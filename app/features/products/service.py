@@ -71,7 +71,7 @@ _ACTIVE = _LIVING.where(_has_status(ProductStatus.ACTIVE))
 
 _NEXT_ID = {
     "postgresql": text("SELECT nextval('products_id_seq')"),
-    # Whoever asks is the only one who writes.
+    # SQLite has one writer at a time, so no other takes this id.
     "sqlite": text("SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'products'"),
 }
 
@@ -102,17 +102,20 @@ def get_product(product_id: int, *, identity: Identity, lock: bool = False) -> P
 
 
 def create_product(*, sku: str | None = None, **members: Any) -> Any:
-    """Add a product, and tell what there is to read of it.
+    """Add a product, and return what answers have of it.
 
-    Without a sku it gets one made from its id, and what it has in stock is its first receipt. Refuses a sku that a
-    living product has, and an unknown category.
+    Without a sku it gets one made from its id; what it has in stock is its first receipt. Raises ``SkuTaken`` where a
+    living product has the sku, and before that the refusal of an unknown reference, such as ``CategoryUnknown``.
     """
     with refusing(REFUSALS, references=stated_references(Product, members)):
         return _insert_named_after_id(members) if sku is None else _insert({**members, "sku": sku})
 
 
 def replace_product(product: Product, *, sku: str | None = None, attributes: dict[str, Any], **members: Any) -> Product:
-    """Replace everything that clients may write; the sku stays unless given, and the stock is left to movements."""
+    """Replace everything that clients may write; the sku stays unless given, and the stock changes by movements only.
+
+    Raises what `create_product` raises, and ``TooManyAttributes``.
+    """
     _assign(product, members | ({} if sku is None else {"sku": sku}))
     product.replace_attributes(attributes)
     save(product, REFUSALS)
@@ -120,7 +123,7 @@ def replace_product(product: Product, *, sku: str | None = None, attributes: dic
 
 
 def update_product(product: Product, *, attributes: dict[str, Any] | None = None, **members: Any) -> Product:
-    """Change what is given; attributes are merged as RFC 7396 does."""
+    """Change what is given; attributes are merged as RFC 7396 does. Raises what `replace_product` raises."""
     _assign(product, members)
     if attributes is not None:
         product.merge_attributes(attributes)
