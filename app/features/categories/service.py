@@ -168,7 +168,7 @@ def _ancestor_ids(category_id: int) -> set[int]:
 
 
 def _free_slug(name: str) -> str:
-    """The first of name, name-2, name-3 ... that no category has; of two requests that choose the same, one gets 409."""
+    """The first of name, name-2, name-3 ... that no category has; of two requests with one choice, one gets 409."""
     base = slugify(name)[:120].strip("-") or "category"
     similar = or_(Category.slug == base, Category.slug.startswith(f"{base}-", autoescape=True))
     taken = set(db.session.scalars(select(Category.slug).where(similar)))
