@@ -3,7 +3,7 @@
 One statement reads the products once and counts them in every way, so that all counts are of the same moment.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -57,13 +57,15 @@ def _count(rows: Select[Product]) -> dict[str, Any]:
 
 
 def _totals(by_status: list[Count]) -> dict[str, Any]:
+    stock: Counter[bool] = Counter()
+    status: Counter[str] = Counter()
+    for one in by_status:
+        stock[bool(one.number)] += one.count
+        status[one.text] += one.count
     return {
-        "total": sum(one.count for one in by_status),
-        "stock": {
-            "in_stock": sum(one.count for one in by_status if one.number),
-            "out_of_stock": sum(one.count for one in by_status if not one.number),
-        },
-        "status": {status.value: sum(one.count for one in by_status if one.text == status) for status in ProductStatus},
+        "total": stock.total(),
+        "stock": {"in_stock": stock[True], "out_of_stock": stock[False]},
+        "status": {known.value: status[known] for known in ProductStatus},
     }
 
 
