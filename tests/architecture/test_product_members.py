@@ -160,3 +160,10 @@ class TestReferences:
             "declare these columns with refers_to(..., unknown=...) of app/core/references.py instead of ForeignKey:"
             " otherwise an unknown value fails the request, or a whole chunk of an import, with an IntegrityError"
         )
+
+    @pytest.mark.parametrize("model", published_models(), ids=lambda model: model.__name__)
+    def test_are_refused_at_their_member(self, model: type[Model]) -> None:
+        for reference in references_of(model):
+            assert reference.unknown.pointer == f"/{reference.member}", (
+                f"{reference.unknown.__name__} must have the pointer of the member: clients and reports find it by that"
+            )
