@@ -1,19 +1,37 @@
-"""Which constraint refused a statement, and the refusal that stands for it."""
+"""Rows that are written and deleted, and the refusals that stand for the constraints they violate."""
 
 import contextlib
 import re
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 
-from app.core.errors import Refusal
-from app.extensions import db
+from app.core.errors import Conflict, Refusal
+from app.core.references import (
+    Reference,
+    changed_references,
+    constraints_on_deletion,
+    find_unknown,
+    is_referred_to,
+)
+from app.core.transactions import release_connection
+from app.extensions import Model, db
+
+_NONE: Mapping[Reference, Any] = MappingProxyType({})
 
 
 @contextlib.contextmanager
-def refusing(refusals: Mapping[str, type[Refusal]]) -> Iterator[None]:
-    """Flush at the end of the block, and answer the constraints named in ``refusals`` with those refusals."""
+def refusing(refusals: Mapping[str, type[Refusal]], *, references: Mapping[Reference, Any] = _NONE) -> Iterator[None]:
+    """Flush at the end of the block, and answer the constraints named in ``refusals`` with those refusals.
+
+    ``references`` are those that the block writes, with their values. An unknown one is refused on both databases, and
+    before a conflict: a wrong value comes before the state of the catalogue. Raises ``IntegrityError`` for a constraint
+    that ``refusals`` does not name.
+    """
+    if not _names_references():
+        _require(references)
     try:
         yield
         db.session.flush()
@@ -21,7 +39,37 @@ def refusing(refusals: Mapping[str, type[Refusal]]) -> Iterator[None]:
         refusal = refusals.get(violated_constraint(error) or "")
         if refusal is None:
             raise
+        if references and issubclass(refusal, Conflict):
+            # PostgreSQL checks unique indexes before references, and what it refuses it also ends.
+            release_connection()
+            _require(references)
         raise refusal from error
+
+
+def save(row: Model, refusals: Mapping[str, type[Refusal]]) -> None:
+    """Write a mapped row, new or changed, and refuse what `refusing` does; references that stay are not looked up."""
+    with refusing(refusals, references=changed_references(row)):
+        db.session.add(row)
+
+
+def delete_row(row: Model, *, in_use: type[Conflict]) -> None:
+    """Delete a mapped row; raises ``in_use`` where a row of any table refers to it."""
+    # SQLite does not say which reference it refused for. The database still decides, where one comes in between.
+    if is_referred_to(row):
+        raise in_use
+    with refusing(dict.fromkeys(constraints_on_deletion(type(row)), in_use)):
+        db.session.delete(row)
+
+
+def _names_references() -> bool:
+    # SQLite only says that a reference was refused, and PostgreSQL names the constraint: it is not asked twice.
+    return db.engine.dialect.name == "postgresql"
+
+
+def _require(references: Mapping[Reference, Any]) -> None:
+    reference = find_unknown(references)
+    if reference is not None:
+        raise reference.unknown
 
 
 def violated_constraint(error: IntegrityError) -> str | None:

@@ -1,9 +1,9 @@
 """The bases of all schemas: strict bodies, responses, and the query strings of lists."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache, cached_property
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import marshmallow as ma
 
@@ -112,6 +112,29 @@ class BodySchema(StrictSchema):
             default = ma.missing if is_optional else _REQUIRED if field.required else field.load_default
             plan.append((field.data_key or name, field.attribute or name, field, default))
         return plan
+
+
+class StatedSchema(BodySchema):
+    """A body of which only the stated members count: the fields that it inherits lose their defaults.
+
+    For what may change a row that exists, where the default of a new row would reset what the row has. A list of such
+    members, as marshmallow's ``partial`` is, would have to be kept up with the fields.
+    """
+
+    def on_bind_field(self, _field_name: str, field_obj: ma.fields.Field[Any]) -> None:
+        """Take the default of a field away; each instance of a schema has fields of its own."""
+        field_obj.load_default = ma.missing
+
+
+class PatchSchema(StatedSchema):
+    """A body that states what changes: of the fields that it inherits, only those in ``REQUIRED`` are required."""
+
+    REQUIRED: ClassVar[Collection[str]] = ()
+
+    def on_bind_field(self, field_name: str, field_obj: ma.fields.Field[Any]) -> None:
+        """Make a field optional."""
+        super().on_bind_field(field_name, field_obj)
+        field_obj.required = field_name in self.REQUIRED
 
 
 class QuerySchema(StrictSchema):

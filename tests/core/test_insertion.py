@@ -20,8 +20,7 @@ from app.core.fastsql import insert_row
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.categories.models import Category
-from app.features.products.bulk import DEFAULTS, birth
-from app.features.products.models import Product, ProductStatus
+from app.features.products.models import DEFAULTS, Product, ProductStatus, new_row
 from tests.conftest import empty
 
 some = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -69,7 +68,7 @@ def left_behind(app: Flask, product: dict[str, Any], *, by_mapper: bool) -> tupl
                 db.session.flush()
                 db.session.refresh(row)
             else:
-                row = insert_row(Product, {**birth(product, DEFAULTS, clock.now()), "deleted_at": None})
+                row = insert_row(Product, new_row(product, DEFAULTS, clock.now()))
             told = [c.key for c in inspect(Product).columns if c.info.get("audited", True) and c.key != "id"]
             values = {name: (type(value := getattr(row, name)), value) for name in told}
         tables = ("products", "audit_events", "change_events")
@@ -104,7 +103,7 @@ class TestAnInsertion:
     VALUES = {"sku": "A-1", "name": "Chair", "price": Decimal("1.00"), "currency": "EUR", "category_id": 1}
 
     def insert(self, **changed: Any) -> Any:
-        return insert_row(Product, {**birth({**self.VALUES, **changed}, DEFAULTS, clock.now()), "deleted_at": None})
+        return insert_row(Product, new_row({**self.VALUES, **changed}, DEFAULTS, clock.now()))
 
     @pytest.fixture
     def filed(self, app: Flask) -> Flask:

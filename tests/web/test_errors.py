@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, Program
 from structlog.testing import capture_logs
 
 from app import create_app
+from app.core import constraints
 from app.core.errors import Conflict, Invalid
 from app.core.fastsql import insert_row
 from app.extensions import db
@@ -253,7 +254,7 @@ class TestConstraintsOfTheMoment:
     def test_a_category_that_went_away_is_refused(
         self, alice: Caller, backend: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(categories, "category_exists", lambda _: True)
+        monkeypatch.setattr(constraints, "find_unknown", lambda _: None)
 
         answer = alice.post("/products", {"name": "Oak", "price": "1.00", "category_id": 4711})
 
@@ -265,7 +266,7 @@ class TestConstraintsOfTheMoment:
         self, root: Caller, make_product: Make, backend: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         category_id = make_product()["category_id"]
-        monkeypatch.setattr(categories, "is_in_use", lambda _: False)
+        monkeypatch.setattr(constraints, "is_referred_to", lambda _: False)
 
         answer = root.delete(f"/categories/{category_id}")
 

@@ -1,12 +1,13 @@
 """The categories table and its refusals."""
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, Text, event
+from sqlalchemy import CheckConstraint, Index, Text, event
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.audit import UNAUDITED
 from app.core.errors import Conflict, Invalid
 from app.core.feed import Published
 from app.core.model import Keyed, Stamped, Versioned, big_integer, ordered_text
+from app.core.references import refers_to, refusals_of_references
 from app.core.text import fold
 from app.extensions import Model
 
@@ -47,7 +48,7 @@ class Category(Keyed, Stamped, Versioned, Published, Model):
 
     name: Mapped[str] = mapped_column(ordered_text(120))
     slug: Mapped[str] = mapped_column(ordered_text(140), unique=True)
-    parent_id: Mapped[int | None] = mapped_column(big_integer, ForeignKey("categories.id", ondelete="RESTRICT"))
+    parent_id: Mapped[int | None] = mapped_column(big_integer, refers_to("categories.id", unknown=ParentUnknown))
     search_text: Mapped[str] = mapped_column(Text, info=UNAUDITED)
 
 
@@ -63,14 +64,8 @@ Index("ix_categories_updated_at_id", Category.updated_at, Category.id)
 Index("ix_categories_parent_id_name_id", Category.parent_id, Category.name, Category.id)
 
 #: The refusal that stands for each violated constraint when a category is inserted or updated.
-REFUSALS = {
+REFUSALS: dict[str, type[Conflict | Invalid]] = {
     "uq_categories_slug": SlugTaken,
-    "fk_categories_parent_id_categories": ParentUnknown,
     "ck_categories_not_its_own_parent": CategoryCycle,
-}
-
-#: The refusal that stands for each violated reference when a category is deleted.
-DELETION_REFUSALS = {
-    "fk_categories_parent_id_categories": CategoryInUse,
-    "fk_products_category_id_categories": CategoryInUse,
+    **refusals_of_references(Category),
 }

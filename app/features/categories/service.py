@@ -1,15 +1,15 @@
 """Use cases of categories."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from operator import eq
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, true
+from sqlalchemy import ColumnElement, Select, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
-from app.core.constraints import refusing
+from app.core.constraints import delete_row, refusing
 from app.core.errors import NotFound
 from app.core.fastsql import find_row
 from app.core.listing import Compare, Listing, contains_words
@@ -17,7 +17,6 @@ from app.core.locks import advisory_lock
 from app.core.text import slugify
 from app.extensions import db
 from app.features.categories.models import (
-    DELETION_REFUSALS,
     REFUSALS,
     Category,
     CategoryCycle,
@@ -107,12 +106,7 @@ def update_category(category: Category, **changed: Any) -> Category:
 
 def delete_category(category: Category) -> None:
     """Delete a category; refuses one that products or other categories refer to (``CategoryInUse``)."""
-    # SQLite does not report which foreign key was violated, so check first. The foreign key still decides, because a
-    # concurrent transaction can insert a reference after the check.
-    if is_in_use(category.id):
-        raise CategoryInUse
-    with refusing(DELETION_REFUSALS):
-        db.session.delete(category)
+    delete_row(category, in_use=CategoryInUse)
 
 
 def upsert_tree(nodes: Sequence[Node]) -> tuple[int, int]:
@@ -151,14 +145,6 @@ def _levels(nodes: Sequence[Node]) -> list[list[Node]]:
     return levels
 
 
-def is_in_use(category_id: int) -> bool:
-    """Whether a product or another category refers to the category."""
-    products = Category.metadata.tables["products"]
-    children = select(true()).where(Category.parent_id == category_id).exists()
-    members = select(true()).select_from(products).where(products.c.category_id == category_id).exists()
-    return bool(db.session.scalar(select(or_(children, members))))
-
-
 def is_at_or_below(column: InstrumentedAttribute[int], category_id: int) -> ColumnElement[bool]:
     """The condition that ``column`` refers to a category or to one of its descendants."""
     below = select(Category.id).where(Category.id == category_id).cte("below", recursive=True)
@@ -168,20 +154,6 @@ def is_at_or_below(column: InstrumentedAttribute[int], category_id: int) -> Colu
         # As an array, because the planner misestimates the rows of a recursive query (decision 17).
         return column == func.any(func.array(ids.scalar_subquery()))
     return column.in_(ids)
-
-
-def category_exists(category_id: int) -> bool:
-    """Whether there is a category with this id."""
-    return db.session.scalar(select(Category.id).where(Category.id == category_id)) is not None
-
-
-def hold_categories(category_ids: Iterable[int]) -> set[int]:
-    """Lock the categories that exist against deletion until the transaction ends (FOR KEY SHARE); their ids."""
-    wanted = set(category_ids)
-    if not wanted:
-        return set()
-    rows = select(Category.id).where(Category.id.in_(wanted)).order_by(Category.id)
-    return set(db.session.scalars(rows.with_for_update(read=True, key_share=True)))
 
 
 def _require_parent(category: Category, parent_id: int | None) -> None:

@@ -1,1 +1,1 @@
-"""Imports: products from CSV and NDJSON files, upserted by sku; a bad row is told with its line and stops no other."""
+"""Imports: products from CSV and NDJSON files, upserted by sku; a bad row is reported by line and stops no other."""

@@ -8,13 +8,16 @@ from typing import Any
 
 from app.features.imports.models import FileUnreadable
 from app.features.products import files
+from app.features.products.models import DEFAULTS, MEMBERS
 from app.web import fields
 
 ATTRIBUTE = "attributes."
-LONGEST_LIST = 300
+MAX_LIST_LENGTH = 300
 #: Columns of a CSV file, and members of an NDJSON line.
 MAX_COLUMNS = 500
-REQUIRED = ("sku", "name", "price")
+#: The members that a file needs columns for: those without a default. Rows without a currency get one, and a category
+#: can be named instead.
+REQUIRED = tuple(name for name in MEMBERS if name not in {*DEFAULTS, "currency", "category_id"})
 
 
 @dataclass(frozen=True)
@@ -54,20 +57,7 @@ class Columns:
         """Find the columns in a CSV header; refuses one that lacks a column that is named or needed."""
         if len(header) > MAX_COLUMNS:
             raise FileUnreadable(f"the header names {len(header):,} columns, and {MAX_COLUMNS} are the most")
-        sources = {name: name for name in header if _is_field(name)} | dict(self.named)
-        times = Counter(header)
-        for name, column in sources.items():
-            if times[column] != 1:
-                there = "there is more than one column" if times[column] else "there is no column"
-                raise FileUnreadable(f"{there} {column!r} for {name}; the columns are: {_listed(header)}")
-        missing = [name for name in REQUIRED if name not in sources]
-        if not {"category", "category_id"} & sources.keys():
-            missing.append("category")
-        if missing:
-            raise FileUnreadable(
-                f"no column feeds {', '.join(missing)}; the columns are: {_listed(header)}."
-                " Is the delimiter right, or a column to be mapped?"
-            )
+        sources = self._sources_in(header)
         place_of, read = {column: place for place, column in enumerate(header)}, set(sources.values())
         return Layout(
             width=len(header),
@@ -75,6 +65,13 @@ class Columns:
             is_export=not self.named and sorted(header) == sorted(files.COLUMNS),
             ignored=tuple(name for name in header if name and name not in read),
         )
+
+    def _sources_in(self, header: Sequence[str]) -> dict[str, str]:
+        """The column that feeds each field."""
+        sources = {name: name for name in header if _is_field(name)} | dict(self.named)
+        _require_one_column_each(sources, header)
+        _require_needed_fields(sources, header)
+        return sources
 
     def pick(self, members: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of an NDJSON line.
@@ -102,6 +99,25 @@ def put_field(values: dict[str, Any], name: str, value: Any) -> None:
         attributes[name.removeprefix(ATTRIBUTE)] = dict(value) if value is attributes else value
 
 
+def _require_one_column_each(sources: Mapping[str, str], header: Sequence[str]) -> None:
+    times = Counter(header)
+    for name, column in sources.items():
+        if times[column] != 1:
+            there = "there is more than one column" if times[column] else "there is no column"
+            raise FileUnreadable(f"{there} {column!r} for {name}; the columns are: {_listed(header)}")
+
+
+def _require_needed_fields(sources: Mapping[str, str], header: Sequence[str]) -> None:
+    missing = [name for name in REQUIRED if name not in sources]
+    if not {"category", "category_id"} & sources.keys():
+        missing.append("category")
+    if missing:
+        raise FileUnreadable(
+            f"no column feeds {', '.join(missing)}; the columns are: {_listed(header)}."
+            " Is the delimiter right, or a column to be mapped?"
+        )
+
+
 def _is_field(name: str) -> bool:
     if name.startswith(ATTRIBUTE):
         return re.fullmatch(fields.Scalars.NAME, name.removeprefix(ATTRIBUTE)) is not None
@@ -110,7 +126,7 @@ def _is_field(name: str) -> bool:
 
 def _listed(header: Sequence[str]) -> str:
     names = ", ".join(header)
-    return f"{names[:LONGEST_LIST]}..." if len(names) > LONGEST_LIST else names
+    return f"{names[:MAX_LIST_LENGTH]}..." if len(names) > MAX_LIST_LENGTH else names
 
 
 def _whole_first(names: Iterable[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """The importer: rows are validated and saved in chunks, each in a transaction of its own.
 
-The command line and the API share it. Whoever drives it takes the report of each chunk as it comes; a crash leaves the
-chunks before it whole. The command line remembers what a file has had in memory, and importing the file again finds
+The command line and the API share it. Their loops take the report of each chunk as it comes; a crash leaves the chunks
+before it whole. The command line remembers what a file has had in memory, and importing the file again finds
 those products unchanged; the API remembers it in the transaction of each chunk, and goes on after the last of them.
 """
 
@@ -55,9 +55,10 @@ def import_rows(
     rows_per_chunk: int = ROWS_PER_CHUNK,
     memory: Memory | None = None,
 ) -> Iterator[Report]:
-    """Import rows, and report on each chunk once it is saved. A row without a currency gets this one.
+    """Import rows, and report on each chunk of ``rows_per_chunk`` once it is saved.
 
-    A dry run saves nothing and reports the same.
+    A row without a currency gets ``currency``. A dry run saves nothing and reports the same. Raises the error of the
+    database where a chunk fails again and again; the chunks before it stay.
     """
     memory = memory or Memory()
     source = iter(rows)
@@ -84,7 +85,7 @@ def _save(checked: list[Row | BadRow], *, memory: Memory, dry_run: bool) -> serv
         try:
             return _save_once(checked, memory=memory, dry_run=dry_run)
         except _TRANSIENT:
-            time.sleep(random.uniform(0, 0.2) * attempt)  # noqa: S311 -- apart from the other, not hidden from anybody
+            time.sleep(random.uniform(0, 0.2) * attempt)  # noqa: S311 -- spread, not secret
     return _save_once(checked, memory=memory, dry_run=dry_run)
 
 

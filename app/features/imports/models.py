@@ -21,7 +21,7 @@ MAX_ERRORS = 1000
 
 
 class FileUnreadable(Exception):
-    """The file, or the rest of it from a line on, cannot be told into rows; the message says why."""
+    """The file, or the rest of it from a line on, cannot be read as rows; the message says why."""
 
 
 class ImportEnded(Conflict):
@@ -35,7 +35,7 @@ class CategoryAmbiguous(Invalid):
 
 
 class Import(Keyed, Audited, Model):
-    """A file that somebody sent to be imported. Its job tells how far that is."""
+    """A file that a user sent to be imported. Its job knows the progress."""
 
     __tablename__ = "imports"
     audited_as = "import"

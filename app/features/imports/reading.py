@@ -1,6 +1,6 @@
 """Reading a file: from bytes to rows, in flat memory.
 
-A fault of one record is a bad row; a fault after which nobody can tell where the next record begins ends the reading.
+A fault of one record is a bad row; a fault that hides where the next record begins ends the reading.
 """
 
 import codecs

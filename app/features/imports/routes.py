@@ -94,7 +94,7 @@ def cancel_import(import_id: int) -> Import:
 
 
 def _format_of(upload: Upload, query: dict[str, Any]) -> FileFormat:
-    told = query.get("format") or FORMATS.get(upload.media_type) or SUFFIXES.get(PurePath(upload.name).suffix.lower())
-    if told is None:
+    given = query.get("format") or FORMATS.get(upload.media_type) or SUFFIXES.get(PurePath(upload.name).suffix.lower())
+    if given is None:
         raise FormatUnknown
-    return FileFormat(told)
+    return FileFormat(given)

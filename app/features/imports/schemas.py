@@ -14,7 +14,7 @@ from app.features.products import schemas as products
 from app.features.products.files import FileFormat
 from app.web import fields
 from app.web.body import parse_json
-from app.web.schemas import ListQuerySchema, QuerySchema, Schema
+from app.web.schemas import ListQuerySchema, QuerySchema, Schema, StatedSchema
 
 #: The encodings that are taken, and Python's names for them. The first takes a byte order mark, or none.
 ENCODINGS = {
@@ -122,7 +122,7 @@ class ImportErrorQuerySchema(ListQuerySchema):
     order = fields.Choice(["asc", "desc"], load_default="asc")
 
 
-class ImportRowSchema(products.ProductCreateSchema):
+class ImportRowSchema(StatedSchema, products.ProductCreateSchema):
     """A row states a product as the body that creates one does, but it has a sku, and may name its category.
 
     What it does not state is left to the upsert: a product that exists keeps it.
@@ -131,9 +131,6 @@ class ImportRowSchema(products.ProductCreateSchema):
     sku = fields.Text(required=True, **products.SKU)
     category = fields.Text(**categories.NAME)
     category_id = fields.Integer(example=7)
-
-    def __init__(self) -> None:
-        super().__init__(partial=("description", "stock", "status", "tags", "attributes", "external_id"))
 
     def load(self, data: Any, **options: Any) -> Any:
         """The values of a row; one in which nothing else is wrong must be filed somewhere."""

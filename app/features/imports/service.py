@@ -10,11 +10,12 @@ from sqlalchemy.orm import contains_eager
 
 from app.core import jobs
 from app.core.audit import record_event
-from app.core.errors import Invalid, NotFound
+from app.core.errors import NotFound
 from app.core.jobs import Job
 from app.core.listing import Listing
 from app.core.locks import advisory_lock
 from app.core.pruning import delete_batch
+from app.core.references import find_unknown_among
 from app.extensions import db
 from app.features.categories import models as category_models
 from app.features.categories import service as categories
@@ -30,6 +31,7 @@ from app.features.imports.models import (
     Row,
 )
 from app.features.products import bulk
+from app.features.products.models import Product
 from app.security.identity import Identity
 from app.security.permissions import Permission
 
@@ -49,7 +51,7 @@ FAULTS = Listing(sorts={"line": ImportFault.line, "id": ImportFault.id}, tie_bre
 
 
 def visible_to(identity: Identity) -> Select[Import]:
-    """One's own imports, or everybody's for who administers users."""
+    """The imports of ``identity``; for those who administer users, the imports of all."""
     rows = select(Import).join(Import.job).options(contains_eager(Import.job))
     return rows if identity.can(Permission.USERS_WRITE) else rows.where(Import.user_id == identity.user_id)
 
@@ -112,35 +114,51 @@ class SavedChunk:
 def save_chunk(rows: Sequence[Row], *, seen: Mapping[str, str]) -> SavedChunk:
     """Upsert valid rows by sku, in the caller's transaction.
 
-    ``seen`` tells the category's name of each product that an earlier chunk of the file had. Of rows with the same sku
+    ``seen`` has the category's name of each product that an earlier chunk of the file had. Of rows with the same sku
     the first makes the product, and the others are merged. A category that is named and not there is made, a root, for
-    rows that stay; a category_id that is not there, or a name that several categories have, fails the row.
+    rows that stay. A row fails, and no other with it, that has an unknown reference, such as a category_id that is not
+    there, or a name that several categories have.
     """
-    report = Report(last_line=rows[-1].line)
-    chunk = SavedChunk(report)
+    chunk = SavedChunk(Report(last_line=rows[-1].line))
+    known = _known_rows(rows, chunk.report)
     shelf = _Shelf()
-    shelf.look_up(rows)
-    kept: list[tuple[Row, str]] = []
-    for row in rows:
-        sku = row.values["sku"]
-        try:
-            name = shelf.name_for(row.values)
-        except Invalid as refusal:
-            report.fail(BadRow.of_faults(row.line, refusal.faults))
-            continue
-        first = seen.get(sku) or chunk.filed.get(sku)
-        if first is None:
-            chunk.filed[sku] = name
-            kept.append((row, name))
-            continue
-        report.merged += 1
-        if name != first:
-            report.kept_categories[first, name] += 1
-    for name in shelf.make_missing([row for row, _ in kept]):
-        report.made_categories[name] = None
-    for upserted in bulk.upsert_products(_members(row.values, shelf) for row, _ in kept).values():
-        _count(report, upserted.effect)
+    shelf.look_up(known)
+    kept = [row for row in known if _is_kept(row, shelf, seen, chunk)]
+    chunk.report.made_categories |= dict.fromkeys(shelf.make_missing(kept))
+    for upserted in bulk.upsert_products(_members(row.values, shelf) for row in kept).values():
+        _count(chunk.report, upserted.effect)
     return chunk
+
+
+def _known_rows(rows: Sequence[Row], report: Report) -> list[Row]:
+    """The rows whose references are known; what these refer to stays until the transaction ends. The others fail."""
+    unknown = find_unknown_among(Product, {index: _stated(row.values) for index, row in enumerate(rows)})
+    for index, reference in unknown.items():
+        report.fail(BadRow.of_faults(rows[index].line, reference.unknown().faults))
+    return [row for index, row in enumerate(rows) if index not in unknown]
+
+
+def _stated(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a row states. A category's name overrules its id, which is another catalogue's perhaps."""
+    return {name: value for name, value in values.items() if name != "category_id" or "category" not in values}
+
+
+def _is_kept(row: Row, shelf: "_Shelf", seen: Mapping[str, str], chunk: SavedChunk) -> bool:
+    """Whether a row makes or changes its product; one that fails or is merged is reported instead."""
+    sku, report = row.values["sku"], chunk.report
+    try:
+        name = shelf.name_for(row.values)
+    except CategoryAmbiguous as refusal:
+        report.fail(BadRow.of_faults(row.line, refusal.faults))
+        return False
+    first = seen.get(sku) or chunk.filed.get(sku)
+    if first is None:
+        chunk.filed[sku] = name
+        return True
+    report.merged += 1
+    if name != first:
+        report.kept_categories[first, name] += 1
+    return False
 
 
 class _Shelf:
@@ -158,10 +176,8 @@ class _Shelf:
         )
 
     def name_for(self, values: Mapping[str, Any]) -> str:
-        """The name of a row's category, there or to be made; refuses an unknown id and an ambiguous name."""
+        """The name of a row's category, there or to be made; raises ``CategoryAmbiguous``."""
         if "category" not in values:
-            if values["category_id"] not in self._names:
-                raise category_models.CategoryUnknown
             return self._names[values["category_id"]]
         ids = self._ids.get(values["category"], [])
         if len(ids) > 1 and values.get("category_id") not in ids:
@@ -169,7 +185,7 @@ class _Shelf:
         return str(values["category"])
 
     def id_for(self, values: Mapping[str, Any]) -> int:
-        """The id of a row's category. Where it names one by both, the id tells it from others of its name."""
+        """The id of a row's category. Where it states both, the id picks one of several of its name."""
         if "category" not in values:
             return int(values["category_id"])
         ids = self._ids[values["category"]]

@@ -10,7 +10,7 @@ import orjson
 from sqlalchemy import insert, select, text
 
 from app.core import jobs
-from app.core.audit import Origin, origin
+from app.core.audit import origin
 from app.core.jobs import Claim, JobFailed, LeaseLost
 from app.core.transactions import unit_of_work
 from app.extensions import db
@@ -41,8 +41,8 @@ _REMEMBER = {
     }.items()
 }
 
-LONGEST_POINTER = 200
-LONGEST_SENTENCE = 1000
+MAX_POINTER_LENGTH = 200
+MAX_DETAIL_LENGTH = 1000
 
 
 def run_import(claim: Claim) -> Generator[None, None, None]:
@@ -51,7 +51,7 @@ def run_import(claim: Claim) -> Generator[None, None, None]:
         of_job = select(Import.id, Import.user_id, Import.size).where(Import.job_id == claim.job_id)
         ordered = db.session.execute(of_job).one()
     memory = StoredMemory(claim, ordered.id)
-    # What an import does is the doing of whoever ordered it.
+    # In the audit trail, what an import does was done by the user who ordered it.
     before = origin.set(Origin(user_id=ordered.user_id))
     try:
         file = io.BufferedReader(StoredFile(ordered.id, ordered.size), service.CHUNK_SIZE)
@@ -63,7 +63,7 @@ def run_import(claim: Claim) -> Generator[None, None, None]:
         ):
             yield
     except FileUnreadable as unreadable:
-        raise JobFailed(_storable(str(unreadable), LONGEST_SENTENCE)) from None
+        raise JobFailed(_storable(str(unreadable), MAX_DETAIL_LENGTH)) from None
     finally:
         origin.reset(before)
 
@@ -83,7 +83,7 @@ class StoredMemory(importer.Memory):
         self._claim, self._import_id, self._progress = claim, import_id, claim.progress
 
     def recall(self, skus: Collection[str]) -> Mapping[str, str]:
-        """The category's name of each of these skus that was saved, by whichever worker."""
+        """The category's name of each of these skus that was saved, by any worker."""
         jobs.confirm(self._claim, self._progress)
         seen = select(SKUS.c.sku, SKUS.c.category).where(
             SKUS.c.import_id == self._import_id, bulk.is_one_of(SKUS.c.sku, list(skus))
@@ -109,9 +109,9 @@ class StoredMemory(importer.Memory):
         return {
             "import_id": self._import_id,
             "line": error.line,
-            "pointer": _storable(f"/{error.field}" if error.field else "", LONGEST_POINTER),
+            "pointer": _storable(f"/{error.field}" if error.field else "", MAX_POINTER_LENGTH),
             "code": error.code,
-            "detail": _storable(error.sentence, LONGEST_SENTENCE),
+            "detail": _storable(error.sentence, MAX_DETAIL_LENGTH),
         }
 
 
@@ -173,6 +173,6 @@ def _reading(payload: Mapping[str, Any]) -> Reading:
     )
 
 
-def _storable(text: str, most: int) -> str:
+def _storable(text: str, max_length: int) -> str:
     # Names of columns and members are the file's, and PostgreSQL takes no NUL.
-    return text.replace("\0", "\ufffd")[:most]
+    return text.replace("\0", "\ufffd")[:max_length]

@@ -11,7 +11,7 @@ from app.features.categories.service import Node
 from app.features.imports.models import FileUnreadable
 
 #: Of the file's bytes, unpacked: what a few hundred thousand categories take.
-LARGEST = 256 * 2**20
+MAX_BYTES = 256 * 2**20
 
 
 def read_tree(stream: IO[bytes]) -> list[Node]:
@@ -40,12 +40,12 @@ def read_tree(stream: IO[bytes]) -> list[Node]:
 
 
 def _entries(stream: IO[bytes]) -> Iterator[dict[str, Any]]:
-    content = stream.read(LARGEST + 1)
+    content = stream.read(MAX_BYTES + 1)
     try:
         if content.startswith(b"\x1f\x8b"):
             with gzip.open(_rewound(stream)) as unpacked:
-                content = unpacked.read(LARGEST + 1)
-        if len(content) > LARGEST:
+                content = unpacked.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
             raise FileUnreadable("it is too large")
         entries = orjson.loads(content)
     except (OSError, EOFError, orjson.JSONDecodeError) as error:

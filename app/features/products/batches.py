@@ -1,4 +1,4 @@
-"""Batches of products as clients send them: each item is written or refused by itself, and all of them are told of."""
+"""Batches of products as clients send them: each item is written or refused by itself, and reported."""
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,17 +6,17 @@ from enum import StrEnum
 from typing import Any
 
 from app.core.errors import Fault, Invalid
+from app.core.references import find_unknown_among
 from app.extensions import db
-from app.features.categories import service as categories
-from app.features.categories.models import CategoryUnknown
 from app.features.products import bulk
+from app.features.products.models import DEFAULTS, Product, missing_members
 
 #: The members of an item that are right, and what is wrong with the others.
 Item = tuple[Mapping[str, Any], Sequence[Fault]]
 
 
 class BatchMode(StrEnum):
-    """Whether one bad item spoils the batch."""
+    """Whether one bad item refuses the whole batch, or only itself."""
 
     ATOMIC = "atomic"
     PARTIAL = "partial"
@@ -63,65 +63,70 @@ class BatchResult:
     @property
     def meta(self) -> dict[str, int]:
         """How many items there are, and how many of each outcome."""
-        told = [item.status for item in self.items]
-        return {"total": len(told)} | {outcome.value: told.count(outcome) for outcome in Outcome}
+        outcomes = [item.status for item in self.items]
+        return {"total": len(outcomes)} | {outcome.value: outcomes.count(outcome) for outcome in Outcome}
 
 
 def save_products(items: Sequence[Item], *, mode: BatchMode, dry_run: bool, currency: str) -> BatchResult:
     """Create the products whose sku is not there, and update the others by the members that their items state.
 
-    An item fails that has faults, the sku of an item before it or an unknown category, or that is new and lacks a
-    member which has no default; ``currency`` is a new product's unless it states one. A failed item is left out, or, in
-    an atomic batch, refuses the whole (``BatchRefused``). A dry run writes nothing, and is told the same.
+    An item fails that has faults, the sku of an item before it or an unknown reference, or that is new and lacks a
+    member which has no default; ``currency`` is a new product's unless it states one. A failed item is left out; in an
+    atomic batch it raises ``BatchRefused`` for the whole. A dry run writes nothing, and returns the same without the
+    ids of new products.
     """
-    problems = {index: Invalid(*faults) for index, (_, faults) in enumerate(items) if faults}
-    problems |= _repeated(items, but=problems)
-    problems |= _misfiled(items, but=problems)
-    good = {index: values for index, (values, _) in enumerate(items) if index not in problems}
-    defaults = {**bulk.DEFAULTS, "currency": currency}
-    upsert = _rehearse if dry_run else bulk.upsert_products
-    upserted = upsert(good.values(), defaults=defaults)
-    for index, values in good.items():
-        if values["sku"] not in upserted:
-            problems[index] = _refuse(ProductIncomplete, index, bulk.missing_members(values, defaults))
+    problems = _find_problems(items)
+    good = _without(problems, items)
+    defaults = {**DEFAULTS, "currency": currency}
+    upserted = (_rehearse if dry_run else bulk.upsert_products)(good.values(), defaults=defaults)
+    problems |= _incomplete(good, upserted, defaults)
     if problems and mode is BatchMode.ATOMIC:
         raise BatchRefused(*(fault for index in sorted(problems) for fault in problems[index].faults))
     return BatchResult(
         [
-            _tell(index, values.get("sku"), problems.get(index) or upserted[values["sku"]], dry_run=dry_run)
+            _result(index, values.get("sku"), problems.get(index) or upserted[values["sku"]], dry_run=dry_run)
             for index, (values, _) in enumerate(items)
         ]
     )
 
 
-def _repeated(items: Sequence[Item], *, but: Container[int]) -> dict[int, Invalid]:
+def _find_problems(items: Sequence[Item]) -> dict[int, Invalid]:
+    """The items that cannot be written: with faults, with the sku of an item before, or with an unknown reference."""
+    problems = _repeated(items) | {index: Invalid(*faults) for index, (_, faults) in enumerate(items) if faults}
+    for index, reference in find_unknown_among(Product, _without(problems, items)).items():
+        problems[index] = _refuse(reference.unknown, index, [reference.member])
+    return problems
+
+
+def _without(problems: Container[int], items: Sequence[Item]) -> dict[int, Mapping[str, Any]]:
+    return {index: values for index, (values, _) in enumerate(items) if index not in problems}
+
+
+def _repeated(items: Sequence[Item]) -> dict[int, Invalid]:
     seen: set[str] = set()
     problems = {}
     for index, (values, _) in enumerate(items):
         sku = values.get("sku")
-        if sku in seen and index not in but:
+        if sku in seen:
             problems[index] = _refuse(DuplicateSku, index, ["sku"])
         if sku is not None:
             seen.add(sku)
     return problems
 
 
-def _misfiled(items: Sequence[Item], *, but: Container[int]) -> dict[int, Invalid]:
-    filed = {
-        index: values["category_id"]
-        for index, (values, _) in enumerate(items)
-        if "category_id" in values and index not in but
-    }
-    known = categories.hold_categories(filed.values())
+def _incomplete(
+    good: Mapping[int, Mapping[str, Any]], upserted: Container[str], defaults: Mapping[str, Any]
+) -> dict[int, Invalid]:
+    """The items that the upsert left out, since they are new and lack a member without default."""
     return {
-        index: _refuse(CategoryUnknown, index, ["category_id"])
-        for index, category_id in filed.items()
-        if category_id not in known
+        index: _refuse(ProductIncomplete, index, missing_members(values, defaults))
+        for index, values in good.items()
+        if values["sku"] not in upserted
     }
 
 
 def _refuse(refusal: type[Invalid], index: int, members: Iterable[str]) -> Invalid:
-    """A refusal of one item that tells of each of the members."""
+    """A refusal of one item, with a fault for each of the members."""
     return refusal(
         *(Fault(refusal.sentence(), refusal.code(), pointer=f"/items/{index}/{member}") for member in members)
     )
@@ -135,7 +140,7 @@ def _rehearse(rows: Iterable[Mapping[str, Any]], *, defaults: Mapping[str, Any])
     return upserted
 
 
-def _tell(index: int, sku: str | None, became: bulk.Upserted | Invalid, *, dry_run: bool) -> ItemResult:
+def _result(index: int, sku: str | None, became: bulk.Upserted | Invalid, *, dry_run: bool) -> ItemResult:
     if isinstance(became, Invalid):
         return ItemResult(index=index, sku=sku, status=Outcome.FAILED, problem=became)
     is_gone = dry_run and became.effect is bulk.Effect.CREATED

@@ -5,7 +5,6 @@ A stock that is stated here goes into the ledger: as a receipt of a new product,
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -29,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeEngine
 
 from app.core import clock
 from app.core.audit import record_event
@@ -38,32 +38,7 @@ from app.extensions import db
 from app.features.categories.models import Category
 from app.features.products import ledger
 from app.features.products.ledger import Reason
-from app.features.products.models import Product, ProductStatus, search_text
-
-PRODUCTS = Product.metadata.tables["products"]
-
-#: What a client may write, and what a new product takes for the members that a row does not state.
-MEMBERS = (
-    "sku",
-    "name",
-    "description",
-    "price",
-    "currency",
-    "category_id",
-    "stock",
-    "status",
-    "tags",
-    "attributes",
-    "external_id",
-)
-DEFAULTS: Mapping[str, Any] = {
-    "description": "",
-    "stock": 0,
-    "status": ProductStatus.ACTIVE,
-    "tags": [],
-    "attributes": {},
-    "external_id": None,
-}
+from app.features.products.models import DEFAULTS, MEMBERS, PRODUCTS, missing_members, new_row, search_text
 
 _COLUMNS = [PRODUCTS.c[member] for member in MEMBERS]
 _IS_ALIVE = PRODUCTS.c.deleted_at.is_(None)
@@ -96,51 +71,26 @@ def upsert_products(
 
     No two rows have the same sku. A row holds the members that it states: a product that exists keeps the others, and a
     new one takes ``defaults``; a new one that lacks a member without default is left out. Only a product that really
-    differs is written, so that its version counts changes. The caller has validated the values and answers for the
-    transaction, and a category that is not there violates its reference.
+    differs is written, so that its version counts changes. The caller has validated the values, owns the transaction
+    and has looked the references up: an unknown one raises ``IntegrityError``.
     """
     wanted = {row["sku"]: row for row in rows}
-    whole = {sku for sku, row in wanted.items() if not missing_members(row, defaults)}
-    new = wanted.keys() - _living_skus(wanted)
-    found: dict[str, RowMapping] = {}
-    created: dict[str, int] = {}
-    # First everything is inserted, in the order of the sku, and only then what is there is locked, in that order too:
-    # two transactions that want the same products cannot wait for each other. Once around, unless one of the products
-    # is deleted in between.
-    while True:
-        created |= insert_products([wanted[sku] for sku in sorted(new & whole)], defaults=defaults)
-        found |= _lock_living(wanted.keys() - created.keys() - found.keys())
-        new = wanted.keys() - created.keys() - found.keys()
-        if not new & whole:
-            break
-    changes = [change for sku, there in found.items() if (change := _change(there, wanted[sku]))]
-    _update_products(changes)
-    changed = {change["product_id"] for change in changes}
-    publish(
-        PendingEvent("product.updated", "product", there["id"], there["version"] + 1)
-        for there in found.values()
-        if there["id"] in changed
-    )
-    _balance(changed, Reason.CORRECTION)
+    created, found = _insert_new_and_lock_others(wanted, defaults)
+    changed = _update_different(found, wanted)
     if created or changed:
-        # These statements pass the mapper by, and with it the audit trail.
-        made = {"created": sorted(created.values()), "updated": sorted(changed)}
-        record_event("product.bulk_written", resource_type="product", after=made)
-    return {sku: Upserted(product_id, Effect.CREATED) for sku, product_id in created.items()} | {
-        sku: Upserted(there["id"], Effect.UPDATED if there["id"] in changed else Effect.UNCHANGED)
-        for sku, there in found.items()
-    }
-
-
-def missing_members(row: Mapping[str, Any], defaults: Mapping[str, Any] = DEFAULTS) -> list[str]:
-    """What a row does not state that a new product needs."""
-    return [name for name in MEMBERS if name not in row and name not in defaults]
+        # These statements bypass the mapper, and with it the audit trail.
+        written = {"created": sorted(created.values()), "updated": sorted(changed)}
+        record_event("product.bulk_written", resource_type="product", after=written)
+    upserted = {sku: Upserted(product_id, Effect.CREATED) for sku, product_id in created.items()}
+    for sku, there in found.items():
+        upserted[sku] = Upserted(there["id"], Effect.UPDATED if there["id"] in changed else Effect.UNCHANGED)
+    return upserted
 
 
 def insert_products(rows: Sequence[Mapping[str, Any]], *, defaults: Mapping[str, Any] = DEFAULTS) -> dict[str, int]:
-    """Create products, but for those whose sku a living product has; the ids of the new ones, by sku.
+    """Create the products whose sku no living product has; their ids, by sku.
 
-    One that another transaction is creating is waited for, and then left alone.
+    Where another transaction is creating one of them, this one waits, and then leaves it alone.
     """
     if not rows:
         return {}
@@ -150,28 +100,21 @@ def insert_products(rows: Sequence[Mapping[str, Any]], *, defaults: Mapping[str,
         .on_conflict_do_nothing(index_elements=[PRODUCTS.c.sku], index_where=_IS_ALIVE)
         .returning(PRODUCTS.c.sku, PRODUCTS.c.id)
     )
-    births = [birth(row, defaults, now) for row in rows]
+    new = [new_row(row, defaults, now) for row in rows]
     if _is_postgresql():
-        table = _table_of(births)
-        created = db.session.execute(statement.from_select(list(births[0]), select(table)))
+        created = db.session.execute(statement.from_select(list(new[0]), select(_table_of(new))))
     else:
-        created = db.session.execute(statement, births)
+        created = db.session.execute(statement, new)
     ids = {row.sku: row.id for row in created}
     _balance(ids.values(), Reason.RECEIPT)
     publish(PendingEvent("product.created", "product", product_id, 1) for product_id in ids.values())
     return ids
 
 
-def birth(row: Mapping[str, Any], defaults: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """What the table has of a new product, but for its id; ``row`` holds the members that are stated."""
-    members = {name: row[name] if name in row else defaults[name] for name in MEMBERS}
-    return {**members, "search_text": _search_text(members), "created_at": now, "updated_at": now, "version": 1}
-
-
 def iter_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterator[Sequence[RowMapping]]:
     """The living products that meet the conditions, each with the name of its ``category``, in batches by id.
 
-    Each batch is a statement of its own, so that memory stays flat and nobody waits for a slow reader.
+    Each batch is a statement of its own, so that memory stays flat and no writer waits for a slow reader.
     """
     last_id = 0
     rows = (
@@ -189,6 +132,41 @@ def iter_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterat
 def is_one_of(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:
     """Whether a column has one of the values: one parameter on PostgreSQL, however many they are."""
     return column == any_(literal(values, ARRAY(column.type))) if _is_postgresql() else column.in_(values)
+
+
+def _insert_new_and_lock_others(
+    wanted: Mapping[str, Mapping[str, Any]], defaults: Mapping[str, Any]
+) -> tuple[dict[str, int], dict[str, RowMapping]]:
+    """Insert the wanted products that are not there and lock the living ones: ids of the former, rows of the latter.
+
+    Both are by sku. All inserts come first, in the order of the sku, and the locks after them, in that order too: two
+    transactions that want the same products cannot wait for each other.
+    """
+    whole = {sku for sku, row in wanted.items() if not missing_members(row, defaults)}
+    new = wanted.keys() - _living_skus(wanted)
+    created: dict[str, int] = {}
+    found: dict[str, RowMapping] = {}
+    # One round is enough, unless another transaction deletes one of the products in between.
+    while True:
+        created |= insert_products([wanted[sku] for sku in sorted(new & whole)], defaults=defaults)
+        found |= _lock_living(wanted.keys() - created.keys() - found.keys())
+        new = wanted.keys() - created.keys() - found.keys()
+        if not new & whole:
+            return created, found
+
+
+def _update_different(found: Mapping[str, RowMapping], wanted: Mapping[str, Mapping[str, Any]]) -> set[int]:
+    """Bring the locked products to what their rows state; the ids of those that differed."""
+    changes = [change for sku, there in found.items() if (change := _change(there, wanted[sku]))]
+    _update_products(changes)
+    changed = {change["product_id"] for change in changes}
+    publish(
+        PendingEvent("product.updated", "product", there["id"], there["version"] + 1)
+        for there in found.values()
+        if there["id"] in changed
+    )
+    _balance(changed, Reason.CORRECTION)
+    return changed
 
 
 def _living_skus(skus: Iterable[str]) -> set[str]:
@@ -216,7 +194,7 @@ def _change(there: RowMapping, row: Mapping[str, Any]) -> dict[str, Any] | None:
     if all(PRODUCTS.c[name].type.compare_values(there[name], value) for name, value in row.items()):
         return None
     members = {name: row.get(name, there[name]) for name in MEMBERS}
-    return {**members, "search_text": _search_text(members), "product_id": there["id"]}
+    return {**members, "search_text": search_text(**members), "product_id": there["id"]}
 
 
 def _update_products(changes: list[dict[str, Any]]) -> None:
@@ -236,18 +214,22 @@ def _is_postgresql() -> bool:
 
 
 def _table_of(rows: Sequence[Mapping[str, Any]]) -> TableValuedAlias:
-    # One parameter: with one for each value of a thousand rows, the driver takes longer to count them than PostgreSQL
-    # does to insert them. SQLite's driver does not look at them.
-    columns = [column(name, PRODUCTS.c.id.type if name == "product_id" else PRODUCTS.c[name].type) for name in rows[0]]
-    # JSON passes by the column's type, which refuses an amount that PostgreSQL would round.
-    exact = Money().process_bind_param
-    content = [{**row, "price": str(exact(row["price"], db.engine.dialect))} for row in rows]
+    """The rows as a table. They are one JSON parameter, which PostgreSQL spreads.
+
+    With one parameter for each value of a thousand rows, the driver takes longer to count them than PostgreSQL does to
+    insert them; SQLite's driver does not count.
+    """
+    columns = [column(name, _type_of(name)) for name in rows[0]]
+    amounts = [each.name for each in columns if isinstance(each.type, Money)]
+    # JSON bypasses the column's type, which refuses an amount that PostgreSQL would round.
+    exact, dialect = Money().process_bind_param, db.engine.dialect
+    content = [{**row, **{name: exact(row[name], dialect) for name in amounts}} for row in rows]
     return (
-        func.jsonb_to_recordset(cast(literal(orjson.dumps(content).decode(), Text), JSONB))
+        func.jsonb_to_recordset(cast(literal(orjson.dumps(content, default=str).decode(), Text), JSONB))
         .table_valued(*columns)
         .render_derived(with_types=True)
     )
 
 
-def _search_text(members: Mapping[str, Any]) -> str:
-    return search_text(**{name: members[name] for name in ("name", "sku", "description", "tags")})
+def _type_of(name: str) -> TypeEngine[Any]:
+    return PRODUCTS.c.id.type if name == "product_id" else PRODUCTS.c[name].type

@@ -3,7 +3,8 @@
 One statement reads the products once and counts them in every way, so that all counts are of the same moment.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -18,8 +19,8 @@ from app.extensions import db
 from app.features.categories.models import Category
 from app.features.products.models import Product, ProductStatus
 
-#: Only the commonest categories and tags are told.
-MOST_VALUES = 50
+#: How many categories and tags an answer has, the commonest first: a catalogue may have thousands.
+MAX_VALUES = 50
 
 #: The price bands, both ends included. They begin at 1, 2, 5, 10, 20, 50 and so on, which serves every currency.
 _EDGES = [Decimal(digit).scaleb(exponent) for exponent in range(10) for digit in (1, 2, 5)]
@@ -46,41 +47,55 @@ def count_facets(
 
 
 def _count(rows: Select[Product]) -> dict[str, Any]:
+    counts = _counts_of(rows)
+    return {
+        "category": [{"id": one.number, "name": one.text, "count": one.count} for one in _ranked(counts["category"])],
+        "tag": [{"value": one.text, "count": one.count} for one in _ranked(counts["tag"])],
+        "price": [_in_band(one) for one in sorted(counts["price"])],
+        **_totals(counts["status"]),
+    }
+
+
+def _totals(by_status: list[Count]) -> dict[str, Any]:
+    stock: Counter[bool] = Counter()
+    status: Counter[str] = Counter()
+    for one in by_status:
+        stock[bool(one.number)] += one.count
+        status[one.text] += one.count
+    return {
+        "total": stock.total(),
+        "stock": {"in_stock": stock[True], "out_of_stock": stock[False]},
+        "status": {known.value: status[known] for known in ProductStatus},
+    }
+
+
+def _counts_of(rows: Select[Product]) -> Mapping[str, list[Count]]:
+    """The counts of each facet, read in one statement; those by status are split by stock."""
     members = (Product.category_id, Product.price, Product.tags, Product.status)
     found = rows.with_only_columns(*members, case((Product.stock > 0, 1), else_=0).label("in_stock")).cte("found")
     counted = union_all(_by_category(found), _by_price(found), _by_tag(found), _by_status(found))
     counts: dict[str, list[Count]] = defaultdict(list)
     for facet, number, text, count in run(counted):
         counts[facet].append(Count(number, text, count))
-    by_status = counts["status"]
-    return {
-        "total": sum(one.count for one in by_status),
-        "category": [{"id": one.number, "name": one.text, "count": one.count} for one in _ranked(counts["category"])],
-        "tag": [{"value": one.text, "count": one.count} for one in _ranked(counts["tag"])],
-        "price": [
-            {"min_price": least, "max_price": most, "count": one.count}
-            for one in sorted(counts["price"])
-            for least, most in [BANDS[one.number]]
-        ],
-        "stock": {
-            "in_stock": sum(one.count for one in by_status if one.number),
-            "out_of_stock": sum(one.count for one in by_status if not one.number),
-        },
-        "status": {status.value: sum(one.count for one in by_status if one.text == status) for status in ProductStatus},
-    }
+    return counts
+
+
+def _in_band(prices: Count) -> dict[str, Any]:
+    low, high = BANDS[prices.number]
+    return {"min_price": low, "max_price": high, "count": prices.count}
 
 
 def _ranked(counts: list[Count]) -> list[Count]:
-    """The commonest first; of those that are as common, the lesser."""
+    """The counts, the largest first; among equal ones, by number and text."""
     return sorted(counts, key=lambda one: (-one.count, one.number, one.text))
 
 
 def _by_category(found: CTE) -> Select[Any]:
     count = func.count().label("products")
     ranked = select(found.c.category_id, count).group_by(found.c.category_id)
-    most = ranked.order_by(count.desc(), found.c.category_id).limit(MOST_VALUES).subquery()
-    named = _counted("category", most.c.category_id, Category.name, most.c.products)
-    return named.join_from(most, Category, Category.id == most.c.category_id)
+    commonest = ranked.order_by(count.desc(), found.c.category_id).limit(MAX_VALUES).subquery()
+    named = _counted("category", commonest.c.category_id, Category.name, commonest.c.products)
+    return named.join_from(commonest, Category, Category.id == commonest.c.category_id)
 
 
 def _by_price(found: CTE) -> Select[Any]:
@@ -92,11 +107,11 @@ def _by_price(found: CTE) -> Select[Any]:
 def _by_tag(found: CTE) -> Select[Any]:
     spread = func.jsonb_array_elements_text if db.engine.dialect.name == "postgresql" else func.json_each
     tags = spread(found.c.tags).table_valued("value")
-    # By code point on both databases, where as many have the last tag as the one that is left out.
+    # By code point on both databases: where two tags are as common and only one fits, both must choose the same.
     tag, count = cast(tags.c.value, ordered_text(50)).label("tag"), func.count().label("products")
     ranked = select(tag, count).select_from(found.join(tags, true())).group_by("tag")
-    most = ranked.order_by(count.desc(), tag).limit(MOST_VALUES).subquery()
-    return _counted("tag", literal(0), most.c.tag, most.c.products)
+    commonest = ranked.order_by(count.desc(), tag).limit(MAX_VALUES).subquery()
+    return _counted("tag", literal(0), commonest.c.tag, commonest.c.products)
 
 
 def _by_status(found: CTE) -> Select[Any]:

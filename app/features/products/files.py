@@ -15,6 +15,8 @@ from typing import Any
 import orjson
 from sqlalchemy import RowMapping
 
+from app.features.products.models import MEMBERS
+
 
 class FileFormat(StrEnum):
     """What a file of products is written in."""
@@ -34,20 +36,7 @@ SUFFIXES = {
 
 #: The columns of a CSV file and the members of an NDJSON line. The category's name finds it in another catalogue, and
 #: its id tells it from others of the same name in this one.
-COLUMNS = (
-    "sku",
-    "name",
-    "description",
-    "price",
-    "currency",
-    "category",
-    "category_id",
-    "stock",
-    "status",
-    "tags",
-    "attributes",
-    "external_id",
-)
+COLUMNS = tuple(name for member in MEMBERS for name in (("category", member) if member == "category_id" else (member,)))
 
 _FORMULA = "=+\\-@\uff1d\uff0b\uff0d\uff20\t\r\n"
 _is_formula = re.compile(f"'*[{_FORMULA}]").match
@@ -94,23 +83,29 @@ def _csv_text(records: Iterable[Sequence[str]]) -> str:
 
 
 def _cells(row: RowMapping) -> list[str]:
-    return [_cell(row[column]) if column != "tags" else join_tags(row["tags"]) for column in COLUMNS]
+    return [_cell(row[column]) for column in COLUMNS]
 
 
 def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return _json_text(value) if isinstance(value, dict) else str(value)
+    match value:
+        case None:
+            return ""
+        case list():
+            return join_tags(value)
+        case dict():
+            return _json_text(value)
+        case _:
+            return str(value)
 
 
 def _write_ndjson(batches: Iterable[Sequence[RowMapping]]) -> Iterator[str]:
     for batch in batches:
-        lines = ({column: row[column] for column in COLUMNS} for row in batch)
-        yield "".join(f"{_json_text({**line, 'price': str(line['price'])})}\n" for line in lines)
+        yield "".join(f"{_json_text({column: row[column] for column in COLUMNS})}\n" for row in batch)
 
 
 def _json_text(value: Mapping[str, Any]) -> str:
-    return orjson.dumps(value).decode()
+    # An amount is a decimal string, as in a body.
+    return orjson.dumps(value, default=str).decode()
 
 
 _WRITERS: dict[FileFormat, Callable[[Iterable[Sequence[RowMapping]]], Iterator[str]]] = {

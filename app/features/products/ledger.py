@@ -1,7 +1,7 @@
 """The ledger of stock: every change of a product's `stock` is a movement, and their sum is the stock.
 
-It stands beside the column that it accounts for, because whoever makes products opens their accounts. What moves stock
-afterwards is the feature `stock`, and an import.
+It stands beside the column that it accounts for, because each way to create products opens their accounts here. Later
+movements come from the feature `stock` and from imports.
 """
 
 from enum import StrEnum
@@ -26,7 +26,7 @@ from app.core import clock
 from app.core.audit import Audited, origin
 from app.core.model import Keyed, Moment, big_integer
 from app.extensions import Model, db
-from app.features.products.models import Product
+from app.features.products.models import PRODUCTS
 
 
 class Reason(StrEnum):
@@ -66,7 +66,8 @@ class StockMovement(Keyed, Audited, Model):
     actor_id: Mapped[int | None] = mapped_column(big_integer, default=lambda: origin.get().user_id)
 
 
-# Whoever moves a product's stock holds its row, so that a product's movements have ids in the order of their commits.
+# A movement is written by the transaction that locks the product's row, so that a product's movements have ids in the
+# order of their commits.
 Index("ix_stock_movements_product_id_id", StockMovement.product_id, StockMovement.id)
 Index(
     "ix_stock_movements_product_id_created_at_id",
@@ -75,7 +76,7 @@ Index(
     StockMovement.id,
 )
 
-# By table and not by mapper, here and below: the audit trail tells of the products themselves.
+# By table and not by mapper, here and below: the audit trail has the products themselves.
 MOVEMENTS = StockMovement.metadata.tables["stock_movements"]
 
 
@@ -98,7 +99,7 @@ def balance(products: ColumnElement[bool], *, reason: Reason) -> None:
 
     One statement, however many they are. The caller has made or locked them in this transaction.
     """
-    product, before = Product.metadata.tables["products"], MOVEMENTS.alias("before")
+    product, before = PRODUCTS, MOVEMENTS.alias("before")
     accounted = func.coalesce(
         select(before.c.stock_after)
         .where(before.c.product_id == product.c.id)

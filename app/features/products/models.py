@@ -1,10 +1,12 @@
 """The products table, its rules and its refusals."""
 
+from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, Text, event
+from sqlalchemy import CheckConstraint, Column, Index, String, Text, event
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.sql.functions import FunctionElement
@@ -15,6 +17,7 @@ from app.core.audit import UNAUDITED
 from app.core.errors import Conflict, Invalid
 from app.core.feed import Published
 from app.core.model import Keyed, Moment, Money, Stamped, Versioned, big_integer, json_type, ordered_text
+from app.core.references import refers_to, refusals_of_references
 from app.core.text import words
 from app.extensions import Model
 from app.features.categories.models import CategoryUnknown
@@ -60,7 +63,7 @@ class Product(Keyed, Stamped, Versioned, Published, Model):
     description: Mapped[str] = mapped_column(Text, default="")
     price: Mapped[Decimal] = mapped_column(Money)
     currency: Mapped[str] = mapped_column(String(3))
-    category_id: Mapped[int] = mapped_column(big_integer, ForeignKey("categories.id", ondelete="RESTRICT"))
+    category_id: Mapped[int] = mapped_column(big_integer, refers_to("categories.id", unknown=CategoryUnknown))
     stock: Mapped[int] = mapped_column(big_integer, default=0)
     status: Mapped[ProductStatus] = mapped_column(String(16), default=ProductStatus.ACTIVE)
     tags: Mapped[list[str]] = mapped_column(json_type, default=list)
@@ -89,14 +92,56 @@ class Product(Keyed, Stamped, Versioned, Published, Model):
         self.deleted_at = None
 
 
-def search_text(*, name: str, sku: str, description: str, tags: list[str]) -> str:
+PRODUCTS = Product.metadata.tables["products"]
+
+#: The columns that no client writes; every other one is a member, also where many products are written at once.
+_KEPT = {"id", "created_at", "updated_at", "version", "search_text", "deleted_at"}
+MEMBERS = tuple(column.name for column in PRODUCTS.columns if column.name not in _KEPT)
+
+
+def _defaults() -> Mapping[str, Any]:
+    columns = [PRODUCTS.columns[name] for name in MEMBERS]
+    return {column.name: _default_of(column) for column in columns if column.default is not None or column.nullable}
+
+
+def _default_of(column: Column[Any]) -> Any:
+    default: Any = column.default
+    if default is None:
+        return None
+    return default.arg(None) if default.is_callable else default.arg
+
+
+#: What a new product takes for the members that are not stated: the defaults of the columns.
+DEFAULTS = _defaults()
+
+
+def new_row(members: Mapping[str, Any], defaults: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """Every column of a new product but its id; ``members`` are stated, ``defaults`` stand for the others."""
+    stated = {name: members[name] if name in members else defaults[name] for name in MEMBERS}
+    return {
+        **stated,
+        "search_text": search_text(**stated),
+        "created_at": now,
+        "updated_at": now,
+        "version": 1,
+        "deleted_at": None,
+    }
+
+
+def missing_members(row: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
+    """The members that a row does not state and that a new product needs."""
+    return [name for name in MEMBERS if name not in row and name not in defaults]
+
+
+def search_text(*, name: str, sku: str, description: str | None, tags: list[str] | None, **_: Any) -> str:
     """The words that a product is found by: a line of the name's, of the sku's and tags', of the description's.
 
-    A word stands in the first of these places that has it; a blank follows it.
+    A word stands in the first of these places that has it; a blank follows it. Other members are not searched. A
+    description or tags that are None are empty: the mapper fills in their defaults later.
     """
     seen: set[str] = set()
     lines = []
-    for place in (name, " ".join([sku, *tags]), description):
+    for place in (name, " ".join([sku, *(tags or [])]), description or ""):
         found = [word for word in words(place) if word not in seen]
         seen.update(found)
         lines.append(" ".join([*found, ""]))
@@ -106,9 +151,7 @@ def search_text(*, name: str, sku: str, description: str, tags: list[str]) -> st
 @event.listens_for(Product, "before_insert")
 @event.listens_for(Product, "before_update")
 def _keep_search_text(_mapper: object, _connection: object, product: Product) -> None:
-    product.search_text = search_text(
-        name=product.name, sku=product.sku, description=product.description or "", tags=product.tags or []
-    )
+    product.search_text = search_text(**{name: getattr(product, name) for name in MEMBERS})
 
 
 class has_tag(FunctionElement[bool]):  # noqa: N801 -- reads as the SQL function that it compiles to
@@ -162,8 +205,5 @@ Index("ix_products_tags", Product.tags, postgresql_using="gin", postgresql_ops={
     dialect="postgresql"
 )
 
-#: What a violated constraint of this table means.
-REFUSALS: dict[str, type[Conflict | Invalid]] = {
-    "uq_products_sku": SkuTaken,
-    "fk_products_category_id_categories": CategoryUnknown,
-}
+#: The refusals of the constraints that a new or changed product can violate.
+REFUSALS: dict[str, type[Conflict | Invalid]] = {"uq_products_sku": SkuTaken, **refusals_of_references(Product)}

@@ -9,7 +9,7 @@ from app.features.products.models import MAX_ATTRIBUTES, MAX_STOCK, ProductStatu
 from app.features.products.service import LISTING
 from app.web import fields
 from app.web.batch import Batch, Problem
-from app.web.schemas import BodySchema, QuerySchema, RankedQuerySchema, Schema
+from app.web.schemas import BodySchema, PatchSchema, QuerySchema, RankedQuerySchema, Schema
 
 SKU: dict[str, Any] = {"most": 64, "pattern": r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$", "example": "CHAIR-042"}
 NAME: dict[str, Any] = {"most": 200, "example": "Oak chair"}
@@ -115,27 +115,20 @@ class ProductCreateSchema(ProductReplaceSchema):
     stock = fields.Integer(least=0, most=MAX_STOCK, load_default=0, example=12)
 
 
-class ProductUpdateSchema(BodySchema):
+class ProductUpdateSchema(PatchSchema, ProductReplaceSchema):
     """What changes of a product; a null removes an attribute or the external id (RFC 7396)."""
 
-    sku = fields.Text(**SKU)
-    name = fields.Text(**NAME)
-    description = fields.Prose(most=10_000)
     price = fields.Money(example="99.50")
     currency = fields.Currency(example="USD")
-    category_id = fields.Integer(example=7)
-    status = fields.Choice(list(ProductStatus))
-    tags = _tags()
     attributes = _attributes(removable=True)
-    external_id = fields.Text(**EXTERNAL_ID)
 
 
-class ProductUpsertSchema(ProductUpdateSchema):
+class ProductUpsertSchema(PatchSchema, ProductCreateSchema):
     """A product of a batch, found by its sku: a new one needs a name, a price and a category as well."""
 
-    sku = fields.Text(required=True, **SKU)
-    stock = fields.Integer(least=0, most=MAX_STOCK, example=12)
-    attributes = _attributes()
+    REQUIRED = ("sku",)
+    price = fields.Money(example="99.50")
+    currency = fields.Currency(example="USD")
 
 
 class ProductBatchSchema(BodySchema):

@@ -29,11 +29,11 @@ from app.extensions import db
 from app.features.products.models import Product
 
 #: The words of a search that are looked at: each costs, and a person's search has few.
-MOST_WORDS = 12
+MAX_WORDS = 12
 #: The products with similar words that are considered: each is compared letter by letter.
-MOST_SIMILAR = 1000
+MAX_SIMILAR = 1000
 
-# Each is there on one of the databases only, and the mapper must not know them.
+# Each exists on one of the databases only, so the mapper cannot map them.
 _VECTOR = literal_column("products.search_vector", TSVECTOR)
 _FTS = table("products_search", column("rowid"), column("products_search", Text))
 
@@ -62,7 +62,7 @@ def relevance(search: str) -> ColumnElement[int]:
 
 
 def can_compare() -> bool:
-    """Whether the database can tell words that are alike: PostgreSQL, where the migration found pg_trgm."""
+    """Whether the database finds similar words: PostgreSQL does, where the migration found pg_trgm."""
     return _is_postgresql() and bool(
         db.session.scalar(select(func.to_regclass("ix_products_search_trigrams").is_not(None)))
     )
@@ -83,7 +83,7 @@ def similarity(search: str) -> ColumnElement[float]:
 
 
 def _words_of(search: str) -> list[str]:
-    return words(search)[:MOST_WORDS]
+    return words(search)[:MAX_WORDS]
 
 
 def _is_postgresql() -> bool:
@@ -133,7 +133,7 @@ def _row(which: str) -> str:
     return f"id, {places} FROM (SELECT {which}.id AS id, {lines} AS lines)"
 
 
-# The table keeps the index only, so what is to be taken out of it must be told again.
+# The FTS table stores no contents, so a deletion from its index must state the words again.
 _TAKE_OUT = f"INSERT INTO products_search (products_search, {_COLUMNS}) SELECT 'delete', {_row('old')}"
 _PUT_IN = f"INSERT INTO products_search ({_COLUMNS}) SELECT {_row('new')}"
 _ON_SQLITE = (

@@ -1,28 +1,25 @@
 """Use cases of products."""
 
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from operator import eq, ge, le
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, inspect, select, text
+from sqlalchemy import ColumnElement, Select, select, text
 
 from app.core import clock
 from app.core.audit import origin
-from app.core.constraints import refusing
+from app.core.constraints import refusing, save
 from app.core.errors import NotFound
 from app.core.fastsql import find_row, insert_row
 from app.core.listing import Compare, Listing
-from app.core.transactions import release_connection
+from app.core.references import stated_references
 from app.extensions import db
 from app.features.categories import service as categories
-from app.features.categories.models import CategoryUnknown
 from app.features.products import ledger
-from app.features.products.bulk import DEFAULTS, birth
-from app.features.products.models import REFUSALS, Product, ProductStatus, SkuTaken, has_tag
-from app.features.products.search import MOST_SIMILAR, can_compare, has_similar_words, has_words, relevance, similarity
+from app.features.products.models import DEFAULTS, REFUSALS, Product, ProductStatus, SkuTaken, has_tag, new_row
+from app.features.products.search import MAX_SIMILAR, can_compare, has_similar_words, has_words, relevance, similarity
 from app.security.identity import Identity
 from app.security.permissions import Permission
 
@@ -38,7 +35,7 @@ def _has_status(status: str) -> ColumnElement[bool]:
 def _fallback() -> Listing | None:
     if not can_compare():
         return None
-    return replace(LISTING, search=has_similar_words, relevance=similarity, fallback=None, max_similar=MOST_SIMILAR)
+    return replace(LISTING, search=has_similar_words, relevance=similarity, fallback=None, max_similar=MAX_SIMILAR)
 
 
 LISTING = Listing(
@@ -74,7 +71,7 @@ _ACTIVE = _LIVING.where(_has_status(ProductStatus.ACTIVE))
 
 _NEXT_ID = {
     "postgresql": text("SELECT nextval('products_id_seq')"),
-    # Whoever asks is the only one who writes.
+    # SQLite has one writer at a time, so no other takes this id.
     "sqlite": text("SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'products'"),
 }
 
@@ -105,31 +102,32 @@ def get_product(product_id: int, *, identity: Identity, lock: bool = False) -> P
 
 
 def create_product(*, sku: str | None = None, **members: Any) -> Any:
-    """Add a product, and tell what there is to read of it.
+    """Add a product, and return what answers have of it.
 
-    Without a sku it gets one made from its id, and what it has in stock is its first receipt. Refuses a sku that a
-    living product has, and an unknown category.
+    Without a sku it gets one made from its id; what it has in stock is its first receipt. Raises ``SkuTaken`` where a
+    living product has the sku, and before that the refusal of an unknown reference, such as ``CategoryUnknown``.
     """
-    if sku is None:
-        return _create_named_after_id(members)
-    with _refusing(members["category_id"]):
-        return _insert({**members, "sku": sku})
+    with refusing(REFUSALS, references=stated_references(Product, members)):
+        return _insert_named_after_id(members) if sku is None else _insert({**members, "sku": sku})
 
 
 def replace_product(product: Product, *, sku: str | None = None, attributes: dict[str, Any], **members: Any) -> Product:
-    """Replace everything that clients may write; the sku stays unless given, and the stock is left to movements."""
-    with _saving(product):
-        _assign(product, members | ({} if sku is None else {"sku": sku}))
-        product.replace_attributes(attributes)
+    """Replace everything that clients may write; the sku stays unless given, and the stock changes by movements only.
+
+    Raises what `create_product` raises, and ``TooManyAttributes``.
+    """
+    _assign(product, members | ({} if sku is None else {"sku": sku}))
+    product.replace_attributes(attributes)
+    save(product, REFUSALS)
     return product
 
 
 def update_product(product: Product, *, attributes: dict[str, Any] | None = None, **members: Any) -> Product:
-    """Change what is given; attributes are merged as RFC 7396 does."""
-    with _saving(product):
-        _assign(product, members)
-        if attributes is not None:
-            product.merge_attributes(attributes)
+    """Change what is given; attributes are merged as RFC 7396 does. Raises what `replace_product` raises."""
+    _assign(product, members)
+    if attributes is not None:
+        product.merge_attributes(attributes)
+    save(product, REFUSALS)
     return product
 
 
@@ -143,8 +141,8 @@ def restore_product(product_id: int) -> Product:
     product = db.session.scalar(select(Product).where(Product.id == product_id).with_for_update(key_share=True))
     if product is None:
         raise NotFound
-    with refusing(REFUSALS):
-        product.restore()
+    product.restore()
+    save(product, REFUSALS)
     return product
 
 
@@ -153,52 +151,17 @@ def _assign(product: Product, members: dict[str, Any]) -> None:
         setattr(product, name, value)
 
 
-@contextmanager
-def _saving(product: Product) -> Iterator[None]:
-    """Flush at the end of the block; refuses an unknown category and a sku that is taken."""
-    yield
-    is_new = inspect(product).attrs.category_id.history.has_changes()
-    with _refusing(product.category_id, is_new=is_new):
-        pass
-
-
-@contextmanager
-def _refusing(category_id: int, *, is_new: bool = True) -> Iterator[None]:
-    """Refuses an unknown category, when it ``is_new``, and otherwise a sku that is taken."""
-    if is_new and not _references_are_named():
-        _require_category(category_id)
-    try:
-        with refusing(REFUSALS):
-            yield
-    except SkuTaken:
-        # PostgreSQL refused the sku before it looked at the reference; what it refuses it also ends.
-        release_connection()
-        _require_category(category_id)
-        raise
-
-
-def _references_are_named() -> bool:
-    # SQLite does not name the reference that it refuses.
-    return db.engine.dialect.name == "postgresql"
-
-
-def _require_category(category_id: int) -> None:
-    if not categories.category_exists(category_id):
-        raise CategoryUnknown
-
-
-def _create_named_after_id(members: dict[str, Any]) -> Any:
-    """Add a product with the sku P-<id>, or P-<id>-<random> where somebody chose that name before."""
-    if not _references_are_named():
-        _require_category(members["category_id"])
+def _insert_named_after_id(members: dict[str, Any]) -> Any:
+    """Insert a product with the sku P-<id>, or P-<id>-<random> where another product has that one already."""
     product_id = db.session.scalar(_NEXT_ID[db.engine.dialect.name])
     for sku in (f"P-{product_id}", f"P-{product_id}-{secrets.token_hex(4)}"):
+        # The savepoint keeps what the transaction did before, and lets the second name be tried.
         with suppress(SkuTaken), db.session.begin_nested(), refusing(REFUSALS):
             return _insert({**members, "sku": sku}, id=product_id)
     raise RuntimeError("a random sku was taken")
 
 
 def _insert(members: dict[str, Any], **key: int) -> Any:
-    values = {**birth(members, DEFAULTS, clock.now()), "deleted_at": None, **key}
+    values = {**new_row(members, DEFAULTS, clock.now()), **key}
     along = ledger.opening if values["stock"] else None
     return insert_row(Product, values, along=along, mover=origin.get().user_id)

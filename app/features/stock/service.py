@@ -13,7 +13,7 @@ from app.core.pruning import delete_batch
 from app.extensions import db
 from app.features.products import service as products
 from app.features.products.ledger import Reason, StockMovement
-from app.features.products.models import MAX_STOCK, Product
+from app.features.products.models import MAX_STOCK, PRODUCTS, Product
 from app.features.stock.models import (
     DeltaUnfit,
     Hold,
@@ -29,8 +29,6 @@ LISTING = Listing(
     sorts={"id": StockMovement.id, "created_at": StockMovement.created_at},
     tie_breaker=StockMovement.id,
 )
-
-PRODUCTS = Product.metadata.tables["products"]
 
 #: How long a hold can be read after its expiry; then `prune_holds` deletes it.
 HOLD_RETENTION = timedelta(days=30)

@@ -3,7 +3,7 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from flask import Flask
@@ -14,9 +14,12 @@ from app.features.categories.models import SlugTaken
 from app.features.categories.service import create_category
 from app.features.imports import importer, service
 from app.features.imports.models import MAX_ERRORS, Report, RowError
+from app.features.imports.schemas import ImportRowSchema
 from app.features.products.files import FileFormat
+from app.web import fields
 from tests.conftest import rows_of
 from tests.features.imports.conftest import Catalogue, Import, prices
+from tests.references import let_stock_refer_to_users
 
 HEADER = "sku,name,price,category\n"
 
@@ -126,6 +129,26 @@ class TestRowsWithTheSameSku:
 
         assert outcome(report) == {"created": 1, "failed": 1}
         assert catalogue()["A"]["name"] == "Second"
+
+
+class TestAMemberThatIsNew:
+    """A row schema with one member more, which a new product has a default for."""
+
+    class WithGtin(ImportRowSchema):
+        gtin = fields.Text(most=14, allow_none=True, load_default=None)
+        grade = fields.Integer(load_default=1)
+
+    ROW: ClassVar[dict[str, Any]] = {"sku": "A", "name": "Chair", "price": "1.00", "category": "Chairs"}
+
+    def test_is_not_set_by_a_row_that_omits_it(self) -> None:
+        values = self.WithGtin().load(self.ROW)
+
+        assert values.keys() == self.ROW.keys()
+
+    def test_is_set_by_a_row_that_states_it(self) -> None:
+        values = self.WithGtin().load({**self.ROW, "gtin": None, "grade": 2})
+
+        assert (values["gtin"], values["grade"]) == (None, 2)
 
 
 class TestCategories:
@@ -283,6 +306,17 @@ class TestBadRows:
         assert outcome(report) == {"created": 2, "failed": 3}
         assert [line for line, _, _ in faults(report)] == [3, 4, 5]
         assert set(catalogue()) == {"A", "E"}
+
+    def test_fail_alone_for_an_unknown_reference_of_any_member(
+        self, import_text: Import, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        let_stock_refer_to_users(monkeypatch)
+
+        report = import_text("sku,name,price,category,stock\nA,One,1.00,C,\nB,Two,2.00,C,77\nC,Three,3.00,C,\n")
+
+        assert outcome(report) == {"created": 2, "failed": 1}
+        assert faults(report) == [(3, "supplier_id", "supplier_unknown")]
+        assert set(catalogue()) == {"A", "C"}
 
     def test_are_reported_in_the_order_of_the_file_with_all_their_faults(self, import_text: Import) -> None:
         report = import_text("sku,name,price,category_id\nA,Chair,1.00,77\n,,free,1\n")

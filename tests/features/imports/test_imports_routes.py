@@ -22,9 +22,9 @@ from app.extensions import db
 from app.features.imports import importer, tasks
 from app.features.imports.models import MAX_ERRORS
 from app.features.imports.service import CHUNK_SIZE, KIND
-from app.features.products import bulk
 from app.features.products.files import MEDIA_TYPES, FileFormat
 from app.features.products.ledger import StockMovement
+from app.features.products.models import PRODUCTS
 from app.security.permissions import Role
 from tests.conftest import Caller, body_of, code_of, faults_of, rows_of
 from tests.features.imports.conftest import Catalogue, prices
@@ -445,7 +445,7 @@ class TestGoingOn:
         undisturbed, products = follow(alice, sent), catalogue()
         with app.app_context(), unit_of_work():
             db.session.execute(delete(StockMovement))
-            db.session.execute(bulk.PRODUCTS.delete())
+            db.session.execute(PRODUCTS.delete())
 
         sent, steps = send(alice, text), 0
         while follow(alice, sent)["status"] == "queued":
@@ -495,7 +495,7 @@ class TestExportedFile:
         before = export()
         with alice.app.app_context(), unit_of_work():
             db.session.execute(delete(StockMovement))
-            db.session.execute(bulk.PRODUCTS.delete())
+            db.session.execute(PRODUCTS.delete())
 
         done = imported(before, media_type=MEDIA_TYPES[file_format])
 

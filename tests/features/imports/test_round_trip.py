@@ -13,6 +13,7 @@ from app.extensions import db
 from app.features.categories.service import create_category
 from app.features.products import bulk, ledger
 from app.features.products.files import FileFormat, write_products
+from app.features.products.models import PRODUCTS
 from tests.conftest import empty
 from tests.features.imports.conftest import Catalogue, Import
 
@@ -53,7 +54,7 @@ def export(app: Flask, file_format: FileFormat) -> str:
 def delete_products(app: Flask) -> None:
     with app.app_context(), unit_of_work():
         db.session.execute(ledger.MOVEMENTS.delete())
-        db.session.execute(bulk.PRODUCTS.delete())
+        db.session.execute(PRODUCTS.delete())
 
 
 def without_ids(products: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

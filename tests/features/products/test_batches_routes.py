@@ -17,6 +17,7 @@ from app.features.products.models import Product
 from app.features.products.schemas import ProductUpsertSchema
 from app.web.body import parse_json
 from tests.conftest import Caller, body_of, code_of, faults_of, rows_of
+from tests.references import let_stock_refer_to_users
 from tests.web.test_hostile_inputs import VALUES, Raw
 from tests.web.test_queries import cost
 
@@ -203,6 +204,17 @@ class TestPartially:
         assert [item["id"] is None for item in batch["items"]] == [False, False, True, True, True, True, True]
         assert (by_sku(alice, "A")["name"], by_sku(alice, "OLD")["name"]) == ("Chair", "Stool")
         assert body_of(alice.get("/products"))["meta"]["total"] == 2
+
+    def test_an_unknown_reference_of_any_member_fails_its_item(
+        self, alice: Caller, chair: Chair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        let_stock_refer_to_users(monkeypatch)
+        items = [chair("A"), chair("B", stock=999_999), chair("C", stock=alice.user_id)]
+
+        batch = save(alice, *items, mode="partial")
+
+        assert told(batch) == ["created", "supplier_unknown", "created"]
+        assert batch["items"][1]["problem"]["errors"][0]["pointer"] == "/items/1/stock"
 
     def test_a_problem_says_where(self, alice: Caller, chair: Chair) -> None:
         batch = save(alice, chair("A"), chair("B", price="x"), mode="partial")

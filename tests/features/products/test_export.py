@@ -17,6 +17,7 @@ from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.products import bulk
 from app.features.products.files import COLUMNS
+from app.features.products.models import PRODUCTS
 from tests.conftest import Caller, code_of, faults_of
 
 Make = Callable[..., dict[str, Any]]
@@ -73,7 +74,7 @@ class TestExportProducts:
         make_product(sku="C", name="Lamp", price="30.00", status="draft", category_id=other)
         gone = make_product(sku="D")
         with alice.app.app_context(), unit_of_work():
-            deleted = bulk.PRODUCTS.update().where(bulk.PRODUCTS.c.id == gone["id"])
+            deleted = PRODUCTS.update().where(PRODUCTS.c.id == gone["id"])
             db.session.execute(deleted.values(deleted_at=clock.now()))
 
         asked = {

@@ -11,7 +11,7 @@ from flask import Flask
 from app.core.money import MAX_AMOUNT, MIN_AMOUNT
 from app.core.transactions import unit_of_work
 from app.features.products import bulk
-from app.features.products.facets import BANDS, MOST_VALUES
+from app.features.products.facets import BANDS, MAX_VALUES
 from tests.conftest import Caller, body_of, faults_of
 
 Make = Callable[..., dict[str, Any]]
@@ -166,7 +166,7 @@ class TestMost:
         told = facets_of(bob)["tag"]
 
         assert [one["value"] for one in told] == ["t54", "椅", "Z", *(f"t{number:02}" for number in range(47))]
-        assert len(told) == MOST_VALUES
+        assert len(told) == MAX_VALUES
 
     def test_categories_are_told_with_ties_by_id(self, app: Flask, alice: Caller, make_category: Make) -> None:
         made = [make_category()["id"] for _ in range(52)]

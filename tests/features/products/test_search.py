@@ -21,7 +21,7 @@ from app.extensions import db
 from app.features.categories.models import Category
 from app.features.products import bulk
 from app.features.products.models import Product, search_text
-from app.features.products.search import MOST_WORDS, can_compare, has_similar_words
+from app.features.products.search import MAX_WORDS, can_compare, has_similar_words
 from app.features.products.service import LISTING, visible_to
 from app.security.identity import Identity
 from app.security.permissions import GRANTS, Role
@@ -148,9 +148,9 @@ class TestLongSearches:
         assert names_of(search(bob, "x" * 200)) == ["Long"]
 
     def test_compare_the_first_words(self, bob: Caller, make_product: Make) -> None:
-        make_product(name=" ".join(f"w{number}" for number in range(MOST_WORDS)))
+        make_product(name=" ".join(f"w{number}" for number in range(MAX_WORDS)))
 
-        many = [f"w{number}" for number in range(MOST_WORDS + 5)]
+        many = [f"w{number}" for number in range(MAX_WORDS + 5)]
         assert len(names_of(search(bob, " ".join(many)))) == 1
         assert names_of(search(bob, " ".join(many[::-1]))) == []
 
@@ -372,7 +372,7 @@ class TestTypos:
     ) -> None:
         for number in range(4):
             make_product(name=f"Garden bench {number}")
-        monkeypatch.setattr("app.features.products.service.MOST_SIMILAR", 3)
+        monkeypatch.setattr("app.features.products.service.MAX_SIMILAR", 3)
 
         answer = search(bob, "gardn", per_page=2)
         pages = [names_of(search(bob, "gardn", per_page=2, page=page)) for page in (1, 2, 3)]

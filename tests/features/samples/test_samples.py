@@ -17,7 +17,7 @@ from app.features.categories.service import create_category
 from app.features.imports.schemas import ImportRowSchema
 from app.features.products import bulk, ledger
 from app.features.products.files import COLUMNS
-from app.features.products.models import Product, search_text
+from app.features.products.models import PRODUCTS, Product, search_text
 from app.features.samples import service as samples
 from app.features.users.models import User
 from app.security.passwords import hash_password
@@ -200,7 +200,7 @@ class TestGenerateProducts:
         first = [{**product, "id": 0} for product in products_of(app)]
         with app.app_context(), unit_of_work():
             db.session.execute(ledger.MOVEMENTS.delete())
-            db.session.execute(bulk.PRODUCTS.delete())
+            db.session.execute(PRODUCTS.delete())
 
         generate(20)
         generate(30)
