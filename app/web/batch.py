@@ -14,14 +14,14 @@ MAX_FAULTS_PER_ITEM = 10
 
 
 class Batch(fields.Array):
-    """A list of ``least`` to ``most`` objects, loaded as pairs: the valid values of an object, and its faults.
+    """A list of ``min_items`` to ``max_items`` objects, loaded as pairs: the valid values of an object, and its faults.
 
     An invalid object does not make the list invalid: the use case decides what becomes of the other objects.
     """
 
-    def __init__(self, item: type[BodySchema], *, most: int, least: int = 1, **options: Any) -> None:
+    def __init__(self, item: type[BodySchema], *, max_items: int, min_items: int = 1, **options: Any) -> None:
         self.item = item
-        super().__init__(most=most, least=least, **options)
+        super().__init__(max_items=max_items, min_items=min_items, **options)
 
     def _deserialize(
         self, value: Any, attr: str | None, *_: Any, **__: Any

@@ -87,41 +87,41 @@ LINES = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]*$"
 
 
 class Text(Field):
-    """A string of ``least`` to ``most`` characters: one line with a visible character, unless ``pattern`` differs.
+    """A string of ``min_length`` to ``max_length`` characters: one line with a visible one, unless ``pattern`` differs.
 
     No pattern may admit NUL, which PostgreSQL cannot store.
     """
 
     default_error_messages = {
         "invalid": "Not a string.",
-        "too_short": "Shorter than {least} characters.",
-        "too_long": "Longer than {most} characters.",
+        "too_short": "Shorter than {min_length} characters.",
+        "too_long": "Longer than {max_length} characters.",
         "malformed": "Not in the expected form.",
     }
 
     def __init__(
         self,
         *,
-        least: int = 1,
-        most: int,
+        min_length: int = 1,
+        max_length: int,
         pattern: str = LINE,
         schema: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
-        self.least, self.most = least, most
+        self.min_length, self.max_length = min_length, max_length
         self._must_show = pattern == LINE
         # fullmatch, because Python's `$` also matches before a trailing line feed; in JSON Schema it does not.
         self._matches = re.compile(pattern).fullmatch
-        bounds = {"minLength": least, "maxLength": most, "pattern": pattern}
+        bounds = {"minLength": min_length, "maxLength": max_length, "pattern": pattern}
         super().__init__(schema=bounds | dict(schema or {}), **options)
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
         if not isinstance(value, str):
             raise self.make_error("invalid")
-        if len(value) < self.least:
-            raise self.make_error("too_short", least=self.least)
-        if len(value) > self.most:
-            raise self.make_error("too_long", most=self.most)
+        if len(value) < self.min_length:
+            raise self.make_error("too_short", min_length=self.min_length)
+        if len(value) > self.max_length:
+            raise self.make_error("too_long", max_length=self.max_length)
         if not self._matches(value) or (self._must_show and not is_visible(value)):
             raise self.make_error("malformed")
         return value
@@ -130,8 +130,8 @@ class Text(Field):
 class Prose(Text):
     """A text of several lines, possibly empty."""
 
-    def __init__(self, *, most: int, **options: Any) -> None:
-        super().__init__(least=0, most=most, pattern=LINES, **options)
+    def __init__(self, *, max_length: int, **options: Any) -> None:
+        super().__init__(min_length=0, max_length=max_length, pattern=LINES, **options)
 
 
 class Email(Text):
@@ -140,7 +140,7 @@ class Email(Text):
     default_error_messages = {"not_an_address": "Not an e-mail address."}
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(least=3, most=254, schema={"format": "idn-email"}, **options)
+        super().__init__(min_length=3, max_length=254, schema={"format": "idn-email"}, **options)
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
         address = normalized_email(super()._deserialize(value))
@@ -166,13 +166,13 @@ class Integer(Field):
     openapi_type = "integer"
     default_error_messages = {
         "invalid": "Not an integer.",
-        "too_small": "Less than {least}.",
-        "too_large": "Greater than {most}.",
+        "too_small": "Less than {minimum}.",
+        "too_large": "Greater than {maximum}.",
     }
 
-    def __init__(self, *, least: int = 1, most: int = MAX_ID, **options: Any) -> None:
-        self.least, self.most = least, most
-        bounds = {"minimum": least, "maximum": most, "format": "int64"}
+    def __init__(self, *, minimum: int = 1, maximum: int = MAX_ID, **options: Any) -> None:
+        self.minimum, self.maximum = minimum, maximum
+        bounds = {"minimum": minimum, "maximum": maximum, "format": "int64"}
         super().__init__(schema=bounds, **options)
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
@@ -181,10 +181,10 @@ class Integer(Field):
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
             raise self.make_error("invalid")
-        if value < self.least:
-            raise self.make_error("too_small", least=self.least)
-        if value > self.most:
-            raise self.make_error("too_large", most=self.most)
+        if value < self.minimum:
+            raise self.make_error("too_small", minimum=self.minimum)
+        if value > self.maximum:
+            raise self.make_error("too_large", maximum=self.maximum)
         return value
 
 
@@ -287,27 +287,29 @@ class Moment(Field):
 
 
 class Array(Field):
-    """A list of ``least`` to ``most`` items; subclasses define the items."""
+    """A list of ``min_items`` to ``max_items`` items; subclasses define the items."""
 
     openapi_type = "array"
     default_error_messages = {
         "invalid": "Not a list.",
-        "too_few": "Fewer than {least} items.",
-        "too_many": "More than {most} items.",
+        "too_few": "Fewer than {min_items} items.",
+        "too_many": "More than {max_items} items.",
     }
 
-    def __init__(self, *, most: int, least: int = 0, schema: Mapping[str, Any] | None = None, **options: Any) -> None:
-        self.least, self.most = least, most
-        super().__init__(schema={"minItems": least, "maxItems": most, **(schema or {})}, **options)
+    def __init__(
+        self, *, max_items: int, min_items: int = 0, schema: Mapping[str, Any] | None = None, **options: Any
+    ) -> None:
+        self.min_items, self.max_items = min_items, max_items
+        super().__init__(schema={"minItems": min_items, "maxItems": max_items, **(schema or {})}, **options)
 
     def read_list(self, value: Any) -> list[Any]:
         """The items, not yet validated; raises ``ValidationError`` for another type or number of items."""
         if not isinstance(value, list):
             raise self.make_error("invalid")
-        if len(value) > self.most:
-            raise self.make_error("too_many", most=self.most)
-        if len(value) < self.least:
-            raise self.make_error("too_few", least=self.least)
+        if len(value) > self.max_items:
+            raise self.make_error("too_many", max_items=self.max_items)
+        if len(value) < self.min_items:
+            raise self.make_error("too_few", min_items=self.min_items)
         return value
 
 
@@ -335,7 +337,7 @@ class Items(Array):
 
 
 class Scalars(Field):
-    """An object of at most ``most`` named scalars: strings, numbers and booleans.
+    """An object of at most ``max_properties`` named scalars: strings, numbers and booleans.
 
     null is not a member's value, because a merge patch (RFC 7396) cannot write one: where ``removable``, a null removes
     its member.
@@ -348,20 +350,20 @@ class Scalars(Field):
     MAX_NUMBER = 2**53
     default_error_messages = {
         "invalid": "Not an object.",
-        "too_many": "More than {most} members.",
+        "too_many": "More than {max_properties} members.",
         "name_malformed": "A member's name is a letter and up to 63 letters, digits, '_', '.' or '-'.",
         "not_a_scalar": "Not a string of at most 1000 characters, a number of at most 53 bits, or a boolean.",
     }
 
-    def __init__(self, *, most: int, removable: bool = False, **options: Any) -> None:
-        self.most, self.removable = most, removable
+    def __init__(self, *, max_properties: int, removable: bool = False, **options: Any) -> None:
+        self.max_properties, self.removable = max_properties, removable
         scalars: list[dict[str, Any]] = [
             {"type": "string", "maxLength": self.MAX_LENGTH, "pattern": LINES},
             {"type": "number", "minimum": -self.MAX_NUMBER, "maximum": self.MAX_NUMBER},
             {"type": ["boolean", "null"] if removable else "boolean"},
         ]
         bounds = {
-            "maxProperties": most,
+            "maxProperties": max_properties,
             "propertyNames": {"pattern": self.NAME},
             "additionalProperties": {"anyOf": scalars},
         }
@@ -370,8 +372,8 @@ class Scalars(Field):
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise self.make_error("invalid")
-        if len(value) > self.most:
-            raise self.make_error("too_many", most=self.most)
+        if len(value) > self.max_properties:
+            raise self.make_error("too_many", max_properties=self.max_properties)
         errors = {
             name: self.make_error("not_a_scalar" if self._is_name(name) else "name_malformed").messages
             for name, member in value.items()

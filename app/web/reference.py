@@ -16,7 +16,7 @@ blueprint = Blueprint("docs", __name__, about="This documentation.")
 class AssetQuerySchema(QuerySchema):
     """The version in an asset's URL, so that a new release never runs a cached script of an old one."""
 
-    v = fields.Text(most=64)
+    v = fields.Text(max_length=64)
 
 
 @blueprint.get("/openapi.json")

@@ -150,18 +150,20 @@ class ListQuerySchema(QuerySchema):
     """
 
     page = fields.QueryInteger(
-        least=1, most=2**31 - 1, note="The number of the page, from 1. Not together with `cursor`."
+        minimum=1, maximum=2**31 - 1, note="The number of the page, from 1. Not together with `cursor`."
     )
     cursor = fields.Text(
-        least=0,
-        most=1000,
+        min_length=0,
+        max_length=1000,
         pattern=r"^[A-Za-z0-9._-]*$",
         note="An opaque position from `meta.next_cursor`; empty for the first page. Not together with `page`.",
     )
-    per_page = fields.QueryInteger(least=1, most=100, load_default=20, note="The maximum number of items per page.")
+    per_page = fields.QueryInteger(
+        minimum=1, maximum=100, load_default=20, note="The maximum number of items per page."
+    )
     order = fields.Choice(["asc", "desc"], note="The direction of `sort_by`.")
     fields_ = fields.Text(
-        most=500,
+        max_length=500,
         pattern=r"^[a-z_]+(,[a-z_]+)*$",
         data_key="fields",
         attribute="fields",
@@ -193,4 +195,4 @@ class RankedQuerySchema(ListQuerySchema):
 class SearchQuerySchema(ListQuerySchema):
     """The parameters of a collection whose `Listing` can be searched."""
 
-    search = fields.Text(most=200, note="Words that an item must contain, in any order.")
+    search = fields.Text(max_length=200, note="Words that an item must contain, in any order.")

@@ -138,7 +138,7 @@ class ThingSchema(Schema):
 class ThingQuerySchema(ListQuerySchema):
     sort_by = fields.Choice(["name", "id"], load_default="name")
     order = fields.Choice(["asc", "desc"], load_default="asc")
-    slug = fields.Text(most=10)
+    slug = fields.Text(max_length=10)
 
 
 SLUG = {"slug": lambda slug: Category.slug == slug}

@@ -134,7 +134,7 @@ INVISIBLE += "\u3164\ufe0f\ufeff\uffa0\U0001d173\U000e0001\U000e0100"
 
 
 class TestAText:
-    FIELD = fields.Text(most=100_000)
+    FIELD = fields.Text(max_length=100_000)
 
     @pytest.mark.parametrize("text", [*INVISIBLE, INVISIBLE, "\u200b \u3164", "\u202e" * 3], ids=ascii)
     def test_that_shows_nothing_is_refused(self, text: str) -> None:

@@ -7,12 +7,14 @@ from app.security.permissions import SCOPES
 from app.web import fields
 from app.web.schemas import BodySchema, ListQuerySchema, Schema
 
-NAME: dict[str, Any] = {"most": 100, "example": "Warehouse sync"}
+NAME: dict[str, Any] = {"max_length": 100, "example": "Warehouse sync"}
 
 
 def _scopes(**options: Any) -> fields.Items:
     scope = fields.Choice(SCOPES)
-    return fields.Items(scope, least=1, most=len(SCOPES), example=["products:read", "categories:read"], **options)
+    return fields.Items(
+        scope, min_items=1, max_items=len(SCOPES), example=["products:read", "categories:read"], **options
+    )
 
 
 class ApiKeySchema(Schema):
@@ -21,8 +23,8 @@ class ApiKeySchema(Schema):
     id = fields.Integer(dump_only=True, example=5)
     user_id = fields.Integer(dump_only=True, example=1)
     name = fields.Text(**NAME)
-    prefix = fields.Text(most=30, dump_only=True, note="The first characters of the key.", example="cat_5_")
-    last_four = fields.Text(most=4, dump_only=True, note="The last characters of its secret.", example="Xk4Q")
+    prefix = fields.Text(max_length=30, dump_only=True, note="The first characters of the key.", example="cat_5_")
+    last_four = fields.Text(max_length=4, dump_only=True, note="The last characters of its secret.", example="Xk4Q")
     scopes = _scopes()
     expires_at = fields.Moment(allow_none=True)
     previous_until = fields.Moment(dump_only=True, allow_none=True, note="Until when the previous secret works too.")
@@ -36,7 +38,7 @@ class NewApiKeySchema(ApiKeySchema):
     """An API key with its secret, which is shown only once."""
 
     key = fields.Text(
-        most=100, dump_only=True, secret=True, note="Save it: only its hash is stored here.", example="cat_5_..."
+        max_length=100, dump_only=True, secret=True, note="Save it: only its hash is stored here.", example="cat_5_..."
     )
 
 
@@ -59,7 +61,7 @@ class ApiKeyUpdateSchema(BodySchema):
 class ApiKeyRotateSchema(BodySchema):
     """How long the current secret works beside the new one."""
 
-    overlap_seconds = fields.Integer(least=0, most=7 * 24 * 3600, load_default=0, example=3600)
+    overlap_seconds = fields.Integer(minimum=0, maximum=7 * 24 * 3600, load_default=0, example=3600)
 
 
 class ApiKeyQuerySchema(ListQuerySchema):

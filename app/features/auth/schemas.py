@@ -29,8 +29,8 @@ class RegisterSchema(BodySchema):
 class LoginSchema(BodySchema):
     """The credentials of a user."""
 
-    email = KnownEmail(required=True, most=254, example="alice@example.com")
-    password = Password(required=True, least=1, example="correct horse battery")
+    email = KnownEmail(required=True, max_length=254, example="alice@example.com")
+    password = Password(required=True, min_length=1, example="correct horse battery")
     refresh_token_in = fields.Choice(
         ["body", "cookie"],
         load_default="body",
@@ -45,10 +45,14 @@ class TokenPairSchema(Schema):
     refresh.
     """
 
-    access_token = fields.Text(most=4096, required=True, example="eyJhbGciOiJIUzI1NiJ9.eyJ0eXBlIjoiYWNjZXNzIn0.c2ln")
-    refresh_token = fields.Text(
-        most=4096, required=True, allow_none=True, example="eyJhbGciOiJIUzI1NiJ9.eyJ0eXBlIjoicmVmcmVzaCJ9.c2ln"
+    access_token = fields.Text(
+        max_length=4096, required=True, example="eyJhbGciOiJIUzI1NiJ9.eyJ0eXBlIjoiYWNjZXNzIn0.c2ln"
     )
-    csrf_token = fields.Text(most=64, schema={"x-optional": True}, note="Only with the cookie.", example="0f" * 32)
+    refresh_token = fields.Text(
+        max_length=4096, required=True, allow_none=True, example="eyJhbGciOiJIUzI1NiJ9.eyJ0eXBlIjoicmVmcmVzaCJ9.c2ln"
+    )
+    csrf_token = fields.Text(
+        max_length=64, schema={"x-optional": True}, note="Only with the cookie.", example="0f" * 32
+    )
     token_type = fields.Choice(["Bearer"], required=True, example="Bearer")
     expires_in = fields.Integer(required=True, note="The lifetime of the access token, in seconds.", example=900)

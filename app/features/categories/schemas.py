@@ -9,8 +9,8 @@ from app.features.categories.service import LISTING
 from app.web import fields
 from app.web.schemas import BodySchema, Schema, SearchQuerySchema
 
-NAME: dict[str, Any] = {"most": 120, "example": "Outdoor furniture"}
-SLUG: dict[str, Any] = {"most": 140, "pattern": r"^[a-z0-9]+(-[a-z0-9]+)*$", "example": "outdoor-furniture"}
+NAME: dict[str, Any] = {"max_length": 120, "example": "Outdoor furniture"}
+SLUG: dict[str, Any] = {"max_length": 140, "pattern": r"^[a-z0-9]+(-[a-z0-9]+)*$", "example": "outdoor-furniture"}
 
 
 class CategorySchema(Schema):

@@ -19,8 +19,8 @@ class ChangeEventSchema(Schema):
 
     id = fields.Integer(dump_only=True, example=1001)
     created_at = fields.Moment(dump_only=True)
-    type = fields.Text(most=64, pattern=r"^[a-z]+\.[a-z_]+$", example="product.updated")
-    resource_type = ResourceName(most=32, example="product")
+    type = fields.Text(max_length=64, pattern=r"^[a-z]+\.[a-z_]+$", example="product.updated")
+    resource_type = ResourceName(max_length=32, example="product")
     resource_id = fields.Integer(example=42)
     version = fields.Integer(dump_only=True, allow_none=True, note="The row's version after the change.", example=3)
     data = ResourceRow(allow_none=True)
@@ -31,13 +31,13 @@ class FeedMetaSchema(Schema):
 
     per_page = fields.Integer(example=100)
     has_more = fields.Boolean(example=False)
-    next_cursor = fields.Text(most=200, example="MTAwMQ.c2ln")
+    next_cursor = fields.Text(max_length=200, example="MTAwMQ.c2ln")
 
 
 class FeedLinksSchema(Schema):
     """The link to the next events."""
 
-    next = fields.Text(most=500, example="/api/v1/events?cursor=MTAwMQ.c2ln")
+    next = fields.Text(max_length=500, example="/api/v1/events?cursor=MTAwMQ.c2ln")
 
 
 class FeedSchema(Schema):
@@ -52,8 +52,8 @@ class FeedQuerySchema(QuerySchema):
     """The position in the feed and the size of a page."""
 
     cursor = fields.Text(
-        least=0,
-        most=200,
+        min_length=0,
+        max_length=200,
         pattern=r"^[A-Za-z0-9._-]*$",
         load_default="",
         note="From `meta.next_cursor`; empty starts with the oldest event that is stored.",
@@ -64,7 +64,7 @@ class FeedQuerySchema(QuerySchema):
         attribute="from",
         note="Returns no events but the latest cursor; request it before you read the whole catalogue once.",
     )
-    per_page = fields.QueryInteger(least=1, most=1000, load_default=100, note="The maximum number of events.")
+    per_page = fields.QueryInteger(minimum=1, maximum=1000, load_default=100, note="The maximum number of events.")
 
     @ma.validates_schema
     def _refuse_cursor_with_from(self, data: Mapping[str, Any], **_: Any) -> None:

@@ -55,13 +55,13 @@ class ColumnMap(fields.Text):
 class ImportOptionsSchema(QuerySchema):
     """How to read a file; each option can also be a field of the form."""
 
-    format = fields.Choice(list(FileFormat), note="Told by the media type, or by the name of the file in a form.")
+    format = fields.Choice(list(FileFormat), note="By default that of the media type, or of the file's name in a form.")
     encoding = fields.Choice(list(ENCODINGS), load_default="utf-8")
     delimiter = fields.Choice(list(DELIMITERS), load_default=",", note="Between the cells of a CSV file.")
     decimal = fields.Choice([".", ","], load_default=".", note="The decimal mark of the prices of a CSV file.")
     currency = fields.Currency(note="Of rows that state none; DEFAULT_CURRENCY when missing.")
     map = ColumnMap(
-        most=4000,
+        max_length=4000,
         note="The columns that feed fields which have another name: a JSON object. `attributes.NAME` is an attribute.",
         example='{"sku": "Article", "attributes.width_cm": "Width"}',
     )
@@ -74,20 +74,20 @@ class ImportSchema(Schema):
     user_id = fields.Integer(dump_only=True, example=1)
     status = fields.Choice(list(JobStatus), dump_only=True, example="running")
     format = fields.Choice(list(FileFormat), dump_only=True, example="csv")
-    size = fields.Integer(least=0, dump_only=True, note="Of the file, in bytes.", example=81234)
-    rows_read = fields.Integer(least=0, attribute="counts.rows_read", example=1000)
-    created = fields.Integer(least=0, attribute="counts.created", example=900)
-    updated = fields.Integer(least=0, attribute="counts.updated", example=50)
-    unchanged = fields.Integer(least=0, attribute="counts.unchanged", example=20)
+    size = fields.Integer(minimum=0, dump_only=True, note="Of the file, in bytes.", example=81234)
+    rows_read = fields.Integer(minimum=0, attribute="counts.rows_read", example=1000)
+    created = fields.Integer(minimum=0, attribute="counts.created", example=900)
+    updated = fields.Integer(minimum=0, attribute="counts.updated", example=50)
+    unchanged = fields.Integer(minimum=0, attribute="counts.unchanged", example=20)
     merged = fields.Integer(
-        least=0, attribute="counts.merged", note="Rows with the sku of an earlier one, which counts.", example=10
+        minimum=0, attribute="counts.merged", note="Rows with the sku of an earlier one, which counts.", example=10
     )
-    failed = fields.Integer(least=0, attribute="counts.failed", example=20)
+    failed = fields.Integer(minimum=0, attribute="counts.failed", example=20)
     errors = fields.Integer(
-        least=0, attribute="counts.faults", note="Of the failed rows, which may have several each.", example=21
+        minimum=0, attribute="counts.faults", note="Of the failed rows, which may have several each.", example=21
     )
     error = fields.Text(
-        most=1000,
+        max_length=1000,
         allow_none=True,
         note="Why the import as a whole failed, or has to be tried again.",
         example="line 7: this is not utf-8-sig; name the file's encoding",
@@ -102,9 +102,11 @@ class ImportErrorSchema(Schema):
 
     id = fields.Integer(dump_only=True, example=77)
     line = fields.Integer(dump_only=True, note="On which the row begins, from 1.", example=12)
-    pointer = fields.Text(most=200, note="The member, as a JSON pointer; empty for the whole row.", example="/price")
-    code = fields.Text(most=64, example="invalid")
-    detail = fields.Text(most=1000, example="Not a decimal string.")
+    pointer = fields.Text(
+        max_length=200, note="The member, as a JSON pointer; empty for the whole row.", example="/price"
+    )
+    code = fields.Text(max_length=64, example="invalid")
+    detail = fields.Text(max_length=1000, example="Not a decimal string.")
 
 
 class ImportQuerySchema(ListQuerySchema):

@@ -10,7 +10,7 @@ import orjson
 from sqlalchemy import insert, select, text
 
 from app.core import jobs
-from app.core.audit import origin
+from app.core.audit import Origin, origin
 from app.core.jobs import Claim, JobFailed, LeaseLost
 from app.core.transactions import unit_of_work
 from app.extensions import db

@@ -11,18 +11,18 @@ from app.web import fields
 from app.web.batch import Batch, Problem
 from app.web.schemas import BodySchema, PatchSchema, QuerySchema, RankedQuerySchema, Schema
 
-SKU: dict[str, Any] = {"most": 64, "pattern": r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$", "example": "CHAIR-042"}
-NAME: dict[str, Any] = {"most": 200, "example": "Oak chair"}
-TAG: dict[str, Any] = {"most": 50, "example": "garden"}
-EXTERNAL_ID: dict[str, Any] = {"most": 128, "allow_none": True, "example": "erp-7781"}
+SKU: dict[str, Any] = {"max_length": 64, "pattern": r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$", "example": "CHAIR-042"}
+NAME: dict[str, Any] = {"max_length": 200, "example": "Oak chair"}
+TAG: dict[str, Any] = {"max_length": 50, "example": "garden"}
+EXTERNAL_ID: dict[str, Any] = {"max_length": 128, "allow_none": True, "example": "erp-7781"}
 
 
 def _tags(**options: Any) -> fields.Items:
-    return fields.Items(fields.Text(**TAG), most=50, example=["garden", "oak"], **options)
+    return fields.Items(fields.Text(**TAG), max_items=50, example=["garden", "oak"], **options)
 
 
 def _attributes(**options: Any) -> fields.Scalars:
-    return fields.Scalars(most=MAX_ATTRIBUTES, example={"width_cm": 45, "colour": "natural"}, **options)
+    return fields.Scalars(max_properties=MAX_ATTRIBUTES, example={"width_cm": 45, "colour": "natural"}, **options)
 
 
 class ProductSchema(Schema):
@@ -31,11 +31,11 @@ class ProductSchema(Schema):
     id = fields.Integer(dump_only=True, example=42)
     sku = fields.Text(**SKU)
     name = fields.Text(**NAME)
-    description = fields.Prose(most=10_000, example="A chair of solid oak.")
+    description = fields.Prose(max_length=10_000, example="A chair of solid oak.")
     price = fields.Money(example="129.00")
     currency = fields.Currency(example="USD")
     category_id = fields.Integer(example=7)
-    stock = fields.Integer(least=0, most=MAX_STOCK, example=12)
+    stock = fields.Integer(minimum=0, maximum=MAX_STOCK, example=12)
     status = fields.Choice(list(ProductStatus), example="active")
     tags = _tags()
     attributes = _attributes()
@@ -49,7 +49,7 @@ class CategoryCountSchema(Schema):
     """How many products are filed directly under a category."""
 
     id = fields.Integer(dump_only=True, example=7)
-    name = fields.Text(most=120, example="Chairs")
+    name = fields.Text(max_length=120, example="Chairs")
     count = fields.Integer(example=31)
 
 
@@ -71,22 +71,22 @@ class PriceCountSchema(Schema):
 class StockCountSchema(Schema):
     """How many products are in stock."""
 
-    in_stock = fields.Integer(least=0, example=40)
-    out_of_stock = fields.Integer(least=0, example=2)
+    in_stock = fields.Integer(minimum=0, example=40)
+    out_of_stock = fields.Integer(minimum=0, example=2)
 
 
 class StatusCountSchema(Schema):
     """How many products have each status."""
 
-    draft = fields.Integer(least=0, example=0)
-    active = fields.Integer(least=0, example=42)
-    archived = fields.Integer(least=0, example=0)
+    draft = fields.Integer(minimum=0, example=0)
+    active = fields.Integer(minimum=0, example=42)
+    archived = fields.Integer(minimum=0, example=0)
 
 
 class FacetsSchema(Schema):
     """How many products there are, and of which kinds; the commonest 50 categories and tags, commonest first."""
 
-    total = fields.Integer(least=0, example=42)
+    total = fields.Integer(minimum=0, example=42)
     category = fields.Nested(CategoryCountSchema, many=True)
     tag = fields.Nested(TagCountSchema, many=True)
     price = fields.Nested(PriceCountSchema, many=True, note="Where there are any, the cheapest first.")
@@ -99,7 +99,7 @@ class ProductReplaceSchema(BodySchema):
 
     sku = fields.Text(**SKU)
     name = fields.Text(required=True, **NAME)
-    description = fields.Prose(most=10_000, load_default="")
+    description = fields.Prose(max_length=10_000, load_default="")
     price = fields.Money(required=True, example="129.00")
     currency = fields.Currency(example="USD", note="DEFAULT_CURRENCY when missing.")
     category_id = fields.Integer(required=True, example=7)
@@ -112,7 +112,7 @@ class ProductReplaceSchema(BodySchema):
 class ProductCreateSchema(ProductReplaceSchema):
     """A new product; without a sku one is made from its id."""
 
-    stock = fields.Integer(least=0, most=MAX_STOCK, load_default=0, example=12)
+    stock = fields.Integer(minimum=0, maximum=MAX_STOCK, load_default=0, example=12)
 
 
 class ProductUpdateSchema(PatchSchema, ProductReplaceSchema):
@@ -143,7 +143,7 @@ class ProductBatchSchema(BodySchema):
     dry_run = fields.Boolean(load_default=False, note="Tell what would be done, and do nothing.", example=False)
     items = Batch(
         ProductUpsertSchema,
-        most=1000,
+        max_items=1000,
         required=True,
         example=[{"sku": "CHAIR-042", "name": "Oak chair", "price": "129.00", "category_id": 7}],
     )
@@ -152,7 +152,7 @@ class ProductBatchSchema(BodySchema):
 class ProductUpsertResultSchema(Schema):
     """What became of an item: the product's id, or the problem."""
 
-    index = fields.Integer(least=0, most=999, note="Its place in the batch, from 0.", example=0)
+    index = fields.Integer(minimum=0, maximum=999, note="Its place in the batch, from 0.", example=0)
     sku = fields.Text(allow_none=True, example="CHAIR-042", **{k: v for k, v in SKU.items() if k != "example"})
     status = fields.Choice(list(Outcome), example="created")
     id = fields.Integer(dump_only=True, allow_none=True, example=42)
@@ -162,11 +162,11 @@ class ProductUpsertResultSchema(Schema):
 class BatchMetaSchema(Schema):
     """How many items there were, and how many of each outcome."""
 
-    total = fields.Integer(least=0, most=1000, example=1)
-    created = fields.Integer(least=0, most=1000, example=1)
-    updated = fields.Integer(least=0, most=1000, example=0)
-    unchanged = fields.Integer(least=0, most=1000, example=0)
-    failed = fields.Integer(least=0, most=1000, example=0)
+    total = fields.Integer(minimum=0, maximum=1000, example=1)
+    created = fields.Integer(minimum=0, maximum=1000, example=1)
+    updated = fields.Integer(minimum=0, maximum=1000, example=0)
+    unchanged = fields.Integer(minimum=0, maximum=1000, example=0)
+    failed = fields.Integer(minimum=0, maximum=1000, example=0)
 
 
 class ProductBatchResultSchema(Schema):
@@ -184,7 +184,7 @@ class ProductFilterSchema(QuerySchema):
     """Which products are meant."""
 
     search = fields.Text(
-        most=200,
+        max_length=200,
         note="Words that each begin a word of the name, the sku, a tag or the description, in any order. Numbered pages"
         " and facets forgive typos where nothing is found, if the database can; in 1,000 products at most.",
     )

@@ -9,10 +9,10 @@ from app.features.stock.service import LISTING
 from app.web import fields
 from app.web.schemas import BodySchema, ListQuerySchema, Schema
 
-DELTA: dict[str, Any] = {"least": -MAX_STOCK, "most": MAX_STOCK, "example": 12}
-STOCK: dict[str, Any] = {"least": 0, "most": MAX_STOCK, "example": 12}
-QUANTITY: dict[str, Any] = {"most": MAX_STOCK, "example": 2}
-REFERENCE: dict[str, Any] = {"most": 128, "allow_none": True, "example": "order-1001"}
+DELTA: dict[str, Any] = {"minimum": -MAX_STOCK, "maximum": MAX_STOCK, "example": 12}
+STOCK: dict[str, Any] = {"minimum": 0, "maximum": MAX_STOCK, "example": 12}
+QUANTITY: dict[str, Any] = {"maximum": MAX_STOCK, "example": 2}
+REFERENCE: dict[str, Any] = {"max_length": 128, "allow_none": True, "example": "order-1001"}
 
 
 class MovementSchema(Schema):
@@ -34,7 +34,7 @@ class MovementCreateSchema(BodySchema):
     delta = fields.Integer(required=True, note="Positive for receipts and returns, negative for sales.", **DELTA)
     reason = fields.Choice(list(Reason), required=True, example="receipt")
     reference = fields.Text(load_default=None, **REFERENCE)
-    expected_stock = fields.Integer(least=0, most=MAX_STOCK, note="Refuse the movement unless the stock is this.")
+    expected_stock = fields.Integer(minimum=0, maximum=MAX_STOCK, note="Refuse the movement unless the stock is this.")
 
 
 class MovementQuerySchema(ListQuerySchema):
@@ -61,7 +61,7 @@ class HoldCreateSchema(BodySchema):
     """A quantity to hold, and for how many seconds."""
 
     quantity = fields.Integer(required=True, **QUANTITY)
-    expires_in = fields.Integer(most=1800, load_default=900, example=900)
+    expires_in = fields.Integer(maximum=1800, load_default=900, example=900)
     reference = fields.Text(load_default=None, **REFERENCE)
 
 
@@ -70,5 +70,5 @@ class AvailabilitySchema(Schema):
 
     product_id = fields.Integer(example=42)
     stock = fields.Integer(**STOCK)
-    held = fields.Integer(least=0, most=MAX_STOCK, example=2)
-    available = fields.Integer(least=0, most=MAX_STOCK, example=10)
+    held = fields.Integer(minimum=0, maximum=MAX_STOCK, example=2)
+    available = fields.Integer(minimum=0, maximum=MAX_STOCK, example=10)

@@ -8,7 +8,12 @@ from app.security.permissions import Role
 from app.web import fields
 from app.web.schemas import BodySchema, Schema, SearchQuerySchema
 
-USERNAME: dict[str, Any] = {"least": 3, "most": 32, "pattern": r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", "example": "alice"}
+USERNAME: dict[str, Any] = {
+    "min_length": 3,
+    "max_length": 32,
+    "pattern": r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+    "example": "alice",
+}
 
 
 class Password(fields.Text):
@@ -16,9 +21,11 @@ class Password(fields.Text):
 
     default_error_messages = {"too_many_bytes": f"Longer than {MAX_PASSWORD_BYTES} bytes in UTF-8."}
 
-    def __init__(self, *, least: int = MIN_PASSWORD_LENGTH, **options: Any) -> None:
+    def __init__(self, *, min_length: int = MIN_PASSWORD_LENGTH, **options: Any) -> None:
         schema = {"format": "password", "writeOnly": True}
-        super().__init__(least=least, most=MAX_PASSWORD_BYTES, pattern=r"^[^\u0000]*$", schema=schema, **options)
+        super().__init__(
+            min_length=min_length, max_length=MAX_PASSWORD_BYTES, pattern=r"^[^\u0000]*$", schema=schema, **options
+        )
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
         text = super()._deserialize(value)

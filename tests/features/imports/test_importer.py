@@ -135,7 +135,7 @@ class TestAMemberThatIsNew:
     """A row schema with one member more, which a new product has a default for."""
 
     class WithGtin(ImportRowSchema):
-        gtin = fields.Text(most=14, allow_none=True, load_default=None)
+        gtin = fields.Text(max_length=14, allow_none=True, load_default=None)
         grade = fields.Integer(load_default=1)
 
     ROW: ClassVar[dict[str, Any]] = {"sku": "A", "name": "Chair", "price": "1.00", "category": "Chairs"}
