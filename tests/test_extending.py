@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,38 +58,47 @@ def run(copy: Path, command: str) -> None:
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
-def documented_commands() -> Iterator[str]:
-    for block in COMMANDS.findall(DOCUMENT):
-        yield from block.splitlines()
+def commands_of(chapter: str) -> list[str]:
+    """The commands of a chapter, in their order."""
+    return [command for block in COMMANDS.findall(chapter) for command in block.splitlines()]
 
 
-@pytest.mark.timeout(600)
-def test_a_new_resource_takes_what_the_document_says(copy: Path) -> None:
-    edited = []
-    for name, kind, text in FILES.findall(DOCUMENT):
+def follow(copy: Path, chapter: str) -> list[str]:
+    """Write and change the files of a chapter, and run its commands that make files; the names of those changed."""
+    changed = []
+    for name, kind, text in FILES.findall(chapter):
         path = copy / name
         if kind == "diff":
-            edited.append(name)
+            changed.append(name)
             text = patched(path.read_text("utf-8"), text)  # noqa: PLW2901 -- the file's new text
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, "utf-8")
+    for command in commands_of(chapter):
+        if command.startswith(("make migration", "make openapi")):
+            run(copy, command)
+    return changed
 
-    run(copy, next(command for command in documented_commands() if command.startswith("make migration")))
-    run(copy, "make openapi")
-    run(copy, "make layers types")
+
+@pytest.mark.timeout(900)
+def test_a_resource_and_a_reference_take_what_the_document_says(copy: Path) -> None:
+    resource, reference = DOCUMENT.split("## A reference from another table")
+
+    assert len(follow(copy, resource)) <= 3
+    tests = "tests/features/brands tests/architecture/test_resources.py"
+    run(copy, f".venv/bin/python -m pytest -q {tests}")
+
+    follow(copy, reference)
+    run(copy, f".venv/bin/python -m pytest -q {tests} tests/architecture/test_product_members.py")
     run(copy, ".venv/bin/python -m ruff check . && .venv/bin/python -m ruff format --check .")
-    run(copy, ".venv/bin/python -m pytest -q tests/features/brands tests/architecture/test_resources.py")
-
-    assert len(edited) <= 3
-    migrations = {path.name for path in (copy / "migrations" / "versions").glob("*.py")}
-    assert [name for name in migrations if not (PROJECT / "migrations" / "versions" / name).exists()] == [
-        "0009_add_brands.py"
-    ]
+    run(copy, "make layers types")
+    migrations = copy / "migrations" / "versions"
+    new = [path.name for path in migrations.glob("*.py") if not (PROJECT / path.relative_to(copy)).exists()]
+    assert sorted(new) == ["0009_add_brands.py", "0010_give_products_a_brand.py"]
 
 
 def test_every_make_target_of_the_document_is_there() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
-    named = {word for command in documented_commands() for word in command.split()[1:] if "=" not in word}
+    named = {word for command in commands_of(DOCUMENT) for word in command.split()[1:] if "=" not in word}
 
     assert {word for word in named if re.fullmatch("[a-z-]+", word)} <= targets
 
