@@ -46,6 +46,15 @@ fast: ## Install gunicorn's parser in C, which needs a C compiler
 test: install-test ## Run the tests (ARGS="-k money" chooses some)
 	@$(PY) -m pytest $(PARALLEL) $(ARGS)
 
+.PHONY: quick
+quick: install-test ## The tests that need neither servers nor much time, on SQLite alone
+	@TEST_QUICK=1 $(PY) -m pytest $(PARALLEL) $(ARGS)
+
+.PHONY: reviewed
+reviewed: install-test ## Store the tables of routes and of who may call what anew, for review
+	@UPDATE_REVIEWED=1 $(PY) -m pytest -p no:randomly tests/architecture $(ARGS)
+	@git --no-pager diff --stat -- tests/architecture
+
 # What CI has the time for; `make plain PLAIN=tests/features` runs more. tests/web/test_queries.py counts the statements
 # of requests, and passes with compiled ones alone.
 PLAIN ?= tests/core tests/features/stock tests/features/events tests/features/audit \
