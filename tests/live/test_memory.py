@@ -16,7 +16,7 @@ from tests.servers import gunicorn_server
 
 Make = Callable[..., dict[str, Any]]
 
-QUERIES = 8_000
+QUERIES = 6_000
 SETTING = 16 * 2**20
 LONGEST_LIST = 12
 
