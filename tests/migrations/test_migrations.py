@@ -132,8 +132,8 @@ def schema() -> dict[str, Any]:
     with db.engine.connect() as connection:
         if connection.dialect.name == "sqlite":
             made = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
-            # SQLAlchemy writes a column or a constraint to a line; their order is no part of the schema.
-            lines = {name: sorted(line.strip().rstrip(",") for line in sql.splitlines()) for name, sql in made}
+            # The order of columns and constraints is no part of the schema: ADD COLUMN writes behind the constraints.
+            lines = {name: sorted(parts_of(sql)) for name, sql in made}
         else:
             columns = text(
                 "SELECT table_name || '.' || column_name, data_type, character_maximum_length, numeric_precision,"
@@ -148,6 +148,20 @@ def schema() -> dict[str, Any]:
             found = [row for query in (columns, rules, indexes) for row in connection.execute(query)]
             lines = {f"{row[0]} {row[1]}": [str(part) for part in row] for row in found}
     return {name: parts for name, parts in lines.items() if "alembic_version" not in f"{name} {parts}"}
+
+
+def parts_of(sql: str) -> list[str]:
+    """The columns and constraints of a CREATE TABLE, and what stands around them."""
+    parts, depth = [""], 0
+    for character in " ".join(sql.split()):
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if depth == 1 and character in "(,":
+            parts.append("")
+        elif depth == 0 and character == ")":
+            parts.append(character)
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts]
 
 
 class TestScripts:
