@@ -48,6 +48,8 @@ def _reason_against(item: pytest.Item) -> str | None:
         return "may take longer than others (pytest.mark.timeout)"
     if getattr(item, "callspec", None) and "postgresql" in item.callspec.params.values():  # type: ignore[attr-defined]
         return "runs on PostgreSQL"
+    if "explain" in item.fixturenames:  # type: ignore[attr-defined]
+        return "reads the plans of a database"
     if _starts_server(item):
         return "starts a server"
     return None

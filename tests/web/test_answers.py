@@ -211,6 +211,8 @@ def cast(anonymous: Caller, bob: Caller, alice: Caller, root: Caller, sign_in: S
     return people | {name: Holder(app, key["key"]) for name, key in keys.items()}
 
 
+# Everybody's answer beside everybody else's: a busy machine may take its time.
+@pytest.mark.timeout(240)
 @on_one_database
 class TestACallersAnswer:
     """Everybody gets what an application without kept answers gives them, whoever has asked before."""
