@@ -61,9 +61,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=allowed, reverse=True)
 
 
+def refuse_when_quick() -> None:
+    """Fail a test that asks for a server without naming its fixture: tests/quick.py has not seen it."""
+    if QUICK:
+        pytest.fail("make quick starts no servers: name the fixture of the server among the test's own")
+
+
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """The maintenance database of a real PostgreSQL."""
+    refuse_when_quick()
     with postgres_server() as url:
         yield url
 
@@ -71,6 +78,7 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """A real Valkey."""
+    refuse_when_quick()
     with valkey_server() as url:
         yield url
 
