@@ -126,15 +126,19 @@ def explore(
     return run
 
 
+#: The parameters that are lists in a text, by place and name.
+LISTS = (("query", "fields"), ("header", "If-Match"))
+
+
 @schemathesis.hook
 def before_load_schema(_context: HookContext, document: dict[str, Any]) -> None:
-    """Leave out how long the names of members may be together.
+    """Leave out how long a list of names or of entity tags may be.
 
-    For a list of names that is just so long schemathesis tries thousands of random lists, which is half of its time,
-    and finds none. tests/web/test_hostile_inputs.py sends each of these parameters one that is too long.
+    For a list that is just so long schemathesis tries thousands of random lists, which is half of its time, and finds
+    none. tests/web/test_hostile_inputs.py sends each of these parameters one that is too long.
     """
     for described in walk(document):
-        if described.get("name") == "fields" and described.get("in") == "query":
+        if (described.get("in"), described.get("name")) in LISTS:
             described["schema"].pop("maxLength")
 
 
