@@ -17,14 +17,14 @@ import structlog
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
 from flask_migrate import upgrade
-from sqlalchemy import text
+from sqlalchemy import literal, select, text, union_all
 from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
 from app import create_app
 from app.core import clock
 from app.core.transactions import unit_of_work
-from app.extensions import db
+from app.extensions import cache, db
 from app.features.sessions.models import UserSession
 from app.features.users.models import User
 from app.security.passwords import hash_password
@@ -33,13 +33,21 @@ from app.security.tokens import issue_access_token
 from config import Config, Environment
 from tests.servers import create_database, drop_database, postgres_server, valkey_server
 
-pytest_plugins = ["tests.no_skips"]
+pytest_plugins = ["tests.no_skips", "tests.quick"]
 
 API = "/api/v1"
 PASSWORD = "correct horse battery"
-BACKENDS = ["sqlite", "postgresql"]
+#: TEST_QUICK=1 runs what needs neither servers nor much time (`make quick`); see tests/quick.py.
+QUICK = os.environ.get("TEST_QUICK", "0") != "0"
+BACKENDS = ["sqlite"] if QUICK else ["sqlite", "postgresql"]
 #: TEST_FAST_SQL=0 runs every test without compiled statements (`make plain`).
 FAST_SQL = os.environ.get("TEST_FAST_SQL", "1") != "0"
+#: Parents first.
+TABLES = [table.name for table in db.metadata.sorted_tables]
+#: The names of those that have rows.
+FILLED_TABLES = union_all(
+    *(select(literal(table.name)).where(select(table).exists()) for table in db.metadata.sorted_tables)
+)
 
 
 @pytest.hookimpl(trylast=True)
@@ -53,9 +61,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=allowed, reverse=True)
 
 
+def refuse_when_quick() -> None:
+    """Fail a test that asks for a server without naming its fixture: tests/quick.py has not seen it."""
+    if QUICK:
+        pytest.fail("make quick starts no servers: name the fixture of the server among the test's own")
+
+
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """The maintenance database of a real PostgreSQL."""
+    refuse_when_quick()
     with postgres_server() as url:
         yield url
 
@@ -63,6 +78,7 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """A real Valkey."""
+    refuse_when_quick()
     with valkey_server() as url:
         yield url
 
@@ -129,6 +145,10 @@ def backend(request: pytest.FixtureRequest) -> str:
     return name
 
 
+#: For tests that the database cannot make a difference to.
+on_one_database = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+
+
 @pytest.fixture
 def app(backend: str, applications: Callable[[str], Flask]) -> Flask:
     """An application on an empty database."""
@@ -138,23 +158,59 @@ def app(backend: str, applications: Callable[[str], Flask]) -> Flask:
 
 
 def empty(app: Flask) -> None:
-    """Delete every row."""
+    """Delete every row, whichever process has written it."""
     with app.app_context(), unit_of_work():
-        # SQLite would refuse to delete a parent before its child, even in one statement.
-        db.session.execute(db.metadata.tables["categories"].update().values(parent_id=None))
-        for table in reversed(db.metadata.sorted_tables):
-            db.session.execute(table.delete())
+        connection = db.session.connection()
+        # Most tables are empty: asking which are not is faster than deleting from all of them.
+        filled = set(connection.execute(FILLED_TABLES).scalars())
+        statements = [f"DELETE FROM {name}" for name in reversed(TABLES) if name in filled]
+        if "categories" in filled:
+            # SQLite would refuse to delete a parent before its child, even in one statement.
+            statements.insert(0, "UPDATE categories SET parent_id = NULL WHERE parent_id IS NOT NULL")
+        if connection.dialect.name == "postgresql":
+            statements = ["; ".join(statements)] if statements else []
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+#: Settings of which an application keeps nothing between requests, so that those who set only these can share one.
+SHARED_BY_TESTS = {
+    *("catalog_public_read", "cors_origins", "default_currency", "max_body_bytes", "refresh_grace"),
+    *("registration_open", "trusted_hosts", "trusted_proxies"),
+    *("secret_key", "previous_secret_keys", "jwt_secret_key", "jwt_previous_secret_keys"),
+    *("public_cache_max_age", "public_cache_stale_while_revalidate"),
+}
+
+
+@pytest.fixture(scope="session")
+def shared_applications() -> Iterator[dict[str, Flask]]:
+    """Applications that tests made of settings in SHARED_BY_TESTS."""
+    made: dict[str, Flask] = {}
+    yield made
+    for app in made.values():
+        with app.app_context():
+            db.engine.dispose()
 
 
 @pytest.fixture
-def app_with(app: Flask) -> Iterator[Callable[..., Flask]]:
+def app_with(app: Flask, shared_applications: dict[str, Flask]) -> Iterator[Callable[..., Flask]]:
     """Make another application on the same database with other settings."""
     made = []
 
     def make(**changed: Any) -> Flask:
-        other = create_app(settings_for(app.config["DATABASE_URL"], **changed))
+        settings = settings_for(app.config["DATABASE_URL"], **changed)
+        if changed and changed.keys() <= SHARED_BY_TESTS:
+            return shared(repr((app.config["DATABASE_URL"], sorted(changed.items()))), settings)
+        other = create_app(settings)
         made.append(other)
         return other
+
+    def shared(key: str, settings: Config) -> Flask:
+        if key not in shared_applications:
+            shared_applications[key] = create_app(settings)
+        with shared_applications[key].app_context():
+            cache.clear()
+        return shared_applications[key]
 
     yield make
     for other in made:

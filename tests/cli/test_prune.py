@@ -19,7 +19,7 @@ from tests.conftest import Caller, body_of, code_of
 
 Make = Callable[..., dict[str, Any]]
 
-EVENTS = 50_000
+EVENTS = 20_000
 OLD_EVENTS = text("""
     INSERT INTO change_events (created_at, type, resource_type, resource_id, row_version)
     WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < :many)

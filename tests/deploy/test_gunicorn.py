@@ -44,6 +44,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(home: Path) -> Iterator[GunicornServer]:
+    """A server of one worker and few threads."""
     with gunicorn_server(settings(home), workers=1, threads=2) as running:
         yield running
 
@@ -209,20 +210,20 @@ class TestConnections:
 
         assert statuses == [200] * 20
 
-    def test_that_say_nothing_take_no_thread(self, tmp_path: Path) -> None:
-        with serving(tmp_path) as running, ExitStack() as stack:
+    def test_that_say_nothing_take_no_thread(self, server: GunicornServer) -> None:
+        with ExitStack() as stack:
             for _ in range(20):
-                stack.enter_context(wire(running.port))
+                stack.enter_context(wire(server.port))
 
             # gthread's threads would wait for each of them, five seconds long.
-            assert requests.get(f"{running.url}/livez", timeout=10).status_code == 200
+            assert requests.get(f"{server.url}/livez", timeout=10).status_code == 200
 
-    def test_are_answered_in_turn_however_much_one_of_them_asks(self, tmp_path: Path) -> None:
-        with serving(tmp_path) as running, ExitStack() as stack:
-            greedy = [stack.enter_context(wire(running.port)) for _ in range(4)]
+    def test_are_answered_in_turn_however_much_one_of_them_asks(self, server: GunicornServer) -> None:
+        with ExitStack() as stack:
+            greedy = [stack.enter_context(wire(server.port)) for _ in range(4)]
             for connection in greedy:
                 connection.send(GET * 300)
-            assert requests.get(f"{running.url}/livez", timeout=30).status_code == 200
+            assert requests.get(f"{server.url}/livez", timeout=30).status_code == 200
             for connection in greedy:
                 for _ in range(300):
                     assert answered(connection)
@@ -247,18 +248,13 @@ class TestSlowClients:
         b"POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
     )
 
-    @pytest.fixture(scope="class")
-    def server(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GunicornServer]:
-        with serving(tmp_path_factory.mktemp("slow"), CLIENT_TIMEOUT="1", RATE_LIMIT_ENABLED="false") as running:
-            yield running
-
-    def test_hold_no_thread_with_half_a_head(self, tmp_path: Path) -> None:
-        with serving(tmp_path) as running, ExitStack() as stack:
+    def test_hold_no_thread_with_half_a_head(self, server: GunicornServer) -> None:
+        with ExitStack() as stack:
             for _ in range(20):
-                stack.enter_context(wire(running.port)).send(self.HALF_A_HEAD)
+                stack.enter_context(wire(server.port)).send(self.HALF_A_HEAD)
 
             for _ in range(10):
-                assert requests.get(f"{running.url}/livez", timeout=5).status_code == 200
+                assert requests.get(f"{server.url}/livez", timeout=5).status_code == 200
 
     @pytest.mark.parametrize("sent", [HALF_A_HEAD, HALF_A_BODY], ids=["head", "body"])
     def test_are_refused_when_they_stop(self, impatient: GunicornServer, sent: bytes) -> None:
@@ -300,15 +296,15 @@ class TestSlowClients:
         with wire(impatient.port) as connection:
             assert connection.read() is None
 
-    def test_hold_no_thread_when_they_do_not_hang_up(self, tmp_path: Path) -> None:
-        with serving(tmp_path) as running, ExitStack() as stack:
+    def test_hold_no_thread_when_they_do_not_hang_up(self, server: GunicornServer) -> None:
+        with ExitStack() as stack:
             for _ in range(20):
-                connection = stack.enter_context(wire(running.port))
+                connection = stack.enter_context(wire(server.port))
                 connection.send(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
                 assert answered(connection)
 
             # Two seconds for each of them are more.
-            assert requests.get(f"{running.url}/livez", timeout=10).status_code == 200
+            assert requests.get(f"{server.url}/livez", timeout=10).status_code == 200
 
     def test_are_left_when_they_take_no_answers(self, impatient: GunicornServer) -> None:
         with ExitStack() as stack:

@@ -467,29 +467,17 @@ class TestKillingWorkers:
 
 
 class TestProduction:
-    """It does not start with a setting that would be a hole."""
+    """It does not start with a setting that would be a hole; tests/test_config.py knows all of them."""
 
     @pytest.mark.parametrize(
         ("changed", "named"),
         [
             ({"SECRET_KEY": None}, "SECRET_KEY"),
-            ({"SECRET_KEY": ""}, "SECRET_KEY"),
-            ({"JWT_SECRET_KEY": None}, "JWT_SECRET_KEY"),
-            ({"DATABASE_URL": None}, "DATABASE_URL"),
             ({"SECRET_KEY": "hunter2"}, "SECRET_KEY"),
-            ({"JWT_SECRET_KEY": "k9f8s7d6f5s4d3f2k9f8s7d6f5s4d3f"}, "JWT_SECRET_KEY"),
-            ({"SECRET_KEY": "change-me-in-production-before-use-1234567890"}, "SECRET_KEY"),
-            ({"JWT_SECRET_KEY": "super-secret-key-of-the-development-setup"}, "JWT_SECRET_KEY"),
-            ({"JWT_SECRET_KEY": "a" * 64}, "JWT_SECRET_KEY"),
             ({"JWT_SECRET_KEY": SECRETS["SECRET_KEY"]}, "JWT_SECRET_KEY"),
-            ({"JWT_PREVIOUS_SECRET_KEYS": f"{SECRETS['SECRET_KEY']},k9f8s7d6"}, "JWT_PREVIOUS_SECRET_KEYS"),
-            ({"DEBUG": "true"}, "DEBUG"),
             ({"FLASK_DEBUG": "1"}, "DEBUG"),
-            ({"CORS_ORIGINS": "*"}, "CORS_ORIGINS"),
             ({"CORS_ORIGINS": r"https://shop.example.com,https://.*\.example\.com"}, "CORS_ORIGINS"),
             ({"DATABASE_URL": "postgresql://shop:hunter2@db:hunter2/shop"}, "DATABASE_URL"),
-            ({"LOG_LEVEL": "hunter2"}, "LOG_LEVEL"),
-            ({"REDIS_URL": "hunter2"}, "REDIS_URL"),
         ],
         ids=lambda value: None if isinstance(value, dict) else value,
     )

@@ -16,11 +16,13 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from flask.testing import FlaskCliRunner
 
 from app.core import clock, jobs
 from app.core.jobs import JobStatus
 from app.core.transactions import unit_of_work
 from app.extensions import db
+from app.features.imports import importer
 from app.features.imports.models import Import
 from app.features.products import bulk
 from app.security.permissions import Role
@@ -31,7 +33,7 @@ from tests.servers import PROJECT, free_port, gunicorn_server
 
 pytestmark = pytest.mark.live
 
-ROWS, ROWS_PER_CHUNK, LEASE = 4000, 20, 1
+ROWS, ROWS_PER_CHUNK, LEASE = 1200, 10, 1
 FLASK_WORKER = f"""
 import sys
 from app.features.imports import importer
@@ -110,18 +112,25 @@ def outcome(app: Flask, who: Caller, import_id: int) -> tuple[Any, ...]:
     return report["status"], counts, products, versions, sorted(categories), [tuple(fault) for fault in told], left
 
 
+#: For tests of who does an import and when, and not of how it is stopped.
+SHORT_FILE = FILE[: FILE.index("S-100,")]
+SHORT = 100
 REMAINS = ("import_chunks", "import_skus")
 
 
 class TestWorker:
     def test_that_is_killed_again_and_again_changes_nothing(
-        self, app: Flask, sign_in: Callable[..., Caller], flask_worker: Callable[[], Any]
+        self,
+        app: Flask,
+        sign_in: Callable[..., Caller],
+        flask_worker: Callable[[], Any],
+        runner: FlaskCliRunner,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        monkeypatch.setattr(importer, "ROWS_PER_CHUNK", ROWS_PER_CHUNK)
         alice = sign_in("alice", Role.ADMIN)
         import_id = order(alice)
-        with flask_worker():
-            wait_for_rows(alice, import_id, ROWS)
-            wait_for_end(alice, import_id)
+        runner.invoke(args=["worker", "--once"], catch_exceptions=False)
         undisturbed = outcome(app, alice, import_id)
         empty(app)
 
@@ -146,7 +155,7 @@ class TestWorker:
         assert undisturbed[-1] == [0, 0]
 
     def test_that_is_told_to_stop_gives_its_job_back(
-        self, app: Flask, sign_in: Callable[..., Caller], flask_worker: Callable[[], Any]
+        self, sign_in: Callable[..., Caller], flask_worker: Callable[[], Any], runner: FlaskCliRunner
     ) -> None:
         alice = sign_in("alice", Role.EDITOR)
         import_id = order(alice)
@@ -156,8 +165,8 @@ class TestWorker:
             worker.send_signal(signal.SIGTERM)
             status = worker.wait(PATIENCE)
         left = look(alice, import_id)
-        with flask_worker():
-            done = wait_for_end(alice, import_id)
+        runner.invoke(args=["worker", "--once"], catch_exceptions=False)
+        done = look(alice, import_id)
 
         assert status == 0
         assert left["status"] == "queued"
@@ -225,20 +234,24 @@ class TestDevelopmentServer:
         env = environment(app.config["DATABASE_URL"], APP_ENV="development")
 
         with gunicorn_server(env):
-            done = wait_for_end(alice, order(alice))
+            done = wait_for_end(alice, order(alice, SHORT_FILE))
 
-        assert (done["status"], done["rows_read"]) == ("succeeded", ROWS)
+        assert (done["status"], done["rows_read"]) == ("succeeded", SHORT)
 
+    @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
     def test_is_alone_in_that(self, app: Flask, site: Site, sign_in: Callable[..., Caller]) -> None:
         alice = sign_in("alice", Role.EDITOR)
-        import_id = order(alice)
+        import_id = order(alice, SHORT_FILE)
 
         time.sleep(2)
 
         assert look(alice, import_id)["status"] == "queued"
 
 
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 class TestCelery:
+    """On the database of production; the message is the same whatever the database."""
+
     def test_does_an_import_as_soon_as_it_is_committed(
         self, app: Flask, sign_in: Callable[..., Caller], celery: Callable[..., Any], redis_url: str, tmp_path: Path
     ) -> None:
@@ -248,17 +261,17 @@ class TestCelery:
         with celery(), gunicorn_server(env) as server:
             wait_for(lambda: "ready" in (tmp_path / "celery.log").read_text())
             with closing(Client(server.port, alice.token)) as client:
-                answer = client.upload("/imports", FILE.encode(), "text/csv")
+                answer = client.upload("/imports", SHORT_FILE.encode(), "text/csv")
             done = wait_for_end(alice, answer.json["id"])
 
         assert answer.status == 202
-        assert (done["status"], done["rows_read"]) == ("succeeded", ROWS)
+        assert (done["status"], done["rows_read"]) == ("succeeded", SHORT)
 
     def test_looks_by_itself_for_what_no_message_told_of(
         self, app: Flask, sign_in: Callable[..., Caller], celery: Callable[..., Any]
     ) -> None:
         alice = sign_in("alice", Role.EDITOR)
-        import_id = order(alice)
+        import_id = order(alice, SHORT_FILE)
 
         with celery("--beat"):
             done = wait_for_end(alice, import_id)
@@ -266,7 +279,10 @@ class TestCelery:
         assert done["status"] == "succeeded"
 
 
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 class TestBroker:
+    """The thread that waits for it does not know of the database."""
+
     @pytest.mark.parametrize("is_there", [True, False], ids=["silent", "gone"])
     def test_that_is_dead_delays_and_fails_nothing(
         self, app: Flask, sign_in: Callable[..., Caller], is_there: bool
@@ -283,13 +299,16 @@ class TestBroker:
             server = stack.enter_context(gunicorn_server(env))
             client = Client(server.port, alice.token)
             stack.callback(client.close)
-            started = time.monotonic()
-            statuses = [client.upload("/imports", FILE.encode()[:500], "text/csv").status for _ in range(10)]
-            took = time.monotonic() - started
+            statuses, took = [], []
+            for _ in range(10):
+                started = time.monotonic()
+                statuses.append(client.upload("/imports", FILE.encode()[:500], "text/csv").status)
+                took.append(time.monotonic() - started)
 
         assert statuses == [202] * 10
-        # The socket's timeout is two seconds: whoever waited for it even once takes longer.
-        assert took < 2
+        # The socket's timeout is two seconds: a request that waited for it takes longer. All of them share the time of
+        # the machine, so that each has a limit of its own.
+        assert max(took) < 2
 
 
 class TestUpload:
@@ -329,6 +348,10 @@ class TestUpload:
         assert body_of(alice.get("/imports"))["items"] == []
 
 
+#: Products of 9 kB: more than the buffers between the server and a slow client hold.
+EXPORTED = 2000
+
+
 class TestExport:
     def test_that_fails_on_the_way_does_not_look_whole(
         self, app: Flask, site: Site, sign_in: Callable[..., Caller]
@@ -342,7 +365,11 @@ class TestExport:
                 .returning(db.metadata.tables["categories"].c.id)
             )
             rows = {"price": Decimal("1.50"), "currency": "USD", "category_id": category_id, "description": "x" * 9000}
-            bulk.insert_products([{**rows, "sku": f"S-{number}", "name": "Thing"} for number in range(4000)])
+        # In several transactions: each statement has a time limit, and the machine may be busy.
+        for start in range(0, EXPORTED, 200):
+            numbers = range(start, start + 200)
+            with app.app_context(), unit_of_work():
+                bulk.insert_products([{**rows, "sku": f"S-{number}", "name": "Thing"} for number in numbers])
 
         request = f"GET /api/v1/products/export HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {alice.token}\r\n\r\n"
         with socket.create_connection(("127.0.0.1", site.port), timeout=PATIENCE) as slow:
@@ -359,7 +386,7 @@ class TestExport:
         assert received.startswith(b"HTTP/1.1 200 OK")
         assert b"transfer-encoding: chunked" in received[:2000].lower()
         assert not received.endswith(b"\r\n0\r\n\r\n")
-        assert len(re.findall(rb"S-[0-9]+,Thing", received)) < 4000
+        assert len(re.findall(rb"S-[0-9]+,Thing", received)) < EXPORTED
 
 
 def _rename(app: Flask, table: str, name: str) -> None:

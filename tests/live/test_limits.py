@@ -279,7 +279,7 @@ class TestAnOutageOfRedis:
         settings = LIMITS | {"REDIS_URL": f"redis://127.0.0.1:{port}"}
         with (
             gunicorn_server(environment(database_url, **settings), workers=1) as server,
-            asking(server.port, carol.token),
+            asking(server.port, carol.token, connections=2, pause=0.05),
         ):
             # By then the library's own pause would be sixteen seconds.
             time.sleep(16)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import pytest
@@ -32,25 +33,41 @@ def try_password(
         client.close()
 
 
-@pytest.fixture(params=["redis", "redis stopped", "no redis"])
-def guarded(request: pytest.FixtureRequest, app: Flask) -> Iterator[GunicornServer]:
+@pytest.fixture(scope="module")
+def servers(databases: Callable[[str], Flask]) -> Iterator[Callable[[str, str], GunicornServer]]:
+    """The servers behind one proxy, each started when it is first asked for."""
+    made: dict[tuple[str, str], GunicornServer] = {}
+    with ExitStack() as stack:
+
+        def server(backend: str, redis: str) -> GunicornServer:
+            if (backend, redis) not in made:
+                url: str = databases(backend).config["DATABASE_URL"]
+                made[backend, redis] = stack.enter_context(guarded_server(url, redis))
+            return made[backend, redis]
+
+        yield server
+
+
+@contextmanager
+def guarded_server(url: str, redis: str) -> Iterator[GunicornServer]:
     """A server behind one proxy, with Redis up, gone, or never there."""
     settings = {"TRUSTED_PROXIES": "1", "RATE_LIMIT_ENABLED": "true", "RATE_LIMIT_DEFAULT": "10000 per minute"}
-    url, port = app.config["DATABASE_URL"], free_port()
-    if request.param == "no redis":
-        with gunicorn_server(environment(url, **settings)) as server:
-            yield server
-        return
-    settings["REDIS_URL"] = f"redis://127.0.0.1:{port}"
-    if request.param == "redis":
-        with valkey_server(port=port), gunicorn_server(environment(url, **settings)) as server:
-            yield server
-        return
-    with valkey_server(port=port):
-        server_context = gunicorn_server(environment(url, **settings))
-        server = server_context.__enter__()
-    yield server
-    server_context.__exit__(None, None, None)
+    with ExitStack() as stack, ExitStack() as until_started:
+        if redis != "no redis":
+            port = free_port()
+            settings["REDIS_URL"] = f"redis://127.0.0.1:{port}"
+            (stack if redis == "redis" else until_started).enter_context(valkey_server(port=port))
+        server = stack.enter_context(gunicorn_server(environment(url, **settings)))
+        until_started.close()
+        yield server
+
+
+@pytest.fixture(params=["redis", "redis stopped", "no redis"])
+def guarded(
+    request: pytest.FixtureRequest, backend: str, servers: Callable[[str, str], GunicornServer], app: Flask
+) -> GunicornServer:
+    """A server on an empty database, which is where failures are counted."""
+    return servers(backend, request.param)
 
 
 class TestFailedLogins:

@@ -16,8 +16,8 @@ from tests.servers import gunicorn_server
 
 Make = Callable[..., dict[str, Any]]
 
-QUERIES = 20_000
-SETTING = 32 * 2**20
+QUERIES = 6_000
+SETTING = 16 * 2**20
 LONGEST_LIST = 12
 
 

@@ -148,11 +148,18 @@ def at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
 
 @contextmanager
 def asking(
-    port: int, token: str | None, path: str = "/users/me", *, connections: int = 8, keeping: bool = True
+    port: int,
+    token: str | None,
+    path: str = "/users/me",
+    *,
+    connections: int = 8,
+    keeping: bool = True,
+    pause: float = 0,
 ) -> Iterator[list[Answer]]:
     """Ask from several threads, over and over, for the length of a block; hands out what was answered so far.
 
     A request that gets no answer fails the block at its end. Without ``keeping``, each has a connection of its own.
+    Each thread waits for ``pause`` seconds before a request: what only has to last takes no CPU from other tests.
     """
     answers: list[Answer] = []
     over = threading.Event()
@@ -160,7 +167,7 @@ def asking(
     def work() -> None:
         client = Client(port, token)
         try:
-            while not over.is_set():
+            while not over.wait(pause):
                 answers.append(client.get(path) if keeping else ask(port, path, token))
         finally:
             client.close()

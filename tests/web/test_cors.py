@@ -34,6 +34,12 @@ AppWith = Callable[..., Flask]
 
 
 @pytest.fixture
+def backend() -> str:
+    """The headers do not depend on the database."""
+    return "sqlite"
+
+
+@pytest.fixture
 def shop(app_with: AppWith) -> Flask:
     return app_with(cors_origins=(SHOP, OFFICE))
 

@@ -14,6 +14,12 @@ VENDORED = Path(docs.__file__).parent / "static" / "docs" / "swagger-ui"
 
 
 @pytest.fixture
+def backend() -> str:
+    """The document does not depend on the database."""
+    return "sqlite"
+
+
+@pytest.fixture
 def client() -> FlaskClient:
     app = Flask(__name__)
     app.add_url_rule("/docs", view_func=docs.page)

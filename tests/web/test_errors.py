@@ -1,13 +1,13 @@
 """Every error, of any origin, as a problem document."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
 import psycopg
 import pytest
 from flask import Flask
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
 from structlog.testing import capture_logs
 
@@ -21,7 +21,6 @@ from app.features.products import service as products
 from app.features.users import service as users
 from app.web.errors import phrase_of
 from tests.conftest import Caller, body_of, code_of, rows_of, settings_for
-from tests.servers import drop_database
 
 Make = Callable[..., dict[str, Any]]
 AppWith = Callable[..., Flask]
@@ -287,18 +286,14 @@ class TestConstraintsOfTheMoment:
 
 class TestNoDatabase:
     @pytest.fixture
-    def cut_off(self, backend: str, bob: Caller, new_database: Callable[[str], str]) -> Iterator[Caller]:
+    def cut_off(self, backend: str, bob: Caller, shared_applications: dict[str, Flask]) -> Caller:
         """Bob, at an application whose database is not there."""
-        url = new_database(backend)
-        if backend == "postgresql":
-            name = url.partition("?")[0].rpartition("/")[2]
-            drop_database(bob.app.config["DATABASE_URL"], name)
-        else:
-            url = url.replace(".db", "/no/such/folder/catalog.db")
-        app = create_app(settings_for(url))
-        yield bob.on(app)
-        with app.app_context():
-            db.engine.dispose()
+        there = make_url(bob.app.config["DATABASE_URL"])
+        name = "no_such_catalog" if backend == "postgresql" else "/no/such/folder/catalog.db"
+        url = there.set(database=name).render_as_string(hide_password=False)
+        if url not in shared_applications:
+            shared_applications[url] = create_app(settings_for(url))
+        return bob.on(shared_applications[url])
 
     @pytest.mark.parametrize(("method", "path"), [("GET", "/products"), ("GET", "/users/me"), ("POST", "/auth/logout")])
     def test_is_503_with_when_to_try_again(self, cut_off: Caller, method: str, path: str) -> None:

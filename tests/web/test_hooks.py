@@ -18,6 +18,12 @@ AppWith = Callable[..., Flask]
 
 
 @pytest.fixture
+def backend() -> str:
+    """What is done around a request does not depend on the database."""
+    return "sqlite"
+
+
+@pytest.fixture
 def _logs_as_before() -> Iterator[None]:
     """The logs are set up for the whole process: put them back."""
     before = structlog.get_config()

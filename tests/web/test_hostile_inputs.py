@@ -20,10 +20,14 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from app.core.errors import Refusal
+from tests.conftest import on_one_database
 from tests.operations import Operation, Scene
 
 # Thousands of requests each: a busy machine may take its time.
 pytestmark = pytest.mark.timeout(400)
+
+#: What a schema does not allow must be refused before the database hears of it: the other gets what is allowed alone.
+ALL_IS_SENT_ON = "sqlite"
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 PROBLEM = {"type", "title", "status", "detail", "instance", "code", "request_id"}
@@ -227,17 +231,20 @@ CODINGS = ["gzip", "deflate", "br", "zstd", "identity, gzip", "GZIP", "x", "," *
 
 
 class TestBodies:
+    @on_one_database
     def test_that_are_not_json_are_refused(self, scene: Scene, report: Report) -> None:
         for operation in with_body(scene):
             for given, body in UNREADABLE.items():
                 statuses = {400 if len(body) <= limit_of(scene, operation) else 413}
                 report.check(operation, given, scene.send(operation, body=body), statuses=statuses)
 
+    @on_one_database
     def test_that_are_not_objects_are_refused(self, scene: Scene, report: Report) -> None:
         for operation in with_body(scene):
             for given, body in NOT_AN_OBJECT.items():
                 report.check(operation, given, scene.send(operation, body=body), statuses={422}, place="")
 
+    @on_one_database
     def test_of_another_media_type_are_refused(self, scene: Scene, report: Report) -> None:
         for operation in with_body(scene):
             others = {"application/json", "application/merge-patch+json"} - set(operation.media_types)
@@ -245,6 +252,7 @@ class TestBodies:
                 answer = scene.send(operation, headers={"Content-Type": media_type})
                 report.check(operation, f"Content-Type: {media_type}"[:80], answer, statuses={415})
 
+    @on_one_database
     def test_that_are_compressed_are_refused(self, scene: Scene, report: Report) -> None:
         bomb = gzip.compress(b" " * 10_000_000 + b"{}")
         for operation in with_body(scene):
@@ -252,6 +260,7 @@ class TestBodies:
                 answer = scene.send(operation, body=bomb, headers={"Content-Encoding": coding})
                 report.check(operation, f"Content-Encoding: {coding}"[:80], answer, statuses={415})
 
+    @on_one_database
     def test_over_the_limit_are_refused(self, scene: Scene, report: Report) -> None:
         for operation in with_body(scene):
             limit = limit_of(scene, operation)
@@ -266,6 +275,7 @@ class TestBodies:
             report.check(operation, "announced", scene.send(operation, environ=announced), statuses={413})
             report.check(operation, "endless", scene.send(operation, environ=endless), statuses={413})
 
+    @on_one_database
     def test_at_the_limit_are_read(self, scene: Scene, report: Report) -> None:
         for operation in with_body(scene):
             limit = limit_of(scene, operation)
@@ -277,6 +287,7 @@ class TestBodies:
                 answer = scene.send(operation, body=body, environ=stream if chunked else {})
                 report.check(operation, f"chunked: {chunked}", answer, statuses={operation.success})
 
+    @on_one_database
     def test_below_auth_have_16_kib_at_most(self, scene: Scene) -> None:
         limits = {
             str(operation): operation.described["requestBody"].get("x-max-bytes")
@@ -287,6 +298,7 @@ class TestBodies:
         assert len(limits) > 4
         assert set(limits.values()) == {16 * 1024}, limits
 
+    @on_one_database
     def test_that_break_off_are_refused(self, scene: Scene, report: Report) -> None:
         class Broken(io.RawIOBase):
             def read(self, _size: int = -1) -> bytes:
@@ -304,6 +316,7 @@ class TestBodies:
             for given, environ in environs.items():
                 report.check(operation, given, scene.send(operation, environ=environ), statuses={400})
 
+    @on_one_database
     def test_where_none_is_taken_change_nothing(self, scene: Scene, report: Report) -> None:
         for operation in scene.operations:
             if not operation.media_types and not operation.takes_file:
@@ -311,16 +324,17 @@ class TestBodies:
                     answer = scene.send(operation, body=body, headers={"Content-Type": "application/json"})
                     report.check(operation, given, answer, statuses={operation.success})
 
+    @on_one_database
     def test_of_ten_thousand_unknown_members_get_a_short_answer(self, scene: Scene, report: Report) -> None:
         members = {f"member_{number}": number for number in range(10_000)}
         for operation in with_body(scene):
-            started = time.monotonic()
+            started = time.thread_time()
             body = _json(scene.example(operation) | members)
             answer = scene.send(operation, body=body)
             statuses = {422 if len(body) <= limit_of(scene, operation) else 413}
             report.check(operation, "10,000 unknown members", answer, statuses=statuses)
             assert len(answer.data) < 50_000, operation
-            assert time.monotonic() - started < 5, operation
+            assert time.thread_time() - started < 5, operation
 
 
 class Raw(str):
@@ -445,7 +459,7 @@ def is_first(described: set[str], name: str, schema: Any) -> bool:
 
 class TestMembers:
     @pytest.mark.parametrize("media_type", ["application/json", "application/merge-patch+json"])
-    def test_are_what_their_schema_says(self, scene: Scene, report: Report, media_type: str) -> None:
+    def test_are_what_their_schema_says(self, scene: Scene, report: Report, backend: str, media_type: str) -> None:
         described: set[str] = set()
         for operation in with_body(scene):
             if media_type not in operation.media_types:
@@ -456,9 +470,11 @@ class TestMembers:
                     if not is_new and given not in FEW_VALUES:
                         continue
                     body = _json({**scene.example(operation), name: value})
-                    answer = scene.send(operation, body=body, headers={"Content-Type": media_type})
                     fits = len(body) <= limit_of(scene, operation)
                     allowed = fits and _fits(operation, body)
+                    if not allowed and backend != ALL_IS_SENT_ON:
+                        continue
+                    answer = scene.send(operation, body=body, headers={"Content-Type": media_type})
                     report.check(
                         operation,
                         f"{name} is {given}",
@@ -468,6 +484,7 @@ class TestMembers:
                         goes_on=True,
                     )
 
+    @on_one_database
     def test_that_are_required_must_be_there(self, scene: Scene, report: Report) -> None:
         for operation in with_body(scene):
             for name in operation.body_schema.get("required", []):
@@ -475,6 +492,7 @@ class TestMembers:
                 answer = scene.send(operation, body=body)
                 report.check(operation, f"{name} is missing", answer, statuses={422}, place=pointer_to(name))
 
+    @on_one_database
     def test_that_are_unknown_are_refused(self, scene: Scene, report: Report) -> None:
         for operation in with_body(scene):
             for name in FORBIDDEN:
@@ -563,11 +581,13 @@ MISENCODED = {
 
 
 class TestQueries:
+    @on_one_database
     def test_with_unknown_names_are_refused(self, scene: Scene, report: Report) -> None:
         for operation in scene.operations:
             for given, query in QUERIES.items():
                 report.check(operation, given, scene.send(operation, query=query), statuses={422})
 
+    @on_one_database
     def test_that_are_not_utf_8_are_refused(self, scene: Scene, report: Report) -> None:
         for operation in scene.operations:
             names = [*operation.parameters("query"), "no_such"]
@@ -576,6 +596,7 @@ class TestQueries:
                     answer = scene.send(operation, query=query)
                     report.check(operation, f"{given}: {query!r}", answer, statuses={400})
 
+    @on_one_database
     def test_with_a_name_twice_are_refused(self, scene: Scene, report: Report) -> None:
         for operation in querying(scene):
             for name in operation.parameters("query"):
@@ -583,15 +604,19 @@ class TestQueries:
                     answer = scene.send(operation, query=query)
                     report.check(operation, query, answer, statuses={422}, place=name)
 
-    def test_with_a_value_that_its_schema_does_not_allow_are_refused(self, scene: Scene, report: Report) -> None:
+    def test_with_a_value_that_its_schema_does_not_allow_are_refused(
+        self, scene: Scene, report: Report, backend: str
+    ) -> None:
         described: set[str] = set()
         for operation in querying(scene):
             for name, parameter in operation.parameters("query").items():
                 is_new = is_first(described, name, parameter["schema"])
                 for value in PARAMETERS if is_new else FEW_PARAMETERS:
+                    allowed = _is_allowed(value, parameter["schema"])
+                    if not allowed and backend != ALL_IS_SENT_ON:
+                        continue
                     query = f"{name}={''.join(f'%{byte:02x}' for byte in value.encode())}"
                     answer = scene.send(operation, query=query)
-                    allowed = _is_allowed(value, parameter["schema"])
                     report.check(
                         operation,
                         f"{name} is {value[:40]!r}",
@@ -688,6 +713,7 @@ class TestCursors:
                 answer = scene.send(operation, query=f"cursor={cursor}&{query}")
                 report.check(operation, query, answer, statuses={422}, place="cursor")
 
+    @on_one_database
     def test_that_were_tampered_with_are_refused(self, scene: Scene, report: Report) -> None:
         for operation, cursor in self.walked(scene):
             payload, _, signature = cursor.rpartition(".")
@@ -725,6 +751,7 @@ IDS = [
 
 
 class TestPaths:
+    @on_one_database
     def test_with_a_malformed_id_are_not_found(self, scene: Scene, report: Report) -> None:
         for operation in scene.operations:
             for name in operation.parameters("path"):
@@ -733,6 +760,7 @@ class TestPaths:
                     answer = scene.send(operation, path=_wire(operation.path.format_map(other)))
                     report.check(operation, f"{name} is {value[:40]!r}", answer, statuses={404})
 
+    @on_one_database
     def test_with_bytes_that_are_not_utf_8_are_not_found(self, scene: Scene, report: Report) -> None:
         for operation in scene.operations:
             for suffix in ("\xff", "\xc3", "\xed\xa0\x80", "/\xff"):
@@ -740,6 +768,7 @@ class TestPaths:
                 answer = scene.send(operation, path=path)
                 report.check(operation, repr(suffix), answer, statuses={404}, routed=False)
 
+    @on_one_database
     def test_that_are_spelled_another_way_are_not_found(self, scene: Scene, report: Report) -> None:
         for operation in scene.operations:
             right = scene.path(operation)
@@ -823,6 +852,7 @@ HOSTS = [
 
 
 class TestHeaders:
+    @on_one_database
     def test_that_mean_nothing_here_are_ignored(self, scene: Scene, report: Report) -> None:
         together = {name: value for headers in HARMLESS.values() for name, value in headers.items()}
         for operation in scene.operations:
@@ -833,21 +863,24 @@ class TestHeaders:
                 if "X-Request-ID" in headers:
                     assert answer.headers["X-Request-ID"] != headers["X-Request-ID"], (operation, given)
 
+    @on_one_database
     def test_of_a_version_that_does_not_exist_are_refused(self, scene: Scene, report: Report) -> None:
         for operation in scene.operations:
             for version in UNKNOWN_VERSIONS:
                 answer = scene.send(operation, headers={"API-Version": version})
                 report.check(operation, f"API-Version: {version}"[:60], answer, statuses={400})
 
+    @on_one_database
     def test_with_a_malformed_precondition_are_refused(self, scene: Scene, report: Report) -> None:
         for operation in scene.operations:
             if "If-Match" in operation.parameters("header"):
                 for value in PRECONDITIONS:
-                    started = time.monotonic()
+                    started = time.thread_time()
                     answer = scene.send(operation, headers={"If-Match": value})
                     report.check(operation, f"If-Match: {value[:60]!r}", answer, statuses={400})
-                    assert time.monotonic() - started < 2, (operation, value[:60])
+                    assert time.thread_time() - started < 2, (operation, value[:60])
 
+    @on_one_database
     def test_without_a_precondition_are_refused(self, scene: Scene, report: Report) -> None:
         for operation in scene.operations:
             if "If-Match" in operation.parameters("header"):
@@ -860,12 +893,14 @@ class TestHeaders:
                     answer = scene.send(operation, headers={"If-Match": tag})
                     report.check(operation, tag, answer, statuses={412})
 
+    @on_one_database
     def test_with_a_hostile_host_do_not_poison_the_answer(self, scene: Scene, report: Report) -> None:
         for operation in scene.operations:
             for host in HOSTS if operation.is_safe else HOSTS[:2]:
                 answer = scene.send(operation, environ={"HTTP_HOST": host})
                 report.check(operation, f"Host: {host[:60]!r}", answer, statuses={operation.success, 400})
 
+    @on_one_database
     def test_with_a_host_that_is_not_trusted_are_refused(
         self, scene: Scene, report: Report, app_with: Callable[..., Flask]
     ) -> None:
@@ -944,6 +979,14 @@ def forged_tokens(scene: Scene, operation: Operation) -> Iterator[tuple[str, str
     yield "an audience too many", sign({"aud": ["catalog"]})
 
 
+#: What is sent of these where another operation asks for the same token, reads or writes as well, and was sent all.
+FEW_FORGERIES = {
+    *("nothing", "a word", "no signature", "another signature", "another body", "another key", "an empty key"),
+    *("the algorithm none unsigned", "the other secret", "the other type", "no exp", "no sid", "an unknown user"),
+    *("an unknown session", "the session 01", "an audience too many"),
+}
+
+
 def _signed(claims: Mapping[str, Any], key: str) -> str:
     """A token with a good signature over whatever claims; the library would not write some of them."""
     content = f"{_segment({'alg': 'HS256', 'typ': 'JWT'})}.{_segment(dict(claims))}"
@@ -956,16 +999,23 @@ class TestCredentials:
     def protected(scene: Scene) -> list[Operation]:
         return [operation for operation in scene.operations if operation.credentials]
 
+    @on_one_database
     def test_that_are_missing_are_refused(self, scene: Scene, report: Report) -> None:
         for operation in self.protected(scene):
             report.check(operation, "none", scene.send(operation, headers={"Authorization": None}), statuses={401})
 
     def test_that_are_forged_are_refused(self, scene: Scene, report: Report) -> None:
+        asked: set[tuple[str | None, bool]] = set()
         for operation in self.protected(scene):
+            kind = (operation.credentials, operation.is_safe)
             for given, token in forged_tokens(scene, operation):
+                if kind in asked and given not in FEW_FORGERIES:
+                    continue
                 answer = scene.send(operation, headers={"Authorization": f"Bearer {token}"})
                 report.check(operation, given, answer, statuses={401})
+            asked.add(kind)
 
+    @on_one_database
     def test_that_are_oddly_written_are_refused(self, scene: Scene, report: Report) -> None:
         for operation in self.protected(scene):
             token = scene.token(str(operation.credentials))
@@ -979,6 +1029,7 @@ class TestCredentials:
                 answer = scene.send(operation, headers={"Authorization": given})
                 report.check(operation, f"Authorization: {given[:40]!r}", answer, statuses={401})
 
+    @on_one_database
     def test_of_two_principals_are_refused(self, scene: Scene, report: Report) -> None:
         for operation in self.protected(scene):
             for key in ("x", "cat_1_x"):
@@ -991,12 +1042,14 @@ class TestCredentials:
                 answer = scene.send(operation, headers={"Authorization": None, "X-API-Key": key})
                 report.check(operation, f"X-API-Key: {key[:40]!r}", answer, statuses={401})
 
+    @on_one_database
     def test_are_looked_at_before_anything_else(self, scene: Scene, report: Report) -> None:
         for operation in self.protected(scene):
             headers = {"Authorization": None, "If-Match": "garbage", "Content-Type": "text/plain"}
             answer = scene.send(operation, headers=headers, query="no_such=1", body=b"[" * DEEP)
             report.check(operation, "everything wrong", answer, statuses={401})
 
+    @on_one_database
     def test_are_named_in_any_case(self, scene: Scene, report: Report) -> None:
         for operation in self.protected(scene):
             for scheme in ("bearer", "BEARER", "bEaReR"):
@@ -1006,6 +1059,7 @@ class TestCredentials:
 
 
 class TestMethods:
+    @on_one_database
     def test_that_a_path_does_not_have_are_refused(self, scene: Scene, report: Report) -> None:
         by_path: dict[str, list[Operation]] = {}
         for operation in scene.operations:
@@ -1019,12 +1073,14 @@ class TestMethods:
                 implied = {"OPTIONS"} | ({"HEAD"} if "GET" in there else set())
                 assert set(answer.headers.get("Allow", "").split(", ")) == there | implied, (operations[0].path, method)
 
+    @on_one_database
     def test_head_is_get_without_the_body(self, scene: Scene) -> None:
         for operation in scene.operations:
             if operation.is_safe:
                 answer = scene.send(operation, environ={"REQUEST_METHOD": "HEAD"})
                 assert (answer.status_code, answer.data) == (operation.success, b""), operation
 
+    @on_one_database
     def test_options_tells_the_methods(self, scene: Scene) -> None:
         for operation in scene.operations:
             answer = scene.send(operation, environ={"REQUEST_METHOD": "OPTIONS"}, headers={"Authorization": None})

@@ -25,6 +25,12 @@ from tests.conftest import PASSWORD, Caller, body_of
 AppWith = Callable[..., Flask]
 
 
+@pytest.fixture
+def backend() -> str:
+    """Tokens and keys do not touch the database."""
+    return "sqlite"
+
+
 def pem(kind: str) -> bytes:
     make: dict[str, Callable[[], Any]] = {
         "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),

@@ -20,6 +20,12 @@ LOGIN = {"email": "bob@example.com", "password": PASSWORD}
 
 
 @pytest.fixture
+def backend() -> str:
+    """The limits do not touch the database."""
+    return "sqlite"
+
+
+@pytest.fixture
 def limited(app_with: AppWith) -> Flask:
     """An application with room for three requests a minute, and for two logins."""
     return app_with(rate_limit_enabled=True, rate_limit_default="3 per minute", rate_limit_login="2 per minute")

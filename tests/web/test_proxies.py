@@ -27,6 +27,12 @@ NO_ADDRESSES = [
 ]
 
 
+@pytest.fixture
+def backend() -> str:
+    """Addresses do not depend on the database."""
+    return "sqlite"
+
+
 class TestReadAddress:
     @pytest.mark.parametrize(
         ("entry", "address"),

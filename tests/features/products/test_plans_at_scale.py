@@ -1,4 +1,4 @@
-"""A hundred thousand products: what the planners choose by themselves, with statistics of what there is."""
+"""Thirty thousand products: what the planners choose by themselves, with statistics of what there is."""
 
 import re
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from tests.conftest import Caller, body_of, empty
 
 pytestmark = pytest.mark.timeout(400)
 
-PRODUCTS = 100_000
+PRODUCTS = 30_000
 ORDERS = [f"sort_by={sort}&order={order}" for sort in LISTING.sorts for order in ("asc", "desc")]
 
 
 @pytest.fixture
 def shelves(app: Flask) -> None:
-    """A hundred thousand products."""
+    """Thirty thousand products."""
     with app.app_context():
         with unit_of_work():
             tree = samples.plant_tree()

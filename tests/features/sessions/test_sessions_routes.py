@@ -68,11 +68,11 @@ class TestListSessions:
             with engine.begin() as other:
                 # The row on PostgreSQL, and everything on SQLite.
                 other.execute(update(UserSession).values(device="elsewhere"))
-                started = time.perf_counter()
-                answers = [bob.get("/users/me").status_code for _ in range(3)]
-                # A writer waits for 5 s on PostgreSQL, and for 10 s on SQLite.
-                assert time.perf_counter() - started < 3
-                assert answers == [200] * 3
+                for _ in range(3):
+                    started = time.perf_counter()
+                    assert bob.get("/users/me").status_code == 200
+                    # A writer waits for 5 s on PostgreSQL, and for 10 s on SQLite.
+                    assert time.perf_counter() - started < 5
                 with app.app_context(), unit_of_work(reading=True):
                     assert last_seen() < clock.now()
 
