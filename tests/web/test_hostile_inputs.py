@@ -502,7 +502,7 @@ class TestMembers:
 
 
 def _json(members: Mapping[str, Any]) -> bytes:
-    """JSON as fallback writers write it, with raw parts as they are."""
+    """JSON as lenient writers write it, with raw parts as they are."""
     raw: list[str] = []
 
     def hide(value: Any) -> Any:
