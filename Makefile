@@ -51,7 +51,7 @@ quick: install-test ## The tests that need neither servers nor much time, on SQL
 	@TEST_QUICK=1 $(PY) -m pytest $(PARALLEL) $(ARGS)
 
 .PHONY: reviewed
-reviewed: install-test ## Store the tables of routes and of who may call what anew, for review
+reviewed: install-test ## Regenerate the tables of routes and of who may call what, for review
 	@UPDATE_REVIEWED=1 $(PY) -m pytest -p no:randomly tests/architecture $(ARGS)
 	@git --no-pager diff --stat -- tests/architecture
 
@@ -94,13 +94,13 @@ layers: install-test ## Check who imports whom
 	@.venv/bin/lint-imports
 
 .PHONY: openapi
-openapi: install-run ## Write openapi.json anew from the routes and schemas
+openapi: install-run ## Regenerate openapi.json from the routes and schemas
 	@$(PY) -m flask openapi > openapi.json.new
 	@mv openapi.json.new openapi.json
 
 # The models are compared with a database of its own: the developer's may be behind, or hold what it should not.
 .PHONY: migration
-migration: install-test ## Write the next migration as the models ask for it (m="add brands")
+migration: install-test ## Write the next migration from the models (m="add brands")
 	@test -n "$$m" || { echo 'Say what it does: make migration m="add brands"' >&2; exit 1; }
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 		export APP_ENV=development DATABASE_URL="sqlite:///$$folder/catalog.db" && \

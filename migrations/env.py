@@ -22,7 +22,7 @@ MIGRATION_LOCK = 7_215_330_912
 def finish(_context: object, _revision: object, scripts: list[MigrationScript]) -> None:
     """Give a new migration the next number, and its references the form that both databases understand."""
     (script,) = scripts
-    # `flask db check` comes by here as well, and says this itself.
+    # `flask db check` calls this too, and reports it itself.
     if getattr(context.config.cmd_opts, "autogenerate", False) and script.upgrade_ops.is_empty():
         raise SystemExit("Nothing to migrate: the migrations make what the models say.")
     script.rev_id = next_number(found.revision for found in context.script.walk_revisions())
@@ -68,7 +68,7 @@ def include_object(_item: object, name: str | None, kind: str, _reflected: bool,
 
 
 def run_migrations() -> None:
-    """Bring the database to the asked revision; a second runner waits and then finds nothing to do."""
+    """Bring the database to the requested revision; a second runner waits and then finds nothing to do."""
     with db.engine.connect() as connection:
         context.configure(
             connection=connection,

@@ -56,7 +56,7 @@ def _reason_against(item: pytest.Item) -> str | None:
 
 
 def _starts_server(item: pytest.Item) -> bool:
-    """Whether the module of a test, or a fixture that it asks for, uses a function that starts a server."""
+    """Whether the module of a test, or a fixture that it uses, uses a function that starts a server."""
     here: Any = item
     fixtures = (definition.func for found in here._fixtureinfo.name2fixturedefs.values() for definition in found[-1:])
     named = {name for function in fixtures for name in function.__code__.co_names}

@@ -10,7 +10,7 @@ from flask.cli import with_appcontext
 
 from app.core import clock
 from app.core.idempotency import prune_responses
-from app.core.jobs import JOBS_KEPT, prune_jobs
+from app.core.jobs import JOB_RETENTION, prune_jobs
 from app.core.pruning import delete_all
 from app.core.transactions import unit_of_work
 from app.features.auth import guard
@@ -39,8 +39,8 @@ def prune() -> None:
         "networks of sessions": sessions.prune_networks,
         "counters of failed logins": guard.prune_failures,
         "holds": stock.prune_holds,
-        "imports": partial(imports.prune_imports, before=now - JOBS_KEPT),
-        "jobs": partial(prune_jobs, before=now - JOBS_KEPT),
+        "imports": partial(imports.prune_imports, before=now - JOB_RETENTION),
+        "jobs": partial(prune_jobs, before=now - JOB_RETENTION),
         "responses to idempotency keys": prune_responses,
         "events of the change feed": events.prune_events,
     }

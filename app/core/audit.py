@@ -73,7 +73,7 @@ def record_event(
     after: dict[str, Any] | None = None,
     actor_id: int | None = None,
 ) -> None:
-    """Record an action; ``before`` and ``after`` are its members, without secrets. It is stored as this commits."""
+    """Record an action, stored as this commits. ``before`` and ``after`` are members of the resource, none secret."""
     here = origin.get()
     recorder_of(db.session()).trail.append(
         {

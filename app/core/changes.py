@@ -1,4 +1,4 @@
-"""What a transaction changed: found at each flush, kept until it commits, and then stored in one statement.
+"""What a transaction changed: recorded at each flush until it commits, and then stored in one statement.
 
 The audit trail has every change of a row that is `Audited`, the change feed every one that is `Published`, without a
 line in any use case. Neither is read within the transaction, so both are stored just before its COMMIT, and the row

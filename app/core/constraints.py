@@ -40,7 +40,7 @@ def refusing(refusals: Mapping[str, type[Refusal]], *, references: Mapping[Refer
         if refusal is None:
             raise
         if references and issubclass(refusal, Conflict):
-            # PostgreSQL checks unique indexes before references, and what it refuses it also ends.
+            # PostgreSQL checks unique indexes before references, and the error has aborted the transaction.
             release_connection()
             _require(references)
         raise refusal from error
@@ -54,7 +54,7 @@ def save(row: Model, refusals: Mapping[str, type[Refusal]]) -> None:
 
 def delete_row(row: Model, *, in_use: type[Conflict]) -> None:
     """Delete a mapped row; raises ``in_use`` where a row of any table refers to it."""
-    # SQLite does not say which reference it refused for. The database still decides, where one comes in between.
+    # SQLite does not name the violated reference, so look first. One that is inserted in between still violates it.
     if is_referred_to(row):
         raise in_use
     with refusing(dict.fromkeys(constraints_on_deletion(type(row)), in_use)):
@@ -62,7 +62,7 @@ def delete_row(row: Model, *, in_use: type[Conflict]) -> None:
 
 
 def _names_references() -> bool:
-    # SQLite only says that a reference was refused, and PostgreSQL names the constraint: it is not asked twice.
+    # PostgreSQL names the violated constraint, so no statement is needed before; SQLite does not.
     return db.engine.dialect.name == "postgresql"
 
 

@@ -1,4 +1,4 @@
-"""The tree of refusals: what the application says when it will not do what was asked.
+"""The tree of refusals: what the application says when it refuses a request.
 
 Refusal
 ├── Malformed               400  the bytes cannot be read as a request

@@ -63,6 +63,6 @@ class Published(Audited):
     version: Mapped[int]
 
 
-def publish(changes: Iterable[PendingEvent]) -> None:
+def publish(events: Iterable[PendingEvent]) -> None:
     """Add events of changes that the mapper does not see, in the transaction that makes them."""
-    recorder_of(db.session()).feed.extend(changes)
+    recorder_of(db.session()).feed.extend(events)

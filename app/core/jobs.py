@@ -27,8 +27,8 @@ LEASE_SECONDS = 60
 MAX_ATTEMPTS = 5
 #: In seconds.
 MAX_RETRY_DELAY = 300
-#: How long a job is kept after it has ended.
-JOBS_KEPT = timedelta(days=30)
+#: How long a job is stored after it has ended.
+JOB_RETENTION = timedelta(days=30)
 #: The mark on a session that has enqueued a job: after the commit, `clients.broker` notifies the workers.
 ENQUEUED = "job_enqueued"
 

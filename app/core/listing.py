@@ -112,8 +112,8 @@ class Criteria:
 
     def fingerprint(self) -> str:
         """What a cursor is bound to: everything that decides which rows come in which order."""
-        asked = [self.sort_by, self.descending, self.search, sorted(self.filters.items())]
-        return hashlib.sha256(orjson.dumps(asked, default=str)).hexdigest()[:16]
+        decisive = [self.sort_by, self.descending, self.search, sorted(self.filters.items())]
+        return hashlib.sha256(orjson.dumps(decisive, default=str)).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

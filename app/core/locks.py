@@ -8,7 +8,7 @@ from app.extensions import db
 
 
 def advisory_lock(subject: str) -> None:
-    """Let one transaction at a time go on from here with ``subject``, until it ends.
+    """Wait until no other transaction holds the lock of ``subject``, and hold it until this one ends.
 
     PostgreSQL takes a transaction-scoped advisory lock; on SQLite a writer is alone already.
     """
@@ -17,7 +17,7 @@ def advisory_lock(subject: str) -> None:
 
 
 def try_advisory_lock(subject: str) -> bool:
-    """Take a turn with ``subject``, as `advisory_lock` does, but without waiting; whether it was to be had."""
+    """Take the lock of `advisory_lock` without waiting; False where another transaction holds it."""
     if db.engine.dialect.name != "postgresql":
         return True
     return bool(db.session.scalar(select(func.pg_try_advisory_xact_lock(_number_of(subject)))))

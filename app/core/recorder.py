@@ -1,4 +1,4 @@
-"""The recorder of a session: what its transaction has changed and said so far, until `core.changes` stores it.
+"""The recorder of a session: the audit entries and feed events of its transaction, until `core.changes` stores them.
 
 What is recorded within a savepoint is dropped when that is rolled back, and everything when the transaction ends.
 """
@@ -24,7 +24,7 @@ class Recorder:
         self._savepoints[transaction] = len(self.trail), len(self.feed)
 
     def roll_back(self, transaction: SessionTransaction) -> None:
-        """Drop what was recorded since the savepoint that a transaction is, or is within; else do nothing.
+        """Drop what was recorded since the savepoint that ``transaction`` is or lies in; without one, do nothing.
 
         A flush that fails is a transaction of its own here, and rolls back to the savepoint that it is in.
         """

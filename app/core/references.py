@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, ForeignKey, Table, inspect, or_, select, true
+from sqlalchemy import Column, ForeignKey, Table, false, inspect, or_, select, true
 
 from app.core.errors import Invalid
 from app.extensions import Model, db
@@ -94,14 +94,14 @@ def find_unknown_among(model: type[Model], rows: Mapping[K, Mapping[str, Any]]) 
     """The first unknown reference of each of ``rows`` that has one, under the row's key.
 
     One statement for each reference of ``model`` that a row states, however many rows there are. The rows that are
-    referred to are locked against deletion until the transaction ends, so that what was known here stays so.
+    referred to are locked against deletion until the transaction ends: they still exist when the rows are written.
     """
     unknown: dict[K, Reference] = {}
     for reference in references_of(model):
         stated = {
             key: values[reference.member] for key, values in rows.items() if values.get(reference.member) is not None
         }
-        known = _hold(reference.key, set(stated.values()))
+        known = _lock_existing(reference.key, set(stated.values()))
         unknown = {key: reference for key, value in stated.items() if value not in known} | unknown
     return unknown
 
@@ -109,7 +109,7 @@ def find_unknown_among(model: type[Model], rows: Mapping[K, Mapping[str, Any]]) 
 def is_referred_to(row: Model) -> bool:
     """Whether a row of any table refers to ``row`` and so keeps it from being deleted; one statement."""
     referring = [_is_there(key.parent, getattr(row, key.column.name)) for key in _keys_to(_table_of(type(row)))]
-    return bool(db.session.scalar(select(or_(*referring))))
+    return bool(db.session.scalar(select(or_(false(), *referring))))
 
 
 def constraints_on_deletion(model: type[Model]) -> Sequence[str]:
@@ -124,8 +124,8 @@ def _keys_to(table: Table) -> Iterator[ForeignKey]:
                 yield key
 
 
-def _hold(key: Column[Any], wanted: set[Any]) -> set[Any]:
-    """Which of the keys there are; their rows stay until the transaction ends."""
+def _lock_existing(key: Column[Any], wanted: set[Any]) -> set[Any]:
+    """The keys that exist; their rows are locked against deletion until the transaction ends."""
     if not wanted:
         return set()
     # In one order, so that two transactions never wait for each other here.

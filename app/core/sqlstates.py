@@ -35,7 +35,7 @@ MEANINGS: dict[str, Meaning] = {
     "53": Meaning.BUSY,  # out of connections, memory
     "53100": Meaning.UNAVAILABLE,  # disk full
     "54": Meaning.VALUE,  # longer or deeper than it takes
-    "55": Meaning.BUSY,  # a lock that was not to be had in time
+    "55": Meaning.BUSY,  # a lock that was not granted in time
     "57": Meaning.UNAVAILABLE,  # shutting down, starting up
     "57014": Meaning.BUSY,  # statement_timeout
     "58": Meaning.UNAVAILABLE,  # the system under it
@@ -54,7 +54,7 @@ MEANINGS: dict[str, Meaning] = {
     "SQLITE_TOOBIG": Meaning.VALUE,
 }
 
-#: Errors after which the same work, done anew, is likely to succeed.
+#: Errors after which a retry is likely to succeed.
 TRANSIENT = ("40", "0A000", "26000")
 
 

@@ -46,7 +46,7 @@ class Worker:
             try:
                 self.drain()
             except SQLAlchemyError as error:
-                log.warning("no_jobs_to_be_had", error=type(error).__name__)
+                log.warning("polling_failed", error=type(error).__name__)
             pause(POLL_INTERVAL)
 
     def _work(self) -> bool:

@@ -81,6 +81,6 @@ def _hashing_slot() -> Iterator[None]:
 @cache
 def _common_passwords() -> frozenset[str]:
     # Loaded at the first use: the library's lists are megabytes, which most workers never need.
-    from zxcvbn.frequency_lists import FREQUENCY_LISTS  # noqa: PLC0415
+    from zxcvbn.frequency_lists import FREQUENCY_LISTS  # noqa: PLC0415 -- as said above
 
     return frozenset(FREQUENCY_LISTS["passwords"])

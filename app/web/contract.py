@@ -20,11 +20,10 @@ from app.core.errors import Refusal
 from app.core.listing import Listing
 from app.security.permissions import Permission
 from app.security.tokens import TokenKind
-from app.web import body, pipeline
+from app.web import pipeline
 from app.web.access import Access
 from app.web.limits import limit_calls
 from app.web.operation import (
-    SAFE_METHODS,
     ContractMissing,
     FileContract,
     Operation,
@@ -34,7 +33,6 @@ from app.web.operation import (
 from app.web.schemas import BodySchema, ListQuerySchema, QuerySchema
 
 __all__ = [
-    "SAFE_METHODS",
     "Blueprint",
     "ContractMissing",
     "accepts",
@@ -114,14 +112,14 @@ def accepts(schema: type[BodySchema], *, max_bytes: int = 0, is_small: bool = Fa
 def takes_file(*media_types: str, options: type[QuerySchema], limit: str) -> Callable[[View], View]:
     """Take a file as ``upload``: the body, of one of these media types, or the part ``file`` of a form.
 
-    Its options come as ``query``: parameters of the query string, and before them the other fields of the form.
-    ``limit`` names the setting that bounds the body, in bytes.
+    Its options come as ``query``: parameters of the query string; the other fields of the form take precedence over
+    them. ``limit`` names the setting that bounds the body, in bytes.
     """
     return _declare(takes_file=FileContract(media_types, limit), query=options)
 
 
 def streams(*media_types: str, query: type[QuerySchema]) -> Callable[[View], View]:
-    """Answer with a stream of one of these media types, which the view makes as its ``query`` asks."""
+    """Answer with a stream of one of these media types, which the view makes by its ``query``."""
     return _declare(streams=media_types, query=query, status=200)
 
 
@@ -135,14 +133,13 @@ def returns(
     *,
     status: int = 200,
     location: Callable[[Any], str] | None = None,
-    media_type: str = body.JSON,
     cacheable: bool = True,
 ) -> Callable[[View], View]:
     """Answer with this schema, or without a body; ``location`` gives the path of the created row.
 
     Where ``cacheable`` is false no cache may store the response, even where the catalogue is public.
     """
-    return _declare(returns=schema, status=status, location=location, media_type=media_type, cacheable=cacheable)
+    return _declare(returns=schema, status=status, location=location, cacheable=cacheable)
 
 
 def refuses(*refusals: type[Refusal]) -> Callable[[View], View]:

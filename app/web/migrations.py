@@ -36,7 +36,7 @@ def init_app(app: Flask) -> None:
 @cache
 def newest_revision() -> str:
     """The migration of this release that no other follows, as Alembic's own script directory would find it."""
-    migrations = [_assignments(path) for path in VERSIONS.glob("*.py")]
+    migrations = [found for path in VERSIONS.glob("*.py") if "revision" in (found := _assignments(path))]
     followed: set[object] = set()
     for migration in migrations:
         before = migration["down_revision"]

@@ -209,7 +209,7 @@ def _implied(rule: Rule, operation: Operation) -> Iterator[type[Refusal]]:
         yield from (errors.PreconditionFailed, errors.PreconditionRequired)
     if _takes_key(rule, operation):
         yield from (IdempotencyKeyMalformed, IdempotencyKeyInUse, IdempotencyKeyReused)
-    if operation.accepts is not None or operation.takes_file is not None:
+    if operation.takes_body:
         yield from (errors.RequestTimeout, errors.ContentTooLarge, errors.UnsupportedMediaType)
 
 

@@ -51,7 +51,6 @@ class Operation:
     returns: type[ma.Schema] | None = None
     status: int | None = None
     location: Callable[[Any], str] | None = None
-    media_type: str = body.JSON
     cacheable: bool = True
     refuses: tuple[type[Refusal], ...] = ()
 

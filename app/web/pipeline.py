@@ -1,6 +1,6 @@
 """How a request is answered, as a page.
 
-1. authorize       who asks, and whether they may                                         401, 403
+1. authorize       the caller's identity and permission                                   401, 403
 2. read the body   at its sender's pace: no lock and no connection is held meanwhile      400, 408, 413, 415
 3. begin           a transaction, or statements in autocommit for a read                  503
 4. load the row    that the path names, compared with If-Match                            404, 428, 412
@@ -9,8 +9,9 @@
 7. render          JSON, ETag, Link, Location
 8. commit          the row, its audit trail, its change event and its idempotency key
 
-An exception raised in Flask's ``after_request`` bypasses the error handlers: so the commit is here. Steps 3 to 8 are
-repeated where the database lost the transaction before its COMMIT (`transactions.in_unit_of_work`).
+An exception raised in Flask's ``after_request`` bypasses the error handlers: so the commit is here. An operation
+that takes no body is authorized within its transaction. The transaction is retried where the database lost it before
+its COMMIT (`transactions.in_unit_of_work`).
 """
 
 from collections.abc import Mapping

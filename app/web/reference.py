@@ -21,7 +21,7 @@ class AssetQuerySchema(QuerySchema):
 
 @blueprint.get("/openapi.json")
 @public
-@returns(media_type=JSON)
+@returns()
 def read_document() -> Response:
     """Read this API's OpenAPI document."""
     response = Response(_document(), mimetype=JSON)
@@ -32,7 +32,7 @@ def read_document() -> Response:
 
 @blueprint.get("/docs")
 @public
-@returns(media_type="text/html")
+@returns()
 def read_page() -> Response:
     """Read about the operations, and try them."""
     return docs.page()
@@ -41,7 +41,7 @@ def read_page() -> Response:
 @blueprint.get("/docs/<name>")
 @public
 @queries(AssetQuerySchema)
-@returns(media_type="*/*")
+@returns()
 def read_asset(name: str, query: dict[str, Any]) -> Response:  # noqa: ARG001 -- the version only varies the URL
     """Read a part of the documentation page."""
     return docs.asset(name)

@@ -48,7 +48,7 @@ def set_cache_control(response: Response, operation: Operation, identity: Identi
 def _public_lifetime() -> str:
     config = current_app.config
     lifetime, stale = config["PUBLIC_CACHE_MAX_AGE"], config["PUBLIC_CACHE_STALE_WHILE_REVALIDATE"]
-    # RFC 5861: a shared cache may answer with what it has while it fetches it anew.
+    # RFC 5861: a shared cache may answer with what it has while it revalidates it.
     return f"public, max-age={lifetime}" + (f", stale-while-revalidate={stale}" if stale else "")
 
 

@@ -51,6 +51,6 @@ def _parse(schema: type[QuerySchema], raw: bytes) -> ParsedQuery:
     return ParsedQuery(validate(shared(schema), parameters, in_query=True), encode_parameters(parameters))
 
 
-# Shops ask the same questions again and again, also where the answers have changed. A thousand take 3 MB at most.
+# Clients repeat the same query strings, also after the catalogue has changed. A thousand entries take 3 MB at most.
 # Refusals are not cached.
 _parse_cached = functools.lru_cache(maxsize=1000)(_parse)

@@ -1,4 +1,4 @@
-"""The published resources: what kinds of rows the change feed tells of, who may read them, and how they look.
+"""The published resources: the kinds of rows in the change feed, who may read them, and their schemas.
 
 `app/api/resources.py` has the table, one line each. The feed and the OpenAPI document read it from here.
 """
@@ -45,11 +45,11 @@ class Resource:
 
 
 class ResourceName(fields.Text):
-    """The name of a published resource; for answers."""
+    """The name of a published resource; for responses."""
 
 
 class ResourceRow(fields.Anything):
-    """A row of any published resource as its own schema has it, or null; for answers."""
+    """A row of any published resource as its own schema has it, or null; for responses."""
 
 
 def init_app(app: Flask, resources: Iterable[Resource]) -> None:

@@ -68,7 +68,7 @@ class ResponseCache(BaseCache):
 
     @classmethod
     def factory(cls, _app: Flask, config: dict[str, Any], *_: object) -> "ResponseCache":
-        """The cache that the settings ask for; with ANSWER_CACHE_BYTES=0 it stores nothing."""
+        """A cache of the configured size; with ANSWER_CACHE_BYTES=0 it stores nothing."""
         return cls(config["ANSWER_CACHE_BYTES"])
 
     def get(self, key: Hashable) -> CachedResponse | None:
@@ -99,7 +99,7 @@ class ResponseCache(BaseCache):
             return self._in_flight.setdefault(key, Future()), is_first
 
     def end(self, key: Hashable) -> None:
-        """Let the next caller make it anew."""
+        """Forget the finished response's future: the next miss makes a new one."""
         with self._lock:
             del self._in_flight[key]
 

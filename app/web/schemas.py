@@ -117,8 +117,8 @@ class BodySchema(StrictSchema):
 class StatedSchema(BodySchema):
     """A body of which only the stated members count: the fields that it inherits lose their defaults.
 
-    For what may change a row that exists, where the default of a new row would reset what the row has. A list of such
-    members, as marshmallow's ``partial`` is, would have to be kept up with the fields.
+    For what may change a row that exists, where the default of a new row would reset the value of the row.
+    marshmallow's ``partial`` would need a list of members, to be extended with each field.
     """
 
     def on_bind_field(self, _field_name: str, field_obj: ma.fields.Field[Any]) -> None:

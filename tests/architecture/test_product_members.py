@@ -81,17 +81,19 @@ class TestColumns:
         row = new_row(dict.fromkeys(MEMBERS) | {"name": "", "sku": ""}, DEFAULTS, clock.now())
 
         assert row.keys() == {column.name for column in PRODUCTS.columns} - {"id"}, (
-            f"new_row in {MODEL} must set each column of _KEPT but the id:"
+            f"new_row in {MODEL} must set each column of _SERVER_SET but the id:"
             " an insertion past the mapper sets no defaults"
         )
 
     def test_that_clients_write_are_members_of_a_new_product(self) -> None:
         assert set(MEMBERS) - names_of(ProductCreateSchema) == set(), (
             f"clients cannot write these columns: add them to ProductReplaceSchema in {SCHEMAS}, or to"
-            f" ProductCreateSchema where only a new product takes them; if no client writes them, to _KEPT in {MODEL}"
+            f" ProductCreateSchema where only a new product takes them; if no client writes them, to _SERVER_SET in"
+            f" {MODEL}"
         )
         assert names_of(ProductCreateSchema) - set(MEMBERS) == set(), (
-            f"ProductCreateSchema in {SCHEMAS} has members that are no columns of Product, or are in _KEPT in {MODEL}"
+            f"ProductCreateSchema in {SCHEMAS} has members that are no columns of Product, or are in"
+            f" _SERVER_SET in {MODEL}"
         )
 
 

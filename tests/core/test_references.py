@@ -12,12 +12,14 @@ from app.core.references import (
     constraints_on_deletion,
     find_unknown,
     find_unknown_among,
+    is_referred_to,
     references_of,
     refers_to,
     refusals_of_references,
     stated_references,
 )
 from app.core.transactions import unit_of_work
+from app.features.auth.models import LoginFailures
 from app.features.categories.models import Category, CategoryUnknown
 from app.features.categories.service import create_category
 from app.features.products.models import Product
@@ -132,3 +134,9 @@ class TestDeletion:
             "fk_categories_parent_id_categories",
             "fk_products_category_id_categories",
         ]
+
+
+def test_a_row_that_no_table_can_refer_to_is_not_referred_to(app: Flask) -> None:
+    # Nothing refers to login counters: the condition is empty.
+    with app.app_context(), unit_of_work(reading=True):
+        assert not is_referred_to(LoginFailures(account="x"))

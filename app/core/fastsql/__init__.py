@@ -1,7 +1,7 @@
 """The one door to SQL that is compiled once and put to the driver without the layers between.
 
 Why. Of the CPU of a small read, SQLAlchemy's way from a statement to its rows takes several times what the driver and
-the database take: it builds the statement anew, looks its compiled form up, carries it through the session, wraps
+the database take: it builds the statement again, finds its compiled form, carries it through the session, wraps
 cursor and rows, and makes objects of them. Statements compiled once save 40 to 60 % of a list, an insertion past the
 mapper a quarter of a create (benchmarks/README.md).
 

@@ -104,7 +104,7 @@ class ImportSku(Model):
 
 
 class ImportFault(Keyed, Model):
-    """What is wrong with a row of an import; the first of them are kept."""
+    """What is wrong with a row of an import; only the first MAX_ERRORS are stored."""
 
     __tablename__ = "import_faults"
 

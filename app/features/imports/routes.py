@@ -31,7 +31,7 @@ FORMATS = {media_type: file_format for file_format, media_type in MEDIA_TYPES.it
 
 
 class FormatUnknown(Invalid):
-    """Say csv or ndjson: neither the file's media type nor its name tells."""
+    """Set `format` to csv or ndjson: neither the file's media type nor its name determines it."""
 
     def __init__(self) -> None:
         super().__init__(Fault(self.sentence(), self.code(), parameter="format"))
@@ -41,7 +41,7 @@ class FormatUnknown(Invalid):
 @requires(Permission.PRODUCTS_WRITE)
 @lists(ImportSchema, ImportQuerySchema, service.LISTING)
 def list_imports() -> Select[Import]:
-    """List your imports; administrators see everybody's."""
+    """List your imports; administrators see the imports of all users."""
     return service.visible_to(current_identity())
 
 

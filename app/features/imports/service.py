@@ -99,7 +99,7 @@ def prune_imports(*, before: datetime) -> int:
 
 
 def faults_of(ordered: Import) -> Select[ImportFault]:
-    """What is wrong with the rows of an import, as far as it is kept."""
+    """What is wrong with the rows of an import, as far as it is stored."""
     return select(ImportFault).where(ImportFault.import_id == ordered.id)
 
 

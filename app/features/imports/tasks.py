@@ -74,7 +74,7 @@ def clear_away(job_id: int) -> None:
 
 
 class StoredMemory(importer.Memory):
-    """What later chunks must know of those before: kept in the transaction of each chunk, with its position."""
+    """What later chunks must know of those before: stored in the transaction of each chunk, with its position."""
 
     def __init__(self, claim: Claim, import_id: int) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class StoredMemory(importer.Memory):
         seen = select(SKUS.c.sku, SKUS.c.category).where(
             SKUS.c.import_id == self._import_id, bulk.is_one_of(SKUS.c.sku, list(skus))
         )
-        # A plan that is kept would be one for the table as it was when the import began: nearly empty.
+        # A prepared plan would be for the table as it was when the import began: nearly empty.
         return {row.sku: row.category for row in db.session.execute(seen)}
 
     def record(self, report: Report, filed: Mapping[str, str]) -> None:

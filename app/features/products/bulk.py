@@ -1,4 +1,4 @@
-"""Many products at once: upsert by sku, and a walk through all, in a handful of statements however many they are.
+"""Many products at once: upsert by sku, and iteration over all, in a handful of statements however many they are.
 
 A stock that is stated here goes into the ledger: as a receipt of a new product, as a correction of one that is there.
 """

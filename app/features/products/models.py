@@ -46,7 +46,7 @@ MAX_STOCK = 2**53
 
 
 class Product(Keyed, Stamped, Versioned, Published, Model):
-    """Something for sale. ``search_text`` is what `search` reads, kept by the events below."""
+    """Something for sale. ``search_text`` is what `search` reads, updated by the listener below."""
 
     __tablename__ = "products"
     audited_as = "product"
@@ -95,8 +95,8 @@ class Product(Keyed, Stamped, Versioned, Published, Model):
 PRODUCTS = Product.metadata.tables["products"]
 
 #: The columns that no client writes; every other one is a member, also where many products are written at once.
-_KEPT = {"id", "created_at", "updated_at", "version", "search_text", "deleted_at"}
-MEMBERS = tuple(column.name for column in PRODUCTS.columns if column.name not in _KEPT)
+_SERVER_SET = {"id", "created_at", "updated_at", "version", "search_text", "deleted_at"}
+MEMBERS = tuple(column.name for column in PRODUCTS.columns if column.name not in _SERVER_SET)
 
 
 def _defaults() -> Mapping[str, Any]:
@@ -150,7 +150,7 @@ def search_text(*, name: str, sku: str, description: str | None, tags: list[str]
 
 @event.listens_for(Product, "before_insert")
 @event.listens_for(Product, "before_update")
-def _keep_search_text(_mapper: object, _connection: object, product: Product) -> None:
+def _update_search_text(_mapper: object, _connection: object, product: Product) -> None:
     product.search_text = search_text(**{name: getattr(product, name) for name in MEMBERS})
 
 

@@ -81,7 +81,7 @@ def save_products(data: dict[str, Any]) -> BatchResult:
     """Create and update up to a thousand products by their sku.
 
     A product whose sku is there keeps what its item does not state. An atomic batch with a bad item is refused as a
-    whole, and names every fault; a partial one writes the good items and tells what is wrong with the others.
+    whole, and names every fault; a partial one writes the good items and reports what is wrong with the others.
     """
     return batches.save_products(**data, currency=current_app.config["DEFAULT_CURRENCY"])
 

@@ -137,10 +137,10 @@ class ProductBatchSchema(BodySchema):
     mode = fields.Choice(
         list(BatchMode),
         load_default=BatchMode.ATOMIC,
-        note="Whether a bad item spoils the whole batch (`atomic`) or is left out (`partial`).",
+        note="Whether a bad item refuses the whole batch (`atomic`) or is left out (`partial`).",
         example="atomic",
     )
-    dry_run = fields.Boolean(load_default=False, note="Tell what would be done, and do nothing.", example=False)
+    dry_run = fields.Boolean(load_default=False, note="Report what would be done, and write nothing.", example=False)
     items = Batch(
         ProductUpsertSchema,
         max_items=1000,

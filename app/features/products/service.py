@@ -25,7 +25,7 @@ from app.security.permissions import Permission
 
 
 def _has_status(status: str) -> ColumnElement[bool]:
-    # Nearly every product is active, and SQLite takes an equality for rare: it would sort them all rather than walk the
+    # Nearly every product is active, and SQLite takes an equality for rare: it would sort them all rather than scan the
     # order's own index. What is said as a negation it cannot look up.
     if status == ProductStatus.ACTIVE:
         return Product.status.not_in([other for other in ProductStatus if other is not ProductStatus.ACTIVE])
