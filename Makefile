@@ -135,7 +135,7 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" pyproject.toml
 
 .PHONY: lock
-lock: ## Pin the dependencies anew (ARGS=--upgrade takes newer versions); needs uv
+lock: ## Pin the dependencies again (ARGS=--upgrade takes newer versions); needs uv
 	$(COMPILE) --extra production --extra worker --extra test --output-file requirements/test.txt $(ARGS)
 	$(COMPILE) --extra production --extra worker --constraint requirements/test.txt --output-file requirements/worker.txt \
 		$(ARGS)

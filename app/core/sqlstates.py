@@ -77,7 +77,7 @@ def code_of(error: DBAPIError) -> str | None:
 
 
 def is_transient(error: DBAPIError) -> bool:
-    """Whether the same work may succeed at once when it is done anew."""
+    """Whether an immediate retry may succeed."""
     if getattr(error.orig, "is_overdue", False):
         return False
     return error.connection_invalidated or (code_of(error) or "").startswith(TRANSIENT)

@@ -35,7 +35,7 @@ SUFFIXES = {
 }
 
 #: The columns of a CSV file and the members of an NDJSON line. The category's name finds it in another catalogue, and
-#: its id tells it from others of the same name in this one.
+#: its id distinguishes it from others of the same name in this one.
 COLUMNS = tuple(name for member in MEMBERS for name in (("category", member) if member == "category_id" else (member,)))
 
 _FORMULA = "=+\\-@\uff1d\uff0b\uff0d\uff20\t\r\n"
