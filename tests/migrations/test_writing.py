@@ -22,6 +22,7 @@ from tests.servers import INHERITED, PROJECT
 #: A table, and a reference to it from one that has rows. Under names of their own, and behind everything that is there.
 MODELS = """
 
+from sqlalchemy import ForeignKey
 from sqlalchemy.orm import Mapped as M
 
 class Maker(Keyed, Stamped, Model):

@@ -196,7 +196,7 @@ class TestAKey:
 
         said = runner.invoke(args=["prune"]).output
 
-        assert "1 answers" in said
+        assert "1 responses" in said
         assert count(app, "idempotency_keys") == 1
 
 
