@@ -30,6 +30,7 @@ from app.features.users.models import User
 from app.security.passwords import hash_password
 from app.security.permissions import Role
 from app.security.tokens import issue_access_token
+from app.web.logs import set_up_logs
 from config import Config, Environment
 from tests.servers import create_database, drop_database, postgres_server, valkey_server
 
@@ -50,6 +51,11 @@ FILLED_TABLES = union_all(
 )
 
 
+def pytest_configure() -> None:
+    """Log what an application in a test logs, before there is one."""
+    set_up_logs(level="WARNING", as_json=False)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what may take longest, lest one worker be left with it when the other has finished."""
@@ -59,6 +65,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return float(marker.args[0]) if marker else 0
 
     items.sort(key=allowed, reverse=True)
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """Undo what the test's applications set up: the level of logs is the process's."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 def refuse_when_quick() -> None:
@@ -219,9 +233,8 @@ def app_with(app: Flask, shared_applications: dict[str, Flask]) -> Iterator[Call
 
 
 @pytest.fixture
-def statements_of(app_with: Callable[..., Flask]) -> Iterator[Callable[[Callable[[Flask], TestResponse]], int]]:
-    """Count the statements of a request by the access log: below /auth no answer tells them."""
-    before = structlog.get_config()
+def statements_of(app_with: Callable[..., Flask]) -> Callable[[Callable[[Flask], TestResponse]], int]:
+    """Count the statements of a request by the access log: below /auth no response shows them."""
     logged = app_with(log_level="INFO")
 
     def count_statements(send: Callable[[Flask], TestResponse]) -> int:
@@ -231,8 +244,7 @@ def statements_of(app_with: Callable[..., Flask]) -> Iterator[Callable[[Callable
         queries: int = line["queries"]
         return queries
 
-    yield count_statements
-    structlog.configure(**before)
+    return count_statements
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,14 +21,6 @@ AppWith = Callable[..., Flask]
 def backend() -> str:
     """What is done around a request does not depend on the database."""
     return "sqlite"
-
-
-@pytest.fixture
-def _logs_as_before() -> Iterator[None]:
-    """The logs are set up for the whole process: put them back."""
-    before = structlog.get_config()
-    yield
-    structlog.configure(**before)
 
 
 class TestRequestId:
@@ -181,7 +173,6 @@ class TestHosts:
         assert answer.status_code == 200
 
 
-@pytest.mark.usefixtures("_logs_as_before")
 class TestAccessLog:
     @pytest.fixture
     def logged(self, app_with: AppWith) -> Flask:
