@@ -232,12 +232,9 @@ class TestARefusal:
         assert [post(limited).status_code for _ in range(3)] == [201, 201, 429]
 
 
+# Where they run beside each other; on SQLite the second waits (see tests/live).
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 class TestTwoAtOnce:
-    @pytest.fixture
-    def backend(self) -> str:
-        """Where they run beside each other; on SQLite the second waits (see tests/live)."""
-        return "postgresql"
-
     def test_are_not_both_done(self, app: Flask, alice: Caller) -> None:
         running = Attempt(principal=f"user:{alice.user_id}", route="POST /api/v1/categories", key="k", fingerprint="")
         with app.app_context(), unit_of_work(), ThreadPoolExecutor(1) as elsewhere:

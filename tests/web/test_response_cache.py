@@ -148,9 +148,11 @@ def keepable(app: Flask) -> dict[str, Operation]:
 
 
 def paths(app: Flask, catalogue: dict[str, int]) -> list[str]:
-    """The path of each operation whose answers are kept; rights decide whether the product in it is there."""
+    """The path of each cacheable operation on these rows; rights decide whether the product in it is there."""
     return sorted(
-        rule.removeprefix(API).replace("<id:", "{").replace(">", "}").format_map(catalogue) for rule in keepable(app)
+        rule.removeprefix(API).replace("<id:", "{").replace(">", "}").format_map(catalogue)
+        for rule in keepable(app)
+        if catalogue.keys() >= set(re.findall(r"<id:(\w+)>", rule))
     )
 
 
