@@ -16,7 +16,7 @@ VERSIONS = Path(__file__).resolve().parents[2] / "migrations" / "versions"
 
 
 class LazyMigrate:
-    """A placeholder in ``app.extensions`` that replaces itself by Flask-Migrate at its first use."""
+    """A lazy proxy in ``app.extensions``, which replaces itself by Flask-Migrate when it is first used."""
 
     def __init__(self, app: Flask) -> None:
         self._app = app
@@ -29,7 +29,7 @@ class LazyMigrate:
 
 
 def init_app(app: Flask) -> None:
-    """Register the placeholder for ``flask db``."""
+    """Register the lazy proxy, which ``flask db`` uses."""
     app.extensions["migrate"] = LazyMigrate(app)
 
 

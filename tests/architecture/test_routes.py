@@ -4,7 +4,7 @@ When a change of a table is meant, run the test with UPDATE_REVIEWED=1.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
@@ -23,7 +23,7 @@ from app.web.contract import Blueprint, ContractMissing, lists, public, requires
 from app.web.health import HealthSchema
 from app.web.operation import Operation
 from app.web.schemas import ListQuerySchema, Schema
-from tests.architecture.reviewed import assert_reviewed
+from tests.architecture.reviewed import assert_reviewed, table_of
 from tests.conftest import PASSWORD, Caller, on_one_database, settings_for
 from tests.operations import Operation as Documented
 from tests.operations import Scene
@@ -82,7 +82,7 @@ class TestRoutes:
             for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
         ]
 
-        assert_reviewed("routes.txt", _table(("method", "path", "operation", "access"), rows))
+        assert_reviewed("routes.txt", table_of(("method", "path", "operation", "access"), rows))
 
 
 def _access(operation: Operation) -> str:
@@ -90,13 +90,6 @@ def _access(operation: Operation) -> str:
     if operation.access.is_public:
         return "public"
     return str(operation.access.permission or f"{operation.access.token} token")
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [head, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    texts = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-    return "\n".join(text.rstrip() for text in texts) + "\n"
 
 
 class TestBlueprint:
@@ -196,7 +189,7 @@ class TestRoleByRoute:
             assert told == expected, operation
             rows.append((operation.method, operation.path, *(told[str(who)] for who in CAST)))
 
-        assert_reviewed("roles.txt", _table(("method", "path", *map(str, CAST)), rows))
+        assert_reviewed("roles.txt", table_of(("method", "path", *map(str, CAST)), rows))
 
     @staticmethod
     def answers(scene: Scene, sign_in: Callable[..., Caller]) -> Iterator[tuple[Documented, dict[str, str]]]:

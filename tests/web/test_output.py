@@ -77,7 +77,7 @@ def schemas() -> Iterator[type[ma.Schema]]:
     yield from sorted(answered, key=lambda schema: schema.__name__)
 
 
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=40, deadline=None)
 every_schema = pytest.mark.parametrize("schema", list(schemas()), ids=lambda schema: schema.__name__)
 
 

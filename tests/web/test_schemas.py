@@ -81,7 +81,7 @@ class TestABody:
         short, long = schema(), schema()
         long.__dict__["_plan"] = None
 
-        @settings(max_examples=80, deadline=None)
+        @settings(max_examples=150, deadline=None)
         @given(bodies(short))
         def check(body: Any) -> None:
             assert outcome(short, body) == outcome(long, body)

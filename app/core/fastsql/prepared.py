@@ -87,7 +87,7 @@ class Compiled:
         return [self._row_of(list(row)) for row in found] if self._out_of else [*map(self._row._make, found)]
 
     def parameters(self, values: Mapping[str, Any]) -> Sequence[Any]:
-        """All that the driver takes: ``values``, and the constants of the statement, in their placeholders."""
+        """All that the driver takes: ``values`` and the statement's constants, in the order of its placeholders."""
         given = self._bound(values) if self._into else values
         return [given[name] if name in given else self._constants[name] for name in self._order]
 

@@ -85,7 +85,7 @@ def _save(checked: list[Row | BadRow], *, memory: Memory, dry_run: bool) -> serv
         try:
             return _save_once(checked, memory=memory, dry_run=dry_run)
         except _TRANSIENT:
-            time.sleep(random.uniform(0, 0.2) * attempt)  # noqa: S311 -- spread, not secret
+            time.sleep(random.uniform(0, 0.2) * attempt)  # noqa: S311 -- jitter, not a secret
     return _save_once(checked, memory=memory, dry_run=dry_run)
 
 
