@@ -52,6 +52,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "tags": "[]",
         "attributes": "{}",
         "search_text": "p",
+        "live": 0,
         **STAMPS,
     },
     "stock_movements": {

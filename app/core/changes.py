@@ -5,7 +5,7 @@ line in any use case. Neither is read within the transaction, so both are stored
 that numbers the feed is locked no longer than that takes (decision 18).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -41,10 +41,10 @@ _STORE_BOTH = f"""
         ON CONFLICT (id) DO UPDATE SET version = greatest(catalogue_state.version + 1, excluded.version)
         RETURNING id
     )
-    INSERT INTO change_events (created_at, type, resource_type, resource_id, row_version)
+    INSERT INTO change_events (created_at, type, resource_type, resource_id, row_version, row_live)
     SELECT %(now)s, change.*
     FROM counted, jsonb_to_recordset(CAST(%(changes)s AS jsonb))
-        AS change (type text, resource_type text, resource_id bigint, row_version bigint)
+        AS change (type text, resource_type text, resource_id bigint, row_version bigint, row_live bigint)
 """  # noqa: S608 -- the statement above
 
 _COUNT = sqlite.insert(CatalogueState).values(id=1, version=bindparam("least"), pruned_through=0)
@@ -67,7 +67,22 @@ def record_creation(model: type[Published], row: Any) -> None:
     """Record that ``row``, which has the audited members of the model, was inserted past the mapper."""
     after = {name: _plain(getattr(row, name)) for name in audited_members(inspect(model))}
     record_event(f"{model.audited_as}.created", resource_type=model.audited_as, resource_id=row.id, after=after)
-    publish([PendingEvent(f"{model.audited_as}.created", model.audited_as, row.id, row.version)])
+    publish([_event(f"{model.audited_as}.created", model.audited_as, row)])
+
+
+def record_bulk_write(
+    model: type[Published], row_id: int, verb: str, *, before: Mapping[str, Any] | None, after: Mapping[str, Any]
+) -> None:
+    """Record in the audit trail that a statement past the mapper wrote a row; with its members before and after.
+
+    The caller publishes the event of the change feed.
+    """
+    kind, names = model.audited_as, set(audited_members(inspect(model)))
+    members = [
+        None if values is None else {name: _plain(value) for name, value in values.items() if name in names}
+        for values in (before, after)
+    ]
+    record_event(f"{kind}.{verb}", resource_type=kind, resource_id=row_id, before=members[0], after=members[1])
 
 
 @cache
@@ -83,7 +98,11 @@ def _record(session: Session, _context: UOWTransaction) -> None:
         action = f"{kind}.{change.verb}"
         record_event(action, resource_type=kind, resource_id=row.id, before=change.before, after=change.after)
         if isinstance(row, Published):
-            publish([PendingEvent(action, kind, row.id, row.version)])
+            publish([_event(action, kind, row)])
+
+
+def _event(action: str, kind: str, row: Any) -> PendingEvent:
+    return PendingEvent(action, kind, row.id, row.version, getattr(row, "live", None))
 
 
 def _row_changes(session: Session) -> Iterator[RowChange]:

@@ -30,7 +30,7 @@ class CatalogueState(Model):
 
 
 class ChangeEvent(Keyed, Model):
-    """One change of one row; ``row_version`` is the row's version after it."""
+    """One change of one row; ``row_version`` and ``row_live`` are the row's counters after it."""
 
     __tablename__ = "change_events"
 
@@ -39,6 +39,8 @@ class ChangeEvent(Keyed, Model):
     resource_type: Mapped[str] = mapped_column(String(32))
     resource_id: Mapped[int] = mapped_column(big_integer)
     row_version: Mapped[int] = mapped_column(big_integer)
+    #: None for a row that has no such counter.
+    row_live: Mapped[int | None] = mapped_column(big_integer)
 
 
 Index("ix_change_events_created_at_id", ChangeEvent.created_at, ChangeEvent.id)
@@ -55,6 +57,7 @@ class PendingEvent:
     resource_type: str
     resource_id: int
     row_version: int
+    row_live: int | None = None
 
 
 class Published(Audited):

@@ -17,14 +17,15 @@ class EntityTagMalformed(Malformed):
 
 
 class HasVersion(Protocol):
-    """A row that counts its own changes."""
+    """A row that counts its own changes; one that is `core.model.Live` has a second counter, ``live``."""
 
     version: Any
 
 
 def entity_tag(row: HasVersion) -> str:
-    """The strong entity tag of a row: its version."""
-    return f'"{row.version}"'
+    """The strong entity tag of a row: ``"version"``, or ``"version.live"`` where it has both counters."""
+    live = getattr(row, "live", None)
+    return f'"{row.version}"' if live is None else f'"{row.version}.{live}"'
 
 
 def read_if_match() -> frozenset[str] | None:
@@ -33,10 +34,14 @@ def read_if_match() -> frozenset[str] | None:
 
 
 def check_if_match(tags: frozenset[str] | None, row: HasVersion) -> None:
-    """Refuse a request without If-Match (428), or with tags of which none is the row's (412)."""
+    """Refuse a request without If-Match (428), or with tags of which none is of the row's version (412).
+
+    Of the two counters of a row only the version is compared: ``live`` stands for members that no such write touches,
+    so a sale does not make an edit stale (decision 29).
+    """
     if tags is None:
         raise PreconditionRequired
-    if "*" not in tags and entity_tag(row) not in tags:
+    if "*" not in tags and not any(_is_of_version(tag, row) for tag in tags):
         raise PreconditionFailed
 
 
@@ -56,6 +61,12 @@ def is_not_modified(tag: str) -> bool:
         # Unlike a precondition of a write, this one is an optimisation: a malformed header matches nothing.
         return False
     return tags is not None and (tag in tags or "*" in tags)
+
+
+def _is_of_version(tag: str, row: HasVersion) -> bool:
+    if tag == f'"{row.version}"':
+        return True
+    return hasattr(row, "live") and re.fullmatch(rf'"{row.version}\.[0-9]{{1,19}}"', tag) is not None
 
 
 def _read_tags(name: str) -> frozenset[str] | None:

@@ -40,8 +40,9 @@ DESCRIPTION = """A product catalogue: browse and search it, and keep it up to da
 Log in with `POST /api/v1/auth/login` and send the access token as `Authorization: Bearer <token>`; programs send an API
 key as `X-API-Key`. In a request with both, the token's rights count, and the key must belong to the same user (400
 `ambiguous_credentials`), repeat the token or be empty. Every error is an `application/problem+json` document (RFC 9457)
-with a stable `code`. A `PUT`, `PATCH` or `DELETE` needs `If-Match` with the `ETag` that was read. A `POST` with an
-`Idempotency-Key` can be retried, and is processed once. Lists have numbered pages (`page`) or keyset pagination
+with a stable `code`. A `PUT`, `PATCH` or `DELETE` needs `If-Match` with the `ETag` that was read. A product's
+`ETag` is `"version.live"`: `If-None-Match` compares both parts and `If-Match` the first alone, so that a sale does not
+make an edit stale. A `POST` with an `Idempotency-Key` can be retried, and is processed once. Lists have numbered pages (`page`) or keyset pagination
 (`cursor`), which misses nothing where items are added or deleted meanwhile.
 """
 

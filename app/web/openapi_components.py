@@ -8,7 +8,10 @@ from app.web import cookies
 
 _STRING = {"type": "string"}
 HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ETag": ("The version of the representation.", _STRING),
+    "ETag": (
+        'The version of the representation: `"version"`, or `"version.live"` of a row that has both counters.',
+        _STRING,
+    ),
     "Idempotency-Replayed": (
         "The response is the stored one of an earlier request with this Idempotency-Key.",
         {**_STRING, "enum": ["true"]},

@@ -112,8 +112,8 @@ class Call:
         operation = self.operation
         if operation.load is None:
             return None
-        # `If-Match: *` overwrites whatever is there, and must not fail because of another write at the same moment.
-        lock = not operation.by_version or (if_match is not None and "*" in if_match)
+        # Locked, so that the response shows the row as the transaction leaves it, with a stock that was sold meanwhile.
+        lock = not operation.by_version or if_match is not None
         row = operation.load(**self.path, identity=self.identity, lock=lock)
         if operation.by_version:
             conditional.check_if_match(if_match, row)

@@ -35,13 +35,13 @@ class Catalogue(RuleBasedStateMachine):
         self.products: dict[int, dict[str, Any]] = {}
         self.deleted: dict[int, dict[str, Any]] = {}
         self.cursor = body_of(self.root.get("/events?from=now"))["meta"]["next_cursor"]
-        self.changes: list[tuple[str, int, int]] = []
+        self.changes: list[tuple[str, int, int, int | None]] = []
 
     def pick(self, rows: dict[int, Any], number: int) -> int:
         return sorted(rows)[number % len(rows)]
 
     def note(self, type_: str, row: dict[str, Any]) -> None:
-        self.changes.append((type_, row["id"], row["version"]))
+        self.changes.append((type_, row["id"], row["version"], row.get("live")))
 
     def sku_is_taken(self, sku: str, by_other_than: int = 0) -> bool:
         return any(row["sku"] == sku for row in self.products.values() if row["id"] != by_other_than)
@@ -109,10 +109,12 @@ class Catalogue(RuleBasedStateMachine):
         number=PICKS,
         changed=st.fixed_dictionaries({}, optional={"name": NAMES, "sku": SKUS, "price": PRICES, "status": STATUSES}),
         stale=st.booleans(),
+        live=st.sampled_from(["", ".0", ".1"]),
     )
-    def update_product(self, number: int, changed: dict[str, Any], stale: bool) -> None:
+    def update_product(self, number: int, changed: dict[str, Any], stale: bool, live: str) -> None:
         before = self.products[self.pick(self.products, number)]
-        tag = f'"{before["version"] + stale}"'
+        # Whatever was sold since it was read.
+        tag = f'"{before["version"] + stale}{live}"'
         answer = self.root.patch(f"/products/{before['id']}", changed, if_match=tag)
         if stale:
             assert answer.status_code == 412
@@ -138,7 +140,7 @@ class Catalogue(RuleBasedStateMachine):
         elif before["stock"] + delta < 0:
             assert (answer.status_code, body_of(answer)["available"]) == (409, before["stock"])
         else:
-            after = {"stock": before["stock"] + delta, "version": before["version"] + 1}
+            after = {"stock": before["stock"] + delta, "live": before["live"] + 1}
             self.products[before["id"]] = self.expect(self.root.get(f"/products/{before['id']}"), before | after)
             self.note("stock.moved", self.products[before["id"]])
         ledger = body_of(self.root.get(f"{path}?per_page=100"))["items"]
@@ -202,14 +204,15 @@ class Catalogue(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         page = body_of(self.root.get(f"/events?cursor={self.cursor}&per_page=1000"))
-        told = [(event["type"], event["resource_id"], event["version"]) for event in page["items"]]
+        told = [tuple(event[name] for name in ("type", "resource_id", "version", "live")) for event in page["items"]]
         assert told == [self.as_told(*change) for change in self.changes]
 
-    def as_told(self, type_: str, row_id: int, version: int) -> tuple[str, int, int | None]:
+    def as_told(self, type_: str, row_id: int, *counters: int | None) -> tuple[object, ...]:
         """A change as the feed tells it to somebody who sees everything that is there."""
         kind = "category" if type_.startswith("category") else "product"
         there = row_id in {"product": self.products, "category": self.categories}[kind]
-        return (type_, row_id, version) if there or type_.endswith(".deleted") else (f"{kind}.hidden", row_id, None)
+        is_told = there or type_.endswith(".deleted")
+        return (type_, row_id, *counters) if is_told else (f"{kind}.hidden", row_id, None, None)
 
 
 def test_the_server_agrees_with_a_model(app: Flask, sign_in: Callable[..., Caller]) -> None:

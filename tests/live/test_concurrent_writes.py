@@ -152,7 +152,7 @@ class TestEditing:
         winner = next(answer for answer in answers if answer.status == 200)
         now = connect(alice).get(path)
         assert now.json == winner.json
-        assert now.etag == '"2"'
+        assert now.etag == ('"2.0"' if collection == "products" else '"2"')
 
     @pytest.mark.parametrize("collection", ["products", "categories"])
     def test_over_whatever_is_there_succeeds_each_time(
@@ -165,7 +165,7 @@ class TestEditing:
 
         assert statuses(answers) == {200: 16}
         assert sorted(answer.json["version"] for answer in answers) == list(range(2, 18))
-        assert connect(alice).get(path).etag == '"17"'
+        assert connect(alice).get(path).etag == ('"17.0"' if collection == "products" else '"17"')
 
     def test_of_ones_own_account_with_one_etag_succeeds_once(self, bob: Caller, connect: Connect) -> None:
         names = [{"username": f"bob-{n}"} for n in range(16)]
@@ -380,7 +380,12 @@ class TestReadingOnesOwnWrites:
         pairs = at_once([partial(work, connect(alice), connect(alice)) for _ in range(8)])
 
         for written, read in itertools.chain(*pairs):
-            assert int(read.strip('"')) >= int(written.strip('"'))
+            assert version_in(read) >= version_in(written)
+
+
+def version_in(etag: str) -> int:
+    """The version that an ETag says."""
+    return int(etag.strip('"').partition(".")[0])
 
 
 class TestLocations:

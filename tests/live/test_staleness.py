@@ -33,7 +33,7 @@ WORKERS = 4
 LANES = 6
 READS = 5
 #: Of a product, what is compared.
-MEMBERS = ("name", "price", "stock", "status", "version")
+MEMBERS = ("name", "price", "stock", "status", "version", "live")
 SETTINGS = {
     # High, and not off: every request is counted in Redis.
     "RATE_LIMIT_ENABLED": "true",
@@ -145,7 +145,8 @@ class Lane:
     def _now(self, **members: Any) -> None:
         # In one step: the poller reads it meanwhile.
         there = self.products[self.product_id]
-        self.products[self.product_id] = there | members | {"version": there["version"] + 1}
+        counter = "live" if "stock" in members else "version"
+        self.products[self.product_id] = there | members | {counter: there[counter] + 1}
 
     # Reads.
 
@@ -201,6 +202,11 @@ class Lane:
                 self.look(who, self.chance.choice(self.looks(who)))
             self.record.add("pairs")
 
+    @staticmethod
+    def changes_of(product: dict[str, Any]) -> int:
+        """How often a product has changed."""
+        return int(product["version"] + product["live"])
+
     def poll(self, over: threading.Event) -> None:
         """Ask again and again for what has changed, as whoever holds an answer does; never shown an older state."""
         held: dict[str, tuple[str, int]] = {}
@@ -209,11 +215,11 @@ class Lane:
         while not over.wait(0.05):
             for path in (f"/products/{self.product_id}", f"/products?tag={self.tag}&sort_by=id&order=asc"):
                 tag, version = held.get(path, ('"none"', 0))
-                newest = max(newest, self.products[self.product_id]["version"])
+                newest = max(newest, self.changes_of(self.products[self.product_id]))
                 answer = self.call("root", "GET", path, if_none_match=tag)
                 if answer.status == 200:
                     shown = product_in(answer) if "?" not in path else products_in(answer)[self.product_id]
-                    version = shown["version"]
+                    version = self.changes_of(shown)
                     held[path] = answer.etag, version
                 is_right = answer.status == 200 or (answer.status, answer.etag, answer.body) == (304, tag, b"")
                 fault = f"poll {path}: {answer.status}, {version} after {newest}"

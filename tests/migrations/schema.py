@@ -12,10 +12,12 @@ INLINE = re.compile(r"(?P<column>\w+)(?P<type> \w+) CONSTRAINT (?P<name>\w+) REF
 
 
 def parts_of(sql: str) -> list[str]:
-    """The columns and constraints of a CREATE TABLE, whose order is no part of the schema; else the lines."""
-    parts = []
-    for line in re.sub(r",(?=[^()\n]*CONSTRAINT \w+ REFERENCES)", ",\n", sql).splitlines():
-        part = line.strip().rstrip(",")
+    """The columns and constraints of a CREATE TABLE, whose order is no part of the schema; else the whole."""
+    if not sql.startswith("CREATE TABLE"):
+        return [" ".join(sql.split())]
+    head, _, body = sql.partition("(")
+    parts = [" ".join(head.split())]
+    for part in split_list(body[: body.rindex(")")]):
         if inline := INLINE.fullmatch(part):
             parts += [
                 inline.expand(r"\g<column>\g<type>"),
@@ -24,6 +26,18 @@ def parts_of(sql: str) -> list[str]:
         else:
             parts.append(part)
     return sorted(parts)
+
+
+def split_list(text_of_list: str) -> list[str]:
+    """The members of a list in SQL, at the commas that no parenthesis encloses."""
+    members, depth = [""], 0
+    for character in text_of_list:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == "," and not depth:
+            members.append("")
+        else:
+            members[-1] += character
+    return [" ".join(member.split()) for member in members]
 
 
 def schema() -> dict[str, Any]:

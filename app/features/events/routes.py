@@ -66,5 +66,6 @@ def _item(event: ChangeEvent, rows: Mapping[tuple[str, int], Any]) -> dict[str, 
         "resource_type": event.resource_type,
         "resource_id": event.resource_id,
         "version": None if is_hidden else event.row_version,
+        "live": None if is_hidden else event.row_live,
         "data": data,
     }

@@ -14,7 +14,7 @@ class ChangeEventSchema(Schema):
     """A change of a resource, with the resource's current data.
 
     `data` is read with the feed, so it may have a later version than the event; it is null if the resource is deleted.
-    For a resource that you may not see, `type` ends in `.hidden` and `version` and `data` are null.
+    For a resource that you may not see, `type` ends in `.hidden`, and `version`, `live` and `data` are null.
     """
 
     id = fields.Integer(dump_only=True, example=1001)
@@ -23,6 +23,13 @@ class ChangeEventSchema(Schema):
     resource_type = ResourceName(max_length=32, example="product")
     resource_id = fields.Integer(example=42)
     version = fields.Integer(dump_only=True, allow_none=True, note="The row's version after the change.", example=3)
+    live = fields.Integer(
+        minimum=0,
+        dump_only=True,
+        allow_none=True,
+        note="The row's second counter after the change; null where it has none.",
+        example=17,
+    )
     data = ResourceRow(allow_none=True)
 
 

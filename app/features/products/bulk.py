@@ -31,14 +31,14 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
 from app.core import clock
-from app.core.audit import record_event
+from app.core.changes import record_bulk_write
 from app.core.feed import PendingEvent, publish
 from app.core.model import Money
 from app.extensions import db
 from app.features.categories.models import Category
 from app.features.products import ledger
 from app.features.products.ledger import Reason
-from app.features.products.models import DEFAULTS, MEMBERS, PRODUCTS, missing_members, new_row, search_text
+from app.features.products.models import DEFAULTS, MEMBERS, PRODUCTS, Product, missing_members, new_row, search_text
 
 _COLUMNS = [PRODUCTS.c[member] for member in MEMBERS]
 _IS_ALIVE = PRODUCTS.c.deleted_at.is_(None)
@@ -64,6 +64,51 @@ class Upserted:
     effect: Effect
 
 
+@dataclass(frozen=True)
+class Change:
+    """What an upsert changes of a product: the product as it is, which is locked, and the members that differ."""
+
+    there: RowMapping
+    differing: Mapping[str, Any]
+
+    @classmethod
+    def between(cls, there: RowMapping, row: Mapping[str, Any]) -> "Change | None":
+        """The change that brings a product to what a row states; None if it is as stated."""
+        # The column's own comparison: to Python, a 1 and a true among the attributes are the same.
+        columns = PRODUCTS.c
+        differing = {
+            name: value for name, value in row.items() if not columns[name].type.compare_values(there[name], value)
+        }
+        return cls(there, differing) if differing else None
+
+    @property
+    def product_id(self) -> int:
+        """The product's id."""
+        return int(self.there["id"])
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Both counters after the change: ``live`` counts a stock that differs, ``version`` any other member."""
+        moved = "stock" in self.differing
+        return {
+            "version": self.there["version"] + (len(self.differing) > moved),
+            "live": self.there["live"] + moved,
+        }
+
+    def row(self) -> dict[str, Any]:
+        """The parameters of the UPDATE."""
+        members = {name: self.differing.get(name, self.there[name]) for name in MEMBERS}
+        return {**members, **self.counters, "search_text": search_text(**members), "product_id": self.product_id}
+
+    def record(self) -> None:
+        """Record the change in the audit trail and in the change feed, as a movement if only the stock differs."""
+        before = {name: self.there[name] for name in self.differing}
+        record_bulk_write(Product, self.product_id, "updated", before=before, after=self.differing)
+        kind = "stock.moved" if set(self.differing) == {"stock"} else "product.updated"
+        counters = self.counters
+        publish([PendingEvent(kind, "product", self.product_id, counters["version"], counters["live"])])
+
+
 def upsert_products(
     rows: Iterable[Mapping[str, Any]], *, defaults: Mapping[str, Any] = DEFAULTS
 ) -> dict[str, Upserted]:
@@ -71,16 +116,15 @@ def upsert_products(
 
     No two rows have the same sku. A row holds the members that it states: a product that exists keeps the others, and a
     new one takes ``defaults``; a new one that lacks a member without default is left out. Only a product that really
-    differs is written, so that its version counts changes. The caller has validated the values, owns the transaction
+    differs is written: its version counts changes of what clients write, and ``live`` those of its stock. The audit
+    trail has each product as the mapper would record it. The caller has validated the values, owns the transaction
     and has looked the references up: an unknown one raises ``IntegrityError``.
     """
     wanted = {row["sku"]: row for row in rows}
     created, found = _insert_new_and_lock_others(wanted, defaults)
     changed = _update_different(found, wanted)
-    if created or changed:
-        # These statements bypass the mapper, and with it the audit trail.
-        written = {"created": sorted(created.values()), "updated": sorted(changed)}
-        record_event("product.bulk_written", resource_type="product", after=written)
+    for sku, product_id in created.items():
+        record_bulk_write(Product, product_id, "created", before=None, after={**defaults, **wanted[sku]})
     upserted = {sku: Upserted(product_id, Effect.CREATED) for sku, product_id in created.items()}
     for sku, there in found.items():
         upserted[sku] = Upserted(there["id"], Effect.UPDATED if there["id"] in changed else Effect.UNCHANGED)
@@ -107,7 +151,7 @@ def insert_products(rows: Sequence[Mapping[str, Any]], *, defaults: Mapping[str,
         created = db.session.execute(statement, new)
     ids = {row.sku: row.id for row in created}
     _balance(ids.values(), Reason.RECEIPT)
-    publish(PendingEvent("product.created", "product", product_id, 1) for product_id in ids.values())
+    publish(PendingEvent("product.created", "product", product_id, 1, 0) for product_id in ids.values())
     return ids
 
 
@@ -157,14 +201,11 @@ def _insert_new_and_lock_others(
 
 def _update_different(found: Mapping[str, RowMapping], wanted: Mapping[str, Mapping[str, Any]]) -> set[int]:
     """Bring the locked products to what their rows state; the ids of those that differed."""
-    changes = [change for sku, there in found.items() if (change := _change(there, wanted[sku]))]
-    _update_products(changes)
-    changed = {change["product_id"] for change in changes}
-    publish(
-        PendingEvent("product.updated", "product", there["id"], there["version"] + 1)
-        for there in found.values()
-        if there["id"] in changed
-    )
+    changes = [change for sku, there in found.items() if (change := Change.between(there, wanted[sku]))]
+    _update_products([change.row() for change in changes])
+    for change in changes:
+        change.record()
+    changed = {change.product_id for change in changes}
     _balance(changed, Reason.CORRECTION)
     return changed
 
@@ -175,7 +216,7 @@ def _living_skus(skus: Iterable[str]) -> set[str]:
 
 def _lock_living(skus: Iterable[str]) -> dict[str, RowMapping]:
     rows = (
-        select(PRODUCTS.c.id, PRODUCTS.c.version, *_COLUMNS)
+        select(PRODUCTS.c.id, PRODUCTS.c.version, PRODUCTS.c.live, *_COLUMNS)
         .where(is_one_of(PRODUCTS.c.sku, list(skus)), _IS_ALIVE)
         .order_by(PRODUCTS.c.sku)
         .with_for_update()
@@ -188,19 +229,10 @@ def _balance(product_ids: Collection[int], reason: Reason) -> None:
         ledger.balance(is_one_of(PRODUCTS.c.id, list(product_ids)), reason=reason)
 
 
-def _change(there: RowMapping, row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The parameters of the UPDATE that brings a product to what its row states; none when it says so already."""
-    # The column's own comparison: to Python, a 1 and a true among the attributes are the same.
-    if all(PRODUCTS.c[name].type.compare_values(there[name], value) for name, value in row.items()):
-        return None
-    members = {name: row.get(name, there[name]) for name in MEMBERS}
-    return {**members, "search_text": search_text(**members), "product_id": there["id"]}
-
-
 def _update_products(changes: list[dict[str, Any]]) -> None:
     if not changes:
         return
-    statement = update(PRODUCTS).values(version=PRODUCTS.c.version + 1, updated_at=clock.now())
+    statement = update(PRODUCTS).values(updated_at=clock.now())
     if _is_postgresql():
         table = _table_of(changes)
         changed = {name: table.c[name] for name in changes[0] if name != "product_id"}

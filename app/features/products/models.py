@@ -16,7 +16,7 @@ from app.core import clock
 from app.core.audit import UNAUDITED
 from app.core.errors import Conflict, Invalid
 from app.core.feed import Published
-from app.core.model import Keyed, Moment, Money, Stamped, Versioned, big_integer, json_type, ordered_text
+from app.core.model import Keyed, Live, Moment, Money, Stamped, Versioned, big_integer, json_type, ordered_text
 from app.core.references import refers_to, refusals_of_references
 from app.core.text import words
 from app.extensions import Model
@@ -45,7 +45,7 @@ MAX_ATTRIBUTES = 100
 MAX_STOCK = 2**53
 
 
-class Product(Keyed, Stamped, Versioned, Published, Model):
+class Product(Keyed, Stamped, Versioned, Live, Published, Model):
     """Something for sale. ``search_text`` is what `search` reads, updated by the listener below."""
 
     __tablename__ = "products"
@@ -95,7 +95,7 @@ class Product(Keyed, Stamped, Versioned, Published, Model):
 PRODUCTS = Product.metadata.tables["products"]
 
 #: The columns that no client writes; every other one is a member, also where many products are written at once.
-_SERVER_SET = {"id", "created_at", "updated_at", "version", "search_text", "deleted_at"}
+_SERVER_SET = {"id", "created_at", "updated_at", "version", "live", "search_text", "deleted_at"}
 MEMBERS = tuple(column.name for column in PRODUCTS.columns if column.name not in _SERVER_SET)
 
 
@@ -124,6 +124,7 @@ def new_row(members: Mapping[str, Any], defaults: Mapping[str, Any], now: dateti
         "created_at": now,
         "updated_at": now,
         "version": 1,
+        "live": 0,
         "deleted_at": None,
     }
 

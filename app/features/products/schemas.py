@@ -42,7 +42,10 @@ class ProductSchema(Schema):
     external_id = fields.Text(**EXTERNAL_ID)
     created_at = fields.Moment(dump_only=True)
     updated_at = fields.Moment(dump_only=True)
-    version = fields.Integer(dump_only=True, example=1)
+    version = fields.Integer(dump_only=True, note="Counts what clients write.", example=1)
+    live = fields.Integer(
+        minimum=0, dump_only=True, note="Counts what happens beside that: movements of stock.", example=17
+    )
 
 
 class CategoryCountSchema(Schema):

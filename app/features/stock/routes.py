@@ -45,7 +45,7 @@ def list_stock_movements(product_id: int) -> Select[StockMovement]:
 def record_stock_movement(product: Product, data: dict[str, Any]) -> StockMovement:
     """Change a product's stock by a delta, taking away no more than is available.
 
-    This increments the product's version.
+    This changes the product's ETag in its second part, `live`: an update based on the ETag before still succeeds.
     """
     return service.record_movement(product, **data)
 

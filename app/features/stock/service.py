@@ -144,12 +144,13 @@ def _move(
     conditions = [PRODUCTS.c.id == movement.product_id, stock_after.between(min_stock, MAX_STOCK)]
     if expected_stock is not None:
         conditions.append(PRODUCTS.c.stock == expected_stock)
-    statement = update(PRODUCTS).where(*conditions).values(stock=stock_after, version=PRODUCTS.c.version + 1)
-    moved = db.session.execute(statement.returning(PRODUCTS.c.stock, PRODUCTS.c.version)).one_or_none()
+    statement = update(PRODUCTS).where(*conditions).values(stock=stock_after, live=PRODUCTS.c.live + 1)
+    counters = (PRODUCTS.c.stock, PRODUCTS.c.version, PRODUCTS.c.live)
+    moved = db.session.execute(statement.returning(*counters)).one_or_none()
     if moved is None:
         raise _refusal_of(movement, expected_stock)
     movement.stock_after = moved.stock
-    publish([PendingEvent("stock.moved", "product", movement.product_id, moved.version)])
+    publish([PendingEvent("stock.moved", "product", movement.product_id, moved.version, moved.live)])
     db.session.add(movement)
     db.session.flush()
     return movement

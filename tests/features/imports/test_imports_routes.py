@@ -197,9 +197,13 @@ class TestCreateImport:
 
     def test_is_the_doing_of_who_ordered_it(self, alice: Caller, root: Caller, imported: Imported) -> None:
         imported(TWO)
+        imported(TWO.replace("A-1,Chair", "A-1,Stool"))
 
-        events = body_of(root.get("/audit-events?action=product.bulk_written"))["items"]
-        assert [event["actor_id"] for event in events] == [alice.user_id]
+        created = body_of(root.get("/audit-events?action=product.created"))["items"]
+        [updated] = body_of(root.get("/audit-events?action=product.updated"))["items"]
+        assert [event["actor_id"] for event in [*created, updated]] == [alice.user_id] * 3
+        assert {event["after"]["sku"] for event in created} == {"A-1", "A-2"}
+        assert (updated["before"], updated["after"]) == ({"name": "Chair"}, {"name": "Stool"})
 
 
 class TestRefusals:

@@ -92,6 +92,31 @@ class TestABatch:
         changed = {"price": "12.00", "attributes": {"height": 90}, "version": 2, "updated_at": after["updated_at"]}
         assert after == before | changed
 
+    def test_is_in_the_audit_trail_product_by_product(
+        self, alice: Caller, root: Caller, chair: Chair, make_product: Make
+    ) -> None:
+        before = make_product(sku="A", stock=7)
+        save(alice, {"sku": "A", "name": "Stool", "stock": 5}, chair("B"))
+
+        [updated] = body_of(root.get(f"/audit-events?resource=product/{before['id']}&action=product.updated"))["items"]
+        [created] = body_of(root.get(f"/audit-events?resource=product/{by_sku(alice, 'B')['id']}"))["items"]
+        assert (updated["actor_id"], created["action"]) == (alice.user_id, "product.created")
+        assert updated["before"] == {"name": before["name"], "stock": 7}
+        assert updated["after"] == {"name": "Stool", "stock": 5}
+        assert (created["before"], created["after"]) == (None, created["after"] | chair("B"))
+
+    def test_that_moves_stock_alone_leaves_the_version(self, alice: Caller, bob: Caller, make_product: Make) -> None:
+        before = make_product(sku="A", stock=7)
+        cursor = body_of(bob.get("/events?from=now"))["meta"]["next_cursor"]
+
+        save(alice, {"sku": "A", "name": before["name"], "stock": 5})
+        save(alice, {"sku": "A", "name": "Stool", "stock": 4})
+
+        events = body_of(bob.get(f"/events?cursor={cursor}"))["items"]
+        told_of = [(event["type"], event["version"], event["live"]) for event in events]
+        assert told_of == [("stock.moved", 1, 1), ("product.updated", 2, 2)]
+        assert alice.get(f"/products/{before['id']}").headers["ETag"] == '"2.2"'
+
     def test_leaves_alone_what_is_the_same(self, alice: Caller, make_product: Make) -> None:
         before = make_product(sku="A")
 

@@ -25,7 +25,7 @@ class TestCreateProduct:
 
         assert answer.status_code == 201
         assert answer.headers["Location"] == f"/api/v1/products/{body_of(answer)['id']}"
-        assert answer.headers["ETag"] == '"1"'
+        assert answer.headers["ETag"] == '"1.0"'
 
     def test_is_found_at_its_location(self, alice: Caller, oak_chair: dict[str, Any]) -> None:
         answer = alice.post("/products", oak_chair)
@@ -51,6 +51,7 @@ class TestCreateProduct:
             "created_at": product["created_at"],
             "updated_at": product["created_at"],
             "version": 1,
+            "live": 0,
         }
 
     def test_keeps_everything_that_is_given(self, alice: Caller, oak_chair: dict[str, Any]) -> None:
@@ -428,7 +429,7 @@ class TestReadProduct:
         answer = bob.get(f"/products/{product['id']}")
 
         assert answer.status_code == 200
-        assert answer.headers["ETag"] == '"2"'
+        assert answer.headers["ETag"] == '"2.0"'
         assert body_of(answer)["version"] == 2
 
     def test_may_be_kept_privately_and_must_be_asked_for_again(self, bob: Caller, make_product: Make) -> None:
@@ -480,12 +481,12 @@ class TestReadProduct:
         answer = bob.call("HEAD", f"/products/{product['id']}")
 
         assert answer.status_code == 200
-        assert answer.headers["ETag"] == '"1"'
+        assert answer.headers["ETag"] == '"1.0"'
         assert answer.data == b""
 
 
 class TestIfNoneMatch:
-    @pytest.mark.parametrize("tags", ['"1"', 'W/"1"', "*", '"7", "1"', '"7" , W/"1",', ', "1"'])
+    @pytest.mark.parametrize("tags", ['"1.0"', 'W/"1.0"', "*", '"7", "1.0"', '"7" , W/"1.0",', ', "1.0"'])
     def test_is_304_for_who_holds_the_version(self, bob: Caller, make_product: Make, tags: str) -> None:
         answer = bob.get(f"/products/{make_product()['id']}", headers={"If-None-Match": tags})
 
@@ -493,13 +494,13 @@ class TestIfNoneMatch:
         assert answer.data == b""
 
     def test_repeats_what_a_cache_must_know(self, bob: Caller, make_product: Make) -> None:
-        answer = bob.get(f"/products/{make_product()['id']}", headers={"If-None-Match": '"1"'})
+        answer = bob.get(f"/products/{make_product()['id']}", headers={"If-None-Match": '"1.0"'})
 
-        assert answer.headers["ETag"] == '"1"'
+        assert answer.headers["ETag"] == '"1.0"'
         assert answer.headers["Cache-Control"] == "private, no-cache"
         assert answer.headers["Vary"] == "Authorization, X-API-Key"
 
-    @pytest.mark.parametrize("tags", ['"2"', '"11"', "1", '"1', "nonsense", '"2", "3"', '"2"; "1"'])
+    @pytest.mark.parametrize("tags", ['"2.0"', '"1"', '"1.1"', '"11"', "1", '"1', "nonsense", '"2", "3"', '"2"; "1"'])
     def test_is_200_for_everybody_else(self, bob: Caller, make_product: Make, tags: str) -> None:
         answer = bob.get(f"/products/{make_product()['id']}", headers={"If-None-Match": tags})
 
@@ -510,14 +511,14 @@ class TestIfNoneMatch:
         product = make_product()
         alice.patch(f"/products/{product['id']}", {"name": "Beech chair"})
 
-        answer = alice.get(f"/products/{product['id']}", headers={"If-None-Match": '"1"'})
+        answer = alice.get(f"/products/{product['id']}", headers={"If-None-Match": '"1.0"'})
 
         assert answer.status_code == 200
 
     def test_does_not_help_who_may_not_see(self, bob: Caller, make_product: Make) -> None:
         product = make_product(status="draft")
 
-        answer = bob.get(f"/products/{product['id']}", headers={"If-None-Match": '"1"'})
+        answer = bob.get(f"/products/{product['id']}", headers={"If-None-Match": '"1.0"'})
 
         assert answer.status_code == 404
 
@@ -551,6 +552,7 @@ class TestReplaceProduct:
             "created_at": product["created_at"],
             "updated_at": replaced["updated_at"],
             "version": 2,
+            "live": 0,
         }
 
     def test_is_what_is_read_afterwards(self, alice: Caller, make_product: Make, oak_chair: dict[str, Any]) -> None:
@@ -559,7 +561,7 @@ class TestReplaceProduct:
         answer = alice.put(f"/products/{product['id']}", oak_chair)
 
         assert answer.status_code == 200
-        assert answer.headers["ETag"] == '"2"'
+        assert answer.headers["ETag"] == '"2.0"'
         assert body_of(alice.get(f"/products/{product['id']}")) == body_of(answer)
 
     def test_sets_a_sku_that_is_given(self, alice: Caller, make_product: Make, oak_chair: dict[str, Any]) -> None:
@@ -715,10 +717,10 @@ class TestUpdateProduct:
     ) -> None:
         product = make_product(name="Oak chair", attributes={"legs": 4})
 
-        answer = alice.patch(f"/products/{product['id']}", same, if_match='"1"')
+        answer = alice.patch(f"/products/{product['id']}", same, if_match='"1.0"')
 
         assert body_of(answer) == product
-        assert answer.headers["ETag"] == '"1"'
+        assert answer.headers["ETag"] == '"1.0"'
 
     def test_refuses_the_hundred_and_first_attribute(self, alice: Caller, make_product: Make) -> None:
         product = make_product(attributes={f"a{number}": number for number in range(100)})
@@ -827,7 +829,9 @@ class TestIfMatch:
 
         return write
 
-    @pytest.mark.parametrize("tags", ['"2"', 'W/"2"', "*", " * ", '"1", "2"', 'W/"7" ,W/"2"', ',"2",', '"2","2"'])
+    @pytest.mark.parametrize(
+        "tags", ['"2"', 'W/"2"', "*", " * ", '"1", "2"', 'W/"7" ,W/"2"', ',"2",', '"2","2"', '"2.0"', 'W/"2.93"']
+    )
     def test_lets_the_version_that_was_read_pass(self, write: Callable[[str | None], Any], tags: str) -> None:
         assert write(tags).status_code in {200, 204}
 
@@ -837,7 +841,9 @@ class TestIfMatch:
         assert answer.status_code == 428
         assert code_of(answer) == "precondition_required"
 
-    @pytest.mark.parametrize("tags", ['"1"', '"3"', '"22"', '"W/2"', '""', '"*"', '"1", "3"'])
+    @pytest.mark.parametrize(
+        "tags", ['"1"', '"3"', '"22"', '"W/2"', '""', '"*"', '"1", "3"', '"1.2"', '"22.0"', '"2."', '"2.x"', '".2"']
+    )
     def test_refuses_another_version(self, write: Callable[[str | None], Any], tags: str) -> None:
         answer = write(tags)
 
@@ -867,7 +873,7 @@ class TestRestoring:
         unchanged = product.keys() - {"version", "updated_at"}
         restored = body_of(bob.get(f"/products/{product['id']}"))
         assert {name: restored[name] for name in unchanged} == {name: product[name] for name in unchanged}
-        assert answer.headers["ETag"] == f'"{restored["version"]}"'
+        assert answer.headers["ETag"] == f'"{restored["version"]}.0"'
         assert restored["version"] == 3
 
     def test_leaves_a_living_product_as_it_is(self, root: Caller, make_product: Make) -> None:

@@ -66,15 +66,35 @@ class TestMoving:
         }
         assert body_of(alice.get(answer.headers["Location"].removeprefix("/api/v1"))) == movement
 
-    def test_changes_the_stock_and_the_version_of_the_product(self, alice: Caller, make_product: Make) -> None:
+    def test_changes_the_stock_and_the_second_part_of_the_etag(self, alice: Caller, make_product: Make) -> None:
         product = make_product(stock=5)
 
         move(alice, product, 7, "receipt")
 
         answer = alice.get(f"/products/{product['id']}")
-        assert (body_of(answer)["stock"], answer.headers["ETag"]) == (12, '"2"')
+        assert (body_of(answer)["stock"], answer.headers["ETag"]) == (12, '"1.1"')
+        assert (body_of(answer)["version"], body_of(answer)["live"]) == (1, 1)
         assert body_of(answer)["updated_at"] > product["updated_at"]
-        assert alice.patch(f"/products/{product['id']}", {"name": "New"}, if_match='"1"').status_code == 412
+
+    def test_is_seen_by_who_reads_on_condition(self, alice: Caller, make_product: Make) -> None:
+        path = f"/products/{make_product(stock=5)['id']}"
+        held = alice.get(path).headers["ETag"]
+        assert alice.get(path, headers={"If-None-Match": held}).status_code == 304
+
+        alice.post(f"{path}/stock-movements", {"delta": -1, "reason": "sale"})
+
+        assert body_of(alice.get(path, headers={"If-None-Match": held}))["stock"] == 4
+
+    def test_leaves_an_edit_that_was_begun_before_it(self, alice: Caller, make_product: Make) -> None:
+        path = f"/products/{make_product(stock=5)['id']}"
+        held = alice.get(path).headers["ETag"]
+        alice.post(f"{path}/stock-movements", {"delta": -1, "reason": "sale"})
+
+        edited = alice.patch(path, {"name": "New"}, if_match=held)
+
+        assert (edited.status_code, edited.headers["ETag"]) == (200, '"2.1"')
+        assert (body_of(edited)["name"], body_of(edited)["stock"]) == ("New", 4)
+        assert alice.patch(path, {"name": "Newer"}, if_match=held).status_code == 412
 
     @pytest.mark.parametrize(("delta", "reason"), [(1, "receipt"), (1, "return"), (-1, "sale"), (1, "correction")])
     def test_takes_each_reason_with_its_sign(
