@@ -42,8 +42,8 @@ key as `X-API-Key`. In a request with both, the token's rights count, and the ke
 `ambiguous_credentials`), repeat the token or be empty. Every error is an `application/problem+json` document (RFC 9457)
 with a stable `code`. A `PUT`, `PATCH` or `DELETE` needs `If-Match` with the `ETag` that was read. A product's
 `ETag` is `"version.live"`: `If-None-Match` compares both parts and `If-Match` the first alone, so that a sale does not
-make an edit stale. A `POST` with an `Idempotency-Key` can be retried, and is processed once. Lists have numbered pages (`page`) or keyset pagination
-(`cursor`), which misses nothing where items are added or deleted meanwhile.
+make an edit stale. A `POST` with an `Idempotency-Key` can be retried, and is processed once. Lists have numbered pages
+(`page`) or keyset pagination (`cursor`), which misses nothing where items are added or deleted meanwhile.
 """
 
 #: The refusals of every operation, whatever it declares.
