@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from flask import Flask, current_app
 from sqlalchemy import event
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
 
 from app.core import jobs
 
@@ -81,3 +81,10 @@ def _notify(session: Session) -> None:
         notifier: Notifier | None = current_app.extensions.get("notifier")
         if notifier is not None:
             notifier.notify()
+
+
+@event.listens_for(Session, "after_transaction_end")
+def _forget(session: Session, transaction: SessionTransaction) -> None:
+    # A job that was rolled back, as in a dry run, must not notify workers at the next commit of this session.
+    if transaction.parent is None:
+        session.info.pop(jobs.ENQUEUED, None)

@@ -33,11 +33,18 @@ class Unit:
     #: The unit within which this one began.
     outer: "Unit | None" = None
     has_entered: bool = False
+    #: Whether it ends in a rollback even where it succeeds.
+    is_dry_run: bool = False
     #: Whether COMMIT was sent: from then on only the database knows whether the work is done.
     commit_sent: bool = False
     #: Whether the database let a statement of this unit wait for longer than it may.
     is_overdue: bool = False
     _connection: Connection | None = None
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether what it writes is committed."""
+        return not self.reading and not self.is_dry_run
 
     def enter(self) -> None:
         """Pass the guard, once; raises ``DatabaseUnavailable`` and ``DatabaseBusy``."""
@@ -95,16 +102,17 @@ def unit_of_work(*, reading: bool = False, guard: Breaker | None = None) -> Iter
     """Run a block as one transaction: committed at its end, rolled back when it raises.
 
     A refusal that says ``commits`` is committed and raised. ``reading`` promises that nothing is written, and spares
-    the transaction. An UPDATE or DELETE that finds its row's version changed is ``PreconditionFailed``.
+    the transaction. After `roll_back_at_end` nothing is committed. An UPDATE or DELETE that finds its row's version
+    changed is ``PreconditionFailed``.
     """
     unit = Unit(reading, guard, _current.get())
     token = _current.set(unit)
     try:
         yield unit
-        if not reading:
+        if unit.is_kept:
             db.session.commit()
     except Refusal as refusal:
-        if refusal.commits and not reading:
+        if refusal.commits and unit.is_kept:
             db.session.commit()
         raise
     except StaleDataError as stale:
@@ -144,6 +152,16 @@ def in_unit_of_work(
         else:
             return result
     raise AssertionError
+
+
+def roll_back_at_end() -> None:
+    """Make the unit of work at hand a dry run, which ends in a rollback even where it succeeds.
+
+    What is stored as a transaction commits, the audit trail and the feed, is not stored. Every constraint is checked by
+    its statement and none at the COMMIT, so that a dry run is refused like the work itself.
+    """
+    if (unit := _current.get()) is not None:
+        unit.is_dry_run = True
 
 
 def begin_without_waiting() -> None:

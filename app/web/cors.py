@@ -14,6 +14,7 @@ EXPOSED_HEADERS = [
     "API-Version",
     "Content-Disposition",
     "Deprecation",
+    "Dry-Run",
     "ETag",
     "Idempotency-Replayed",
     "Link",

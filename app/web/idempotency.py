@@ -34,17 +34,22 @@ def takes_key(rule: Rule, access: Access) -> bool:
     return "POST" in (rule.methods or ()) and access.permission is not None and "/auth/" not in rule.rule
 
 
+def read_key() -> str | None:
+    """The request's Idempotency-Key, or None when it is missing; refuses a malformed one (400)."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not re.fullmatch(r"[ -~]{1,255}", key):
+        raise IdempotencyKeyMalformed
+    return key
+
+
 def respond_once(
-    respond: Callable[[], Response], identity: Identity, body: Body, schema: type[ma.Schema] | None
+    key: str, respond: Callable[[], Response], identity: Identity, body: Body, schema: type[ma.Schema] | None
 ) -> Response:
     """The response of ``respond``, or the stored one of an earlier request with this key.
 
     ``schema`` says which members are secret: they are stored as null. Only successes are stored: a refusal is an
     exception, which rolls everything back, so that a retry is processed again.
     """
-    key = _read_key()
-    if key is None:
-        return respond()
     attempt = Attempt(
         principal=f"key:{identity.api_key_id}" if identity.api_key_id else f"user:{identity.user_id}",
         route=f"{request.method} {request.url_rule}",
@@ -63,13 +68,6 @@ def respond_once(
         lifetime=current_app.config["IDEMPOTENCY_TTL"],
     )
     return response
-
-
-def _read_key() -> str | None:
-    key = request.headers.get("Idempotency-Key")
-    if key is not None and not re.fullmatch(r"[ -~]{1,255}", key):
-        raise IdempotencyKeyMalformed
-    return key
 
 
 def _fingerprint(content: bytes) -> str:

@@ -16,14 +16,14 @@ from app.core.idempotency import IdempotencyKeyInUse, IdempotencyKeyReused
 from app.core.model import MAX_ID
 from app.security.permissions import CATALOG_READS, PERSONAL, roles_with
 from app.security.tokens import TokenKind
-from app.web import uploads
+from app.web import dry_runs, uploads
 from app.web.access import AmbiguousCredentials
 from app.web.body import JSON, MAX_SMALL_BODY_BYTES
 from app.web.contract import Blueprint
 from app.web.errors import PROBLEM, phrase_of, status_of
 from app.web.hooks import is_timed
 from app.web.idempotency import IdempotencyKeyMalformed, takes_key
-from app.web.openapi_components import add_components
+from app.web.openapi_components import PARAMETERS, add_components
 from app.web.openapi_schemas import (
     component_name,
     describe_field,
@@ -44,6 +44,11 @@ with a stable `code`. A `PUT`, `PATCH` or `DELETE` needs `If-Match` with the `ET
 `ETag` is `"version.live"`: `If-None-Match` compares both parts and `If-Match` the first alone, so that a sale does not
 make an edit stale. A `POST` with an `Idempotency-Key` can be retried, and is processed once. Lists have numbered pages
 (`page`) or keyset pagination (`cursor`), which misses nothing where items are added or deleted meanwhile.
+
+Every write outside `/auth` can be tried out with `dry_run=true`: it is checked and answered as always, with
+`Dry-Run: true`, and nothing of it is stored: no row, no event, no audit entry, no job and no `Idempotency-Key`, which a
+later request may use. The ids, `ETag` and API keys in such a response belong to nothing, and the real request may get
+others.
 """
 
 #: The refusals of every operation, whatever it declares.
@@ -95,6 +100,7 @@ def _add_operation(spec: APISpec, rule: Rule, operation: Operation) -> None:
         "parameters": [
             *_path_parameters(rule),
             *_query_parameters(operation),
+            *([dry_runs.PARAMETER] if dry_runs.takes_dry_run(rule) else []),
             *_header_parameters(rule, operation, method),
         ],
         "responses": _responses(spec, rule, operation, method),
@@ -112,13 +118,15 @@ def _add_operation(spec: APISpec, rule: Rule, operation: Operation) -> None:
         if max_bytes := MAX_SMALL_BODY_BYTES if operation.is_small else operation.max_bytes:
             described["requestBody"]["x-max-bytes"] = max_bytes
     if operation.takes_file is not None:
-        described["requestBody"] = {"required": True, "content": _file_content(operation, operation.takes_file)}
+        described["requestBody"] = {"required": True, "content": _file_content(rule, operation, operation.takes_file)}
     spec.path(path=re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), operations={method: described})
 
 
-def _file_content(operation: Operation, contract: FileContract) -> dict[str, Any]:
+def _file_content(rule: Rule, operation: Operation, contract: FileContract) -> dict[str, Any]:
     file = {"type": "string", "description": f"At most {contract.limit} bytes."}
     options = {parameter["name"]: parameter["schema"] for parameter in _query_parameters(operation)}
+    if dry_runs.takes_dry_run(rule):
+        options[dry_runs.PARAMETER] = PARAMETERS[dry_runs.PARAMETER][2]
     form = {
         "type": "object",
         "required": [uploads.PART],
@@ -237,6 +245,7 @@ def _success_headers(rule: Rule, operation: Operation) -> list[str]:
         "ETag": operation.is_tagged,
         "Location": operation.location is not None,
         "Idempotency-Replayed": _takes_key(rule, operation),
+        dry_runs.HEADER: dry_runs.takes_dry_run(rule),
         "Link": operation.returns is not None and operation.listing is not None,
     }
     return [name for name, is_sent in sent.items() if is_sent]

@@ -4,10 +4,11 @@ from typing import Any
 
 from apispec import APISpec
 
-from app.web import cookies
+from app.web import cookies, dry_runs
 
 _STRING = {"type": "string"}
 HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
+    dry_runs.HEADER: ("This was a dry run: nothing of it is stored.", {**_STRING, "enum": ["true"]}),
     "ETag": (
         'The version of the representation: `"version"`, or `"version.live"` of a row that has both counters.',
         _STRING,
@@ -29,9 +30,9 @@ HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     "WWW-Authenticate": ("How to authenticate (RFC 6750).", _STRING),
     "API-Version": ("The version of the API that served the request.", {**_STRING, "pattern": "^[0-9]+$"}),
 }
-#: Headers that a response may lack: a list of one page has no links, limits can be off, and few responses are replayed.
-#: Every other header is present wherever it is described.
-OPTIONAL_HEADERS = frozenset({"Idempotency-Replayed", "Link", "RateLimit-Policy", "RateLimit"})
+#: Headers that a response may lack: a list of one page has no links, limits can be off, and few responses are replayed
+#: or those of a dry run. Every other header is present wherever it is described.
+OPTIONAL_HEADERS = frozenset({dry_runs.HEADER, "Idempotency-Replayed", "Link", "RateLimit-Policy", "RateLimit"})
 
 _TAG = r'(W/)?"[!#-~]*"'
 _EXAMPLES = {**_STRING, "examples": ["*", '"1"']}
@@ -45,6 +46,11 @@ PARAMETERS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "header",
         "A unique name for this request: a retry with it is not processed again, but gets the stored response.",
         {**_STRING, "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$", "examples": ["8e03978e-40d5-43dd-bc93"]},
+    ),
+    dry_runs.PARAMETER: (
+        "query",
+        "Whether to check and answer the request as always, but to store nothing of it: a dry run.",
+        {"type": "boolean", "default": False},
     ),
     "If-None-Match": ("header", "The ETag of the stored representation: 304 while it is current.", _EXAMPLES),
 }

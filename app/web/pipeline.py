@@ -7,7 +7,7 @@
 5. validate        the query string before the row, the body after it                     422
 6. call            the view: one use case                                                 409
 7. render          JSON, ETag, Link, Location
-8. commit          the row, its audit trail, its change event and its idempotency key
+8. commit          the row, its audit trail, its change event and its idempotency key; a dry run is rolled back
 
 An exception raised in Flask's ``after_request`` bypasses the error handlers: so the commit is here. An operation
 that takes no body is authorized within its transaction. The transaction is retried where the database lost it before
@@ -21,10 +21,10 @@ from typing import Any
 from flask import Response, request
 
 from app.core.breaker import breaker
-from app.core.transactions import ATTEMPTS, in_unit_of_work
+from app.core.transactions import ATTEMPTS, in_unit_of_work, roll_back_at_end
 from app.extensions import db
 from app.security.identity import Identity
-from app.web import conditional, idempotency
+from app.web import conditional, dry_runs, idempotency
 from app.web.access import Access, authorize, current_identity, remember_use
 from app.web.body import NO_BODY, Body
 from app.web.operation import SAFE_METHODS, Operation
@@ -48,7 +48,9 @@ def answer(operation: Operation, path: Mapping[str, Any]) -> Response:
             # A file is a stream that is read once.
             attempts = 1 if operation.takes_file else ATTEMPTS
             response = in_unit_of_work(call.perform, reading=reading, guard=breaker, attempts=attempts)
-    remember_use(current_identity())
+    # A dry run stores nothing, not even this.
+    if dry_runs.HEADER not in response.headers:
+        remember_use(current_identity())
     return response
 
 
@@ -67,10 +69,11 @@ class Call:
 
     def perform(self) -> Response:
         """The response: a stored one, where there is one for this request, or else a new one."""
+        key = idempotency.read_key() if self._takes_idempotency_key() else None
         if self.operation.is_cacheable:
             response = respond_from_cache(self.identity, self.respond)
-        elif self._takes_idempotency_key():
-            response = idempotency.respond_once(self.respond, self.identity, self.body, self.operation.returns)
+        elif key is not None and not self._is_dry_run():
+            response = idempotency.respond_once(key, self.respond, self.identity, self.body, self.operation.returns)
         else:
             response = self.respond()
         if request.method in SAFE_METHODS:
@@ -83,6 +86,9 @@ class Call:
         operation = self.operation
         if_match = conditional.read_if_match() if operation.by_version else None
         query = self._read_query()
+        is_dry_run = query.pop(dry_runs.PARAMETER, False)
+        if is_dry_run:
+            roll_back_at_end()
         row = self._load_row(if_match)
         values: dict[str, Any] = dict(self.path) if row is None else {}
         if operation.accepts is not None:
@@ -95,14 +101,22 @@ class Call:
         if request.method not in SAFE_METHODS:
             # Constraints refuse here, where a refusal can still be the response, and not in the COMMIT.
             db.session.flush()
-        return result if isinstance(result, Response) else render(operation, result, query)
+        response = result if isinstance(result, Response) else render(operation, result, query)
+        if is_dry_run:
+            dry_runs.mark(response)
+        return response
 
     def _takes_idempotency_key(self) -> bool:
         rule, access = request.url_rule, self.operation.access
         return rule is not None and access is not None and idempotency.takes_key(rule, access)
 
+    def _is_dry_run(self) -> bool:
+        return bool(self._read_query().get(dry_runs.PARAMETER))
+
     def _read_query(self) -> dict[str, Any]:
-        schema = self.operation.query or QuerySchema
+        schema, rule = self.operation.query or QuerySchema, request.url_rule
+        if rule is not None and dry_runs.takes_dry_run(rule):
+            schema = dry_runs.with_dry_run(schema)
         if self.body.fields:
             return validate(shared(schema), {**read_query(request.query_string), **self.body.fields}, in_query=True)
         return dict(parse_query_string(schema, request.query_string).values)

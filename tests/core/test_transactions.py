@@ -23,6 +23,7 @@ from app.core.transactions import (
     connection,
     in_unit_of_work,
     release_connection,
+    roll_back_at_end,
     run,
     unit_of_work,
 )
@@ -170,6 +171,36 @@ class TestUnitOfWork:
             category.name = "Stools"
 
         assert category.version == 2
+
+
+class TestADryRun:
+    def test_rolls_back_at_its_end(self, app: Flask) -> None:
+        with app.app_context():
+            with unit_of_work():
+                roll_back_at_end()
+                add_category()
+                db.session.flush()
+
+                assert db.session.scalars(select(Category.name)).all() == ["Chairs"]
+            assert not db.session().in_transaction()
+
+        assert names(app) == []
+
+    def test_rolls_back_for_a_refusal_that_must_leave_a_trace(self, app: Flask) -> None:
+        def count_and_refuse() -> None:
+            roll_back_at_end()
+            add_category_and_raise(Counted)
+
+        with pytest.raises(Counted):
+            do(app, count_and_refuse)
+
+        assert names(app) == []
+
+    def test_is_over_with_its_unit_of_work(self, app: Flask) -> None:
+        do(app, roll_back_at_end)
+        do(app, add_category)
+
+        assert names(app) == ["Chairs"]
 
 
 class TestReading:
@@ -323,6 +354,19 @@ class TestInUnitOfWork:
 
         assert len(set(tried)) == 3
         assert names(app) == ["Try 3"]
+
+    @pytest.mark.usefixtures("context")
+    def test_does_a_dry_run_anew_that_lost_its_connection(
+        self, app: Flask, beside: Callable[[str], list[Any]], tried: list[int]
+    ) -> None:
+        def add_and_undo() -> None:
+            roll_back_at_end()
+            self.add_over(tried, cut=beside, times=2)
+
+        in_unit_of_work(add_and_undo)
+
+        assert len(set(tried)) == 3
+        assert names(app) == []
 
     @pytest.mark.usefixtures("context")
     @pytest.mark.parametrize("reading", [True, False])

@@ -104,6 +104,19 @@ class TestEveryRule:
         assert violated_constraint(raised.value) == (None if unnamed else name)
 
 
+class TestEveryConstraint:
+    def test_is_checked_by_its_statement(self, app: Flask, backend: str) -> None:
+        """A dry run ends in a rollback, and would not see what only the COMMIT refuses."""
+        deferrable = {
+            "sqlite": "SELECT name FROM sqlite_master WHERE upper(sql) LIKE '%DEFERRABLE%'",
+            "postgresql": "SELECT conname FROM pg_constraint WHERE condeferrable "
+            "UNION SELECT tgname FROM pg_trigger WHERE tgdeferrable",
+        }
+
+        with app.app_context(), unit_of_work(reading=True):
+            assert db.session.scalars(text(deferrable[backend])).all() == []
+
+
 class TestDeleting:
     def test_is_refused_for_a_category_with_products(self, execute: Execute) -> None:
         with pytest.raises(IntegrityError):

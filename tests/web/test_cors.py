@@ -28,7 +28,7 @@ FOREIGN = [
 ]
 EXPOSED = {
     *("ETag", "Link", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID", "X-Process-Time"),
-    *("API-Version", "Content-Disposition", "Deprecation", "Sunset", "Idempotency-Replayed"),
+    *("API-Version", "Content-Disposition", "Deprecation", "Dry-Run", "Sunset", "Idempotency-Replayed"),
 }
 AppWith = Callable[..., Flask]
 
