@@ -145,6 +145,8 @@ class Scene:
         self._tokens: dict[str, str] = {}
         self._ids: dict[str, int] = {}
         self._references: dict[str, int] = {}
+        #: The last row of each collection.
+        self._rows: dict[str, dict[str, Any]] = {}
         self._state: dict[str, Table] = {}
         self._written = False
         #: What every table had when the scene was set, in the order in which rows can be inserted.
@@ -220,7 +222,14 @@ class Scene:
         self._set_up()
         # The last category, which can be deleted, has no products.
         ids = self._ids | ({"category_id": self._references["category_id"]} if "/products" in operation.path else {})
-        return operation.path.format_map(ids)
+        return operation.path.format_map(ids | self._key(operation))
+
+    def _key(self, operation: Operation) -> dict[str, str]:
+        """The first key of an operation that names its row by one, and its value; nothing for any other."""
+        if "key" not in operation.parameters("path"):
+            return {}
+        key = operation.parameters("path")["key"]["schema"]["enum"][0]
+        return {"key": key, "value": self._rows[operation.path.partition("/by/")[0]][key]}
 
     def headers(self, operation: Operation) -> dict[str, str]:
         """What the operation needs: credentials, the body's type, a precondition."""
@@ -252,6 +261,9 @@ class Scene:
         example = operation.example
         if operation.name == "confirm_password_reset":
             example["token"] = self._reset_token()
+        if (key := self._key(operation)) and operation.method == "PUT":
+            # The path states it already.
+            del example[key["key"]]
         return self._with_references(example)
 
     def _with_references(self, members: dict[str, Any]) -> dict[str, Any]:
@@ -308,7 +320,7 @@ class Scene:
         empty(self.app)
         self._tokens["bearer"] = self._make_administrator()
         for operation in self.operations:
-            for name in operation.parameters("path"):
+            for name in operation.parameters("path").keys() - {"key", "value"}:
                 self._make_rows(name, operation.path.partition(f"/{{{name}}}")[0])
         for _ in range(3):
             self._add_session(self._ids["user_id"])
@@ -370,7 +382,7 @@ class Scene:
             answer = self.send(create, body=None if create.takes_file else example | own)
             assert answer.json is not None
             assert answer.status_code == create.success, answer.json
-            self._ids[name] = answer.json["id"]
+            self._ids[name], self._rows[collection] = answer.json["id"], answer.json
             self._references.setdefault(name, answer.json["id"])
             if name == "import_id":
                 self._add_faults(answer.json["id"])

@@ -29,7 +29,7 @@ ROWS: dict[str, dict[str, Any]] = {
     },
     "session_networks": {"user_id": 1, "network": "192.0.2.0/24", "seen_at": MOMENT},
     "refresh_tokens": {"id": "token", "session_id": 1, "issued_at": MOMENT, "expires_at": MOMENT},
-    "categories": {"id": 1, "name": "c", "slug": "c", "search_text": "c", **STAMPS},
+    "categories": {"id": 1, "name": "c", "slug": "c", "external_id": "erp-1", "search_text": "c", **STAMPS},
     "catalogue_state": {"id": 1, "version": 1, "pruned_through": 0},
     "change_events": {
         "id": 1,
@@ -42,6 +42,10 @@ ROWS: dict[str, dict[str, Any]] = {
     "products": {
         "id": 1,
         "sku": "A-1",
+        "slug": "p",
+        "gtin": "4006381333931",
+        "external_id": "erp-1",
+        "track_stock": True,
         "name": "p",
         "description": "",
         "price": 1,
@@ -55,6 +59,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "live": 0,
         **STAMPS,
     },
+    "former_slugs": {"resource_type": "product", "slug": "q", "resource_id": 1},
     "stock_movements": {
         "id": 1,
         "product_id": 1,

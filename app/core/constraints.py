@@ -13,8 +13,8 @@ from app.core.references import (
     Reference,
     changed_references,
     constraints_on_deletion,
-    find_unknown,
     is_referred_to,
+    require_references,
 )
 from app.core.transactions import release_connection
 from app.extensions import Model, db
@@ -31,7 +31,7 @@ def refusing(refusals: Mapping[str, type[Refusal]], *, references: Mapping[Refer
     that ``refusals`` does not name.
     """
     if not _names_references():
-        _require(references)
+        require_references(references)
     try:
         yield
         db.session.flush()
@@ -42,7 +42,7 @@ def refusing(refusals: Mapping[str, type[Refusal]], *, references: Mapping[Refer
         if references and issubclass(refusal, Conflict):
             # PostgreSQL checks unique indexes before references, and the error has aborted the transaction.
             release_connection()
-            _require(references)
+            require_references(references)
         raise refusal from error
 
 
@@ -64,12 +64,6 @@ def delete_row(row: Model, *, in_use: type[Conflict]) -> None:
 def _names_references() -> bool:
     # PostgreSQL names the violated constraint, so no statement is needed before; SQLite does not.
     return db.engine.dialect.name == "postgresql"
-
-
-def _require(references: Mapping[Reference, Any]) -> None:
-    reference = find_unknown(references)
-    if reference is not None:
-        raise reference.unknown
 
 
 def violated_constraint(error: IntegrityError) -> str | None:

@@ -119,6 +119,11 @@ class Invalid(Refusal):
         """The refusal with a fault at each of these members of the body."""
         return cls(*(Fault(cls.sentence(), cls.code(), pointer=f"/{member}") for member in members))
 
+    @classmethod
+    def because(cls, refusal: type[Refusal], member: str) -> Self:
+        """The refusal of one item of many, for what ``refusal`` says of a request of its own."""
+        return cls(Fault(refusal.sentence(), refusal.code(), pointer=f"/{member}"))
+
     def below(self, place: str) -> Self:
         """The refusal of a value that lies at a JSON pointer in the body, such as ``/items/3``."""
         return type(self)(*(replace(fault, pointer=f"{place}{fault.pointer or ''}") for fault in self.faults))

@@ -81,6 +81,13 @@ def changed_references(row: Model) -> dict[Reference, Any]:
     return stated_references(type(row), changed)
 
 
+def require_references(references: Mapping[Reference, Any]) -> None:
+    """Raise the refusal of the first of ``references`` whose value names no row; at most one statement."""
+    reference = find_unknown(references)
+    if reference is not None:
+        raise reference.unknown
+
+
 def find_unknown(references: Mapping[Reference, Any]) -> Reference | None:
     """The first of ``references`` whose value names no row; at most one statement."""
     if not references:

@@ -1,6 +1,7 @@
 """ETag, If-None-Match and If-Match (RFC 9110 section 13)."""
 
 import re
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from flask import Response, request
@@ -43,6 +44,27 @@ def check_if_match(tags: frozenset[str] | None, row: HasVersion) -> None:
         raise PreconditionRequired
     if "*" not in tags and not any(_is_of_version(tag, row) for tag in tags):
         raise PreconditionFailed
+
+
+def read_preconditions() -> Callable[[HasVersion | None], None]:
+    """The preconditions of a write that needs none, to be called with the row, or with None where there is none.
+
+    If-Match wants a row of that version, ``If-None-Match: *`` no row: else it raises ``PreconditionFailed``. Refuses
+    malformed headers at once (400).
+    """
+    wanted, unwanted = _read_tags("If-Match"), _read_tags("If-None-Match")
+
+    def require(row: HasVersion | None) -> None:
+        if row is None:
+            if wanted is not None:
+                raise PreconditionFailed
+            return
+        if wanted is not None:
+            check_if_match(wanted, row)
+        if unwanted is not None and ("*" in unwanted or entity_tag(row) in unwanted):
+            raise PreconditionFailed
+
+    return require
 
 
 def apply_if_none_match(response: Response) -> None:

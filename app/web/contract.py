@@ -10,7 +10,7 @@
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import flask
@@ -25,6 +25,7 @@ from app.web.access import Access
 from app.web.limits import limit_calls
 from app.web.operation import (
     ContractMissing,
+    Created,
     FileContract,
     Operation,
     View,
@@ -35,7 +36,10 @@ from app.web.schemas import BodySchema, ListQuerySchema, QuerySchema
 __all__ = [
     "Blueprint",
     "ContractMissing",
+    "Created",
+    "Require",
     "accepts",
+    "by_key",
     "changes",
     "limited",
     "lists",
@@ -48,7 +52,12 @@ __all__ = [
     "returns",
     "streams",
     "takes_file",
+    "upserts",
 ]
+
+
+#: The preconditions of an upsert: raises ``PreconditionFailed`` for a row, or for None where there is none.
+Require = Callable[[Any], None]
 
 
 class Blueprint(flask.Blueprint):
@@ -98,6 +107,20 @@ def changes(load: Callable[..., Any]) -> Callable[[View], View]:
 def locks(load: Callable[..., Any]) -> Callable[[View], View]:
     """Load the row that the path names, lock it and hand it to the view, if it is there (404); without If-Match."""
     return _declare(load=load)
+
+
+def by_key(keys: Iterable[str]) -> Callable[[View], View]:
+    """The path names the row as ``<key>/<value>`` by one of ``keys``; a slug that it had before leads to it (308)."""
+    return _declare(keys=tuple(keys))
+
+
+def upserts(view: View) -> View:
+    """Create or replace the row that the path names by a key; If-Match and If-None-Match are optional.
+
+    The body may leave the key out, which the path states. The view gets the preconditions as ``require``, and returns
+    a new row as ``Created`` (201 + Location), or one that it has replaced (200).
+    """
+    return _declare(upserts=True)(view)
 
 
 def accepts(schema: type[BodySchema], *, max_bytes: int = 0, is_small: bool = False) -> Callable[[View], View]:

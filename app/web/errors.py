@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import orjson
 import structlog
-from flask import Flask, Response, g, request
+from flask import Flask, Response, g, request, url_for
 from jwt import PyJWTError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 from app.core import errors
 from app.core.breaker import DatabaseBusy, DatabaseUnavailable
 from app.core.errors import MAX_FAULTS, Fault, Invalid, Refusal, Unavailable
+from app.core.slugs import Moved
 from app.core.sqlstates import Meaning, code_of, meaning_of
 
 PROBLEM = "application/problem+json"
@@ -69,6 +70,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(HTTPException, _handle_http_exception)
     app.register_error_handler(DBAPIError, _handle_database_error)
     app.register_error_handler(PoolTimeoutError, lambda _: _handle_refusal(DatabaseBusy()))
+    app.register_error_handler(Moved, _redirect)
     app.register_error_handler(PyJWTError, lambda _: _handle_refusal(errors.Unauthenticated()))
     # Flask's own line would have another format, and would reveal the path.
     app.log_exception = _log_exception  # type: ignore[method-assign]
@@ -124,6 +126,17 @@ def _handle_refusal(refusal: Refusal) -> Response:
         response.headers["WWW-Authenticate"] = _challenge(refusal)
     if refusal.retry_after is not None:
         response.headers["Retry-After"] = str(refusal.retry_after)
+    return response
+
+
+def _redirect(moved: Moved) -> Response:
+    """308 (RFC 9110 section 15.4.9): the same request, method and body included, to the row's path of today."""
+    # Without a host, so that a forged one cannot enter it.
+    path = url_for(request.endpoint or "", **{**(request.view_args or {}), "value": moved.slug}, _external=False)
+    query = request.query_string.decode("latin-1")
+    response = Response(status=308, headers={"Location": f"{path}?{query}" if query else path})
+    del response.headers["Content-Type"]
+    response.headers["Cache-Control"] = "no-store"
     return response
 
 

@@ -80,6 +80,7 @@ class Field(ma.fields.Field[Any]):
 
 
 _CONTROLS = r"\u0000-\u001f\u007f"
+_BLANK = r"\u0020"
 # A text needs a visible character, which neither a blank nor a Default_Ignorable_Code_Point of Unicode is. Each
 # character can match in one place of the pattern only: with two, backtracking would be quadratic (ReDoS).
 LINE = rf"^[{INVISIBLE}]*[^{_CONTROLS}{INVISIBLE}][^{_CONTROLS}]*$"
@@ -125,6 +126,23 @@ class Text(Field):
         if not self._matches(value) or (self._must_show and not is_visible(value)):
             raise self.make_error("malformed")
         return value
+
+
+class Code(Text):
+    """A key that others gave, such as a sku: visible characters, and blanks only between them."""
+
+    _SHOWN = rf"[^{_CONTROLS}{INVISIBLE}]"
+    PATTERN = rf"^{_SHOWN}([^{_CONTROLS}{INVISIBLE.removeprefix(_BLANK)}]*{_SHOWN})?$"
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(pattern=self.PATTERN, **options)
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        code = super()._deserialize(value)
+        # The pattern does not name the invisible characters beyond U+FFFF.
+        if not code.isascii() and not all(is_visible(character) for character in code if character != " "):
+            raise self.make_error("malformed")
+        return code
 
 
 class Prose(Text):

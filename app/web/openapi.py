@@ -51,6 +51,12 @@ later request may use. The ids, `ETag` and API keys in such a response belong to
 others.
 """
 
+#: The preconditions of an operation that creates or replaces, which needs none.
+UPSERT_PRECONDITIONS = {
+    "If-Match": "Replace the row if its version is that of this ETag, or with * if there is one; create none.",
+    "If-None-Match": "With *, create the row, and replace none.",
+}
+
 #: The refusals of every operation, whatever it declares.
 COMMON_REFUSALS: tuple[type[Refusal], ...] = (errors.Malformed, errors.Invalid, errors.Unavailable)
 
@@ -98,7 +104,7 @@ def _add_operation(spec: APISpec, rule: Rule, operation: Operation) -> None:
         "summary": sentence,
         "tags": [rule.endpoint.split(".")[-2]],
         "parameters": [
-            *_path_parameters(rule),
+            *_path_parameters(rule, operation),
             *_query_parameters(operation),
             *([dry_runs.PARAMETER] if dry_runs.takes_dry_run(rule) else []),
             *_header_parameters(rule, operation, method),
@@ -119,7 +125,7 @@ def _add_operation(spec: APISpec, rule: Rule, operation: Operation) -> None:
             described["requestBody"]["x-max-bytes"] = max_bytes
     if operation.takes_file is not None:
         described["requestBody"] = {"required": True, "content": _file_content(rule, operation, operation.takes_file)}
-    spec.path(path=re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), operations={method: described})
+    spec.path(path=re.sub(r"<(?:[^>]+:)?(\w+)>", r"{\1}", rule.rule), operations={method: described})
 
 
 def _file_content(rule: Rule, operation: Operation, contract: FileContract) -> dict[str, Any]:
@@ -153,11 +159,21 @@ def _security(operation: Operation) -> dict[str, Any]:
     return described
 
 
-def _path_parameters(rule: Rule) -> list[dict[str, Any]]:
-    schema = {"type": "integer", "format": "int64", "minimum": 1, "maximum": MAX_ID}
+def _path_parameters(rule: Rule, operation: Operation) -> list[dict[str, Any]]:
+    described: dict[str, tuple[str, dict[str, Any]]] = {}
+    if operation.keys:
+        described = {
+            "key": ("The key by which the row is named.", {"type": "string", "enum": list(operation.keys)}),
+            "value": (
+                "Its value, percent-encoded, slashes too.",
+                {"type": "string", "minLength": 1, "pattern": r"^[^\u0000-\u001f\u007f]+$"},
+            ),
+        }
+    row_id = ("The id of the row.", {"type": "integer", "format": "int64", "minimum": 1, "maximum": MAX_ID})
     return [
-        {"name": name, "in": "path", "required": True, "schema": schema, "description": "The id of the row."}
+        {"name": name, "in": "path", "required": True, "schema": schema, "description": note}
         for name in sorted(rule.arguments)
+        for note, schema in [described.get(name, row_id)]
     ]
 
 
@@ -180,12 +196,20 @@ def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
     return described
 
 
-def _header_parameters(rule: Rule, operation: Operation, method: str) -> list[str]:
+def _header_parameters(rule: Rule, operation: Operation, method: str) -> list[str | dict[str, Any]]:
     if _takes_key(rule, operation):
         return ["Idempotency-Key"]
     if operation.by_version:
         return ["If-Match"]
+    if operation.upserts:
+        return [_optional(name, note) for name, note in UPSERT_PRECONDITIONS.items()]
     return ["If-None-Match"] if operation.is_tagged and method.upper() in SAFE_METHODS else []
+
+
+def _optional(name: str, note: str) -> dict[str, Any]:
+    """A precondition that this operation does not need."""
+    schema = PARAMETERS["If-Match"][2]
+    return {"name": name, "in": "header", "required": False, "schema": schema, "description": note}
 
 
 def _takes_key(rule: Rule, operation: Operation) -> bool:
@@ -194,6 +218,13 @@ def _takes_key(rule: Rule, operation: Operation) -> bool:
 
 def _responses(spec: APISpec, rule: Rule, operation: Operation, method: str) -> dict[str, Any]:
     responses: dict[str, Any] = {str(operation.status): _success(spec, rule, operation)}
+    if operation.upserts:
+        responses["200"] = {**responses[str(operation.status)], "description": "Replaced"}
+    if "slug" in operation.keys:
+        responses["308"] = {
+            "description": "The row had this slug before: repeat the request with its present one.",
+            "headers": _headers("Location"),
+        }
     if operation.is_tagged and method.upper() in SAFE_METHODS:
         responses["304"] = {"description": "The stored representation is current.", "headers": _headers("ETag")}
     by_status: dict[int, list[type[Refusal]]] = {}
@@ -212,10 +243,12 @@ def _implied(rule: Rule, operation: Operation) -> Iterator[type[Refusal]]:
         yield from (AmbiguousCredentials, errors.Unauthenticated)
         if access.permission is not None:
             yield errors.Forbidden
-    if rule.arguments or operation.load is not None:
+    if (rule.arguments or operation.load is not None) and not operation.upserts:
         yield errors.NotFound
     if operation.by_version:
         yield from (errors.PreconditionFailed, errors.PreconditionRequired)
+    if operation.upserts:
+        yield errors.PreconditionFailed
     if _takes_key(rule, operation):
         yield from (IdempotencyKeyMalformed, IdempotencyKeyInUse, IdempotencyKeyReused)
     if operation.takes_body:

@@ -32,6 +32,13 @@ class FileContract:
     limit: str
 
 
+@dataclass(frozen=True)
+class Created:
+    """What a view returns of an operation that creates or replaces: the row, if it is new."""
+
+    row: Any
+
+
 @dataclass
 class Operation:
     """What a view declares. The decorators of `web.contract` fill it; after `check` nothing changes it."""
@@ -41,6 +48,10 @@ class Operation:
     limit: str | None = None
     load: Callable[..., Any] | None = None
     by_version: bool = False
+    #: The names of the keys by which the path names the row, if it is not by its id.
+    keys: tuple[str, ...] = ()
+    #: Whether the row that the path names by a key is created if it is not there, without a precondition.
+    upserts: bool = False
     accepts: type[BodySchema] | None = None
     max_bytes: int = 0
     is_small: bool = False

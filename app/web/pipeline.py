@@ -85,6 +85,7 @@ class Call:
         """Load the row, validate, call the view, render."""
         operation = self.operation
         if_match = conditional.read_if_match() if operation.by_version else None
+        require = conditional.read_preconditions() if operation.upserts else None
         query = self._read_query()
         is_dry_run = query.pop(dry_runs.PARAMETER, False)
         if is_dry_run:
@@ -92,7 +93,9 @@ class Call:
         row = self._load_row(if_match)
         values: dict[str, Any] = dict(self.path) if row is None else {}
         if operation.accepts is not None:
-            values["data"] = validate(shared(operation.accepts), self.body.value)
+            values["data"] = validate(shared(operation.accepts), self._body_value())
+        if operation.upserts:
+            values["require"] = require
         if operation.takes_file is not None:
             values["upload"] = self.body
         if operation.query is not None and operation.listing is None:
@@ -105,6 +108,13 @@ class Call:
         if is_dry_run:
             dry_runs.mark(response)
         return response
+
+    def _body_value(self) -> Any:
+        """The body; that of an upsert has the key of the path, unless it states the key itself."""
+        body = self.body.value
+        if not self.operation.upserts or not isinstance(body, dict):
+            return body
+        return {self.path["key"]: self.path["value"], **body}
 
     def _takes_idempotency_key(self) -> bool:
         rule, access = request.url_rule, self.operation.access

@@ -1,6 +1,7 @@
 """Responses: what a view returned as JSON, with the headers that belong to it."""
 
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 import marshmallow as ma
@@ -12,7 +13,7 @@ from app.core.listing import Criteria, CursorPage, Listing, NumberedPage, nest, 
 from app.security.identity import Identity
 from app.web import body, conditional
 from app.web.links import describe_page, link_header
-from app.web.operation import Operation
+from app.web.operation import Created, Operation
 from app.web.output import dump, output_of, to_json
 from app.web.requests import parse_query_string
 from app.web.schemas import QuerySchema, Schema, shared
@@ -22,11 +23,14 @@ def render(operation: Operation, result: Any, query: Mapping[str, Any]) -> Respo
     """The response of a view that returned ``result``: rows to be listed, one row, a mapping, or None."""
     if operation.listing is not None:
         return _render_list(operation, operation.listing, result, query)
-    response = Response(status=operation.status, content_type=body.JSON)
+    is_new = isinstance(result, Created) or not operation.upserts
+    if isinstance(result, Created):
+        result = result.row
+    response = Response(status=operation.status if is_new else HTTPStatus.OK, content_type=body.JSON)
     if operation.returns is None:
         del response.headers["Content-Type"]
         return response
-    if operation.location is not None:
+    if operation.location is not None and is_new:
         response.headers["Location"] = operation.location(result)
     if operation.is_versioned:
         response.headers.add("ETag", conditional.entity_tag(result))

@@ -1,4 +1,4 @@
-"""Path parameters: an id is 1 to 2^63-1 in decimal digits; any other path matches no route (404)."""
+"""Path parameters: an id is 1 to 2^63-1 in decimal digits, a key any text; any other path matches no route (404)."""
 
 from flask import Flask
 from werkzeug.exceptions import NotFound
@@ -21,7 +21,17 @@ class IdConverter(BaseConverter):
         return number
 
 
+class ValueConverter(BaseConverter):
+    """``<value:value>`` at the end of a path: the value of a key, percent-encoded, with slashes or without.
+
+    WSGI decodes the path before it is matched, so an encoded slash is one like any other.
+    """
+
+    regex = r"[^\x00-\x1f\x7f]+"
+    part_isolating = False
+
+
 def init_app(app: Flask) -> None:
-    """Register the converter, and make //double//slashes a 404: Werkzeug would redirect to the request's Host."""
-    app.url_map.converters["id"] = IdConverter
+    """Register the converters, and make //double//slashes a 404: Werkzeug would redirect to the request's Host."""
+    app.url_map.converters |= {"id": IdConverter, "value": ValueConverter}
     app.url_map.merge_slashes = False

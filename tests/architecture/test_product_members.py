@@ -28,8 +28,9 @@ from app.web.schemas import shared
 
 MODEL = "app/features/products/models.py"
 SCHEMAS = "app/features/products/schemas.py"
-#: Members that a new product gets without a default of the table: the currency of the deployment, a sku from the id.
-GIVEN = {"currency", "sku"}
+#: Members that a new product gets without a default of the table: the currency of the deployment, a sku from the id, a
+#: slug from the name.
+GIVEN = {"currency", "sku", "slug"}
 
 CREATE = shared(ProductCreateSchema).fields
 #: What a product has whose every member says something, and one that is as empty as it can be.

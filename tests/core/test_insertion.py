@@ -30,6 +30,11 @@ scalars = st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=Fal
 products = st.fixed_dictionaries(
     {
         "sku": st.text("ABCabc0189._/+-", min_size=1, max_size=64),
+        "slug": st.text("abc-", min_size=1, max_size=140),
+        "gtin": st.none() | st.text("0123456789", min_size=8, max_size=14),
+        "mpn": st.none() | texts,
+        "weight_g": st.none() | st.integers(0, 10**9),
+        "track_stock": st.booleans(),
         "name": texts,
         "description": texts,
         "price": st.decimals(Decimal("0.01"), Decimal("9999999999.99"), places=2),
@@ -103,7 +108,8 @@ class TestAnInsertion:
     VALUES = {"sku": "A-1", "name": "Chair", "price": Decimal("1.00"), "currency": "EUR", "category_id": 1}
 
     def insert(self, **changed: Any) -> Any:
-        return insert_row(Product, new_row({**self.VALUES, **changed}, DEFAULTS, clock.now()))
+        values = {**self.VALUES, **changed}
+        return insert_row(Product, new_row({"slug": values["sku"].lower(), **values}, DEFAULTS, clock.now()))
 
     @pytest.fixture
     def filed(self, app: Flask) -> Flask:

@@ -71,6 +71,7 @@ def add(rows: list[dict[str, Any]], first: int = 1) -> None:
             insert(Product).values(
                 id=product_id,
                 sku=f"S{-product_id % 7}-{product_id}",
+                slug=f"s-{product_id}",
                 name=row["name"],
                 price=Decimal(row["price"]),
                 stock=row["stock"],

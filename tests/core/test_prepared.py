@@ -113,7 +113,8 @@ def catalogue_of(app: Flask, rows: Sequence[dict[str, Any]]) -> Iterator[None]:
             for product_id, row in enumerate(rows, 1):
                 values = {name: value for name, value in row.items() if name != "moment"}
                 moment = SOME_DAY + timedelta(microseconds=row["moment"])
-                named = {"id": product_id, "sku": f"S-{product_id}", "created_at": moment, "search_text": row["name"]}
+                named = {"id": product_id, "sku": f"S-{product_id}", "slug": f"s-{product_id}"}
+                named |= {"created_at": moment, "search_text": row["name"]}
                 db.session.execute(insert(Product).values({**stamps, **values, **named}))
         yield
 

@@ -13,7 +13,11 @@ from app.core.transactions import unit_of_work
 from app.extensions import db
 from tests.rows import ROWS
 
-OTHERS = {"users": {"id": 2, "email": "e@example.com", "username": "eve"}, "categories": {"id": 2, "slug": "d"}}
+OTHERS: dict[str, dict[str, Any]] = {
+    "users": {"id": 2, "email": "e@example.com", "username": "eve"},
+    "categories": {"id": 2, "slug": "d", "external_id": None},
+    "products": {"id": 2, "sku": "A-2", "slug": "p2", "gtin": None, "external_id": None},
+}
 
 #: What breaks each named rule: a table, and how a second row of it differs from the one that fits.
 BREAKS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -27,14 +31,18 @@ BREAKS: dict[str, tuple[str, dict[str, Any]]] = {
     "fk_refresh_tokens_session_id_sessions": ("refresh_tokens", {"id": "other", "session_id": 9}),
     "ck_categories_not_its_own_parent": ("categories", {**OTHERS["categories"], "parent_id": 2}),
     "uq_categories_slug": ("categories", {**OTHERS["categories"], "slug": "c"}),
+    "uq_categories_external_id": ("categories", {**OTHERS["categories"], "external_id": "erp-1"}),
     "fk_categories_parent_id_categories": ("categories", {**OTHERS["categories"], "parent_id": 9}),
     "ck_catalogue_state_one_row": ("catalogue_state", {"id": 2}),
-    "ck_products_price_positive": ("products", {"id": 2, "sku": "A-2", "price": 0}),
-    "ck_products_stock_not_negative": ("products", {"id": 2, "sku": "A-2", "stock": -1}),
-    "ck_products_status": ("products", {"id": 2, "sku": "A-2", "status": "gone"}),
-    "ck_products_currency": ("products", {"id": 2, "sku": "A-2", "currency": "US"}),
-    "uq_products_sku": ("products", {"id": 2, "sku": "A-1"}),
-    "fk_products_category_id_categories": ("products", {"id": 2, "sku": "A-2", "category_id": 9}),
+    "ck_products_price_positive": ("products", {**OTHERS["products"], "price": 0}),
+    "uq_products_slug": ("products", {**OTHERS["products"], "slug": "p"}),
+    "uq_products_gtin": ("products", {**OTHERS["products"], "gtin": "04006381333931"}),
+    "uq_products_external_id": ("products", {**OTHERS["products"], "external_id": "erp-1"}),
+    "ck_products_stock_not_negative": ("products", {**OTHERS["products"], "stock": -1}),
+    "ck_products_status": ("products", {**OTHERS["products"], "status": "gone"}),
+    "ck_products_currency": ("products", {**OTHERS["products"], "currency": "US"}),
+    "uq_products_sku": ("products", {**OTHERS["products"], "sku": "A-1"}),
+    "fk_products_category_id_categories": ("products", {**OTHERS["products"], "category_id": 9}),
     "ck_stock_movements_delta_fits_reason": ("stock_movements", {"id": 2, "reason": "sale"}),
     "ck_stock_movements_stock_after_not_negative": ("stock_movements", {"id": 2, "stock_after": -1}),
     "fk_stock_movements_product_id_products": ("stock_movements", {"id": 2, "product_id": 9}),

@@ -369,6 +369,69 @@ class TestMoving:
             assert roots.count(None) == 1
 
 
+class TestPuttingByAKey:
+    @pytest.mark.parametrize("key", ["external_id", "sku", "slug", "gtin"])
+    def test_from_32_threads_makes_one_product(
+        self, alice: Caller, connect: Connect, make_category: Make, key: str
+    ) -> None:
+        category_id = make_category()["id"]
+        crowd = [connect(alice) for _ in range(32)]
+        for number in range(3):
+            # The product that one makes has all keys, so the others meet it at any of them.
+            value = {"gtin": ["96385074", "036000291452", "4006381333931"][number]}.get(key, f"key-{number}")
+            content = {"name": "Chair", "price": "5.00", "category_id": category_id, "sku": f"S-{key}-{number}"}
+            body = {**content, key: value}
+
+            answers = at_once([partial(client.put, f"/products/by/{key}/{value}", body) for client in crowd])
+
+            assert statuses(answers) == {201: 1, 200: 31}
+            assert len({answer.json["id"] for answer in answers}) == 1
+            assert {answer.json["version"] for answer in answers} == {1}
+
+    def test_from_16_threads_makes_one_category(self, alice: Caller, connect: Connect) -> None:
+        crowd = [connect(alice) for _ in range(16)]
+        for number in range(3):
+            path = f"/categories/by/external_id/erp-{number}"
+
+            answers = at_once([partial(client.put, path, {"name": f"Chairs {number}"}) for client in crowd])
+
+            assert statuses(answers) == {201: 1, 200: 15}
+            assert len({answer.json["id"] for answer in answers}) == 1
+
+    def test_each_its_own_content_leaves_one_of_them_whole(
+        self, alice: Caller, connect: Connect, make_category: Make
+    ) -> None:
+        category_id = make_category()["id"]
+        crowd = [connect(alice) for _ in range(16)]
+        contents = [
+            {"name": f"Chair {number}", "price": f"{number}.50", "category_id": category_id, "description": str(number)}
+            for number in range(1, 17)
+        ]
+
+        answers = at_once(
+            [
+                partial(client.put, "/products/by/external_id/erp-1", content)
+                for client, content in zip(crowd, contents, strict=True)
+            ]
+        )
+
+        assert statuses(answers) == {201: 1, 200: 15}
+        assert sorted(answer.json["version"] for answer in answers) == list(range(1, 17))
+        now = connect(alice).get("/products/by/external_id/erp-1").json
+        assert [now[name] for name in contents[0]] in [list(content.values()) for content in contents]
+
+
+class TestNamingAlike:
+    def test_gives_each_product_a_slug_of_its_own(self, alice: Caller, connect: Connect, make_category: Make) -> None:
+        content = {"name": "Oak chair", "price": "5.00", "category_id": make_category()["id"]}
+        crowd = [connect(alice) for _ in range(24)]
+
+        answers = at_once([partial(client.post, "/products", content) for client in crowd])
+
+        assert statuses(answers) == {201: 24}
+        assert len({answer.json["slug"] for answer in answers}) == 24
+
+
 class TestReadingOnesOwnWrites:
     def test_finds_them_on_every_worker(self, alice: Caller, site: Site, connect: Connect, make_product: Make) -> None:
         path = f"/products/{make_product()['id']}"

@@ -73,6 +73,9 @@ class Client:
     def post(self, path: str, content: Any = None, **headers: str) -> Answer:
         return self.call("POST", path, content, **headers)
 
+    def put(self, path: str, content: Any, **headers: str) -> Answer:
+        return self.call("PUT", path, content, **headers)
+
     def patch(self, path: str, content: Any, if_match: str = "*") -> Answer:
         return self.call("PATCH", path, content, if_match=if_match)
 

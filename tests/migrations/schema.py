@@ -16,7 +16,8 @@ def parts_of(sql: str) -> list[str]:
     if not sql.startswith("CREATE TABLE"):
         return [" ".join(sql.split())]
     head, _, body = sql.partition("(")
-    parts = [" ".join(head.split())]
+    # SQLite quotes the name of a table that was renamed.
+    parts = [" ".join(head.replace('"', "").split())]
     for part in split_list(body[: body.rindex(")")]):
         if inline := INLINE.fullmatch(part):
             parts += [

@@ -243,6 +243,67 @@ class TestNetworks:
         assert failures == [1]
 
 
+class TestKeys:
+    @staticmethod
+    def fill(*products: dict[str, Any]) -> None:
+        """Put products into a database of the revision before."""
+        upgrade(revision="0009")
+        with unit_of_work():
+            insert("categories", OLD_CATEGORY)
+            for number, product in enumerate(products, start=1):
+                insert("products", {**OLD_PRODUCT, "id": number, "sku": f"A-{number}", **product})
+
+    @pytest.mark.usefixtures("bare")
+    def test_give_every_product_a_slug_of_its_own(self) -> None:
+        names = ["Oak chair", "Oak Chair!", "椅子", "Oak chair 2", "Oak chair", "桌子", "x" * 200, "x" * 200]
+        self.fill(*({"name": name} for name in names), {"name": "Oak chair", "deleted_at": MOMENT})
+
+        upgrade()
+
+        with unit_of_work(reading=True):
+            slugs = db.session.scalars(select(Product.slug).order_by(Product.id)).all()
+        *living, _ = slugs
+        assert living[:3] == ["oak-chair", "oak-chair-2", "product"]
+        assert len(set(living)) == len(living)
+        assert slugs[-1] == "oak-chair"
+        assert all(slug.startswith("oak-chair") for slug in (living[3], living[4]))
+        assert {len(slug) for slug in living[6:]} == {120, 122}
+
+    @pytest.mark.usefixtures("bare")
+    def test_that_are_not_unique_are_refused_and_change_nothing(self) -> None:
+        self.fill({"external_id": "erp-1"}, {"external_id": "erp-1"}, {"external_id": "erp-2"})
+        before = schema()
+
+        with pytest.raises(SystemExit):
+            upgrade()
+
+        assert (revision(), schema()) == ("0009", before)
+
+    @pytest.mark.usefixtures("bare")
+    def test_of_deleted_products_need_not_be_unique(self) -> None:
+        self.fill({"external_id": "erp-1"}, {"external_id": "erp-1", "deleted_at": MOMENT})
+
+        upgrade()
+
+        assert revision() == REVISIONS[0]
+
+    @pytest.mark.usefixtures("bare")
+    def test_leave_the_highest_id_the_references_and_the_search(self, backend: str) -> None:
+        self.fill({"name": "Oak chair", "search_text": "oak chair \na 1 \n"}, {})
+        with unit_of_work():
+            insert("stock_movements", {**ROWS["stock_movements"], "product_id": 1})
+            db.session.execute(text("DELETE FROM products WHERE id = 2"))
+
+        upgrade()
+
+        with unit_of_work(reading=True):
+            found = select(Product.id).where(has_words("oak chair"))
+            assert db.session.scalars(found).all() == [1]
+            assert db.session.scalars(select(StockMovement.product_id)).all() == [1]
+            if backend == "sqlite":
+                assert db.session.scalar(text("SELECT seq FROM sqlite_sequence WHERE name = 'products'")) == 2
+
+
 class TestDown:
     @pytest.mark.usefixtures("bare")
     def test_removes_every_table_and_its_rows(self) -> None:

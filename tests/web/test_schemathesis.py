@@ -89,7 +89,8 @@ def rows(
     make_category: Callable[..., dict[str, Any]], make_product: Callable[..., dict[str, Any]]
 ) -> dict[str, list[int]]:
     """Something to find, to change and to delete."""
-    categories = [make_category()["id"] for _ in range(12)]
+    # So many that some stay without products, whatever is created in them: only such a category can be deleted.
+    categories = [make_category()["id"] for _ in range(60)]
     products = [make_product(category_id=categories[0])["id"] for _ in range(20)]
     return {"categories": categories, "products": products}
 

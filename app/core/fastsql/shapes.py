@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Column, Select, bindparam, inspect
-from sqlalchemy.orm import InstrumentedAttribute, Mapper
+from sqlalchemy.orm import Mapper
 
 from app.core.errors import NotFound
 from app.core.fastsql.prepared import Prepared
@@ -36,8 +36,11 @@ def memoize(rows: Select[Any], shape: Hashable, make: Callable[[], Made]) -> Mad
     return made
 
 
-def find_row(rows: Select[Any], key: InstrumentedAttribute[int], value: int) -> Any:
-    """The one of ``rows`` whose ``key`` this is, to read and not to change; ``NotFound`` when there is none."""
+def find_row(rows: Select[Any], key: Any, value: Any) -> Any:
+    """The one of ``rows`` with this value of ``key``, to read and not to change; ``NotFound`` when there is none.
+
+    ``key`` is a unique column, or the expression of a unique index; the same object each time.
+    """
 
     def make() -> Prepared:
         return Prepared(rows.with_only_columns(*public_columns(_entity(rows))).where(key == bindparam("value", None)))

@@ -4,8 +4,10 @@ from typing import Any
 
 from sqlalchemy import Select
 
+from app.core.keys import ExternalIdTaken, KeyDiffers
+from app.core.slugs import SlugTaken
 from app.features.categories import service
-from app.features.categories.models import Category, CategoryCycle, CategoryInUse, ParentUnknown, SlugTaken
+from app.features.categories.models import KEYS, Category, CategoryCycle, CategoryInUse, ParentUnknown
 from app.features.categories.schemas import (
     CategoryCreateSchema,
     CategoryQuerySchema,
@@ -16,12 +18,16 @@ from app.security.permissions import Permission
 from app.web.access import current_identity
 from app.web.contract import (
     Blueprint,
+    Created,
+    Require,
     accepts,
+    by_key,
     changes,
     lists,
     refuses,
     requires,
     returns,
+    upserts,
 )
 
 blueprint = Blueprint("categories", __name__, url_prefix="/categories", about="The category tree of the products.")
@@ -39,7 +45,7 @@ def list_categories() -> Select[Category]:
 @requires(Permission.CATEGORIES_WRITE)
 @accepts(CategoryCreateSchema)
 @returns(CategorySchema, status=201, location=lambda category: f"/api/v1/categories/{category.id}")
-@refuses(SlugTaken, ParentUnknown)
+@refuses(SlugTaken, ExternalIdTaken, ParentUnknown)
 def create_category(data: dict[str, Any]) -> Category:
     """Create a category."""
     return service.create_category(**data)
@@ -58,7 +64,7 @@ def read_category(category_id: int) -> Any:
 @changes(service.get_category)
 @accepts(CategoryCreateSchema)
 @returns(CategorySchema)
-@refuses(SlugTaken, ParentUnknown, CategoryCycle)
+@refuses(SlugTaken, ExternalIdTaken, ParentUnknown, CategoryCycle)
 def replace_category(category: Category, data: dict[str, Any]) -> Category:
     """Replace a category; without a slug in the body, it keeps its slug."""
     return service.update_category(category, **data)
@@ -69,7 +75,7 @@ def replace_category(category: Category, data: dict[str, Any]) -> Category:
 @changes(service.get_category)
 @accepts(CategoryUpdateSchema)
 @returns(CategorySchema)
-@refuses(SlugTaken, ParentUnknown, CategoryCycle)
+@refuses(SlugTaken, ExternalIdTaken, ParentUnknown, CategoryCycle)
 def update_category(category: Category, data: dict[str, Any]) -> Category:
     """Change some members of a category; a new parent moves it in the tree."""
     return service.update_category(category, **data)
@@ -82,4 +88,52 @@ def update_category(category: Category, data: dict[str, Any]) -> Category:
 @refuses(CategoryInUse)
 def delete_category(category: Category) -> None:
     """Delete an empty category: without products, deleted ones included, and without child categories."""
+    service.delete_category(category)
+
+
+BY_KEY = f"/by/<any({', '.join(KEYS)}):key>/<value:value>"
+
+
+@blueprint.get(BY_KEY)
+@requires(Permission.CATEGORIES_READ)
+@by_key(KEYS)
+@returns(CategorySchema)
+def read_category_by_key(key: str, value: str) -> Any:
+    """Read a category by a key that others know."""
+    return service.read_category_by_key(key, value, identity=current_identity())
+
+
+@blueprint.put(BY_KEY)
+@requires(Permission.CATEGORIES_WRITE)
+@by_key(KEYS)
+@upserts
+@accepts(CategoryCreateSchema)
+@returns(CategorySchema, status=201, location=lambda category: f"/api/v1/categories/{category.id}")
+@refuses(KeyDiffers, SlugTaken, ExternalIdTaken, ParentUnknown, CategoryCycle)
+def put_category_by_key(key: str, value: str, data: dict[str, Any], require: Require) -> Any:
+    """Create a category under a key of your own, or replace it; it needs no precondition."""
+    row, is_new = service.put_category_by_key(key, value, data, identity=current_identity(), require=require)
+    return Created(row) if is_new else row
+
+
+@blueprint.patch(BY_KEY)
+@requires(Permission.CATEGORIES_WRITE)
+@by_key(KEYS)
+@changes(service.get_category_by_key)
+@accepts(CategoryUpdateSchema)
+@returns(CategorySchema)
+@refuses(SlugTaken, ExternalIdTaken, ParentUnknown, CategoryCycle)
+def update_category_by_key(category: Category, data: dict[str, Any]) -> Category:
+    """Change some members of a category that is named by a key."""
+    return service.update_category(category, **data)
+
+
+@blueprint.delete(BY_KEY)
+@requires(Permission.CATEGORIES_DELETE)
+@by_key(KEYS)
+@changes(service.get_category_by_key)
+@returns(status=204)
+@refuses(CategoryInUse)
+def delete_category_by_key(category: Category) -> None:
+    """Delete an empty category that is named by a key."""
     service.delete_category(category)

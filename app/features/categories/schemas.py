@@ -12,6 +12,8 @@ from app.web.schemas import BodySchema, Schema, SearchQuerySchema
 NAME: dict[str, Any] = {"max_length": 120, "example": "Outdoor furniture"}
 SLUG: dict[str, Any] = {"max_length": 140, "pattern": r"^[a-z0-9]+(-[a-z0-9]+)*$", "example": "outdoor-furniture"}
 
+EXTERNAL_ID: dict[str, Any] = {"max_length": 128, "allow_none": True, "example": "erp-12"}
+
 
 class CategorySchema(Schema):
     """A category."""
@@ -19,6 +21,7 @@ class CategorySchema(Schema):
     id = fields.Integer(dump_only=True, example=7)
     name = fields.Text(**NAME)
     slug = fields.Text(**SLUG)
+    external_id = fields.Text(**EXTERNAL_ID)
     parent_id = fields.Integer(allow_none=True, example=3)
     created_at = fields.Moment(dump_only=True)
     updated_at = fields.Moment(dump_only=True)
@@ -30,6 +33,7 @@ class CategoryCreateSchema(BodySchema):
 
     name = fields.Text(required=True, **NAME)
     slug = fields.Text(**SLUG)
+    external_id = fields.Text(load_default=None, **EXTERNAL_ID)
     parent_id = fields.Integer(allow_none=True, load_default=None, example=None)
 
 
@@ -38,6 +42,7 @@ class CategoryUpdateSchema(BodySchema):
 
     name = fields.Text(**NAME)
     slug = fields.Text(**SLUG)
+    external_id = fields.Text(**EXTERNAL_ID)
     parent_id = fields.Integer(allow_none=True)
 
 

@@ -1,6 +1,6 @@
 """Use cases of categories."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from operator import eq
@@ -12,11 +12,14 @@ from sqlalchemy.orm import InstrumentedAttribute, aliased
 from app.core.constraints import delete_row, refusing
 from app.core.errors import NotFound
 from app.core.fastsql import find_row
+from app.core.keys import get_by_key, read_by_key, require_same, upsert_by_key
 from app.core.listing import Compare, Listing, contains_words
 from app.core.locks import advisory_lock
+from app.core.slugs import find_reserved_like, require_unreserved
 from app.core.text import slugify
 from app.extensions import db
 from app.features.categories.models import (
+    KEYS,
     REFUSALS,
     Category,
     CategoryCycle,
@@ -76,31 +79,78 @@ def get_category(category_id: int, *, identity: Identity, lock: bool = False) ->
     return category
 
 
-def create_category(*, name: str, slug: str | None = None, parent_id: int | None = None) -> Category:
+def read_category_by_key(key: str, value: str, *, identity: Identity) -> Any:
+    """The category with this key, as a row for a read.
+
+    Raises ``NotFound``, and ``Moved`` for a slug that the category had before.
+    """
+    return read_by_key(visible_to(identity), KEYS, key, value)
+
+
+def get_category_by_key(key: str, value: str, *, identity: Identity, lock: bool = False) -> Category:
+    """The category with this key, to be changed; raises what `read_category_by_key` raises."""
+    category: Category = get_by_key(visible_to(identity), KEYS, key, value, lock=lock)
+    return category
+
+
+def create_category(*, name: str, slug: str | None = None, parent_id: int | None = None, **members: Any) -> Category:
     """Create a category; without a slug it gets a free one that is made from its name.
 
-    Refuses a slug that another category has (``SlugTaken``) and an unknown parent (``ParentUnknown``).
+    Refuses a slug or an external id that another category has (``SlugTaken``, ``ExternalIdTaken``) and an unknown
+    parent (``ParentUnknown``).
     """
-    category = Category(name=name, parent_id=parent_id)
+    category = Category(name=name, parent_id=parent_id, **members)
     _require_parent(category, parent_id)
     category.slug = slug or _free_slug(name)
     with refusing(REFUSALS):
         db.session.add(category)
+    if slug is not None:
+        require_unreserved(category, _ALL)
     return category
 
 
-def update_category(category: Category, **changed: Any) -> Category:
-    """Change a category's name, slug or parent.
+def put_category_by_key(
+    key: str,
+    value: str,
+    members: dict[str, Any],
+    *,
+    identity: Identity,
+    require: Callable[[Category | None], None],
+) -> tuple[Category, bool]:
+    """Replace the category with this key, or create it; the category, and whether it is new.
 
-    Refuses a slug that another category has (``SlugTaken``), an unknown parent (``ParentUnknown``), and a move below
-    itself (``CategoryCycle``).
+    ``members`` state the key; ``require`` checks the preconditions of the request against the category, or None where
+    there is none. Raises ``KeyDiffers``, and what `create_category` and `update_category` raise.
+    """
+    require_same(KEYS, key, value, members[key])
+
+    def find() -> Category:
+        category = get_category_by_key(key, value, identity=identity, lock=True)
+        require(category)
+        return category
+
+    def create() -> Category:
+        require(None)
+        return create_category(**members)
+
+    return upsert_by_key(find, create, lambda category: update_category(category, **members))
+
+
+def update_category(category: Category, **changed: Any) -> Category:
+    """Change a category's name, slug, external id or parent.
+
+    Refuses a slug or an external id that another category has (``SlugTaken``, ``ExternalIdTaken``), an unknown parent
+    (``ParentUnknown``), and a move below itself (``CategoryCycle``).
     """
     parent_id = changed.get("parent_id", category.parent_id)
     if parent_id != category.parent_id:
         _require_parent(category, parent_id)
+    before = category.slug
     with refusing(REFUSALS):
         for name, value in changed.items():
             setattr(category, name, value)
+    if category.slug != before:
+        require_unreserved(category, _ALL)
     return category
 
 
@@ -180,7 +230,7 @@ def _free_slug(name: str) -> str:
     """The first of name, name-2, name-3 ... that no category has. A concurrent request may still take it (409)."""
     base = slugify(name)[:120].strip("-") or "category"
     similar = or_(Category.slug == base, Category.slug.startswith(f"{base}-", autoescape=True))
-    taken = set(db.session.scalars(select(Category.slug).where(similar)))
+    taken = {*db.session.scalars(select(Category.slug).where(similar)), *find_reserved_like(_ALL, base)}
     if base not in taken:
         return base
     return next(slug for number in count(2) if (slug := f"{base}-{number}") not in taken)

@@ -56,6 +56,8 @@ class CellReader:
                 convert: Callable[[str], Any] = self._decimal
             case fields.Integer():
                 convert = _integer
+            case fields.Boolean():
+                convert = _boolean
             case fields.Items():
                 convert = files.split_tags if self._layout.is_export else _tidy_tags
             case fields.Scalars():
@@ -99,6 +101,10 @@ def _tidy_tags(cell: str) -> list[str]:
 def _integer(cell: str) -> int | str:
     # ASCII digits, and nothing else that int() takes, such as 1_000.
     return int(cell) if re.fullmatch(r"-?[0-9]{1,20}", cell) else cell
+
+
+def _boolean(cell: str) -> bool | str:
+    return {"true": True, "false": False}.get(cell.lower(), cell)
 
 
 def _json(cell: str) -> Any:

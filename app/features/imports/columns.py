@@ -8,16 +8,16 @@ from typing import Any
 
 from app.features.imports.models import FileUnreadable
 from app.features.products import files
-from app.features.products.models import DEFAULTS, MEMBERS
+from app.features.products.models import DEFAULTS, MADE, MEMBERS
 from app.web import fields
 
 ATTRIBUTE = "attributes."
 MAX_LIST_LENGTH = 300
 #: Columns of a CSV file, and members of an NDJSON line.
 MAX_COLUMNS = 500
-#: The members that a file needs columns for: those without a default. Rows without a currency get one, and a category
-#: can be named instead.
-REQUIRED = tuple(name for name in MEMBERS if name not in {*DEFAULTS, "currency", "category_id"})
+#: The members that a file needs columns for: those without a default. Rows without a currency get one, slugs are made,
+#: and a category can be named instead.
+REQUIRED = tuple(name for name in MEMBERS if name not in {*DEFAULTS, *MADE, "currency", "category_id"})
 
 
 @dataclass(frozen=True)

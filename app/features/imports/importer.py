@@ -14,8 +14,8 @@ from itertools import islice
 import marshmallow as ma
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from app.core.slugs import SlugTaken
 from app.core.transactions import unit_of_work
-from app.features.categories import models as categories
 from app.features.imports import service
 from app.features.imports.models import BadRow, Report, Row
 from app.features.imports.schemas import ImportRowSchema
@@ -25,7 +25,7 @@ from app.web.validation import faults_of
 ROWS_PER_CHUNK = 1000
 
 #: What another transaction can do to a chunk: a slug taken or a category deleted meanwhile, a deadlock, a lock held.
-_TRANSIENT = (IntegrityError, OperationalError, categories.SlugTaken)
+_TRANSIENT = (IntegrityError, OperationalError, SlugTaken)
 _ATTEMPTS = 4
 
 

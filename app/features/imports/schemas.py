@@ -130,7 +130,7 @@ class ImportRowSchema(StatedSchema, products.ProductCreateSchema):
     What it does not state is left to the upsert: a product that exists keeps it.
     """
 
-    sku = fields.Text(required=True, **products.SKU)
+    sku = fields.Code(required=True, **products.SKU)
     category = fields.Text(**categories.NAME)
     category_id = fields.Integer(example=7)
 

@@ -13,6 +13,7 @@ from sqlalchemy import (
     ARRAY,
     Column,
     ColumnElement,
+    Row,
     RowMapping,
     Table,
     TableValuedAlias,
@@ -35,9 +36,10 @@ from app.core.changes import record_bulk_write
 from app.core.errors import Invalid
 from app.core.feed import PendingEvent, publish
 from app.core.model import Money
+from app.core.slugs import SlugChange
 from app.extensions import db
 from app.features.categories.models import Category
-from app.features.products import ledger
+from app.features.products import keys, ledger
 from app.features.products.ledger import Reason
 from app.features.products.models import (
     DEFAULTS,
@@ -45,6 +47,7 @@ from app.features.products.models import (
     PRODUCTS,
     Product,
     ProductIncomplete,
+    StockNotTracked,
     missing_members,
     new_row,
     search_text,
@@ -105,6 +108,13 @@ class Change:
             "live": self.there["live"] + moved,
         }
 
+    @property
+    def slug_change(self) -> SlugChange | None:
+        """The slug that the product gives up, and the one that it gets."""
+        if "slug" not in self.differing:
+            return None
+        return SlugChange(self.product_id, self.there["slug"], self.differing["slug"])
+
     def row(self) -> dict[str, Any]:
         """The parameters of the UPDATE."""
         members = {name: self.differing.get(name, self.there[name]) for name in MEMBERS}
@@ -134,17 +144,23 @@ def upsert_products(
     wanted = {row["sku"]: row for row in rows}
     created, found, refused = _insert_new_and_lock_others(wanted, defaults)
     refused |= _refusals({sku: wanted[sku] for sku in found}, found, defaults)
+    refused |= keys.find_taken({sku: wanted[sku] for sku in found.keys() - refused.keys()}, found)
     changed = _update_different({sku: there for sku, there in found.items() if sku not in refused}, wanted)
-    for sku, product_id in created.items():
-        record_bulk_write(Product, product_id, "created", before=None, after={**defaults, **wanted[sku]})
-    upserted = {sku: Upserted(product_id, Effect.CREATED) for sku, product_id in created.items()}
+    for sku, made in created.items():
+        after = {**defaults, **wanted[sku], "slug": made.slug}
+        record_bulk_write(Product, made.id, "created", before=None, after=after)
+    upserted = {sku: Upserted(made.id, Effect.CREATED) for sku, made in created.items()}
     for sku, there in found.items():
         upserted[sku] = Upserted(there["id"], Effect.UPDATED if there["id"] in changed else Effect.UNCHANGED)
     return upserted | refused
 
 
-def insert_products(rows: Sequence[Mapping[str, Any]], *, defaults: Mapping[str, Any] = DEFAULTS) -> dict[str, int]:
-    """Create the products whose sku no living product has; their ids, by sku.
+def insert_products(
+    rows: Sequence[Mapping[str, Any]], *, defaults: Mapping[str, Any] = DEFAULTS
+) -> dict[str, Row[Any]]:
+    """Create the products whose keys no living product has; the id and slug of each, by sku.
+
+    Slugs are made where none is stated.
 
     Where another transaction is creating one of them, this one waits, and then leaves it alone.
     """
@@ -153,18 +169,18 @@ def insert_products(rows: Sequence[Mapping[str, Any]], *, defaults: Mapping[str,
     now = clock.now()
     statement = (
         _INSERTS[db.engine.dialect.name](PRODUCTS)
-        .on_conflict_do_nothing(index_elements=[PRODUCTS.c.sku], index_where=_IS_ALIVE)
-        .returning(PRODUCTS.c.sku, PRODUCTS.c.id)
+        .on_conflict_do_nothing()
+        .returning(PRODUCTS.c.sku, PRODUCTS.c.id, PRODUCTS.c.slug)
     )
-    new = [new_row(row, defaults, now) for row in rows]
+    new = [new_row(row, defaults, now) for row in keys.with_slugs(rows)]
     if _is_postgresql():
         created = db.session.execute(statement.from_select(list(new[0]), select(_table_of(new))))
     else:
         created = db.session.execute(statement, new)
-    ids = {row.sku: row.id for row in created}
-    _balance(ids.values(), Reason.RECEIPT)
-    publish(PendingEvent("product.created", "product", product_id, 1, 0) for product_id in ids.values())
-    return ids
+    made = {row.sku: row for row in created}
+    _balance([row.id for row in made.values()], Reason.RECEIPT)
+    publish(PendingEvent("product.created", "product", row.id, 1, 0) for row in made.values())
+    return made
 
 
 def iter_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterator[Sequence[RowMapping]]:
@@ -192,19 +208,20 @@ def is_one_of(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:
 
 def _insert_new_and_lock_others(
     wanted: Mapping[str, Mapping[str, Any]], defaults: Mapping[str, Any]
-) -> tuple[dict[str, int], dict[str, RowMapping], dict[str, Invalid]]:
-    """Insert the wanted products that are not there and lock the living ones: ids of the former, rows of the latter.
+) -> tuple[dict[str, Row[Any]], dict[str, RowMapping], dict[str, Invalid]]:
+    """Insert the wanted products that are not there and lock the living ones: what is made, and what is found.
 
     The refusals of those that cannot be made come third; all are by sku. All inserts come first, in the order of the
     sku, and the locks after them, in that order too: two transactions that want the same products cannot wait for each
     other.
     """
     new = wanted.keys() - _living_skus(wanted)
-    created: dict[str, int] = {}
+    created: dict[str, Row[Any]] = {}
     found: dict[str, RowMapping] = {}
     # One round is enough, unless another transaction deletes one of the products in between.
     while True:
         refused = _refusals({sku: wanted[sku] for sku in new}, {}, defaults)
+        refused |= keys.find_taken({sku: wanted[sku] for sku in new - refused.keys()})
         created |= insert_products([wanted[sku] for sku in sorted(new - refused.keys())], defaults=defaults)
         found |= _lock_living(wanted.keys() - created.keys() - found.keys())
         new = wanted.keys() - created.keys() - found.keys()
@@ -224,6 +241,9 @@ def _refusal_of(row: Mapping[str, Any], there: RowMapping | None, defaults: Mapp
     """Why a row cannot make a product, or change the one that is there; None where it can."""
     if there is None and (missing := missing_members(row, defaults)):
         return ProductIncomplete.at(*missing)
+    before = {"stock": 0, "track_stock": True} if there is None else there
+    if not row.get("track_stock", before["track_stock"]) and row.get("stock", before["stock"]) != before["stock"]:
+        return Invalid.because(StockNotTracked, "stock")
     return None
 
 
@@ -231,6 +251,7 @@ def _update_different(found: Mapping[str, RowMapping], wanted: Mapping[str, Mapp
     """Bring the locked products to what their rows state; the ids of those that differed."""
     changes = [change for sku, there in found.items() if (change := Change.between(there, wanted[sku]))]
     _update_products([change.row() for change in changes])
+    keys.retire(renaming for change in changes if (renaming := change.slug_change))
     for change in changes:
         change.record()
     changed = {change.product_id for change in changes}

@@ -90,6 +90,8 @@ def _cell(value: Any) -> str:
     match value:
         case None:
             return ""
+        case bool():
+            return "true" if value else "false"
         case list():
             return join_tags(value)
         case dict():

@@ -6,9 +6,24 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Column, Index, String, Text, event
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    Index,
+    String,
+    Text,
+    bindparam,
+    case,
+    event,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, aliased, mapped_column
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Boolean
 
@@ -16,8 +31,10 @@ from app.core import clock
 from app.core.audit import UNAUDITED
 from app.core.errors import Conflict, Invalid
 from app.core.feed import Published
+from app.core.keys import ExternalIdTaken, Key
 from app.core.model import Keyed, Live, Moment, Money, Stamped, Versioned, big_integer, json_type, ordered_text
 from app.core.references import refers_to, refusals_of_references
+from app.core.slugs import MAX_SLUG_LENGTH, Slugged, SlugTaken, is_reserved
 from app.core.text import words
 from app.extensions import Model
 from app.features.categories.models import CategoryUnknown
@@ -35,6 +52,14 @@ class SkuTaken(Conflict):
     """Another product has this sku."""
 
 
+class GtinTaken(Conflict):
+    """Another product has this GTIN."""
+
+
+class StockNotTracked(Conflict):
+    """The stock of this product is not tracked, so it does not move; set `track_stock` first."""
+
+
 class TooManyAttributes(Invalid):
     """A product has at most 100 attributes."""
 
@@ -49,7 +74,7 @@ MAX_ATTRIBUTES = 100
 MAX_STOCK = 2**53
 
 
-class Product(Keyed, Stamped, Versioned, Live, Published, Model):
+class Product(Keyed, Stamped, Versioned, Live, Slugged, Published, Model):
     """Something for sale. ``search_text`` is what `search` reads, updated by the listener below."""
 
     __tablename__ = "products"
@@ -63,15 +88,22 @@ class Product(Keyed, Stamped, Versioned, Live, Published, Model):
     )
 
     sku: Mapped[str] = mapped_column(ordered_text(64))
+    slug: Mapped[str] = mapped_column(ordered_text(MAX_SLUG_LENGTH))
+    #: As it was written; `gtin_14` compares it.
+    gtin: Mapped[str | None] = mapped_column(String(14))
+    mpn: Mapped[str | None] = mapped_column(String(70))
     name: Mapped[str] = mapped_column(ordered_text(200))
     description: Mapped[str] = mapped_column(Text, default="")
     price: Mapped[Decimal] = mapped_column(Money)
     currency: Mapped[str] = mapped_column(String(3))
     category_id: Mapped[int] = mapped_column(big_integer, refers_to("categories.id", unknown=CategoryUnknown))
     stock: Mapped[int] = mapped_column(big_integer, default=0)
+    #: Without it a product is always in stock, and its stock does not move.
+    track_stock: Mapped[bool] = mapped_column(default=True, server_default=true())
     status: Mapped[ProductStatus] = mapped_column(String(16), default=ProductStatus.ACTIVE)
     tags: Mapped[list[str]] = mapped_column(json_type, default=list)
     attributes: Mapped[dict[str, Any]] = mapped_column(json_type, default=dict)
+    weight_g: Mapped[int | None] = mapped_column(big_integer)
     external_id: Mapped[str | None] = mapped_column(String(128))
     search_text: Mapped[str] = mapped_column(Text, info=UNAUDITED)
     deleted_at: Mapped[Moment | None]
@@ -98,6 +130,22 @@ class Product(Keyed, Stamped, Versioned, Live, Published, Model):
 
 PRODUCTS = Product.metadata.tables["products"]
 
+
+def gtin_14(gtin: Any) -> ColumnElement[str]:
+    """The fourteen digits of a GTIN of 8, 12, 13 or 14, in SQL: zeros before it do not make another number of it."""
+    # The constants are part of the SQL, as they are of the index.
+    zeros, start = (literal(value, literal_execute=True) for value in ("000000", 7))
+    return func.substr(zeros + gtin, func.length(gtin) - start)
+
+
+#: The keys by which others know a product.
+KEYS: Mapping[str, Key] = {
+    "sku": Key(column=Product.sku, taken=SkuTaken),
+    "slug": Key(column=Product.slug, taken=SlugTaken),
+    "gtin": Key(column=gtin_14(Product.gtin), taken=GtinTaken, normalize=lambda gtin: gtin.zfill(14)),
+    "external_id": Key(column=Product.external_id, taken=ExternalIdTaken),
+}
+
 #: The columns that no client writes; every other one is a member, also where many products are written at once.
 _SERVER_SET = {"id", "created_at", "updated_at", "version", "live", "search_text", "deleted_at"}
 MEMBERS = tuple(column.name for column in PRODUCTS.columns if column.name not in _SERVER_SET)
@@ -117,6 +165,8 @@ def _default_of(column: Column[Any]) -> Any:
 
 #: What a new product takes for the members that are not stated: the defaults of the columns.
 DEFAULTS = _defaults()
+#: The members that are made for a new product which does not state them.
+MADE = frozenset({"slug"})
 
 
 def new_row(members: Mapping[str, Any], defaults: Mapping[str, Any], now: datetime) -> dict[str, Any]:
@@ -133,20 +183,40 @@ def new_row(members: Mapping[str, Any], defaults: Mapping[str, Any], now: dateti
     }
 
 
+def free_slug() -> ColumnElement[str]:
+    """The parameter ``wanted_slug``, or ``spare_slug`` where another living product has or had that one, in SQL."""
+    wanted, spare = (bindparam(name, None, Product.slug.type) for name in ("wanted_slug", "spare_slug"))
+    other = aliased(Product)
+    living = select(other).where(other.deleted_at.is_(None))
+    is_taken = or_(living.where(other.slug == wanted).exists(), is_reserved(living, wanted))
+    return case((is_taken, spare), else_=wanted)
+
+
 def missing_members(row: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
     """The members that a row does not state and that a new product needs."""
-    return [name for name in MEMBERS if name not in row and name not in defaults]
+    return [name for name in MEMBERS if name not in row and name not in defaults and name not in MADE]
 
 
-def search_text(*, name: str, sku: str, description: str | None, tags: list[str] | None, **_: Any) -> str:
-    """The words that a product is found by: a line of the name's, of the sku's and tags', of the description's.
+def search_text(
+    *,
+    name: str,
+    sku: str,
+    description: str | None,
+    tags: list[str] | None,
+    gtin: str | None = None,
+    mpn: str | None = None,
+    **_: Any,
+) -> str:
+    """The words that a product is found by: a line of the name's, of the labels', of the description's.
+
+    Its labels are the sku, the GTIN, the number of its maker and the tags.
 
     A word stands in the first of these places that has it; a blank follows it. Other members are not searched. A
     description or tags that are None are empty: the mapper fills in their defaults later.
     """
     seen: set[str] = set()
     lines = []
-    for place in (name, " ".join([sku, *(tags or [])]), description or ""):
+    for place in (name, " ".join([sku, gtin or "", mpn or "", *(tags or [])]), description or ""):
         found = [word for word in words(place) if word not in seen]
         seen.update(found)
         lines.append(" ".join([*found, ""]))
@@ -183,19 +253,16 @@ _ALIVE = Product.deleted_at.is_(None)
 _SORTS = (Product.created_at, Product.updated_at, Product.name, Product.price, Product.stock)
 
 
-def _index(*columns: Any, unique: bool = False, **options: Any) -> None:
-    names = "_".join(column.key for column in columns)
-    Index(
-        f"{'uq' if unique else 'ix'}_products_{names}",
-        *columns,
-        unique=unique,
-        postgresql_where=_ALIVE,
-        sqlite_where=_ALIVE,
-        **options,
-    )
+def _index(*columns: Any) -> None:
+    name = "_".join(column.key for column in columns)
+    Index(f"ix_products_{name}", *columns, postgresql_where=_ALIVE, sqlite_where=_ALIVE)
 
 
-_index(Product.sku, unique=True)
+_UNIQUE = {
+    member: Index(f"uq_products_{member}", key.column, unique=True, postgresql_where=_ALIVE, sqlite_where=_ALIVE)
+    for member, key in KEYS.items()
+}
+UNIQUE_SLUG = _UNIQUE["slug"]
 _index(Product.id)
 for _sort in _SORTS:
     _index(_sort, Product.id)
@@ -211,4 +278,7 @@ Index("ix_products_tags", Product.tags, postgresql_using="gin", postgresql_ops={
 )
 
 #: The refusals of the constraints that a new or changed product can violate.
-REFUSALS: dict[str, type[Conflict | Invalid]] = {"uq_products_sku": SkuTaken, **refusals_of_references(Product)}
+REFUSALS: dict[str, type[Conflict | Invalid]] = {
+    **{f"uq_products_{name}": key.taken for name, key in KEYS.items()},
+    **refusals_of_references(Product),
+}

@@ -5,10 +5,12 @@ from typing import Any
 from flask import Response, current_app
 from sqlalchemy import Select
 
+from app.core.errors import Conflict
+from app.core.keys import KeyDiffers
 from app.features.products import batches, bulk, facets, service
 from app.features.products.batches import BatchRefused, BatchResult
 from app.features.products.files import MEDIA_TYPES, FileFormat, write_products
-from app.features.products.models import REFUSALS, Product, SkuTaken
+from app.features.products.models import KEYS, REFUSALS, Product, StockNotTracked
 from app.features.products.schemas import (
     FacetsSchema,
     ProductBatchResultSchema,
@@ -25,7 +27,10 @@ from app.security.permissions import Permission
 from app.web.access import current_identity
 from app.web.contract import (
     Blueprint,
+    Created,
+    Require,
     accepts,
+    by_key,
     changes,
     lists,
     queries,
@@ -33,6 +38,7 @@ from app.web.contract import (
     requires,
     returns,
     streams,
+    upserts,
 )
 from app.web.downloads import download, read_in_batches
 
@@ -66,7 +72,7 @@ def count_facets(query: dict[str, Any]) -> dict[str, Any]:
 @requires(Permission.PRODUCTS_WRITE)
 @accepts(ProductCreateSchema)
 @returns(ProductSchema, status=201, location=lambda product: f"/api/v1/products/{product.id}")
-@refuses(*REFUSALS.values())
+@refuses(StockNotTracked, *REFUSALS.values())
 def create_product(data: dict[str, Any]) -> Any:
     """Create a product."""
     return service.create_product(**_with_currency(data))
@@ -136,17 +142,72 @@ def update_product(product: Product, data: dict[str, Any]) -> Product:
 @changes(service.get_product)
 @returns(status=204)
 def delete_product(product: Product) -> None:
-    """Delete a product; its sku is free again."""
+    """Delete a product; its keys are free again."""
     service.delete_product(product)
 
 
 @blueprint.post("/<id:product_id>/restore")
 @requires(Permission.PRODUCTS_DELETE)
 @returns(ProductSchema)
-@refuses(SkuTaken)
+@refuses(*(refusal for refusal in REFUSALS.values() if issubclass(refusal, Conflict)))
 def restore_product(product_id: int) -> Product:
-    """Bring a deleted product back; one that is not deleted stays as it is."""
+    """Bring a deleted product back; one that is not deleted stays as it is.
+
+    It gets a new slug where another product has its former one by now.
+    """
     return service.restore_product(product_id)
+
+
+BY_KEY = f"/by/<any({', '.join(KEYS)}):key>/<value:value>"
+
+
+@blueprint.get(BY_KEY)
+@requires(Permission.PRODUCTS_READ)
+@by_key(KEYS)
+@returns(ProductSchema)
+def read_product_by_key(key: str, value: str) -> Any:
+    """Read a product by a key that others know."""
+    return service.read_product_by_key(key, value, identity=current_identity())
+
+
+@blueprint.put(BY_KEY)
+@requires(Permission.PRODUCTS_WRITE)
+@by_key(KEYS)
+@upserts
+@accepts(ProductReplaceSchema)
+@returns(ProductSchema, status=201, location=lambda product: f"/api/v1/products/{product.id}")
+@refuses(KeyDiffers, *REFUSALS.values())
+def put_product_by_key(key: str, value: str, data: dict[str, Any], require: Require) -> Any:
+    """Create a product under a key of your own, or replace all but its stock.
+
+    It needs no precondition: who writes by a key of their own owns the row.
+    """
+    row, is_new = service.put_product_by_key(
+        key, value, _with_currency(data), identity=current_identity(), require=require
+    )
+    return Created(row) if is_new else row
+
+
+@blueprint.patch(BY_KEY)
+@requires(Permission.PRODUCTS_WRITE)
+@by_key(KEYS)
+@changes(service.get_product_by_key)
+@accepts(ProductUpdateSchema)
+@returns(ProductSchema)
+@refuses(*REFUSALS.values())
+def update_product_by_key(product: Product, data: dict[str, Any]) -> Product:
+    """Change some members of a product that is named by a key; attributes are merged one by one."""
+    return service.update_product(product, **data)
+
+
+@blueprint.delete(BY_KEY)
+@requires(Permission.PRODUCTS_DELETE)
+@by_key(KEYS)
+@changes(service.get_product_by_key)
+@returns(status=204)
+def delete_product_by_key(product: Product) -> None:
+    """Delete a product that is named by a key; its keys are free again."""
+    service.delete_product(product)
 
 
 @in_categories.get("/<id:category_id>/products")

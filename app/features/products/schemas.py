@@ -3,6 +3,7 @@
 from typing import Any
 
 from app.core.listing import RELEVANCE
+from app.core.slugs import MAX_SLUG_LENGTH
 from app.features.products.batches import BatchMode, Outcome
 from app.features.products.files import FileFormat
 from app.features.products.models import MAX_ATTRIBUTES, MAX_STOCK, ProductStatus
@@ -11,7 +12,14 @@ from app.web import fields
 from app.web.batch import Batch, Problem
 from app.web.schemas import BodySchema, PatchSchema, QuerySchema, RankedQuerySchema, Schema
 
-SKU: dict[str, Any] = {"max_length": 64, "pattern": r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$", "example": "CHAIR-042"}
+SKU: dict[str, Any] = {"max_length": 64, "example": "CHAIR-042"}
+SLUG: dict[str, Any] = {
+    "max_length": MAX_SLUG_LENGTH,
+    "pattern": r"^[a-z0-9]+(-[a-z0-9]+)*$",
+    "example": "oak-chair",
+}
+MPN: dict[str, Any] = {"max_length": 70, "allow_none": True, "example": "OC-42/B"}
+WEIGHT: dict[str, Any] = {"minimum": 0, "maximum": 1_000_000_000, "allow_none": True, "example": 6400}
 NAME: dict[str, Any] = {"max_length": 200, "example": "Oak chair"}
 TAG: dict[str, Any] = {"max_length": 50, "example": "garden"}
 EXTERNAL_ID: dict[str, Any] = {"max_length": 128, "allow_none": True, "example": "erp-7781"}
@@ -25,20 +33,45 @@ def _attributes(**options: Any) -> fields.Scalars:
     return fields.Scalars(max_properties=MAX_ATTRIBUTES, example={"width_cm": 45, "colour": "natural"}, **options)
 
 
+class Gtin(fields.Text):
+    """A GTIN (EAN, UPC) of 8, 12, 13 or 14 digits, whose last is the check digit of the others (GS1)."""
+
+    default_error_messages = {"check_digit": "The check digit, which is the last, must be {expected}."}
+
+    def __init__(self, **options: Any) -> None:
+        pattern = r"^([0-9]{8}|[0-9]{12,14})$"
+        super().__init__(min_length=8, max_length=14, pattern=pattern, example="4006381333931", **options)
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        gtin = super()._deserialize(value)
+        digits = [int(digit) for digit in gtin[-2::-1]]
+        expected = -(3 * sum(digits[::2]) + sum(digits[1::2])) % 10
+        if int(gtin[-1]) != expected:
+            raise self.make_error("check_digit", expected=expected)
+        return gtin
+
+
 class ProductSchema(Schema):
     """A product."""
 
     id = fields.Integer(dump_only=True, example=42)
-    sku = fields.Text(**SKU)
+    sku = fields.Code(**SKU)
+    slug = fields.Text(**SLUG)
+    gtin = Gtin(allow_none=True)
+    mpn = fields.Text(**MPN)
     name = fields.Text(**NAME)
     description = fields.Prose(max_length=10_000, example="A chair of solid oak.")
     price = fields.Money(example="129.00")
     currency = fields.Currency(example="USD")
     category_id = fields.Integer(example=7)
     stock = fields.Integer(minimum=0, maximum=MAX_STOCK, example=12)
+    track_stock = fields.Boolean(
+        note="Where this is false, the product is always in stock, and its stock does not move.", example=True
+    )
     status = fields.Choice(list(ProductStatus), example="active")
     tags = _tags()
     attributes = _attributes()
+    weight_g = fields.Integer(**WEIGHT)
     external_id = fields.Text(**EXTERNAL_ID)
     created_at = fields.Moment(dump_only=True)
     updated_at = fields.Moment(dump_only=True)
@@ -98,22 +131,27 @@ class FacetsSchema(Schema):
 
 
 class ProductReplaceSchema(BodySchema):
-    """The whole of a product but its stock; what is missing takes its default, and the sku stays."""
+    """The whole of a product but its stock; what is missing takes its default, and the sku and the slug stay."""
 
-    sku = fields.Text(**SKU)
+    sku = fields.Code(**SKU)
+    slug = fields.Text(**SLUG)
+    gtin = Gtin(allow_none=True, load_default=None)
+    mpn = fields.Text(load_default=None, **MPN)
     name = fields.Text(required=True, **NAME)
     description = fields.Prose(max_length=10_000, load_default="")
     price = fields.Money(required=True, example="129.00")
     currency = fields.Currency(example="USD", note="DEFAULT_CURRENCY when missing.")
     category_id = fields.Integer(required=True, example=7)
+    track_stock = fields.Boolean(load_default=True, example=True)
     status = fields.Choice(list(ProductStatus), load_default=ProductStatus.ACTIVE)
     tags = _tags(load_default=list)
     attributes = _attributes(load_default=dict)
+    weight_g = fields.Integer(load_default=None, **WEIGHT)
     external_id = fields.Text(load_default=None, **EXTERNAL_ID)
 
 
 class ProductCreateSchema(ProductReplaceSchema):
-    """A new product; without a sku one is made from its id."""
+    """A new product; without a sku one is made from its id, without a slug one from its name."""
 
     stock = fields.Integer(minimum=0, maximum=MAX_STOCK, load_default=0, example=12)
 
@@ -156,7 +194,7 @@ class ProductUpsertResultSchema(Schema):
     """What became of an item: the product's id, or the problem."""
 
     index = fields.Integer(minimum=0, maximum=999, note="Its place in the batch, from 0.", example=0)
-    sku = fields.Text(allow_none=True, example="CHAIR-042", **{k: v for k, v in SKU.items() if k != "example"})
+    sku = fields.Code(allow_none=True, **SKU)
     status = fields.Choice(list(Outcome), example="created")
     id = fields.Integer(dump_only=True, allow_none=True, example=42)
     problem = Problem(allow_none=True)
@@ -197,7 +235,7 @@ class ProductFilterSchema(QuerySchema):
     in_stock = fields.QueryBoolean(note="Whether at least one is in stock.")
     status = fields.Choice(list(ProductStatus))
     currency = fields.Currency()
-    sku = fields.Text(**SKU)
+    sku = fields.Code(**SKU)
     tag = fields.Text(**TAG)
 
 

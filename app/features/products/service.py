@@ -1,24 +1,39 @@
 """Use cases of products."""
 
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from operator import eq, ge, le
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, select, text
+from sqlalchemy import ColumnElement, Select, inspect, select, text
 
 from app.core import clock
 from app.core.audit import origin
 from app.core.constraints import refusing, save
 from app.core.errors import NotFound
 from app.core.fastsql import find_row, insert_row
+from app.core.keys import get_by_key, read_by_key, require_same, upsert_by_key
 from app.core.listing import Compare, Listing
-from app.core.references import stated_references
+from app.core.references import require_references, stated_references
+from app.core.slugs import make_random_slug, make_slug, make_spare_slug, release_slug, require_unreserved
 from app.extensions import db
 from app.features.categories import service as categories
-from app.features.products import ledger
-from app.features.products.models import DEFAULTS, REFUSALS, Product, ProductStatus, SkuTaken, has_tag, new_row
+from app.features.products import keys, ledger
+from app.features.products.models import (
+    DEFAULTS,
+    KEYS,
+    REFUSALS,
+    UNIQUE_SLUG,
+    Product,
+    ProductStatus,
+    SkuTaken,
+    StockNotTracked,
+    free_slug,
+    has_tag,
+    new_row,
+)
 from app.features.products.search import MAX_SIMILAR, can_compare, has_similar_words, has_words, relevance, similarity
 from app.security.identity import Identity
 from app.security.permissions import Permission
@@ -101,24 +116,69 @@ def get_product(product_id: int, *, identity: Identity, lock: bool = False) -> P
     return product
 
 
-def create_product(*, sku: str | None = None, **members: Any) -> Any:
+def read_product_by_key(key: str, value: str, *, identity: Identity) -> Any:
+    """What there is to read of the product with this key, if ``identity`` may see it.
+
+    Raises ``NotFound``, and ``Moved`` for a slug that the product had before.
+    """
+    return read_by_key(visible_to(identity), KEYS, key, value)
+
+
+def get_product_by_key(key: str, value: str, *, identity: Identity, lock: bool = False) -> Product:
+    """The product with this key, to be changed; raises what `read_product_by_key` raises."""
+    product: Product = get_by_key(visible_to(identity), KEYS, key, value, lock=lock)
+    return product
+
+
+def create_product(**members: Any) -> Any:
     """Add a product, and return what answers have of it.
 
-    Without a sku it gets one made from its id; what it has in stock is its first receipt. Raises ``SkuTaken`` where a
-    living product has the sku, and before that the refusal of an unknown reference, such as ``CategoryUnknown``.
+    Without a sku it gets one made from its id, without a slug one made from its name; what it has in stock is its first
+    receipt. Raises the refusal of a key that a living product has, such as ``SkuTaken``, and before that the refusal of
+    an unknown reference, such as ``CategoryUnknown``.
     """
     with refusing(REFUSALS, references=stated_references(Product, members)):
-        return _insert_named_after_id(members) if sku is None else _insert({**members, "sku": sku})
+        return _create(members)
 
 
-def replace_product(product: Product, *, sku: str | None = None, attributes: dict[str, Any], **members: Any) -> Product:
-    """Replace everything that clients may write; the sku stays unless given, and the stock changes by movements only.
+def put_product_by_key(
+    key: str,
+    value: str,
+    members: dict[str, Any],
+    *,
+    identity: Identity,
+    require: Callable[[Product | None], None],
+) -> tuple[Any, bool]:
+    """Replace the product with this key, or create it; what answers have of it, and whether it is new.
+
+    ``members`` state the key; ``require`` checks the preconditions of the request against the product, or None where
+    there is none. Of several requests at once one creates the product, and the others replace it. Raises
+    ``KeyDiffers``, and what `create_product`, `replace_product` and `read_product_by_key` raise, but ``NotFound``.
+    """
+    require_same(KEYS, key, value, members[key])
+
+    def find() -> Product:
+        product = get_product_by_key(key, value, identity=identity, lock=True)
+        require(product)
+        return product
+
+    def create() -> Any:
+        require(None)
+        require_references(stated_references(Product, members))
+        with refusing(REFUSALS):
+            return _create(members)
+
+    return upsert_by_key(find, create, lambda product: replace_product(product, **members))
+
+
+def replace_product(product: Product, *, attributes: dict[str, Any], **members: Any) -> Product:
+    """Replace everything that clients may write; a sku or slug stays unless given, and stock changes by movements only.
 
     Raises what `create_product` raises, and ``TooManyAttributes``.
     """
-    _assign(product, members | ({} if sku is None else {"sku": sku}))
+    _assign(product, members)
     product.replace_attributes(attributes)
-    save(product, REFUSALS)
+    _save(product)
     return product
 
 
@@ -127,23 +187,37 @@ def update_product(product: Product, *, attributes: dict[str, Any] | None = None
     _assign(product, members)
     if attributes is not None:
         product.merge_attributes(attributes)
-    save(product, REFUSALS)
+    _save(product)
     return product
 
 
 def delete_product(product: Product) -> None:
-    """Take a product out of the catalogue; its sku can be used again."""
+    """Take a product out of the catalogue; its keys can be used again."""
     product.delete()
 
 
 def restore_product(product_id: int) -> Product:
-    """Bring a deleted product back, unless another has its sku by now; one that is not deleted stays as it is."""
+    """Bring a deleted product back, unless another has one of its keys; one that is not deleted stays as it is.
+
+    Where its slug belongs to another product by now, it gets a new one: no client could change it beforehand.
+    """
     product = db.session.scalar(select(Product).where(Product.id == product_id).with_for_update(key_share=True))
     if product is None:
         raise NotFound
-    product.restore()
-    save(product, REFUSALS)
+    if product.deleted_at is not None:
+        product.restore()
+        before, product.slug = product.slug, keys.free_slug_for(product)
+        save(product, REFUSALS)
+        if product.slug != before:
+            release_slug(product, before)
     return product
+
+
+def _save(product: Product) -> None:
+    is_renamed = inspect(product).attrs.slug.history.has_changes()
+    save(product, REFUSALS)
+    if is_renamed:
+        require_unreserved(product, _LIVING)
 
 
 def _assign(product: Product, members: dict[str, Any]) -> None:
@@ -151,8 +225,10 @@ def _assign(product: Product, members: dict[str, Any]) -> None:
         setattr(product, name, value)
 
 
-def _insert_named_after_id(members: dict[str, Any]) -> Any:
-    """Insert a product with the sku P-<id>, or P-<id>-<random> where another product has that one already."""
+def _create(members: dict[str, Any]) -> Any:
+    """Insert a product, without a sku with P-<id>, or P-<id>-<random> where another product has that one already."""
+    if "sku" in members:
+        return _insert(members)
     product_id = db.session.scalar(_NEXT_ID[db.engine.dialect.name])
     for sku in (f"P-{product_id}", f"P-{product_id}-{secrets.token_hex(4)}"):
         # The savepoint keeps what the transaction did before, and lets the second name be tried.
@@ -162,6 +238,17 @@ def _insert_named_after_id(members: dict[str, Any]) -> Any:
 
 
 def _insert(members: dict[str, Any], **key: int) -> Any:
-    values = {**new_row(members, DEFAULTS, clock.now()), **key}
-    along = ledger.opening if values["stock"] else None
-    return insert_row(Product, values, along=along, mover=origin.get().user_id)
+    """Insert a product that states its sku, without a slug with one made from its name."""
+    if members.get("stock") and not members.get("track_stock", True):
+        raise StockNotTracked
+    base = make_slug(members["name"], "product")
+    values = {**new_row({"slug": base, **members}, DEFAULTS, clock.now()), **key}
+    options: dict[str, Any] = {"along": ledger.opening if values["stock"] else None, "mover": origin.get().user_id}
+    if "slug" in members:
+        row = insert_row(Product, values, **options)
+        require_unreserved(row, _LIVING)
+        return row
+    slugs = {"wanted_slug": values.pop("slug"), "spare_slug": make_spare_slug(base, values["sku"])}
+    row = insert_row(Product, values, computed={"slug": free_slug}, unless_taken=UNIQUE_SLUG, **slugs, **options)
+    # Another request has taken the slug at the same moment, or a product has the spare one as well.
+    return row or insert_row(Product, values | {"slug": make_random_slug(base)}, **options)

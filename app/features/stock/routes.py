@@ -6,9 +6,16 @@ from sqlalchemy import Select
 
 from app.features.products import service as products
 from app.features.products.ledger import StockMovement
-from app.features.products.models import Product
+from app.features.products.models import Product, StockNotTracked
 from app.features.stock import service
-from app.features.stock.models import DeltaUnfit, Hold, HoldEnded, OutOfStock, StockChanged, StockTooLarge
+from app.features.stock.models import (
+    DeltaUnfit,
+    Hold,
+    HoldEnded,
+    OutOfStock,
+    StockChanged,
+    StockTooLarge,
+)
 from app.features.stock.schemas import (
     AvailabilitySchema,
     HoldCreateSchema,
@@ -41,7 +48,7 @@ def list_stock_movements(product_id: int) -> Select[StockMovement]:
 @locks(products.get_product)
 @accepts(MovementCreateSchema)
 @returns(MovementSchema, status=201, location=_movement_location)
-@refuses(DeltaUnfit, OutOfStock, StockChanged, StockTooLarge)
+@refuses(DeltaUnfit, OutOfStock, StockChanged, StockNotTracked, StockTooLarge)
 def record_stock_movement(product: Product, data: dict[str, Any]) -> StockMovement:
     """Change a product's stock by a delta, taking away no more than is available.
 

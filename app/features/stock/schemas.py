@@ -69,6 +69,13 @@ class AvailabilitySchema(Schema):
     """How many of a product are in stock, are held, and can be sold or held."""
 
     product_id = fields.Integer(example=42)
+    track_stock = fields.Boolean(example=True)
     stock = fields.Integer(**STOCK)
     held = fields.Integer(minimum=0, maximum=MAX_STOCK, example=2)
-    available = fields.Integer(minimum=0, maximum=MAX_STOCK, example=10)
+    available = fields.Integer(
+        minimum=0,
+        maximum=MAX_STOCK,
+        allow_none=True,
+        note="Null where the stock is not tracked: any quantity can be sold or held.",
+        example=10,
+    )

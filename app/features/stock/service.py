@@ -13,7 +13,7 @@ from app.core.pruning import delete_batch
 from app.extensions import db
 from app.features.products import service as products
 from app.features.products.ledger import Reason, StockMovement
-from app.features.products.models import MAX_STOCK, PRODUCTS, Product
+from app.features.products.models import MAX_STOCK, PRODUCTS, Product, StockNotTracked
 from app.features.stock.models import (
     DeltaUnfit,
     Hold,
@@ -39,13 +39,14 @@ class Availability:
     """How many of a product are in stock, and how many of them are held."""
 
     product_id: int
+    track_stock: bool
     stock: int
     held: int
 
     @property
-    def available(self) -> int:
-        """How many can be sold or held; 0 if an import has set the stock below what is held."""
-        return max(self.stock - self.held, 0)
+    def available(self) -> int | None:
+        """How many can be sold or held: 0 where an import has set the stock below what is held, None if untracked."""
+        return max(self.stock - self.held, 0) if self.track_stock else None
 
 
 def movements_of(product_id: int, *, identity: Identity) -> Select[StockMovement]:
@@ -67,11 +68,14 @@ def record_movement(
 ) -> StockMovement:
     """Change the stock of a product, which must be locked, by ``delta``; takes away nothing that is held.
 
-    Refuses a delta whose sign does not fit the reason (``DeltaUnfit``), a stock other than ``expected_stock``
+    Refuses a product whose stock is not tracked (``StockNotTracked``), a delta whose sign does not fit the reason
+    (``DeltaUnfit``), a stock other than ``expected_stock``
     (``StockChanged``), more than is available (``OutOfStock``), and a stock above ``MAX_STOCK`` (``StockTooLarge``).
     """
     if not reason.allows(delta):
         raise DeltaUnfit
+    if not product.track_stock:
+        raise StockNotTracked
     return _move(
         StockMovement(product_id=product.id, delta=delta, reason=reason, reference=reference),
         min_stock=_held_quantity() if delta < 0 else 0,
@@ -87,10 +91,10 @@ def get_availability(product_id: int, *, identity: Identity) -> Availability:
 def place_hold(product: Product, *, quantity: int, expires_in: int, reference: str | None = None) -> Hold:
     """Hold a quantity of a product, which must be locked, for ``expires_in`` seconds.
 
-    Refuses more than is available (``OutOfStock``).
+    Refuses more than is available (``OutOfStock``); where the stock is not tracked, every quantity is.
     """
     available = _read_availability(select(Product).where(Product.id == product.id)).available
-    if quantity > available:
+    if available is not None and quantity > available:
         raise OutOfStock(available=available)
     expires_at = clock.now() + timedelta(seconds=expires_in)
     hold = Hold(product_id=product.id, quantity=quantity, reference=reference, expires_at=expires_at)
@@ -110,13 +114,15 @@ def get_hold(hold_id: int, *, identity: Identity, lock: bool = False) -> Hold:
 
 
 def confirm_hold(hold: Hold) -> Hold:
-    """Sell the quantity of a hold, which must be locked with its product.
+    """Sell the quantity of a hold, which must be locked with its product; a stock that is not tracked does not move.
 
     Refuses a hold that has ended (``HoldEnded``), and more than is in stock (``OutOfStock``).
     """
     hold.end(HoldStatus.CONFIRMED)
     reference = hold.reference or f"hold {hold.id}"
-    _move(StockMovement(product_id=hold.product_id, delta=-hold.quantity, reason=Reason.SALE, reference=reference))
+    sale = StockMovement(product_id=hold.product_id, delta=-hold.quantity, reason=Reason.SALE, reference=reference)
+    if db.session.scalar(select(PRODUCTS.c.track_stock).where(PRODUCTS.c.id == hold.product_id)):
+        _move(sale)
     return hold
 
 
@@ -164,7 +170,8 @@ def _refusal_of(movement: StockMovement, expected_stock: int | None) -> Conflict
 
 
 def _read_availability(rows: Select[Product]) -> Availability:
-    row = db.session.execute(rows.with_only_columns(Product.id, Product.stock, _held_quantity())).one_or_none()
+    columns = (Product.id, Product.track_stock, Product.stock, _held_quantity())
+    row = db.session.execute(rows.with_only_columns(*columns)).one_or_none()
     if row is None:
         raise NotFound
     return Availability(*row)

@@ -33,6 +33,7 @@ class TestCreateCategory:
             "id": category["id"],
             "name": "Chairs",
             "slug": "chairs",
+            "external_id": None,
             "parent_id": None,
             "created_at": category["created_at"],
             "updated_at": category["created_at"],

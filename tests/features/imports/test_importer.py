@@ -9,8 +9,8 @@ import pytest
 from flask import Flask
 from sqlalchemy.exc import OperationalError
 
+from app.core.slugs import SlugTaken
 from app.core.transactions import unit_of_work
-from app.features.categories.models import SlugTaken
 from app.features.categories.service import create_category
 from app.features.imports import importer, service
 from app.features.imports.models import MAX_ERRORS, Report, RowError
@@ -134,21 +134,21 @@ class TestRowsWithTheSameSku:
 class TestAMemberThatIsNew:
     """A row schema with one member more, which a new product has a default for."""
 
-    class WithGtin(ImportRowSchema):
-        gtin = fields.Text(max_length=14, allow_none=True, load_default=None)
+    class WithColour(ImportRowSchema):
+        colour = fields.Text(max_length=14, allow_none=True, load_default=None)
         grade = fields.Integer(load_default=1)
 
     ROW: ClassVar[dict[str, Any]] = {"sku": "A", "name": "Chair", "price": "1.00", "category": "Chairs"}
 
     def test_is_not_set_by_a_row_that_omits_it(self) -> None:
-        values = self.WithGtin().load(self.ROW)
+        values = self.WithColour().load(self.ROW)
 
         assert values.keys() == self.ROW.keys()
 
     def test_is_set_by_a_row_that_states_it(self) -> None:
-        values = self.WithGtin().load({**self.ROW, "gtin": None, "grade": 2})
+        values = self.WithColour().load({**self.ROW, "colour": None, "grade": 2})
 
-        assert (values["gtin"], values["grade"]) == (None, 2)
+        assert (values["colour"], values["grade"]) == (None, 2)
 
 
 class TestCategories:
@@ -227,8 +227,8 @@ class TestBadRows:
         ("cells", "field", "code"),
         [
             (",Chair,1.00,Chairs", "sku", "required"),
-            ("A b,Chair,1.00,Chairs", "sku", "malformed"),
-            ("=A,Chair,1.00,Chairs", "sku", "malformed"),
+            ("A\u200bb,Chair,1.00,Chairs", "sku", "malformed"),
+            ("A\tb,Chair,1.00,Chairs", "sku", "malformed"),
             ("A" * 65 + ",Chair,1.00,Chairs", "sku", "too_long"),
             ("A,,1.00,Chairs", "name", "required"),
             ("A,Cha\0ir,1.00,Chairs", "name", "malformed"),

@@ -156,7 +156,7 @@ class TestUpsertProducts:
         upsert(*({"sku": f"S{number}", "stock": 5} for number in range(1000)))
 
         current_stats.reset(token)
-        assert counted.statements <= 10
+        assert counted.statements <= 11
 
     def test_does_nothing_for_no_rows(self, upsert: Upsert) -> None:
         assert upsert() == {}

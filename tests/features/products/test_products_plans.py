@@ -36,6 +36,7 @@ def shelf(app: Flask, make_category: Callable[..., dict[str, Any]]) -> int:
     rows: list[dict[str, Any]] = [
         {
             "sku": f"S-{number}",
+            "slug": f"s-{number}",
             "name": f"Name {number * 7919 % 1000}",
             "price": Decimal(number % 500 + 1),
             "currency": "USD",

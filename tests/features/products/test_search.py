@@ -300,7 +300,7 @@ class TestAnySearch:
     @given(st.lists(any_product, max_size=6), st.lists(any_text, min_size=1, max_size=6))
     @example([{"name": "𞤀𞤣 Ꭰꭰ ﷺ", "tags": ["İ ı"], "description": "\ue000 \U000e0100 ๅ"}], ["𞤀", "ꭰ", "ﷺ", "i", "ๅ"])
     def test_finds_what_python_finds(self, app: Flask, products: list[dict[str, Any]], searches: list[str]) -> None:
-        rows = [{**product, "sku": f"S-{number}"} for number, product in enumerate(products)]
+        rows = [{**product, "sku": f"S-{number}", "slug": f"s-{number}"} for number, product in enumerate(products)]
         stamps = {"created_at": clock.now(), "updated_at": clock.now(), "version": 1}
         other = {"price": Decimal(1), "currency": "USD", "category_id": 1, **stamps}
         with app.app_context():

@@ -249,6 +249,60 @@ class TestListing:
         assert alice.get(f"/products/{other['id']}/stock-movements/{movement['id']}").status_code == 404
 
 
+class TestAStockThatIsNotTracked:
+    def test_takes_no_movements(self, alice: Caller, make_product: Make) -> None:
+        product = make_product(track_stock=False)
+
+        answer = move(alice, product, 5, "receipt")
+
+        assert (answer.status_code, code_of(answer)) == (409, "stock_not_tracked")
+        assert movements(alice, product) == []
+
+    def test_can_be_held_and_sold_without_counting(self, alice: Caller, make_product: Make) -> None:
+        product = make_product(track_stock=False)
+        path = f"/products/{product['id']}"
+
+        held = alice.post(f"{path}/holds", {"quantity": 1000})
+
+        assert held.status_code == 201
+        told = body_of(alice.get(f"{path}/availability"))
+        assert (told["track_stock"], told["stock"], told["held"], told["available"]) == (False, 0, 1000, None)
+        assert alice.post(f"/holds/{body_of(held)['id']}/confirm").status_code == 200
+        assert (movements(alice, product), alice.get(path).headers["ETag"]) == ([], '"1.0"')
+
+    def test_does_not_begin_with_any(self, alice: Caller, make_category: Make) -> None:
+        content = {"name": "Download", "price": "5.00", "category_id": make_category()["id"], "track_stock": False}
+
+        assert code_of(alice.post("/products", {**content, "stock": 1})) == "stock_not_tracked"
+        assert alice.post("/products", {**content, "stock": 0}).status_code == 201
+
+    def test_does_not_move_in_batches(self, alice: Caller, make_product: Make) -> None:
+        product = make_product(sku="A", stock=5)
+        alice.patch(f"/products/{product['id']}", {"track_stock": False})
+        items = [{"sku": "A", "stock": 5, "name": "Same stock"}, {"sku": "A", "stock": 6}]
+
+        results = [body_of(alice.post("/products/bulk", {"mode": "partial", "items": [item]})) for item in items]
+
+        (same,), (other,) = (result["items"] for result in results)
+        assert (same["status"], other["status"]) == ("updated", "failed")
+        assert [fault["code"] for fault in other["problem"]["errors"]] == ["stock_not_tracked"]
+        assert (
+            body_of(alice.post("/products/bulk", {"items": [{"sku": "A", "stock": 6, "track_stock": True}]}))["meta"][
+                "updated"
+            ]
+            == 1
+        )
+
+    def test_moves_again_once_it_is_tracked(self, alice: Caller, make_product: Make, app: Flask) -> None:
+        product = make_product(stock=5)
+        path = f"/products/{product['id']}"
+        alice.patch(path, {"track_stock": False})
+        alice.patch(path, {"track_stock": True})
+
+        assert body_of(move(alice, product, -5, "sale"))["stock_after"] == 0
+        assert_ledger_adds_up(app)
+
+
 class TestTheLedgerOf:
     def test_a_new_product_begins_with_a_receipt(self, alice: Caller, make_product: Make) -> None:
         [receipt] = movements(alice, make_product(stock=5))

@@ -1,0 +1,173 @@
+"""Slugs: the part of an address that names a row. A row that gets another slug keeps its former ones reserved.
+
+Readers that follow an old address are sent to the new one. A former slug belongs to its row as long as that lives: no
+other row of the kind can take it, and the row itself can take it back.
+"""
+
+import secrets
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Index,
+    Select,
+    String,
+    Table,
+    and_,
+    delete,
+    event,
+    inspect,
+    or_,
+    tuple_,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Mapped, Mapper, mapped_column
+
+from app.core.errors import Conflict
+from app.core.model import big_integer, ordered_text
+from app.core.text import slugify
+from app.extensions import Model, db
+
+MAX_SLUG_LENGTH = 140
+#: What is left for the name, so that a slug can be distinguished from others of that name.
+MAX_BASE_LENGTH = 120
+
+
+class SlugTaken(Conflict):
+    """Another has this slug, or had it before; choose another."""
+
+
+class Moved(Exception):
+    """The row has another slug now."""
+
+    def __init__(self, slug: str) -> None:
+        super().__init__()
+        self.slug = slug
+
+
+class FormerSlug(Model):
+    """A slug that a row had before the one it has now."""
+
+    __tablename__ = "former_slugs"
+
+    resource_type: Mapped[str] = mapped_column(String(32), primary_key=True)
+    slug: Mapped[str] = mapped_column(ordered_text(MAX_SLUG_LENGTH), primary_key=True)
+    resource_id: Mapped[int] = mapped_column(big_integer)
+
+
+Index("ix_former_slugs_resource_type_resource_id", FormerSlug.resource_type, FormerSlug.resource_id)
+
+_FORMER = FormerSlug.metadata.tables["former_slugs"]
+_INSERTS: Mapping[str, Callable[[Table], postgresql.Insert | sqlite.Insert]] = {
+    "postgresql": postgresql.insert,
+    "sqlite": sqlite.insert,
+}
+
+
+class Slugged:
+    """A model whose rows have a slug, unique among the living. Its mapper keeps the slugs that rows give up."""
+
+    audited_as: ClassVar[str]
+    id: Mapped[int]
+    slug: Mapped[str]
+
+
+@dataclass(frozen=True)
+class SlugChange:
+    """A row that gets another slug."""
+
+    row_id: int
+    before: str
+    after: str
+
+
+def make_slug(name: str, fallback: str) -> str:
+    """The slug to try first for a name; ``fallback`` for a name without ASCII letters and digits."""
+    return slugify(name)[:MAX_BASE_LENGTH].strip("-") or fallback
+
+
+def make_spare_slug(slug: str, key: str) -> str:
+    """The slug to try next, where another row has this one: with ``key``, which only this row has, at its end."""
+    return f"{slug}-{slugify(key)[:MAX_BASE_LENGTH].strip('-')}"[:MAX_SLUG_LENGTH].strip("-")
+
+
+def make_random_slug(slug: str) -> str:
+    """A slug that no row has: with eight random digits at its end."""
+    return f"{slug[:MAX_BASE_LENGTH].strip('-')}-{secrets.token_hex(4)}"
+
+
+def find_holder(rows: Select[Any], slug: str) -> str | None:
+    """The slug that the one of ``rows`` has now which had this one before; None where there is none."""
+    model = rows.column_descriptions[0]["entity"]
+    found = _with_former(rows).with_only_columns(model.slug).where(_FORMER.c.slug == slug)
+    holder: str | None = db.session.scalar(found)
+    return holder
+
+
+def find_reserved(rows: Select[Any], slugs: Collection[str]) -> Mapping[str, int]:
+    """Those of ``slugs`` that one of ``rows`` had before, with its id; one statement."""
+    return {row.slug: row.resource_id for row in db.session.execute(select_reserved(rows, slugs))}
+
+
+def select_reserved(rows: Select[Any], slugs: Collection[str]) -> Select[str, int]:
+    """The statement for those of ``slugs`` that one of ``rows`` had before, each with its id."""
+    former = _FORMER.c
+    return _with_former(rows).with_only_columns(former.slug, former.resource_id).where(former.slug.in_(slugs))
+
+
+def find_reserved_like(rows: Select[Any], slug: str) -> set[str]:
+    """The slugs that one of ``rows`` had before and that are ``slug``, or ``slug`` with more behind a hyphen."""
+    former = _FORMER.c.slug
+    is_like = or_(former == slug, former.startswith(f"{slug}-", autoescape=True))
+    return set(db.session.scalars(_with_former(rows).with_only_columns(former).where(is_like)))
+
+
+def is_reserved(rows: Select[Any], slug: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether one of ``rows`` had a slug before, in SQL."""
+    return _with_former(rows).where(_FORMER.c.slug == slug).exists()
+
+
+def _with_former(rows: Select[Any]) -> Select[Any]:
+    model, former = rows.column_descriptions[0]["entity"], _FORMER.c
+    return rows.join(_FORMER, and_(former.resource_type == model.audited_as, former.resource_id == model.id))
+
+
+def require_unreserved(row: Slugged, rows: Select[Any]) -> None:
+    """Raise ``SlugTaken`` where another of ``rows`` had the slug of ``row``, which is written, before.
+
+    It is looked up after the row is written: where another transaction gives the slug up at the same moment, the unique
+    index has made this one wait for it.
+    """
+    if any(holder != row.id for holder in find_reserved(rows, [row.slug]).values()):
+        raise SlugTaken
+
+
+def retire_slugs(connection: Connection, resource_type: str, changes: Sequence[SlugChange]) -> None:
+    """Reserve the slugs that rows give up, and let each have back what it had before; two statements."""
+    if not changes:
+        return
+    taken_back = tuple_(_FORMER.c.slug, _FORMER.c.resource_id).in_([(one.after, one.row_id) for one in changes])
+    connection.execute(delete(_FORMER).where(_FORMER.c.resource_type == resource_type, taken_back))
+    keep = _INSERTS[connection.dialect.name](_FORMER)
+    # The row that had it before is not among the living any more.
+    keep = keep.on_conflict_do_update(
+        index_elements=["resource_type", "slug"], set_={"resource_id": keep.excluded.resource_id}
+    )
+    rows = [{"resource_type": resource_type, "slug": one.before, "resource_id": one.row_id} for one in changes]
+    connection.execute(keep, rows)
+
+
+def release_slug(row: Slugged, slug: str) -> None:
+    """Let others have a slug that ``row`` gave up."""
+    is_of_row = (_FORMER.c.resource_type == row.audited_as, _FORMER.c.resource_id == row.id)
+    db.session.execute(delete(_FORMER).where(*is_of_row, _FORMER.c.slug == slug))
+
+
+@event.listens_for(Slugged, "before_update", propagate=True)
+def _retire(_mapper: Mapper[Any], connection: Connection, row: Slugged) -> None:
+    history = inspect(row).attrs.slug.history
+    if history.has_changes() and history.deleted:
+        retire_slugs(connection, row.audited_as, [SlugChange(row.id, history.deleted[0], row.slug)])
