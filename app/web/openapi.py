@@ -166,7 +166,7 @@ def _path_parameters(rule: Rule, operation: Operation) -> list[dict[str, Any]]:
             "key": ("The key by which the row is named.", {"type": "string", "enum": list(operation.keys)}),
             "value": (
                 "Its value, percent-encoded, slashes too.",
-                {"type": "string", "minLength": 1, "pattern": r"^[^\u0000-\u001f\u007f]+$"},
+                {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^[^\u0000-\u001f\u007f]+$"},
             ),
         }
     row_id = ("The id of the row.", {"type": "integer", "format": "int64", "minimum": 1, "maximum": MAX_ID})
@@ -223,7 +223,7 @@ def _responses(spec: APISpec, rule: Rule, operation: Operation, method: str) -> 
     if "slug" in operation.keys:
         responses["308"] = {
             "description": "The row had this slug before: repeat the request with its present one.",
-            "headers": _headers("Location"),
+            "headers": _headers("Location", "X-Request-ID"),
         }
     if operation.is_tagged and method.upper() in SAFE_METHODS:
         responses["304"] = {"description": "The stored representation is current.", "headers": _headers("ETag")}
@@ -243,7 +243,7 @@ def _implied(rule: Rule, operation: Operation) -> Iterator[type[Refusal]]:
         yield from (AmbiguousCredentials, errors.Unauthenticated)
         if access.permission is not None:
             yield errors.Forbidden
-    if (rule.arguments or operation.load is not None) and not operation.upserts:
+    if rule.arguments or operation.load is not None:
         yield errors.NotFound
     if operation.by_version:
         yield from (errors.PreconditionFailed, errors.PreconditionRequired)

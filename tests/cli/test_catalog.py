@@ -292,10 +292,7 @@ class TestExport:
         assert len(result.stderr.splitlines()) == 1
 
     def test_of_an_empty_catalogue_is_a_header(self, catalog: Run) -> None:
-        assert catalog("export").stdout.splitlines() == [
-            "sku,slug,gtin,mpn,name,description,price,currency,category,category_id,stock,track_stock,status,tags,"
-            "attributes,weight_g,external_id"
-        ]
+        assert catalog("export").stdout.splitlines() == [",".join(COLUMNS)]
 
 
 class TestGenerate:

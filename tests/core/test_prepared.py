@@ -114,6 +114,9 @@ def catalogue_of(app: Flask, rows: Sequence[dict[str, Any]]) -> Iterator[None]:
                 values = {name: value for name, value in row.items() if name != "moment"}
                 moment = SOME_DAY + timedelta(microseconds=row["moment"])
                 named = {"id": product_id, "sku": f"S-{product_id}", "slug": f"s-{product_id}"}
+                # Unique, but for None.
+                if row["external_id"] is not None:
+                    named["external_id"] = f"{row['external_id']}-{product_id}"
                 named |= {"created_at": moment, "search_text": row["name"]}
                 db.session.execute(insert(Product).values({**stamps, **values, **named}))
         yield
