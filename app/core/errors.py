@@ -22,8 +22,8 @@ that turns a category into a status.
 """
 
 import re
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 #: Faults of one request that are reported; a limit, because each costs time and bytes.
 MAX_FAULTS = 100
@@ -113,6 +113,15 @@ class Invalid(Refusal):
     def __init__(self, *faults: Fault, **data: object) -> None:
         super().__init__(**data)
         self.faults = faults or (Fault(self.sentence(), self.code(), pointer=self.pointer or ""),)
+
+    @classmethod
+    def at(cls, *members: str) -> Self:
+        """The refusal with a fault at each of these members of the body."""
+        return cls(*(Fault(cls.sentence(), cls.code(), pointer=f"/{member}") for member in members))
+
+    def below(self, place: str) -> Self:
+        """The refusal of a value that lies at a JSON pointer in the body, such as ``/items/3``."""
+        return type(self)(*(replace(fault, pointer=f"{place}{fault.pointer or ''}") for fault in self.faults))
 
 
 class PreconditionRequired(Refusal):

@@ -10,7 +10,7 @@ from sqlalchemy.orm import contains_eager
 
 from app.core import jobs
 from app.core.audit import record_event
-from app.core.errors import NotFound
+from app.core.errors import Invalid, NotFound
 from app.core.jobs import Job
 from app.core.listing import Listing
 from app.core.locks import advisory_lock
@@ -115,19 +115,36 @@ def save_chunk(rows: Sequence[Row], *, seen: Mapping[str, str]) -> SavedChunk:
     """Upsert valid rows by sku, in the caller's transaction.
 
     ``seen`` has the category's name of each product that an earlier chunk of the file had. Of rows with the same sku
-    the first makes the product, and the others are merged. A category that is named and not there is made, a root, for
-    rows that stay. A row fails, and no other with it, that has an unknown reference, such as a category_id that is not
-    there, or a name that several categories have.
+    the first good one makes the product, and the others are merged. A category that is named and not there is made, a
+    root. A row fails, and no other with it, that has an unknown reference, such as a category_id that is not there, a
+    name that several categories have, or values that the upsert refuses.
     """
     chunk = SavedChunk(Report(last_line=rows[-1].line))
     known = _known_rows(rows, chunk.report)
     shelf = _Shelf()
     shelf.look_up(known)
-    kept = [row for row in known if _is_kept(row, shelf, seen, chunk)]
-    chunk.report.made_categories |= dict.fromkeys(shelf.make_missing(kept))
-    for upserted in bulk.upsert_products(_members(row.values, shelf) for row in kept).values():
-        _count(chunk.report, upserted.effect)
+    left = [row for row in known if _has_one_category(row, shelf, chunk.report)]
+    while left := [row for row in left if not _is_merged(row, shelf, seen, chunk)]:
+        # The first row of each sku; one after it is merged, or makes the product where the upsert refuses the first.
+        first = {row.values["sku"]: row for row in reversed(left)}
+        kept = [row for row in left if first[row.values["sku"]] is row]
+        _upsert(kept, shelf, chunk)
+        left = [row for row in left if first[row.values["sku"]] is not row]
     return chunk
+
+
+def _upsert(rows: Sequence[Row], shelf: "_Shelf", chunk: SavedChunk) -> None:
+    """Make or change the product of each row, or report why it is refused."""
+    chunk.report.made_categories |= dict.fromkeys(shelf.make_missing(rows))
+    upserted = bulk.upsert_products(_members(row.values, shelf) for row in rows)
+    for row in rows:
+        sku = row.values["sku"]
+        became = upserted[sku]
+        if isinstance(became, Invalid):
+            chunk.report.fail(BadRow.of_faults(row.line, became.faults))
+        else:
+            chunk.filed[sku] = shelf.name_for(row.values)
+            _count(chunk.report, became.effect)
 
 
 def _known_rows(rows: Sequence[Row], report: Report) -> list[Row]:
@@ -143,22 +160,26 @@ def _stated(values: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: value for name, value in values.items() if name != "category_id" or "category" not in values}
 
 
-def _is_kept(row: Row, shelf: "_Shelf", seen: Mapping[str, str], chunk: SavedChunk) -> bool:
-    """Whether a row makes or changes its product; one that fails or is merged is reported instead."""
-    sku, report = row.values["sku"], chunk.report
+def _has_one_category(row: Row, shelf: "_Shelf", report: Report) -> bool:
+    """Whether a row says which category it means; one that does not fails."""
     try:
-        name = shelf.name_for(row.values)
+        shelf.name_for(row.values)
     except CategoryAmbiguous as refusal:
         report.fail(BadRow.of_faults(row.line, refusal.faults))
         return False
+    return True
+
+
+def _is_merged(row: Row, shelf: "_Shelf", seen: Mapping[str, str], chunk: SavedChunk) -> bool:
+    """Whether a row before made or changed the product of this one, which is counted then."""
+    sku, name = row.values["sku"], shelf.name_for(row.values)
     first = seen.get(sku) or chunk.filed.get(sku)
     if first is None:
-        chunk.filed[sku] = name
-        return True
-    report.merged += 1
+        return False
+    chunk.report.merged += 1
     if name != first:
-        report.kept_categories[first, name] += 1
-    return False
+        chunk.report.kept_categories[first, name] += 1
+    return True
 
 
 class _Shelf:

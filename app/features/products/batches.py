@@ -9,7 +9,7 @@ from app.core.errors import Fault, Invalid
 from app.core.references import find_unknown_among
 from app.extensions import db
 from app.features.products import bulk
-from app.features.products.models import DEFAULTS, Product, missing_members
+from app.features.products.models import DEFAULTS, Product
 
 #: The members of an item that are right, and what is wrong with the others.
 Item = tuple[Mapping[str, Any], Sequence[Fault]]
@@ -39,10 +39,6 @@ class DuplicateSku(Invalid):
     """An item before this one has the same sku."""
 
 
-class ProductIncomplete(Invalid):
-    """No product has this sku, and a new one needs more members."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class ItemResult:
     """What became of one item: the product's id, or why there is none. A dry run has no ids of new products."""
@@ -70,16 +66,15 @@ class BatchResult:
 def save_products(items: Sequence[Item], *, mode: BatchMode, dry_run: bool, currency: str) -> BatchResult:
     """Create the products whose sku is not there, and update the others by the members that their items state.
 
-    An item fails that has faults, the sku of an item before it or an unknown reference, or that is new and lacks a
-    member which has no default; ``currency`` is a new product's unless it states one. A failed item is left out; in an
-    atomic batch it raises ``BatchRefused`` for the whole. A dry run writes nothing, and returns the same without the
-    ids of new products.
+    An item fails that has faults, the sku of an item before it or an unknown reference, or that the upsert refuses;
+    ``currency`` is a new product's unless it states one. A failed item is left out; in an atomic batch it raises
+    ``BatchRefused`` for the whole. A dry run writes nothing, and returns the same without the ids of new products.
     """
     problems = _find_problems(items)
     good = _without(problems, items)
     defaults = {**DEFAULTS, "currency": currency}
     upserted = (_rehearse if dry_run else bulk.upsert_products)(good.values(), defaults=defaults)
-    problems |= _incomplete(good, upserted, defaults)
+    problems |= _refused(good, upserted)
     if problems and mode is BatchMode.ATOMIC:
         raise BatchRefused(*(fault for index in sorted(problems) for fault in problems[index].faults))
     return BatchResult(
@@ -92,9 +87,10 @@ def save_products(items: Sequence[Item], *, mode: BatchMode, dry_run: bool, curr
 
 def _find_problems(items: Sequence[Item]) -> dict[int, Invalid]:
     """The items that cannot be written: with faults, with the sku of an item before, or with an unknown reference."""
-    problems = _repeated(items) | {index: Invalid(*faults) for index, (_, faults) in enumerate(items) if faults}
+    problems: dict[int, Invalid] = _repeated(items)
+    problems |= {index: Invalid(*faults) for index, (_, faults) in enumerate(items) if faults}
     for index, reference in find_unknown_among(Product, _without(problems, items)).items():
-        problems[index] = _refuse(reference.unknown, index, [reference.member])
+        problems[index] = reference.unknown.at(reference.member).below(f"/items/{index}")
     return problems
 
 
@@ -104,35 +100,25 @@ def _without(problems: Container[int], items: Sequence[Item]) -> dict[int, Mappi
 
 def _repeated(items: Sequence[Item]) -> dict[int, Invalid]:
     seen: set[str] = set()
-    problems = {}
+    problems: dict[int, Invalid] = {}
     for index, (values, _) in enumerate(items):
         sku = values.get("sku")
         if sku in seen:
-            problems[index] = _refuse(DuplicateSku, index, ["sku"])
+            problems[index] = DuplicateSku.at("sku").below(f"/items/{index}")
         if sku is not None:
             seen.add(sku)
     return problems
 
 
-def _incomplete(
-    good: Mapping[int, Mapping[str, Any]], upserted: Container[str], defaults: Mapping[str, Any]
+def _refused(
+    good: Mapping[int, Mapping[str, Any]], upserted: Mapping[str, bulk.Upserted | Invalid]
 ) -> dict[int, Invalid]:
-    """The items that the upsert left out, since they are new and lack a member without default."""
-    return {
-        index: _refuse(ProductIncomplete, index, missing_members(values, defaults))
-        for index, values in good.items()
-        if values["sku"] not in upserted
-    }
+    """The items that the upsert refused."""
+    became = {index: upserted[values["sku"]] for index, values in good.items()}
+    return {index: one.below(f"/items/{index}") for index, one in became.items() if isinstance(one, Invalid)}
 
 
-def _refuse(refusal: type[Invalid], index: int, members: Iterable[str]) -> Invalid:
-    """A refusal of one item, with a fault for each of the members."""
-    return refusal(
-        *(Fault(refusal.sentence(), refusal.code(), pointer=f"/items/{index}/{member}") for member in members)
-    )
-
-
-def _rehearse(rows: Iterable[Mapping[str, Any]], *, defaults: Mapping[str, Any]) -> dict[str, bulk.Upserted]:
+def _rehearse(rows: Iterable[Mapping[str, Any]], *, defaults: Mapping[str, Any]) -> dict[str, bulk.Upserted | Invalid]:
     """What an upsert would do."""
     savepoint = db.session.begin_nested()
     upserted = bulk.upsert_products(rows, defaults=defaults)

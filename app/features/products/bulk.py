@@ -32,13 +32,22 @@ from sqlalchemy.types import TypeEngine
 
 from app.core import clock
 from app.core.audit import record_event
+from app.core.errors import Invalid
 from app.core.feed import PendingEvent, publish
 from app.core.model import Money
 from app.extensions import db
 from app.features.categories.models import Category
 from app.features.products import ledger
 from app.features.products.ledger import Reason
-from app.features.products.models import DEFAULTS, MEMBERS, PRODUCTS, missing_members, new_row, search_text
+from app.features.products.models import (
+    DEFAULTS,
+    MEMBERS,
+    PRODUCTS,
+    ProductIncomplete,
+    missing_members,
+    new_row,
+    search_text,
+)
 
 _COLUMNS = [PRODUCTS.c[member] for member in MEMBERS]
 _IS_ALIVE = PRODUCTS.c.deleted_at.is_(None)
@@ -66,17 +75,19 @@ class Upserted:
 
 def upsert_products(
     rows: Iterable[Mapping[str, Any]], *, defaults: Mapping[str, Any] = DEFAULTS
-) -> dict[str, Upserted]:
+) -> dict[str, Upserted | Invalid]:
     """Create the products whose sku no living product has and update the others; what became of each, by sku.
 
     No two rows have the same sku. A row holds the members that it states: a product that exists keeps the others, and a
-    new one takes ``defaults``; a new one that lacks a member without default is left out. Only a product that really
-    differs is written, so that its version counts changes. The caller has validated the values, owns the transaction
-    and has looked the references up: an unknown one raises ``IntegrityError``.
+    new one takes ``defaults``. A row that the product's rules do not allow writes nothing and is refused by itself,
+    with a fault at each member that is wrong. Only a product that really differs is written, so that its version counts
+    changes. The caller has validated the values, owns the transaction and has looked the references up: an unknown one
+    raises ``IntegrityError``.
     """
     wanted = {row["sku"]: row for row in rows}
-    created, found = _insert_new_and_lock_others(wanted, defaults)
-    changed = _update_different(found, wanted)
+    created, found, refused = _insert_new_and_lock_others(wanted, defaults)
+    refused |= _refusals({sku: wanted[sku] for sku in found}, found, defaults)
+    changed = _update_different({sku: there for sku, there in found.items() if sku not in refused}, wanted)
     if created or changed:
         # These statements bypass the mapper, and with it the audit trail.
         written = {"created": sorted(created.values()), "updated": sorted(changed)}
@@ -84,7 +95,7 @@ def upsert_products(
     upserted = {sku: Upserted(product_id, Effect.CREATED) for sku, product_id in created.items()}
     for sku, there in found.items():
         upserted[sku] = Upserted(there["id"], Effect.UPDATED if there["id"] in changed else Effect.UNCHANGED)
-    return upserted
+    return upserted | refused
 
 
 def insert_products(rows: Sequence[Mapping[str, Any]], *, defaults: Mapping[str, Any] = DEFAULTS) -> dict[str, int]:
@@ -136,23 +147,39 @@ def is_one_of(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:
 
 def _insert_new_and_lock_others(
     wanted: Mapping[str, Mapping[str, Any]], defaults: Mapping[str, Any]
-) -> tuple[dict[str, int], dict[str, RowMapping]]:
+) -> tuple[dict[str, int], dict[str, RowMapping], dict[str, Invalid]]:
     """Insert the wanted products that are not there and lock the living ones: ids of the former, rows of the latter.
 
-    Both are by sku. All inserts come first, in the order of the sku, and the locks after them, in that order too: two
-    transactions that want the same products cannot wait for each other.
+    The refusals of those that cannot be made come third; all are by sku. All inserts come first, in the order of the
+    sku, and the locks after them, in that order too: two transactions that want the same products cannot wait for each
+    other.
     """
-    whole = {sku for sku, row in wanted.items() if not missing_members(row, defaults)}
     new = wanted.keys() - _living_skus(wanted)
     created: dict[str, int] = {}
     found: dict[str, RowMapping] = {}
     # One round is enough, unless another transaction deletes one of the products in between.
     while True:
-        created |= insert_products([wanted[sku] for sku in sorted(new & whole)], defaults=defaults)
+        refused = _refusals({sku: wanted[sku] for sku in new}, {}, defaults)
+        created |= insert_products([wanted[sku] for sku in sorted(new - refused.keys())], defaults=defaults)
         found |= _lock_living(wanted.keys() - created.keys() - found.keys())
         new = wanted.keys() - created.keys() - found.keys()
-        if not new & whole:
-            return created, found
+        if new <= refused.keys():
+            return created, found, {sku: refused[sku] for sku in new}
+
+
+def _refusals(
+    wanted: Mapping[str, Mapping[str, Any]], found: Mapping[str, RowMapping], defaults: Mapping[str, Any]
+) -> dict[str, Invalid]:
+    """The refusals of the wanted rows that can neither make a product nor change the one that is found, by sku."""
+    refusals = {sku: _refusal_of(row, found.get(sku), defaults) for sku, row in wanted.items()}
+    return {sku: refusal for sku, refusal in refusals.items() if refusal is not None}
+
+
+def _refusal_of(row: Mapping[str, Any], there: RowMapping | None, defaults: Mapping[str, Any]) -> Invalid | None:
+    """Why a row cannot make a product, or change the one that is there; None where it can."""
+    if there is None and (missing := missing_members(row, defaults)):
+        return ProductIncomplete.at(*missing)
+    return None
 
 
 def _update_different(found: Mapping[str, RowMapping], wanted: Mapping[str, Mapping[str, Any]]) -> set[int]:

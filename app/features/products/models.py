@@ -41,6 +41,10 @@ class TooManyAttributes(Invalid):
     pointer = "/attributes"
 
 
+class ProductIncomplete(Invalid):
+    """No product has this sku, and a new one needs more members."""
+
+
 MAX_ATTRIBUTES = 100
 MAX_STOCK = 2**53
 

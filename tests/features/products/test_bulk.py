@@ -14,17 +14,18 @@ from flask import Flask
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
+from app.core.errors import Invalid
 from app.core.query_stats import QueryStats, current_stats
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.categories.service import create_category
 from app.features.products import bulk
 from app.features.products.bulk import Effect, Upserted
-from app.features.products.models import Product, search_text
+from app.features.products.models import Product, ProductIncomplete, search_text
 
 EARLY, LATE = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
 
-Upsert = Callable[..., dict[str, Upserted]]
+Upsert = Callable[..., dict[str, Upserted | Invalid]]
 Read = Callable[[str], Product]
 
 
@@ -38,7 +39,7 @@ def category_id(app: Flask) -> int:
 def upsert(app: Flask, category_id: int) -> Upsert:
     """Upsert rows; a test mentions what matters."""
 
-    def upsert(*rows: dict[str, Any]) -> dict[str, Upserted]:
+    def upsert(*rows: dict[str, Any]) -> dict[str, Upserted | Invalid]:
         default = {"name": "Chair", "price": Decimal("9.90"), "currency": "USD", "category_id": category_id}
         with app.app_context(), unit_of_work():
             return bulk.upsert_products([{**default, **row} for row in rows])
@@ -99,7 +100,7 @@ class TestUpsertProducts:
             upserted = upsert(row)
 
         product = read("A")
-        assert upserted["A"].effect is Effect.UNCHANGED
+        assert upserted == {"A": Upserted(product.id, Effect.UNCHANGED)}
         assert (product.version, product.updated_at) == (1, EARLY)
 
     def test_tells_true_from_one(self, upsert: Upsert, read: Read) -> None:
@@ -121,7 +122,7 @@ class TestUpsertProducts:
 
         upserted = upsert({"sku": "A", "name": "New"})
 
-        assert upserted["A"].effect is Effect.CREATED
+        assert upserted == {"A": Upserted(read("A").id, Effect.CREATED)}
         assert read("A").name == "New"
 
     def test_refuses_an_amount_that_would_be_rounded(self, upsert: Upsert, read: Read) -> None:
@@ -134,6 +135,19 @@ class TestUpsertProducts:
 
         with app.app_context(), unit_of_work(reading=True):
             assert db.session.scalars(select(Product)).all() == []
+
+    def test_refuses_a_row_that_cannot_make_a_product_and_no_other(
+        self, app: Flask, upsert: Upsert, read: Read
+    ) -> None:
+        upsert({"sku": "A"})
+
+        with app.app_context(), unit_of_work():
+            upserted = bulk.upsert_products([{"sku": sku, "name": "Stool"} for sku in ("A", "B")])
+
+        refused = upserted["B"]
+        assert upserted["A"] == Upserted(read("A").id, Effect.UPDATED)
+        assert isinstance(refused, ProductIncomplete)
+        assert [fault.pointer for fault in refused.faults] == ["/price", "/currency", "/category_id"]
 
     def test_takes_a_handful_of_statements_for_a_thousand_rows(self, upsert: Upsert) -> None:
         upsert(*({"sku": f"S{number}"} for number in range(500)))
@@ -173,7 +187,7 @@ class TestConcurrentUpserts:
     def test_create_each_product_once_and_lose_no_update(self, app: Flask, upsert: Upsert, read: Read) -> None:
         skus = [f"S{number:02}" for number in range(40)]
 
-        def work(worker: int) -> list[dict[str, Upserted]]:
+        def work(worker: int) -> list[dict[str, Upserted | Invalid]]:
             draw = random.Random(worker)
             rounds = []
             for number in range(6):
@@ -187,6 +201,7 @@ class TestConcurrentUpserts:
                 for rounds in pool.map(work, range(4))
                 for upserted in rounds
                 for sku, done in upserted.items()
+                if isinstance(done, Upserted)
             ]
 
         for sku in {sku for sku, _ in effects}:
