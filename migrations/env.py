@@ -2,13 +2,16 @@
 
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from alembic import context
 from alembic.ddl.sqlite import SQLiteImpl
 from alembic.operations.ops import MigrationScript
+from alembic.util import CommandError
 from flask import current_app
-from sqlalchemy import ForeignKeyConstraint, text
+from sqlalchemy import Connection, ForeignKeyConstraint, text
 
 from app.core.connections import wait_without_timeout
 from migrations.writing import next_number, render_item, write_references
@@ -67,9 +70,33 @@ def include_object(_item: object, name: str | None, kind: str, _reflected: bool,
     return not (kind == "index" and name in NOT_ON_SQLITE and db.engine.dialect.name == "sqlite")
 
 
+@contextmanager
+def references_unenforced(connection: Connection) -> Iterator[None]:
+    """Let migrations drop a table of SQLite that others refer to, and make it again (migrations.tables).
+
+    Foreign keys can only be switched outside a transaction: it begins and ends in the block.
+    """
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    driver: Any = connection.connection.dbapi_connection
+    driver.execute("PRAGMA foreign_keys=OFF")
+    try:
+        yield
+    finally:
+        driver.execute("PRAGMA foreign_keys=ON")
+
+
+def require_references(connection: Connection) -> None:
+    """Refuse to commit migrations that leave a reference to a row that is not there."""
+    if connection.dialect.name == "sqlite" and (broken := connection.execute(text("PRAGMA foreign_key_check")).first()):
+        table, row, referred, _ = broken
+        raise CommandError(f"row {row} of {table} refers to a row of {referred} that is not there; nothing was changed")
+
+
 def run_migrations() -> None:
     """Bring the database to the requested revision; a second runner waits and then finds nothing to do."""
-    with db.engine.connect() as connection:
+    with db.engine.connect() as connection, references_unenforced(connection):
         context.configure(
             connection=connection,
             target_metadata=db.metadata,
@@ -88,7 +115,10 @@ def run_migrations() -> None:
                 connection.execute(text("SET LOCAL lock_timeout = 0"))
                 connection.execute(text("SET LOCAL statement_timeout = 0"))
                 connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": MIGRATION_LOCK})
+            before = context.get_context().get_current_heads()
             context.run_migrations()
+            if context.get_context().get_current_heads() != before:
+                require_references(connection)
 
 
 if context.is_offline_mode():

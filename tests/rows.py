@@ -44,7 +44,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "sku": "A-1",
         "name": "p",
         "description": "",
-        "price": 1,
+        "price": 10000,
         "currency": "USD",
         "category_id": 1,
         "stock": 0,

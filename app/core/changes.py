@@ -20,6 +20,7 @@ from sqlalchemy.orm import InstanceState, Mapper, Session, UOWTransaction
 from app.core import clock
 from app.core.audit import Audited, AuditEvent, record_event
 from app.core.feed import CatalogueState, ChangeEvent, PendingEvent, Published, publish
+from app.core.money import CURRENCY, amount_text
 from app.core.recorder import recorder_of
 
 _TRAIL = AuditEvent.metadata.tables["audit_events"]
@@ -65,7 +66,8 @@ class RowChange:
 
 def record_creation(model: type[Published], row: Any) -> None:
     """Record that ``row``, which has the audited members of the model, was inserted past the mapper."""
-    after = {name: _plain(getattr(row, name)) for name in audited_members(inspect(model))}
+    currency = getattr(row, CURRENCY, None)
+    after = {name: _plain(getattr(row, name), currency) for name in audited_members(inspect(model))}
     record_event(f"{model.audited_as}.created", resource_type=model.audited_as, resource_id=row.id, after=after)
     publish([PendingEvent(f"{model.audited_as}.created", model.audited_as, row.id, row.version)])
 
@@ -106,7 +108,7 @@ def _difference(state: InstanceState[Any], verb: str) -> tuple[dict[str, Any] | 
     names = audited_members(state.mapper)
     if verb == "updated":
         return _changed_members(state, [name for name in names if name in state.committed_state])
-    members = {name: _plain(state.dict.get(name)) for name in names}
+    members = {name: _plain(state.dict.get(name), state.dict.get(CURRENCY)) for name in names}
     return (None, members) if verb == "created" else (members, None)
 
 
@@ -117,15 +119,21 @@ def _changed_members(
     for name in names:
         history = state.attrs[name].history
         if history.has_changes():
-            before[name] = _plain(history.deleted[0] if history.deleted else None)
-            after[name] = _plain(history.added[0] if history.added else None)
-    return before or None, after or None
+            before[name] = history.deleted[0] if history.deleted else None
+            after[name] = history.added[0] if history.added else None
+    currency = state.dict.get(CURRENCY)
+    return _plain_members(before, before.get(CURRENCY, currency)), _plain_members(after, currency)
 
 
-def _plain(value: Any) -> Any:
+def _plain_members(members: dict[str, Any], currency: str | None) -> dict[str, Any] | None:
+    return {name: _plain(value, currency) for name, value in members.items()} or None
+
+
+def _plain(value: Any, currency: str | None) -> Any:
+    """A value as the trail has it: moments and amounts as text, the latter as answers have it."""
     if isinstance(value, datetime):
         return value.isoformat()
-    return str(value) if isinstance(value, Decimal) else value
+    return amount_text(value, currency) if isinstance(value, Decimal) else value
 
 
 @event.listens_for(Session, "before_commit")

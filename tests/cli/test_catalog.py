@@ -293,7 +293,7 @@ class TestExport:
 
     def test_of_an_empty_catalogue_is_a_header(self, catalog: Run) -> None:
         assert catalog("export").stdout.splitlines() == [
-            "sku,name,description,price,currency,category,category_id,stock,status,tags,attributes,external_id"
+            "sku,name,description,price,compare_at_price,currency,category,category_id,stock,status,tags,attributes,external_id"
         ]
 
 

@@ -14,6 +14,8 @@ INLINE = re.compile(r"(?P<column>\w+)(?P<type> \w+) CONSTRAINT (?P<name>\w+) REF
 def parts_of(sql: str) -> list[str]:
     """The columns and constraints of a CREATE TABLE, whose order is no part of the schema; else the lines."""
     parts = []
+    # SQLite quotes the name of a table that was renamed.
+    sql = re.sub(r'^CREATE TABLE "(\w+)"', r"CREATE TABLE \1", sql)
     for line in re.sub(r",(?=[^()\n]*CONSTRAINT \w+ REFERENCES)", ",\n", sql).splitlines():
         part = line.strip().rstrip(",")
         if inline := INLINE.fullmatch(part):

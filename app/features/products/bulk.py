@@ -44,9 +44,11 @@ from app.features.products.models import (
     MEMBERS,
     PRODUCTS,
     ProductIncomplete,
+    TooPrecise,
     missing_members,
     new_row,
     search_text,
+    too_precise_amounts,
 )
 
 _COLUMNS = [PRODUCTS.c[member] for member in MEMBERS]
@@ -175,10 +177,12 @@ def _refusals(
     return {sku: refusal for sku, refusal in refusals.items() if refusal is not None}
 
 
-def _refusal_of(row: Mapping[str, Any], there: RowMapping | None, defaults: Mapping[str, Any]) -> Invalid | None:
+def _refusal_of(row: Mapping[str, Any], there: Mapping[Any, Any] | None, defaults: Mapping[str, Any]) -> Invalid | None:
     """Why a row cannot make a product, or change the one that is there; None where it can."""
     if there is None and (missing := missing_members(row, defaults)):
         return ProductIncomplete.at(*missing)
+    if wrong := too_precise_amounts(row if there is not None else {**defaults, **row}, there):
+        return TooPrecise.at(*wrong)
     return None
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import Select
 from app.features.products import batches, bulk, facets, service
 from app.features.products.batches import BatchRefused, BatchResult
 from app.features.products.files import MEDIA_TYPES, FileFormat, write_products
-from app.features.products.models import REFUSALS, Product, SkuTaken
+from app.features.products.models import REFUSALS, Product, SkuTaken, TooPrecise
 from app.features.products.schemas import (
     FacetsSchema,
     ProductBatchResultSchema,
@@ -66,7 +66,7 @@ def count_facets(query: dict[str, Any]) -> dict[str, Any]:
 @requires(Permission.PRODUCTS_WRITE)
 @accepts(ProductCreateSchema)
 @returns(ProductSchema, status=201, location=lambda product: f"/api/v1/products/{product.id}")
-@refuses(*REFUSALS.values())
+@refuses(TooPrecise, *REFUSALS.values())
 def create_product(data: dict[str, Any]) -> Any:
     """Create a product."""
     return service.create_product(**_with_currency(data))
@@ -114,7 +114,7 @@ def read_product(product_id: int) -> Any:
 @changes(service.get_product)
 @accepts(ProductReplaceSchema)
 @returns(ProductSchema)
-@refuses(*REFUSALS.values())
+@refuses(TooPrecise, *REFUSALS.values())
 def replace_product(product: Product, data: dict[str, Any]) -> Product:
     """Replace a product, all but its stock."""
     return service.replace_product(product, **_with_currency(data))
@@ -125,7 +125,7 @@ def replace_product(product: Product, data: dict[str, Any]) -> Product:
 @changes(service.get_product)
 @accepts(ProductUpdateSchema)
 @returns(ProductSchema)
-@refuses(*REFUSALS.values())
+@refuses(TooPrecise, *REFUSALS.values())
 def update_product(product: Product, data: dict[str, Any]) -> Product:
     """Change some members of a product; attributes are merged one by one."""
     return service.update_product(product, **data)

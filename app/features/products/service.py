@@ -14,11 +14,23 @@ from app.core.constraints import refusing, save
 from app.core.errors import NotFound
 from app.core.fastsql import find_row, insert_row
 from app.core.listing import Compare, Listing
+from app.core.money import CURRENCY
 from app.core.references import stated_references
 from app.extensions import db
 from app.features.categories import service as categories
 from app.features.products import ledger
-from app.features.products.models import DEFAULTS, REFUSALS, Product, ProductStatus, SkuTaken, has_tag, new_row
+from app.features.products.models import (
+    AMOUNTS,
+    DEFAULTS,
+    REFUSALS,
+    Product,
+    ProductStatus,
+    SkuTaken,
+    TooPrecise,
+    has_tag,
+    new_row,
+    too_precise_amounts,
+)
 from app.features.products.search import MAX_SIMILAR, can_compare, has_similar_words, has_words, relevance, similarity
 from app.security.identity import Identity
 from app.security.permissions import Permission
@@ -105,8 +117,10 @@ def create_product(*, sku: str | None = None, **members: Any) -> Any:
     """Add a product, and return what answers have of it.
 
     Without a sku it gets one made from its id; what it has in stock is its first receipt. Raises ``SkuTaken`` where a
-    living product has the sku, and before that the refusal of an unknown reference, such as ``CategoryUnknown``.
+    living product has the sku, and before that ``TooPrecise`` for an amount that its currency cannot have, or the
+    refusal of an unknown reference, such as ``CategoryUnknown``.
     """
+    _require_exact(members)
     with refusing(REFUSALS, references=stated_references(Product, members)):
         return _insert_named_after_id(members) if sku is None else _insert({**members, "sku": sku})
 
@@ -147,8 +161,14 @@ def restore_product(product_id: int) -> Product:
 
 
 def _assign(product: Product, members: dict[str, Any]) -> None:
+    _require_exact(members, {name: getattr(product, name) for name in (*AMOUNTS, CURRENCY)})
     for name, value in members.items():
         setattr(product, name, value)
+
+
+def _require_exact(members: dict[str, Any], there: dict[str, Any] | None = None) -> None:
+    if wrong := too_precise_amounts(members, there):
+        raise TooPrecise.at(*wrong)
 
 
 def _insert_named_after_id(members: dict[str, Any]) -> Any:
