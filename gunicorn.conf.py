@@ -35,6 +35,7 @@ LIBRARIES = (
     "flask_jwt_extended",
     "flask_limiter",
     "flask_sqlalchemy",
+    "iso4217",
     "joserfc.jwk",
     "marshmallow",
     "sqlalchemy.dialects.postgresql",

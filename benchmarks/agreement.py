@@ -110,7 +110,7 @@ def require_agreement_on_writes(ours: Running, peers: Sequence[Running], subject
 
     made: dict[str, int] = {}
     nowhere = {"sku": "AGREE-NOWHERE", "category_id": 10**12}
-    for changed in ({}, {}, {"price": "0"}, {"price": "1.234"}, {"name": ""}, {"stock": -1}, nowhere):
+    for changed in ({}, {}, {"price": "-1"}, {"price": "1.234"}, {"name": ""}, {"stock": -1}, nowhere):
         expected = created(ours, changed)
         for peer in peers:
             _compare(peer.server.name, f"create {changed}", expected, created(peer, changed))

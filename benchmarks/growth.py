@@ -102,8 +102,8 @@ def _grow(made: Catalogue, size: int) -> None:
     made.execute(f"""
         INSERT INTO products (sku, name, description, price, currency, category_id, stock, status, tags, attributes,
             external_id, search_text, created_at, updated_at, version)
-        SELECT sku || '-' || copy, name || ' ' || copy, description, 1 + (price * 7 + copy * 13.37) % 2000, currency,
-            category_id, (stock + copy) % 200, status, tags, attributes, external_id, search_text,
+        SELECT sku || '-' || copy, name || ' ' || copy, description, round(1 + (price * 7 + copy * 13.37) % 2000, 2),
+            currency, category_id, (stock + copy) % 200, status, tags, attributes, external_id, search_text,
             created_at + copy * interval '1 minute', updated_at + copy * interval '1 minute', 1
         FROM (SELECT * FROM products ORDER BY id LIMIT {_GENERATED}) AS original,
             generate_series({present // _GENERATED}, {size // _GENERATED - 1}) AS copy
@@ -131,7 +131,7 @@ def _requests(
     yield "search for two words", [_list(search="chair ash")]
     yield "search in vain", [_list(search=nonsense(number)) for number in range(_WARM_UP + _REQUESTS)]
     yield "search for words that never meet", [_list(search="kitchen bathroom")]
-    yield "facets of a category", [f"{_PRODUCTS}/facets?category_id={category}"]
+    yield "facets of a category", [f"{_PRODUCTS}/facets?category_id={category}&currency=USD"]
 
 
 def _list(**parameters: object) -> str:

@@ -99,7 +99,7 @@ class Subject:
     def facets(self, number: int) -> Request:
         """The facets of a category."""
         least = _cents(number // len(self.categories))
-        return Request(f"{PRODUCTS}/facets?category_id={self._category(number)}&min_price={least}")
+        return Request(f"{PRODUCTS}/facets?category_id={self._category(number)}&min_price={least}&currency=USD")
 
     def create(self, _number: int) -> Request:
         """A new product."""

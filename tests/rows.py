@@ -48,7 +48,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "track_stock": True,
         "name": "p",
         "description": "",
-        "price": 1,
+        "price": 10000,
         "currency": "USD",
         "category_id": 1,
         "stock": 0,

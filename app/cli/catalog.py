@@ -76,7 +76,9 @@ def _currency(_context: click.Context, _parameter: click.Parameter, value: str |
     metavar="FIELD=COLUMN",
     help="The column that sets a field; attributes.NAME=COLUMN sets an attribute.",
 )
-@click.option("--currency", callback=_currency, help="Of rows without one.  [default: DEFAULT_CURRENCY]")
+@click.option(
+    "--currency", callback=_currency, help="Of new products whose rows have none.  [default: DEFAULT_CURRENCY]"
+)
 @click.option("--dry-run", is_flag=True, help="Report what would happen, and save nothing.")
 def import_products(
     *,

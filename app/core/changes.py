@@ -20,6 +20,7 @@ from sqlalchemy.orm import InstanceState, Mapper, Session, UOWTransaction
 from app.core import clock
 from app.core.audit import Audited, AuditEvent, record_event
 from app.core.feed import CatalogueState, ChangeEvent, PendingEvent, Published, publish
+from app.core.money import CURRENCY, amount_text
 from app.core.recorder import recorder_of
 
 _TRAIL = AuditEvent.metadata.tables["audit_events"]
@@ -65,24 +66,31 @@ class RowChange:
 
 def record_creation(model: type[Published], row: Any) -> None:
     """Record that ``row``, which has the audited members of the model, was inserted past the mapper."""
-    after = {name: _plain(getattr(row, name)) for name in audited_members(inspect(model))}
+    currency = getattr(row, CURRENCY, None)
+    after = {name: _plain(getattr(row, name), currency) for name in audited_members(inspect(model))}
     record_event(f"{model.audited_as}.created", resource_type=model.audited_as, resource_id=row.id, after=after)
     publish([_event(f"{model.audited_as}.created", model.audited_as, row)])
 
 
 def record_bulk_write(
-    model: type[Published], row_id: int, verb: str, *, before: Mapping[str, Any] | None, after: Mapping[str, Any]
+    model: type[Published],
+    row_id: int,
+    verb: str,
+    *,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    currency: str | None = None,
 ) -> None:
     """Record in the audit trail that a statement past the mapper wrote a row; with its members before and after.
 
-    The caller publishes the event of the change feed.
+    ``currency`` is that of the amounts, unless the members state it. The caller publishes the event of the change feed.
     """
     kind, names = model.audited_as, set(audited_members(inspect(model)))
-    members = [
-        None if values is None else {name: _plain(value) for name, value in values.items() if name in names}
+    shown = [
+        _plain_members({name: values[name] for name in values if name in names}, values.get(CURRENCY, currency))
         for values in (before, after)
     ]
-    record_event(f"{kind}.{verb}", resource_type=kind, resource_id=row_id, before=members[0], after=members[1])
+    record_event(f"{kind}.{verb}", resource_type=kind, resource_id=row_id, before=shown[0], after=shown[1])
 
 
 @cache
@@ -125,7 +133,7 @@ def _difference(state: InstanceState[Any], verb: str) -> tuple[dict[str, Any] | 
     names = audited_members(state.mapper)
     if verb == "updated":
         return _changed_members(state, [name for name in names if name in state.committed_state])
-    members = {name: _plain(state.dict.get(name)) for name in names}
+    members = {name: _plain(state.dict.get(name), state.dict.get(CURRENCY)) for name in names}
     return (None, members) if verb == "created" else (members, None)
 
 
@@ -136,15 +144,21 @@ def _changed_members(
     for name in names:
         history = state.attrs[name].history
         if history.has_changes():
-            before[name] = _plain(history.deleted[0] if history.deleted else None)
-            after[name] = _plain(history.added[0] if history.added else None)
-    return before or None, after or None
+            before[name] = history.deleted[0] if history.deleted else None
+            after[name] = history.added[0] if history.added else None
+    currency = state.dict.get(CURRENCY)
+    return _plain_members(before, before.get(CURRENCY, currency)), _plain_members(after, currency)
 
 
-def _plain(value: Any) -> Any:
+def _plain_members(members: dict[str, Any], currency: str | None) -> dict[str, Any] | None:
+    return {name: _plain(value, currency) for name, value in members.items()} or None
+
+
+def _plain(value: Any, currency: str | None) -> Any:
+    """A value as the trail has it: moments and amounts as text, the latter as answers have it."""
     if isinstance(value, datetime):
         return value.isoformat()
-    return str(value) if isinstance(value, Decimal) else value
+    return amount_text(value, currency) if isinstance(value, Decimal) else value
 
 
 @event.listens_for(Session, "before_commit")

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from app.core import clock
+from app.core.money import STORED_DECIMALS
 
 #: The largest id: a signed 64-bit integer, on both databases and on the wire.
 MAX_ID = 2**63 - 1
@@ -47,29 +48,29 @@ def _in_utc(value: datetime | None) -> datetime | None:
 
 
 class Money(TypeDecorator[Decimal]):
-    """An exact amount with two decimals: NUMERIC(12, 2), and integer hundredths where there is no true decimal."""
+    """An exact amount with four decimals: NUMERIC(14, 4), or integer ten-thousandths where there is no true decimal."""
 
-    impl = Numeric(12, 2)
+    impl = Numeric(14, STORED_DECIMALS)
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """SQLite would store NUMERIC as a float."""
-        return dialect.type_descriptor(BigInteger() if dialect.name == "sqlite" else Numeric(12, 2))
+        return dialect.type_descriptor(BigInteger() if dialect.name == "sqlite" else self.impl)
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Decimal | int | None:
         """Refuse what would have to be rounded."""
         if value is None:
             return None
-        hundredths = value.scaleb(2)
-        if hundredths != hundredths.to_integral_value():
-            raise ValueError("an amount has at most two decimals")
-        return int(hundredths) if dialect.name == "sqlite" else value
+        units = value.scaleb(STORED_DECIMALS)
+        if units != units.to_integral_value():
+            raise ValueError("an amount has at most four decimals")
+        return int(units) if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: Decimal | int | None, _dialect: Dialect) -> Decimal | None:
-        """Always two decimals."""
+        """Always four decimals."""
         if value is None:
             return None
-        return Decimal(value).scaleb(-2) if isinstance(value, int) else value
+        return Decimal(value).scaleb(-STORED_DECIMALS) if isinstance(value, int) else value
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Any:
         """None where the database has decimals."""

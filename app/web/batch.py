@@ -51,7 +51,7 @@ class Problem(fields.Field):
         }
         super().__init__(schema={"required": list(members), "properties": members}, **options)
 
-    def write(self, value: Invalid | None) -> dict[str, Any] | None:
+    def write(self, value: Invalid | None, _beside: Any = None) -> dict[str, Any] | None:
         """The code, the sentence and the faults; None where the object was not refused."""
         if value is None:
             return None

@@ -10,7 +10,7 @@ import marshmallow as ma
 from email_validator import EmailNotValidError, validate_email
 
 from app.core.model import MAX_ID
-from app.core.money import CURRENCIES, MAX_AMOUNT, MIN_AMOUNT
+from app.core.money import CURRENCIES, CURRENCY, STORED_DECIMALS, amount_text
 from app.core.text import INVISIBLE, is_visible
 
 
@@ -31,6 +31,8 @@ class Field(ma.fields.Field[Any]):
     """A field whose errors have their key as code, and whose metadata is its JSON Schema: the bounds that it checks."""
 
     openapi_type: ClassVar[str] = "string"
+    #: The attribute of the row whose value `write` takes as well, where the value alone does not say how it is written.
+    beside: ClassVar[str | None] = None
     default_error_messages = {
         "required": "This is required.",
         "null": "This may not be null.",
@@ -66,12 +68,14 @@ class Field(ma.fields.Field[Any]):
             raise self.make_error("null")
         return self._deserialize(value, name, None)
 
-    def write(self, value: Any) -> Any:
+    def write(self, value: Any, _beside: Any = None) -> Any:
         """A row's value as responses have it. Fields whose values are no JSON override it."""
         return value
 
-    def _serialize(self, value: Any, *_: Any, **__: Any) -> Any:
-        return self.write(value)
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **_: Any) -> Any:  # noqa: ARG002 -- marshmallow's name
+        return (
+            self.write(value) if self.beside is None else self.write(value, ma.utils.get_value(obj, self.beside, None))
+        )
 
     def make_error(self, key: str, **data: Any) -> ma.ValidationError:
         """Keep the error's key, which marshmallow drops, as its code."""
@@ -250,26 +254,35 @@ class Choice(Field):
 
 
 class Money(Field):
-    """An amount as a decimal string with at most two decimals, never a JSON number and never rounded."""
+    """An amount as a decimal string, never a JSON number and never rounded, written with its currency's decimals.
 
-    #: From 0.01 to 9999999999.99, as digits: no sign, no exponent, no leading zero.
-    PATTERN = r"^(0\.(0[1-9]|[1-9][0-9]?)|[1-9][0-9]{0,9}(\.[0-9]{1,2})?)$"
+    It is read with as many decimals as any currency has: the rules of the row know which one it is.
+    """
+
+    beside = CURRENCY
+    #: From 0 to 9999999999 and its fraction, as digits: no sign, no exponent, no leading zero.
+    WHOLE = r"(0|[1-9][0-9]{0,9})"
+    PATTERN = rf"^{WHOLE}(\.[0-9]{{1,{STORED_DECIMALS}}})?$"
     _matches = re.compile(PATTERN).fullmatch
+    _is_longer = re.compile(rf"{WHOLE}\.[0-9]+").fullmatch
     default_error_messages = {
-        "invalid": f"Not a decimal string from {MIN_AMOUNT} to {MAX_AMOUNT} with at most two decimals.",
+        "invalid": "Not a decimal string from 0 to 9999999999 and its fraction.",
+        "too_precise": "More decimals than any currency has.",
     }
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(schema={"pattern": self.PATTERN, "maxLength": 13, "format": "decimal"}, **options)
+        super().__init__(schema={"pattern": self.PATTERN, "maxLength": 15, "format": "decimal"}, **options)
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Decimal:
-        if not isinstance(value, str) or not self._matches(value):
+        if not isinstance(value, str):
             raise self.make_error("invalid")
+        if not self._matches(value):
+            raise self.make_error("too_precise" if self._is_longer(value) else "invalid")
         return Decimal(value)
 
-    def write(self, value: Decimal | None) -> str | None:
-        """The amount with its two decimals."""
-        return None if value is None else f"{value:.2f}"
+    def write(self, value: Decimal | None, currency: Any = None) -> str | None:
+        """The amount with the decimals of its currency."""
+        return None if value is None else amount_text(value, currency)
 
 
 class Currency(Choice):
@@ -299,7 +312,7 @@ class Moment(Field):
         except (ValueError, OverflowError):
             raise self.make_error("invalid") from None
 
-    def write(self, value: datetime | None) -> str | None:
+    def write(self, value: datetime | None, _beside: Any = None) -> str | None:
         """The time in UTC."""
         return None if value is None else value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
@@ -424,6 +437,6 @@ class Nested(Field):
         self.nested, self.many = nested, many
         super().__init__(**options)
 
-    def write(self, value: Any) -> Any:
+    def write(self, value: Any, _beside: Any = None) -> Any:
         """The value, dumped by the other schema."""
         return self.nested(many=self.many).dump(value)

@@ -22,20 +22,32 @@ class Output:
     def __init__(self, schema: type[ma.Schema], members: tuple[str, ...] | None = None) -> None:
         fields = shared(schema).dump_fields
         chosen = {name: fields[name] for name in members or fields}
+        own = [field.attribute or name for name, field in chosen.items()]
+        beside = {name: field.beside for name, field in chosen.items() if isinstance(field, Field) and field.beside}
         #: The attributes of a row that it reads.
-        self.attributes = tuple(field.attribute or name for name, field in chosen.items())
+        self.attributes = (*own, *sorted({*beside.values()} - {*own}))
         self._names = [field.data_key or name for name, field in chosen.items()]
         read = attrgetter(*self.attributes)
-        self._read = read if len(chosen) > 1 else lambda row: (read(row),)
+        self._read = read if len(self.attributes) > 1 else lambda row: (read(row),)
         self._converts = [
-            (field.data_key or name, convert) for name, field in chosen.items() if (convert := _conversion(field))
+            (fields[name].data_key or name, convert)
+            for name, field in chosen.items()
+            if name not in beside and (convert := _conversion(field))
+        ]
+        self._converts_beside = [
+            (fields[name].data_key or name, fields[name].write, self.attributes.index(other))
+            for name, other in beside.items()
         ]
 
     def __call__(self, row: Any) -> dict[str, Any]:
         """The members of a row, by name."""
-        values = dict(zip(self._names, self._read(row), strict=True))
+        found = self._read(row)
+        # What is only read beside a member comes after the members.
+        values = dict(zip(self._names, found, strict=False))
         for name, convert in self._converts:
             values[name] = convert(values[name])
+        for name, convert_beside, place in self._converts_beside:
+            values[name] = convert_beside(values[name], found[place])
         return values
 
 

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from app.core.model import Money, UtcDateTime
+from app.core.model import UtcDateTime
 
 revision = "0001"
 down_revision = None
@@ -28,6 +28,11 @@ def ordered_text(length: int) -> sa.String:
 def json() -> sa.types.TypeEngine[object]:
     """JSON that PostgreSQL can index."""
     return sa.JSON().with_variant(JSONB(), "postgresql")
+
+
+def money() -> sa.types.TypeEngine[object]:
+    """An amount with two decimals; SQLite, which has no true decimal, counts hundredths."""
+    return sa.Numeric(12, 2).with_variant(sa.BigInteger(), "sqlite")
 
 
 def stamps() -> list[sa.Column]:
@@ -119,7 +124,7 @@ def upgrade() -> None:
         sa.Column("sku", ordered_text(64), nullable=False),
         sa.Column("name", ordered_text(200), nullable=False),
         sa.Column("description", sa.Text(), nullable=False),
-        sa.Column("price", Money(), nullable=False),
+        sa.Column("price", money(), nullable=False),
         sa.Column("currency", sa.String(3), nullable=False),
         sa.Column("category_id", big_integer(), nullable=False),
         sa.Column("stock", big_integer(), nullable=False),

@@ -17,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 
 from app.cli import progress
 from app.features.imports import service as imports
+from app.features.products.files import COLUMNS
 from app.features.samples import service as samples
 from config import Environment
 from tests.conftest import Caller, body_of, rows_of

@@ -33,7 +33,7 @@ SCRATCH = sa.Table(
 #: Stores the values in a column, and reads them back in its order.
 RoundTrip = Callable[[str, list[Any]], list[Any]]
 
-amounts = st.decimals(MIN_AMOUNT, MAX_AMOUNT, places=2)
+amounts = st.decimals(MIN_AMOUNT, MAX_AMOUNT, places=4)
 offsets = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 moments = st.datetimes(datetime(1970, 1, 2), datetime(2900, 1, 1), timezones=offsets)  # noqa: DTZ001 -- bounds are naive
 
@@ -62,15 +62,15 @@ class TestMoney:
     def test_is_exact_and_in_order(self, round_trip: RoundTrip, values: list[Decimal]) -> None:
         assert round_trip("amount", values) == sorted(values)
 
-    @pytest.mark.parametrize("amount", ["0.01", "0.10", "0.29", "5", "5.5", "1234567890.12", "9999999999.99"])
-    def test_comes_back_with_two_decimals(self, round_trip: RoundTrip, amount: str) -> None:
+    @pytest.mark.parametrize("amount", ["0", "0.0001", "0.10", "0.29", "5", "5.5", "1234567890.12", "9999999999.9999"])
+    def test_comes_back_with_four_decimals(self, round_trip: RoundTrip, amount: str) -> None:
         (stored,) = round_trip("amount", [Decimal(amount)])
 
-        assert str(stored) == f"{Decimal(amount):.2f}"
+        assert str(stored) == f"{Decimal(amount):.4f}"
 
-    @pytest.mark.parametrize("amount", ["0.001", "1.999", "NaN", "1e-3"])
+    @pytest.mark.parametrize("amount", ["0.00001", "1.99999", "NaN", "1e-5"])
     def test_refuses_what_would_be_rounded(self, round_trip: RoundTrip, amount: str) -> None:
-        with pytest.raises(StatementError, match="at most two decimals"):
+        with pytest.raises(StatementError, match="at most four decimals"):
             round_trip("amount", [Decimal(amount)])
 
     def test_may_be_absent(self, round_trip: RoundTrip) -> None:

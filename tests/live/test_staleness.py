@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import threading
+from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from app.features.products.facets import BANDS
+from app.features.products.facets import EDGES, price_band
 from app.security.permissions import Role
 from tests.conftest import Caller
 from tests.live.conftest import environment, worker_pids
@@ -172,7 +173,11 @@ class Lane:
             (f"/products?tag={self.tag}", products_in, seen),
             (f"/products?sku={sku}", products_in, changed),
             (f"/categories/{here}/products", products_in, seen),
-            (f"/products/facets?{home}", lambda answer: answer.json, facets_of(seen, here, name, self.tag)),
+            (
+                f"/products/facets?{home}&currency=USD",
+                lambda answer: answer.json,
+                facets_of(seen, here, name, self.tag),
+            ),
             (f"/categories/{here}", lambda answer: answer.json["name"], name),
             (f"/categories?slug={self.tag}", lambda answer: name_in(answer, here), name),
             ("/categories?tree=true", lambda answer: name_in(answer, here), name),
@@ -243,15 +248,16 @@ def facets_of(products: Products, category_id: int, name: str, tag: str) -> dict
     """The facets of some products of one category with one tag."""
     of_all, shown = len(products), products.values()
     in_stock = sum(product["stock"] > 0 for product in shown)
-    bands = Counter(band for product in shown for band in BANDS if band[0] <= Decimal(product["price"]) <= band[1])
+    bands = Counter(bisect(EDGES, Decimal(product["price"])) for product in shown)
     statuses = Counter(product["status"] for product in shown)
     return {
         "total": of_all,
         "category": [{"id": category_id, "name": name, "count": of_all}] if of_all else [],
         "tag": [{"value": tag, "count": of_all}] if of_all else [],
         "price": [
-            {"min_price": f"{least:.2f}", "max_price": f"{most:.2f}", "count": number}
-            for (least, most), number in sorted(bands.items())
+            dict(zip(("min_price", "max_price"), (f"{end:.2f}" for end in price_band(band, "USD")), strict=True))
+            | {"count": number}
+            for band, number in sorted(bands.items())
         ],
         "stock": {"in_stock": in_stock, "out_of_stock": of_all - in_stock},
         "status": {status: statuses[status] for status in ("draft", "active", "archived")},

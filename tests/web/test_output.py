@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core.errors import Fault, Invalid
-from app.core.money import MAX_AMOUNT
+from app.core.money import CURRENCIES, MAX_AMOUNT
 from app.factory import create_app
 from app.web import batch, fields
 from app.web.operation import Operation
@@ -24,13 +24,15 @@ from tests.conftest import settings_for
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
 SCALARS = st.one_of(st.booleans(), st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False), TEXT)
+CURRENCY_CODES = st.sampled_from(sorted(CURRENCIES)) | TEXT
 PROBLEMS = st.builds(Invalid, st.builds(Fault, TEXT, st.just("a_code"), pointer=TEXT))
 
 #: What a row can have where a field of such a class is; the first class that fits counts.
 VALUES: list[tuple[type[ma.fields.Field[Any]], st.SearchStrategy[Any]]] = [
     (fields.Boolean, st.booleans()),
     (fields.Integer, st.integers(-(2**63), 2**63 - 1)),
-    (fields.Money, st.decimals(Decimal("0.01"), MAX_AMOUNT, places=2)),
+    (fields.Money, st.decimals(0, MAX_AMOUNT, places=4) | st.integers(0, 9999999999).map(Decimal)),
+    (fields.Currency, CURRENCY_CODES),
     (fields.Moment, st.datetimes(timezones=st.just(UTC))),
     (fields.Items, st.lists(TEXT, max_size=4)),
     (fields.Scalars, st.dictionaries(TEXT, SCALARS, max_size=4)),
@@ -52,7 +54,9 @@ def value_of(field: ma.fields.Field[Any]) -> st.SearchStrategy[Any]:
 def row_of(schema: type[ma.Schema]) -> st.SearchStrategy[Any]:
     """Any row of a schema."""
     fields_ = shared(schema).dump_fields.items()
-    return st.fixed_dictionaries({field.attribute or name: value_of(field) for name, field in fields_}).map(as_row)
+    values = {field.attribute or name: value_of(field) for name, field in fields_}
+    beside = {field.beside: CURRENCY_CODES for _, field in fields_ if isinstance(field, fields.Field) and field.beside}
+    return st.fixed_dictionaries(beside | values).map(as_row)
 
 
 def as_row(values: Mapping[str, Any]) -> SimpleNamespace:

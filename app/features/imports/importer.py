@@ -57,43 +57,43 @@ def import_rows(
 ) -> Iterator[Report]:
     """Import rows, and report on each chunk of ``rows_per_chunk`` once it is saved.
 
-    A row without a currency gets ``currency``. A dry run saves nothing and reports the same. Raises the error of the
-    database where a chunk fails again and again; the chunks before it stay.
+    A new product whose row states no currency gets ``currency``. A dry run saves nothing and reports the same. Raises
+    the error of the database where a chunk fails again and again; the chunks before it stay.
     """
     memory = memory or Memory()
     source = iter(rows)
     while read := list(islice(source, rows_per_chunk)):
-        checked = [_check(row, currency) for row in read]
-        chunk = _save(checked, memory=memory, dry_run=dry_run)
+        checked = [_check(row) for row in read]
+        chunk = _save(checked, currency=currency, memory=memory, dry_run=dry_run)
         memory.keep(chunk.filed)
         yield chunk.report
 
 
-def _check(row: Row | BadRow, currency: str) -> Row | BadRow:
+def _check(row: Row | BadRow) -> Row | BadRow:
     if isinstance(row, BadRow):
         return row
     try:
         values = shared(ImportRowSchema).load(row.values)
     except ma.ValidationError as error:
         return BadRow.of_faults(row.line, faults_of(error.messages))
-    return Row(row.line, {"currency": currency, **values})
+    return Row(row.line, values)
 
 
-def _save(checked: list[Row | BadRow], *, memory: Memory, dry_run: bool) -> service.SavedChunk:
+def _save(checked: list[Row | BadRow], *, currency: str, memory: Memory, dry_run: bool) -> service.SavedChunk:
     # A chunk that was saved although its COMMIT seemed to fail is harmless: the repetition finds it unchanged.
     for attempt in range(1, _ATTEMPTS):
         try:
-            return _save_once(checked, memory=memory, dry_run=dry_run)
+            return _save_once(checked, currency=currency, memory=memory, dry_run=dry_run)
         except _TRANSIENT:
             time.sleep(random.uniform(0, 0.2) * attempt)  # noqa: S311 -- jitter, not a secret
-    return _save_once(checked, memory=memory, dry_run=dry_run)
+    return _save_once(checked, currency=currency, memory=memory, dry_run=dry_run)
 
 
-def _save_once(checked: list[Row | BadRow], *, memory: Memory, dry_run: bool) -> service.SavedChunk:
+def _save_once(checked: list[Row | BadRow], *, currency: str, memory: Memory, dry_run: bool) -> service.SavedChunk:
     good = [row for row in checked if isinstance(row, Row)]
     with _undone() if dry_run else unit_of_work():
         seen = memory.recall({row.values["sku"] for row in good})
-        chunk = service.save_chunk(good, seen=seen) if good else service.SavedChunk(Report())
+        chunk = service.save_chunk(good, seen=seen, currency=currency) if good else service.SavedChunk(Report())
         _complete(chunk.report, checked)
         memory.record(chunk.report, chunk.filed)
     return chunk

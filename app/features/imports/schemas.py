@@ -59,7 +59,7 @@ class ImportOptionsSchema(QuerySchema):
     encoding = fields.Choice(list(ENCODINGS), load_default="utf-8")
     delimiter = fields.Choice(list(DELIMITERS), load_default=",", note="Between the cells of a CSV file.")
     decimal = fields.Choice([".", ","], load_default=".", note="The decimal mark of the prices of a CSV file.")
-    currency = fields.Currency(note="Of rows that state none; DEFAULT_CURRENCY when missing.")
+    currency = fields.Currency(note="Of new products whose rows state none; DEFAULT_CURRENCY when missing.")
     map = ColumnMap(
         max_length=4000,
         note="The columns that feed fields which have another name: a JSON object. `attributes.NAME` is an attribute.",

@@ -31,7 +31,7 @@ from app.features.imports.models import (
     Row,
 )
 from app.features.products import bulk
-from app.features.products.models import Product
+from app.features.products.models import DEFAULTS, Product
 from app.security.identity import Identity
 from app.security.permissions import Permission
 
@@ -111,13 +111,14 @@ class SavedChunk:
     filed: dict[str, str] = field(default_factory=dict)
 
 
-def save_chunk(rows: Sequence[Row], *, seen: Mapping[str, str]) -> SavedChunk:
+def save_chunk(rows: Sequence[Row], *, seen: Mapping[str, str], currency: str) -> SavedChunk:
     """Upsert valid rows by sku, in the caller's transaction.
 
-    ``seen`` has the category's name of each product that an earlier chunk of the file had. Of rows with the same sku
-    the first good one makes the product, and the others are merged. A category that is named and not there is made, a
-    root. A row fails, and no other with it, that has an unknown reference, such as a category_id that is not there, a
-    name that several categories have, or values that the upsert refuses.
+    ``seen`` has the category's name of each product that an earlier chunk of the file had; a new product whose row
+    states no currency gets ``currency``. Of rows with the same sku the first good one makes the product, and the others
+    are merged. A category that is named and not there is made, a root. A row fails, and no other with it, that has an
+    unknown reference, such as a category_id that is not there, a name that several categories have, or values that the
+    upsert refuses.
     """
     chunk = SavedChunk(Report(last_line=rows[-1].line))
     known = _known_rows(rows, chunk.report)
@@ -128,15 +129,16 @@ def save_chunk(rows: Sequence[Row], *, seen: Mapping[str, str]) -> SavedChunk:
         # The first row of each sku; one after it is merged, or makes the product where the upsert refuses the first.
         first = {row.values["sku"]: row for row in reversed(left)}
         kept = [row for row in left if first[row.values["sku"]] is row]
-        _upsert(kept, shelf, chunk)
+        _upsert(kept, shelf, chunk, currency)
         left = [row for row in left if first[row.values["sku"]] is not row]
     return chunk
 
 
-def _upsert(rows: Sequence[Row], shelf: "_Shelf", chunk: SavedChunk) -> None:
+def _upsert(rows: Sequence[Row], shelf: "_Shelf", chunk: SavedChunk, currency: str) -> None:
     """Make or change the product of each row, or report why it is refused."""
     chunk.report.made_categories |= dict.fromkeys(shelf.make_missing(rows))
-    upserted = bulk.upsert_products(_members(row.values, shelf) for row in rows)
+    defaults = {**DEFAULTS, "currency": currency}
+    upserted = bulk.upsert_products((_members(row.values, shelf) for row in rows), defaults=defaults)
     for row in rows:
         sku = row.values["sku"]
         became = upserted[sku]

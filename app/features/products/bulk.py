@@ -36,6 +36,7 @@ from app.core.changes import record_bulk_write
 from app.core.errors import Invalid
 from app.core.feed import PendingEvent, publish
 from app.core.model import Money
+from app.core.money import CURRENCY
 from app.core.slugs import SlugChange
 from app.extensions import db
 from app.features.categories.models import Category
@@ -48,9 +49,11 @@ from app.features.products.models import (
     Product,
     ProductIncomplete,
     StockNotTracked,
+    TooPrecise,
     missing_members,
     new_row,
     search_text,
+    too_precise_amounts,
 )
 
 _COLUMNS = [PRODUCTS.c[member] for member in MEMBERS]
@@ -123,7 +126,8 @@ class Change:
     def record(self) -> None:
         """Record the change in the audit trail and in the change feed, as a movement if only the stock differs."""
         before = {name: self.there[name] for name in self.differing}
-        record_bulk_write(Product, self.product_id, "updated", before=before, after=self.differing)
+        currency = self.there[CURRENCY]
+        record_bulk_write(Product, self.product_id, "updated", before=before, after=self.differing, currency=currency)
         kind = "stock.moved" if set(self.differing) == {"stock"} else "product.updated"
         counters = self.counters
         publish([PendingEvent(kind, "product", self.product_id, counters["version"], counters["live"])])
@@ -148,7 +152,7 @@ def upsert_products(
     changed = _update_different({sku: there for sku, there in found.items() if sku not in refused}, wanted)
     for sku, made in created.items():
         after = {**defaults, **wanted[sku], "slug": made.slug}
-        record_bulk_write(Product, made.id, "created", before=None, after=after)
+        record_bulk_write(Product, made.id, "created", before={}, after=after)
     upserted = {sku: Upserted(made.id, Effect.CREATED) for sku, made in created.items()}
     for sku, there in found.items():
         upserted[sku] = Upserted(there["id"], Effect.UPDATED if there["id"] in changed else Effect.UNCHANGED)
@@ -237,10 +241,12 @@ def _refusals(
     return {sku: refusal for sku, refusal in refusals.items() if refusal is not None}
 
 
-def _refusal_of(row: Mapping[str, Any], there: RowMapping | None, defaults: Mapping[str, Any]) -> Invalid | None:
+def _refusal_of(row: Mapping[str, Any], there: Mapping[Any, Any] | None, defaults: Mapping[str, Any]) -> Invalid | None:
     """Why a row cannot make a product, or change the one that is there; None where it can."""
     if there is None and (missing := missing_members(row, defaults)):
         return ProductIncomplete.at(*missing)
+    if wrong := too_precise_amounts(row if there is not None else {**defaults, **row}, there):
+        return TooPrecise.at(*wrong)
     before = {"stock": 0, "track_stock": True} if there is None else there
     if not row.get("track_stock", before["track_stock"]) and row.get("stock", before["stock"]) != before["stock"]:
         return Invalid.because(StockNotTracked, "stock")

@@ -13,7 +13,7 @@ from sqlalchemy import CTE, Select, Text, case, cast, func, literal, select, tru
 
 from app.core.listing import Listing, filter_candidates
 from app.core.model import big_integer, ordered_text
-from app.core.money import MAX_AMOUNT, MIN_AMOUNT
+from app.core.money import CURRENCY, MIN_AMOUNT, max_amount, minor_unit
 from app.core.transactions import run
 from app.extensions import db
 from app.features.categories.models import Category
@@ -22,9 +22,8 @@ from app.features.products.models import Product, ProductStatus
 #: How many categories and tags an answer has, the commonest first: a catalogue may have thousands.
 MAX_VALUES = 50
 
-#: The price bands, both ends included. They begin at 1, 2, 5, 10, 20, 50 and so on, which serves every currency.
-_EDGES = [Decimal(digit).scaleb(exponent) for exponent in range(10) for digit in (1, 2, 5)]
-BANDS = list(zip([MIN_AMOUNT, *_EDGES], [*(edge - MIN_AMOUNT for edge in _EDGES), MAX_AMOUNT], strict=True))
+#: The price bands begin at 0 and at these: 1, 2, 5, 10, 20, 50 and so on, which serves every currency.
+EDGES = [Decimal(digit).scaleb(exponent) for exponent in range(10) for digit in (1, 2, 5)]
 
 
 @dataclass(frozen=True, order=True)
@@ -39,19 +38,28 @@ class Count:
 def count_facets(
     rows: Select[Product], listing: Listing, *, search: str | None = None, **filters: Any
 ) -> dict[str, Any]:
-    """How many products, by each facet, a list of ``rows`` with this search and these filters shows."""
-    facets = _count(filter_candidates(rows, listing, search, filters))
+    """How many products, by each facet, a list of ``rows`` with this search and these filters shows.
+
+    Prices are counted only where the filters leave one currency: amounts of several cannot be compared.
+    """
+    facets = _count(filter_candidates(rows, listing, search, filters), filters.get(CURRENCY))
     if not facets["total"] and (fallback := listing.fallback_for(search)):
         return count_facets(rows, fallback, search=search, **filters)
     return facets
 
 
-def _count(rows: Select[Product]) -> dict[str, Any]:
-    counts = _counts_of(rows)
+def price_band(number: int, currency: str) -> tuple[Decimal, Decimal]:
+    """The least and the greatest amount of a price band, in the minor units of a currency."""
+    least = EDGES[number - 1] if number else MIN_AMOUNT
+    return least, EDGES[number] - minor_unit(currency) if number < len(EDGES) else max_amount(currency)
+
+
+def _count(rows: Select[Product], currency: str | None) -> dict[str, Any]:
+    counts = _counts_of(rows, with_prices=currency is not None)
     return {
         "category": [{"id": one.number, "name": one.text, "count": one.count} for one in _ranked(counts["category"])],
         "tag": [{"value": one.text, "count": one.count} for one in _ranked(counts["tag"])],
-        "price": [_in_band(one) for one in sorted(counts["price"])],
+        "price": [_in_band(one, currency) for one in sorted(counts["price"])] if currency else [],
         **_totals(counts["status"]),
     }
 
@@ -69,20 +77,21 @@ def _totals(by_status: list[Count]) -> dict[str, Any]:
     }
 
 
-def _counts_of(rows: Select[Product]) -> Mapping[str, list[Count]]:
+def _counts_of(rows: Select[Product], *, with_prices: bool) -> Mapping[str, list[Count]]:
     """The counts of each facet, read in one statement; those by status are split by stock."""
     members = (Product.category_id, Product.price, Product.tags, Product.status)
     found = rows.with_only_columns(*members, case((Product.stock > 0, 1), else_=0).label("in_stock")).cte("found")
-    counted = union_all(_by_category(found), _by_price(found), _by_tag(found), _by_status(found))
+    by_price = [_by_price(found)] if with_prices else []
+    counted = union_all(_by_category(found), _by_tag(found), _by_status(found), *by_price)
     counts: dict[str, list[Count]] = defaultdict(list)
     for facet, number, text, count in run(counted):
         counts[facet].append(Count(number, text, count))
     return counts
 
 
-def _in_band(prices: Count) -> dict[str, Any]:
-    low, high = BANDS[prices.number]
-    return {"min_price": low, "max_price": high, "count": prices.count}
+def _in_band(prices: Count, currency: str) -> dict[str, Any]:
+    low, high = price_band(prices.number, currency)
+    return {"min_price": low, "max_price": high, CURRENCY: currency, "count": prices.count}
 
 
 def _ranked(counts: list[Count]) -> list[Count]:
@@ -99,7 +108,7 @@ def _by_category(found: CTE) -> Select[Any]:
 
 
 def _by_price(found: CTE) -> Select[Any]:
-    band = case(*((found.c.price < edge, number) for number, edge in enumerate(_EDGES)), else_=len(_EDGES))
+    band = case(*((found.c.price < edge, number) for number, edge in enumerate(EDGES)), else_=len(EDGES))
     counted = select(band.label("band"), func.count().label("products")).select_from(found).group_by("band").subquery()
     return _counted("price", counted.c.band, literal(""), counted.c.products)
 

@@ -15,7 +15,8 @@ from typing import Any
 import orjson
 from sqlalchemy import RowMapping
 
-from app.features.products.models import MEMBERS
+from app.core.money import CURRENCY, amount_text
+from app.features.products.models import AMOUNTS, MEMBERS
 
 
 class FileFormat(StrEnum):
@@ -83,7 +84,16 @@ def _csv_text(records: Iterable[Sequence[str]]) -> str:
 
 
 def _cells(row: RowMapping) -> list[str]:
-    return [_cell(row[column]) for column in COLUMNS]
+    return [_cell(value) for value in _values(row).values()]
+
+
+def _values(row: RowMapping) -> dict[str, Any]:
+    """What a row has in each column; an amount is a decimal string, as in a body."""
+    values = {column: row[column] for column in COLUMNS}
+    for name in AMOUNTS:
+        if values[name] is not None:
+            values[name] = amount_text(values[name], values[CURRENCY])
+    return values
 
 
 def _cell(value: Any) -> str:
@@ -102,12 +112,11 @@ def _cell(value: Any) -> str:
 
 def _write_ndjson(batches: Iterable[Sequence[RowMapping]]) -> Iterator[str]:
     for batch in batches:
-        yield "".join(f"{_json_text({column: row[column] for column in COLUMNS})}\n" for row in batch)
+        yield "".join(f"{_json_text(_values(row))}\n" for row in batch)
 
 
 def _json_text(value: Mapping[str, Any]) -> str:
-    # An amount is a decimal string, as in a body.
-    return orjson.dumps(value, default=str).decode()
+    return orjson.dumps(value).decode()
 
 
 _WRITERS: dict[FileFormat, Callable[[Iterable[Sequence[RowMapping]]], Iterator[str]]] = {

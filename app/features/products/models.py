@@ -33,6 +33,7 @@ from app.core.errors import Conflict, Invalid
 from app.core.feed import Published
 from app.core.keys import ExternalIdTaken, Key
 from app.core.model import Keyed, Live, Moment, Money, Stamped, Versioned, big_integer, json_type, ordered_text
+from app.core.money import CURRENCY, fits, is_written_exactly
 from app.core.references import refers_to, refusals_of_references
 from app.core.slugs import MAX_SLUG_LENGTH, Slugged, SlugTaken, is_reserved
 from app.core.text import words
@@ -66,6 +67,12 @@ class TooManyAttributes(Invalid):
     pointer = "/attributes"
 
 
+class TooPrecise(Invalid):
+    """An amount has more decimals than its currency."""
+
+    pointer = "/price"
+
+
 class ProductIncomplete(Invalid):
     """No product has this sku, and a new one needs more members."""
 
@@ -80,7 +87,8 @@ class Product(Keyed, Stamped, Versioned, Live, Slugged, Published, Model):
     __tablename__ = "products"
     audited_as = "product"
     __table_args__ = (
-        CheckConstraint("price > 0", name="price_positive"),
+        CheckConstraint("price >= 0", name="price_not_negative"),
+        CheckConstraint("compare_at_price >= 0", name="compare_at_price_not_negative"),
         CheckConstraint("stock >= 0", name="stock_not_negative"),
         CheckConstraint(f"status IN ({', '.join(repr(s.value) for s in ProductStatus)})", name="status"),
         CheckConstraint("length(currency) = 3", name="currency"),
@@ -95,6 +103,7 @@ class Product(Keyed, Stamped, Versioned, Live, Slugged, Published, Model):
     name: Mapped[str] = mapped_column(ordered_text(200))
     description: Mapped[str] = mapped_column(Text, default="")
     price: Mapped[Decimal] = mapped_column(Money)
+    compare_at_price: Mapped[Decimal | None] = mapped_column(Money)
     currency: Mapped[str] = mapped_column(String(3))
     category_id: Mapped[int] = mapped_column(big_integer, refers_to("categories.id", unknown=CategoryUnknown))
     stock: Mapped[int] = mapped_column(big_integer, default=0)
@@ -149,6 +158,8 @@ KEYS: Mapping[str, Key] = {
 #: The columns that no client writes; every other one is a member, also where many products are written at once.
 _SERVER_SET = {"id", "created_at", "updated_at", "version", "live", "search_text", "deleted_at"}
 MEMBERS = tuple(column.name for column in PRODUCTS.columns if column.name not in _SERVER_SET)
+#: The members that are amounts in the product's currency.
+AMOUNTS = tuple(name for name in MEMBERS if isinstance(PRODUCTS.columns[name].type, Money))
 
 
 def _defaults() -> Mapping[str, Any]:
@@ -195,6 +206,21 @@ def free_slug() -> ColumnElement[str]:
 def missing_members(row: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
     """The members that a row does not state and that a new product needs."""
     return [name for name in MEMBERS if name not in row and name not in defaults and name not in MADE]
+
+
+def too_precise_amounts(stated: Mapping[str, Any], there: Mapping[Any, Any] | None = None) -> list[str]:
+    """The amounts that a product's currency cannot have, as it will be with the stated members.
+
+    ``there`` are the amounts and the currency of a product that exists. Those that stay are compared only where the
+    currency changes: what was stored before currencies had their own decimals keeps its value.
+    """
+    currency = stated[CURRENCY] if there is None else stated.get(CURRENCY, there[CURRENCY])
+    written = {name: stated[name] for name in AMOUNTS if stated.get(name) is not None}
+    wrong = [name for name, amount in written.items() if not is_written_exactly(amount, currency)]
+    if there is not None and currency != there[CURRENCY]:
+        stay = {name: there[name] for name in AMOUNTS if name not in stated and there[name] is not None}
+        wrong += [name for name, amount in stay.items() if not fits(amount, currency)]
+    return wrong
 
 
 def search_text(

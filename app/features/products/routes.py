@@ -10,7 +10,7 @@ from app.core.keys import KeyDiffers
 from app.features.products import batches, bulk, facets, service
 from app.features.products.batches import BatchRefused, BatchResult
 from app.features.products.files import MEDIA_TYPES, FileFormat, write_products
-from app.features.products.models import KEYS, REFUSALS, Product, StockNotTracked
+from app.features.products.models import KEYS, REFUSALS, Product, StockNotTracked, TooPrecise
 from app.features.products.schemas import (
     FacetsSchema,
     ProductBatchResultSchema,
@@ -72,7 +72,7 @@ def count_facets(query: dict[str, Any]) -> dict[str, Any]:
 @requires(Permission.PRODUCTS_WRITE)
 @accepts(ProductCreateSchema)
 @returns(ProductSchema, status=201, location=lambda product: f"/api/v1/products/{product.id}")
-@refuses(StockNotTracked, *REFUSALS.values())
+@refuses(StockNotTracked, TooPrecise, *REFUSALS.values())
 def create_product(data: dict[str, Any]) -> Any:
     """Create a product."""
     return service.create_product(**_with_currency(data))
@@ -120,7 +120,7 @@ def read_product(product_id: int) -> Any:
 @changes(service.get_product)
 @accepts(ProductReplaceSchema)
 @returns(ProductSchema)
-@refuses(*REFUSALS.values())
+@refuses(TooPrecise, *REFUSALS.values())
 def replace_product(product: Product, data: dict[str, Any]) -> Product:
     """Replace a product, all but its stock."""
     return service.replace_product(product, **_with_currency(data))
@@ -131,7 +131,7 @@ def replace_product(product: Product, data: dict[str, Any]) -> Product:
 @changes(service.get_product)
 @accepts(ProductUpdateSchema)
 @returns(ProductSchema)
-@refuses(*REFUSALS.values())
+@refuses(TooPrecise, *REFUSALS.values())
 def update_product(product: Product, data: dict[str, Any]) -> Product:
     """Change some members of a product; attributes are merged one by one."""
     return service.update_product(product, **data)
@@ -176,7 +176,7 @@ def read_product_by_key(key: str, value: str) -> Any:
 @upserts
 @accepts(ProductReplaceSchema)
 @returns(ProductSchema, status=201, location=lambda product: f"/api/v1/products/{product.id}")
-@refuses(KeyDiffers, *REFUSALS.values())
+@refuses(KeyDiffers, TooPrecise, *REFUSALS.values())
 def put_product_by_key(key: str, value: str, data: dict[str, Any], require: Require) -> Any:
     """Create a product under a key of your own, or replace all but its stock.
 
@@ -194,7 +194,7 @@ def put_product_by_key(key: str, value: str, data: dict[str, Any], require: Requ
 @changes(service.get_product_by_key)
 @accepts(ProductUpdateSchema)
 @returns(ProductSchema)
-@refuses(*REFUSALS.values())
+@refuses(TooPrecise, *REFUSALS.values())
 def update_product_by_key(product: Product, data: dict[str, Any]) -> Product:
     """Change some members of a product that is named by a key; attributes are merged one by one."""
     return service.update_product(product, **data)

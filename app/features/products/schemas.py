@@ -22,6 +22,12 @@ MPN: dict[str, Any] = {"max_length": 70, "allow_none": True, "example": "OC-42/B
 WEIGHT: dict[str, Any] = {"minimum": 0, "maximum": 1_000_000_000, "allow_none": True, "example": 6400}
 NAME: dict[str, Any] = {"max_length": 200, "example": "Oak chair"}
 TAG: dict[str, Any] = {"max_length": 50, "example": "garden"}
+_DECIMALS = "With at most the decimals of its currency (ISO 4217), and answered with exactly these."
+COMPARE_AT_PRICE: dict[str, Any] = {
+    "allow_none": True,
+    "example": "159.00",
+    "note": "The price that is shown crossed out beside `price`, in the same currency; it may be any.",
+}
 EXTERNAL_ID: dict[str, Any] = {"max_length": 128, "allow_none": True, "example": "erp-7781"}
 
 
@@ -61,7 +67,8 @@ class ProductSchema(Schema):
     mpn = fields.Text(**MPN)
     name = fields.Text(**NAME)
     description = fields.Prose(max_length=10_000, example="A chair of solid oak.")
-    price = fields.Money(example="129.00")
+    price = fields.Money(example="129.00", note=_DECIMALS)
+    compare_at_price = fields.Money(**COMPARE_AT_PRICE)
     currency = fields.Currency(example="USD")
     category_id = fields.Integer(example=7)
     stock = fields.Integer(minimum=0, maximum=MAX_STOCK, example=12)
@@ -97,7 +104,7 @@ class TagCountSchema(Schema):
 
 
 class PriceCountSchema(Schema):
-    """How many products cost from `min_price` to `max_price`, both included, in whatever currency."""
+    """How many products cost from `min_price` to `max_price`, both included, in the currency of the filter."""
 
     min_price = fields.Money(example="100.00")
     max_price = fields.Money(example="199.99")
@@ -125,7 +132,12 @@ class FacetsSchema(Schema):
     total = fields.Integer(minimum=0, example=42)
     category = fields.Nested(CategoryCountSchema, many=True)
     tag = fields.Nested(TagCountSchema, many=True)
-    price = fields.Nested(PriceCountSchema, many=True, note="Where there are any, the cheapest first.")
+    price = fields.Nested(
+        PriceCountSchema,
+        many=True,
+        note="Where the filter `currency` says of which one: the bands that have products, the cheapest first. Without"
+        " it, empty: amounts of different currencies cannot be compared.",
+    )
     stock = fields.Nested(StockCountSchema)
     status = fields.Nested(StatusCountSchema)
 
@@ -139,7 +151,8 @@ class ProductReplaceSchema(BodySchema):
     mpn = fields.Text(load_default=None, **MPN)
     name = fields.Text(required=True, **NAME)
     description = fields.Prose(max_length=10_000, load_default="")
-    price = fields.Money(required=True, example="129.00")
+    price = fields.Money(required=True, example="129.00", note=_DECIMALS)
+    compare_at_price = fields.Money(load_default=None, **COMPARE_AT_PRICE)
     currency = fields.Currency(example="USD", note="DEFAULT_CURRENCY when missing.")
     category_id = fields.Integer(required=True, example=7)
     track_stock = fields.Boolean(load_default=True, example=True)
@@ -157,9 +170,9 @@ class ProductCreateSchema(ProductReplaceSchema):
 
 
 class ProductUpdateSchema(PatchSchema, ProductReplaceSchema):
-    """What changes of a product; a null removes an attribute or the external id (RFC 7396)."""
+    """What changes of a product; a null removes an attribute, the external id or the crossed-out price (RFC 7396)."""
 
-    price = fields.Money(example="99.50")
+    price = fields.Money(example="99.50", note=_DECIMALS)
     currency = fields.Currency(example="USD")
     attributes = _attributes(removable=True)
 
@@ -168,7 +181,7 @@ class ProductUpsertSchema(PatchSchema, ProductCreateSchema):
     """A product of a batch, found by its sku: a new one needs a name, a price and a category as well."""
 
     REQUIRED = ("sku",)
-    price = fields.Money(example="99.50")
+    price = fields.Money(example="99.50", note=_DECIMALS)
     currency = fields.Currency(example="USD")
 
 

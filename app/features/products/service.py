@@ -16,12 +16,14 @@ from app.core.errors import NotFound
 from app.core.fastsql import find_row, insert_row
 from app.core.keys import get_by_key, read_by_key, require_same, upsert_by_key
 from app.core.listing import Compare, Listing
+from app.core.money import CURRENCY
 from app.core.references import require_references, stated_references
 from app.core.slugs import make_random_slug, make_slug, make_spare_slug, release_slug, require_unreserved
 from app.extensions import db
 from app.features.categories import service as categories
 from app.features.products import keys, ledger
 from app.features.products.models import (
+    AMOUNTS,
     DEFAULTS,
     KEYS,
     REFUSALS,
@@ -30,9 +32,11 @@ from app.features.products.models import (
     ProductStatus,
     SkuTaken,
     StockNotTracked,
+    TooPrecise,
     free_slug,
     has_tag,
     new_row,
+    too_precise_amounts,
 )
 from app.features.products.search import MAX_SIMILAR, can_compare, has_similar_words, has_words, relevance, similarity
 from app.security.identity import Identity
@@ -134,9 +138,10 @@ def create_product(**members: Any) -> Any:
     """Add a product, and return what answers have of it.
 
     Without a sku it gets one made from its id, without a slug one made from its name; what it has in stock is its first
-    receipt. Raises the refusal of a key that a living product has, such as ``SkuTaken``, and before that the refusal of
-    an unknown reference, such as ``CategoryUnknown``.
+    receipt. Raises the refusal of a key that a living product has, such as ``SkuTaken``, and before that ``TooPrecise``
+    for an amount that its currency cannot have, or the refusal of an unknown reference, such as ``CategoryUnknown``.
     """
+    _require_exact(members)
     with refusing(REFUSALS, references=stated_references(Product, members)):
         return _create(members)
 
@@ -164,6 +169,7 @@ def put_product_by_key(
 
     def create() -> Any:
         require(None)
+        _require_exact(members)
         require_references(stated_references(Product, members))
         with refusing(REFUSALS):
             return _create(members)
@@ -221,8 +227,14 @@ def _save(product: Product) -> None:
 
 
 def _assign(product: Product, members: dict[str, Any]) -> None:
+    _require_exact(members, {name: getattr(product, name) for name in (*AMOUNTS, CURRENCY)})
     for name, value in members.items():
         setattr(product, name, value)
+
+
+def _require_exact(members: dict[str, Any], there: dict[str, Any] | None = None) -> None:
+    if wrong := too_precise_amounts(members, there):
+        raise TooPrecise.at(*wrong)
 
 
 def _create(members: dict[str, Any]) -> Any:

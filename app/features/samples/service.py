@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import or_, select, text, true
 
 from app.core.locks import advisory_lock
+from app.core.money import round_amount
 from app.extensions import db
 from app.features.categories import models as category_models
 from app.features.categories import service as categories
@@ -100,9 +101,12 @@ def next_number(seed: int) -> int:
 
 
 def generate_products(seed: int, numbers: range, categories_by_name: Mapping[str, int], *, currency: str) -> None:
-    """Insert the products with these numbers; a seed and a number always give the same product, except its currency."""
-    rows = [_generated_product(seed, number, categories_by_name) | {"currency": currency} for number in numbers]
-    bulk.insert_products(rows)
+    """Insert the products with these numbers; a seed and a number always give the same product.
+
+    Its price is rounded to the minor units of ``currency``.
+    """
+    rows = (_generated_product(seed, number, categories_by_name) for number in numbers)
+    bulk.insert_products([{**row, "price": round_amount(row["price"], currency), "currency": currency} for row in rows])
 
 
 def refresh_statistics() -> None:
@@ -154,7 +158,7 @@ def _demo_products(shelves: Mapping[str, int], currency: str) -> Iterator[dict[s
                 "sku": f"{shelf.code}-{position:02}-{option.code}",
                 "name": f"{line.name}, {option.label}",
                 "category_id": shelves[category],
-                "price": _shop_price(line.price * option.price),
+                "price": round_amount(_shop_price(line.price * option.price), currency),
                 "currency": currency,
                 "stock": 0 if number % 13 == 7 else number * 37 % 90 + 3,
                 "status": _demo_status(number),

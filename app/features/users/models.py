@@ -39,7 +39,7 @@ class User(Keyed, Stamped, Versioned, Audited, Model):
     )
 
     email: Mapped[str] = mapped_column(String(254), unique=True)
-    username: Mapped[str] = mapped_column(String(32))
+    username: Mapped[str] = mapped_column(String(50))
     password_hash: Mapped[str] = mapped_column(String(255), info=UNAUDITED)
     role: Mapped[Role] = mapped_column(String(16), default=Role.USER)
     is_active: Mapped[bool] = mapped_column(default=True)

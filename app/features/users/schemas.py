@@ -10,7 +10,7 @@ from app.web.schemas import BodySchema, Schema, SearchQuerySchema
 
 USERNAME: dict[str, Any] = {
     "min_length": 3,
-    "max_length": 32,
+    "max_length": 50,
     "pattern": r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
     "example": "alice",
 }

@@ -88,7 +88,8 @@ class Product(models.Model):
     sku = models.CharField(max_length=64)
     name = models.CharField(max_length=200)
     description = models.TextField()
-    price = models.DecimalField(max_digits=12, decimal_places=2)
+    price = models.DecimalField(max_digits=14, decimal_places=4)
+    compare_at_price = models.DecimalField(max_digits=14, decimal_places=4, null=True)
     currency = models.CharField(max_length=3)
     category_id = models.BigIntegerField()
     stock = models.BigIntegerField(default=0)
@@ -165,7 +166,10 @@ class TokenAuthentication(BaseAuthentication):
 
 
 class ProductSerializer(serializers.ModelSerializer[Product]):
-    price = serializers.DecimalField(max_digits=12, decimal_places=2, min_value=Decimal("0.01"))
+    price = serializers.DecimalField(max_digits=12, decimal_places=2, min_value=Decimal(0))
+    compare_at_price = serializers.DecimalField(
+        max_digits=12, decimal_places=2, min_value=Decimal(0), allow_null=True, default=None
+    )
     description = serializers.CharField(allow_blank=True, default="", max_length=10_000, trim_whitespace=False)
     currency = serializers.CharField(default="USD", min_length=3, max_length=3)
     category_id = serializers.IntegerField(min_value=1)
@@ -178,8 +182,8 @@ class ProductSerializer(serializers.ModelSerializer[Product]):
     class Meta:
         model = Product
         fields = [
-            "id", "sku", "name", "description", "price", "currency", "category_id", "stock", "status", "tags",
-            "attributes", "external_id", "created_at", "updated_at", "version",
+            "id", "sku", "name", "description", "price", "compare_at_price", "currency", "category_id", "stock",
+            "status", "tags", "attributes", "external_id", "created_at", "updated_at", "version",
         ]  # fmt: skip
         read_only_fields = ["id", "created_at", "updated_at", "version"]
 

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -95,7 +95,8 @@ class Product(Base):
     sku: Mapped[str] = mapped_column(String(64))
     name: Mapped[str] = mapped_column(String(200))
     description: Mapped[str] = mapped_column(Text)
-    price: Mapped[Decimal] = mapped_column(Numeric(12, 2))
+    price: Mapped[Decimal] = mapped_column(Numeric(14, 4))
+    compare_at_price: Mapped[Decimal | None] = mapped_column(Numeric(14, 4))
     currency: Mapped[str] = mapped_column(String(3))
     category_id: Mapped[int] = mapped_column(BigInteger)
     stock: Mapped[int] = mapped_column(BigInteger)
@@ -152,7 +153,8 @@ class ProductIn(BaseModel):
     sku: Annotated[str, Field(min_length=1, max_length=64)]
     name: Annotated[str, Field(min_length=1, max_length=200)]
     description: Annotated[str, Field(max_length=10_000)] = ""
-    price: Annotated[Decimal, Field(gt=0, max_digits=12, decimal_places=2)]
+    price: Annotated[Decimal, Field(ge=0, max_digits=12, decimal_places=2)]
+    compare_at_price: Annotated[Decimal, Field(ge=0, max_digits=12, decimal_places=2)] | None = None
     currency: Annotated[str, Field(min_length=3, max_length=3)] = "USD"
     category_id: int
     stock: Annotated[int, Field(ge=0, le=2**53)] = 0
@@ -162,6 +164,9 @@ class ProductIn(BaseModel):
     external_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
 
 
+Money = Annotated[Decimal, PlainSerializer(lambda amount: f"{amount:.2f}", return_type=str)]
+
+
 class ProductOut(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
@@ -169,7 +174,8 @@ class ProductOut(BaseModel):
     sku: str
     name: str
     description: str
-    price: Decimal
+    price: Money
+    compare_at_price: Money | None
     currency: str
     category_id: int
     stock: int
@@ -199,8 +205,9 @@ class ProductFilter(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     category_id: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
-    min_price: Annotated[Decimal, Field(gt=0)] | None = None
-    max_price: Annotated[Decimal, Field(gt=0)] | None = None
+    min_price: Annotated[Decimal, Field(ge=0)] | None = None
+    max_price: Annotated[Decimal, Field(ge=0)] | None = None
+    currency: Annotated[str, Field(min_length=3, max_length=3)] | None = None
     in_stock: bool | None = None
     status: Status | None = None
     search: Annotated[str, Field(max_length=200)] | None = None
@@ -332,6 +339,8 @@ def narrow(rows: Select[tuple[Product]], query: ProductFilter) -> Select[tuple[P
         rows = rows.where(Product.price >= query.min_price)
     if query.max_price is not None:
         rows = rows.where(Product.price <= query.max_price)
+    if query.currency is not None:
+        rows = rows.where(Product.currency == query.currency)
     if query.in_stock is not None:
         rows = rows.where(Product.stock > 0 if query.in_stock else Product.stock <= 0)
     if query.status is not None:
@@ -415,7 +424,7 @@ async def count_facets(user: CurrentUser, session: Session, query: Annotated[Pro
     for facet in ("category", "tag"):
         facets[facet].sort(key=lambda one: (-one[2], one[0], one[1]))
     by_status = facets["status"]
-    bounds = list(zip([CENT, *EDGES], [*(edge - CENT for edge in EDGES), MOST_PRICE], strict=True))
+    bounds = list(zip([Decimal(0), *EDGES], [*(edge - CENT for edge in EDGES), MOST_PRICE], strict=True))
     return {
         "total": sum(count for _, _, count in by_status),
         "category": [{"id": number, "name": text, "count": count} for number, text, count in facets["category"]],
@@ -423,6 +432,7 @@ async def count_facets(user: CurrentUser, session: Session, query: Annotated[Pro
         "price": [
             {"min_price": f"{bounds[number][0]:.2f}", "max_price": f"{bounds[number][1]:.2f}", "count": count}
             for number, _, count in sorted(facets["price"])
+            if query.currency is not None
         ],
         "stock": {
             "in_stock": sum(count for number, _, count in by_status if number),

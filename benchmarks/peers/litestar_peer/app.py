@@ -21,8 +21,8 @@ from msgspec import Meta
 SECRET = os.environ["JWT_SECRET_KEY"]
 CLAIMS = {"require": ["sub", "sid", "iat", "exp", "jti", "iss", "aud"]}
 COLUMNS = (
-    "id, sku, name, description, price, currency, category_id, stock, status, tags, attributes, external_id,"
-    " created_at, updated_at, version"
+    "id, sku, name, description, round(price, 2), round(compare_at_price, 2), currency, category_id, stock, status,"
+    " tags, attributes, external_id, created_at, updated_at, version"
 )
 WHO = """
     SELECT u.id, u.role FROM users u JOIN sessions s ON s.user_id = u.id
@@ -34,7 +34,7 @@ CREATE = f"""
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, 1)
     RETURNING {COLUMNS}
 """
-PRICE = r"^(0\.(0[1-9]|[1-9][0-9]?)|[1-9][0-9]{0,9}(\.[0-9]{1,2})?)$"
+PRICE = r"^(0|[1-9][0-9]{0,9})(\.[0-9]{1,2})?$"
 TITLES = {401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 409: "Conflict", 422: "Unprocessable Content"}
 
 PARAMETERS = {
@@ -51,6 +51,7 @@ class Product(msgspec.Struct):
     name: str
     description: str
     price: Decimal
+    compare_at_price: Decimal | None
     currency: str
     category_id: int
     stock: int

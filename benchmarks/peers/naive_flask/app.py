@@ -83,7 +83,8 @@ class Product(db.Model):  # type: ignore[name-defined,misc]
     sku: Mapped[str] = mapped_column(String(64))
     name: Mapped[str] = mapped_column(String(200))
     description: Mapped[str] = mapped_column(Text)
-    price: Mapped[Decimal] = mapped_column(Numeric(12, 2))
+    price: Mapped[Decimal] = mapped_column(Numeric(14, 4))
+    compare_at_price: Mapped[Decimal | None] = mapped_column(Numeric(14, 4))
     currency: Mapped[str] = mapped_column(String(3))
     category_id: Mapped[int] = mapped_column(BigInteger)
     stock: Mapped[int] = mapped_column(BigInteger)
@@ -136,9 +137,19 @@ class Moment(fields.DateTime):
         return None if value is None else value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+class Money(fields.Decimal):
+    """With cents."""
+
+    def _serialize(self, value: Decimal | None, *_: Any, **__: Any) -> str | None:
+        return None if value is None else f"{value:.2f}"
+
+
 def has_cents(price: Decimal) -> None:
     if price != round(price, 2):
         raise ValidationError("At most two decimals.")
+
+
+IS_PRICE: list[Any] = [validate.Range(Decimal(0), MOST_PRICE), has_cents]
 
 
 class ProductSchema(Schema):
@@ -146,9 +157,8 @@ class ProductSchema(Schema):
     sku = fields.String(required=True, validate=validate.Length(1, 64))
     name = fields.String(required=True, validate=validate.Length(1, 200))
     description = fields.String(load_default="", validate=validate.Length(max=10_000))
-    price = fields.Decimal(
-        required=True, as_string=True, validate=[validate.Range(Decimal("0.01"), Decimal("9999999999.99")), has_cents]
-    )
+    price = Money(required=True, validate=IS_PRICE)
+    compare_at_price = Money(load_default=None, allow_none=True, validate=IS_PRICE)
     currency = fields.String(load_default="USD", validate=validate.Length(equal=3))
     category_id = fields.Integer(required=True, strict=True)
     stock = fields.Integer(load_default=0, strict=True, validate=validate.Range(0, 2**53))
@@ -165,8 +175,9 @@ class ProductSchema(Schema):
 
 class ProductFilterSchema(Schema):
     category_id = fields.Integer(validate=validate.Range(1, 2**63 - 1))
-    min_price = fields.Decimal(validate=validate.Range(Decimal("0.01")))
-    max_price = fields.Decimal(validate=validate.Range(Decimal("0.01")))
+    min_price = fields.Decimal(validate=validate.Range(Decimal(0)))
+    max_price = fields.Decimal(validate=validate.Range(Decimal(0)))
+    currency = fields.String(validate=validate.Length(equal=3))
     in_stock = fields.Boolean()
     status = fields.String(validate=validate.OneOf(STATUSES))
     search = fields.String(validate=validate.Length(max=200))
@@ -279,6 +290,8 @@ def narrow(rows: Any, query: dict[str, Any]) -> Any:
         rows = rows.where(Product.price >= query["min_price"])
     if "max_price" in query:
         rows = rows.where(Product.price <= query["max_price"])
+    if "currency" in query:
+        rows = rows.where(Product.currency == query["currency"])
     if "in_stock" in query:
         rows = rows.where(Product.stock > 0 if query["in_stock"] else Product.stock <= 0)
     if "status" in query:
@@ -370,7 +383,7 @@ def count_facets() -> Response:
     for facet in ("category", "tag"):
         facets[facet].sort(key=lambda one: (-one[2], one[0], one[1]))
     by_status = facets["status"]
-    bounds = list(zip([CENT, *EDGES], [*(edge - CENT for edge in EDGES), MOST_PRICE], strict=True))
+    bounds = list(zip([Decimal(0), *EDGES], [*(edge - CENT for edge in EDGES), MOST_PRICE], strict=True))
     return jsonify(
         total=sum(count for _, _, count in by_status),
         category=[{"id": number, "name": text, "count": count} for number, text, count in facets["category"]],
@@ -378,6 +391,7 @@ def count_facets() -> Response:
         price=[
             {"min_price": f"{bounds[number][0]:.2f}", "max_price": f"{bounds[number][1]:.2f}", "count": count}
             for number, _, count in sorted(facets["price"])
+            if "currency" in query
         ],
         stock={
             "in_stock": sum(count for number, _, count in by_status if number),

@@ -45,7 +45,7 @@ from ninja import NinjaAPI, Query, Schema  # noqa: E402
 from ninja.errors import AuthenticationError, ValidationError  # noqa: E402
 from ninja.renderers import BaseRenderer  # noqa: E402
 from ninja.security import HttpBearer  # noqa: E402
-from pydantic import ConfigDict, Field  # noqa: E402
+from pydantic import ConfigDict, Field, PlainSerializer  # noqa: E402
 
 SECRET = os.environ["JWT_SECRET_KEY"]
 CLAIMS = {"require": ["sub", "sid", "iat", "exp", "jti", "iss", "aud"]}
@@ -79,7 +79,8 @@ class Product(models.Model):
     sku = models.CharField(max_length=64)
     name = models.CharField(max_length=200)
     description = models.TextField()
-    price = models.DecimalField(max_digits=12, decimal_places=2)
+    price = models.DecimalField(max_digits=14, decimal_places=4)
+    compare_at_price = models.DecimalField(max_digits=14, decimal_places=4, null=True)
     currency = models.CharField(max_length=3)
     category_id = models.BigIntegerField()
     stock = models.BigIntegerField(default=0)
@@ -109,7 +110,8 @@ class ProductIn(Schema):
     sku: Annotated[str, Field(min_length=1, max_length=64)]
     name: Annotated[str, Field(min_length=1, max_length=200)]
     description: Annotated[str, Field(max_length=10_000)] = ""
-    price: Annotated[Decimal, Field(gt=0, max_digits=12, decimal_places=2)]
+    price: Annotated[Decimal, Field(ge=0, max_digits=12, decimal_places=2)]
+    compare_at_price: Annotated[Decimal, Field(ge=0, max_digits=12, decimal_places=2)] | None = None
     currency: Annotated[str, Field(min_length=3, max_length=3)] = "USD"
     category_id: int
     stock: Annotated[int, Field(ge=0, le=2**53)] = 0
@@ -119,12 +121,16 @@ class ProductIn(Schema):
     external_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
 
 
+Money = Annotated[Decimal, PlainSerializer(lambda amount: f"{amount:.2f}", return_type=str)]
+
+
 class ProductOut(Schema):
     id: int
     sku: str
     name: str
     description: str
-    price: Decimal
+    price: Money
+    compare_at_price: Money | None
     currency: str
     category_id: int
     stock: int
@@ -156,8 +162,8 @@ class ProductQuery(Schema):
     sort_by: Literal["created_at", "updated_at", "name", "price", "stock", "sku", "id"] = "created_at"
     order: Literal["asc", "desc"] = "desc"
     category_id: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
-    min_price: Annotated[Decimal, Field(gt=0)] | None = None
-    max_price: Annotated[Decimal, Field(gt=0)] | None = None
+    min_price: Annotated[Decimal, Field(ge=0)] | None = None
+    max_price: Annotated[Decimal, Field(ge=0)] | None = None
     in_stock: bool | None = None
     status: Status | None = None
 

@@ -22,11 +22,12 @@ SECRET = os.environ["JWT_SECRET_KEY"]
 CLAIMS = {"require": ["sub", "sid", "iat", "exp", "jti", "iss", "aud"]}
 PRODUCTS = "/api/v1/products"
 COLUMNS = (
-    "p.id, p.sku, p.name, p.description, p.price, p.currency, p.category_id, p.stock, p.status, p.tags, p.attributes,"
-    " p.external_id, p.created_at, p.updated_at, p.version"
+    "p.id, p.sku, p.name, p.description, round(p.price, 2) AS price, round(p.compare_at_price, 2) AS compare_at_price,"
+    " p.currency, p.category_id, p.stock, p.status, p.tags, p.attributes, p.external_id, p.created_at, p.updated_at,"
+    " p.version"
 )
 SORTS = {name: f"p.{name}" for name in ("created_at", "updated_at", "name", "price", "stock", "sku", "id")}
-PRICE = re.compile(r"(0\.(0[1-9]|[1-9][0-9]?)|[1-9][0-9]{0,9}(\.[0-9]{1,2})?)")
+PRICE = re.compile(r"(0|[1-9][0-9]{0,9})(\.[0-9]{1,2})?")
 STATUSES = {"draft", "active", "archived"}
 BOOLEANS = {"true": True, "false": False}
 PARAMETERS = {

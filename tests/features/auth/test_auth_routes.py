@@ -176,7 +176,7 @@ class TestRegister:
             ("email", f"dave@{'x' * 250}.com", "too_long"),
             ("email", None, "null"),
             ("username", "da", "too_short"),
-            ("username", "d" * 33, "too_long"),
+            ("username", "d" * 51, "too_long"),
             ("username", "-dave", "malformed"),
             ("username", "da ve", "malformed"),
             ("username", "dävid", "malformed"),

@@ -16,6 +16,7 @@ from werkzeug.test import TestResponse, encode_multipart
 
 from app.core import clock
 from app.core.jobs import Task
+from app.core.money import amount_text
 from app.core.transactions import unit_of_work
 from app.core.worker import Worker
 from app.extensions import db
@@ -162,7 +163,7 @@ class TestCreateImport:
 
         assert follow(alice, sent)["error"] is None
         row = catalogue()["A-1"]
-        assert (row["name"], str(row["price"]), row["currency"], row["category"], row["attributes"]) == (
+        assert (row["name"], amount_text(row["price"], "EUR"), row["currency"], row["category"], row["attributes"]) == (
             *("Stühle", "1.50", "EUR", "Möbel"),
             {"width": "45"},
         )

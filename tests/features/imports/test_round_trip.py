@@ -26,8 +26,9 @@ AWKWARD: list[dict[str, Any]] = [
     {"name": "Ünïcödé 椅子 \U0001fa91 \u00a0x", "description": "\ufeffmark\u2028separator"},
     {"tags": ["a|b", "back\\slash", "\\|", "=1", " blank "]},
     {"attributes": {"text": 'a,b\n"c"', "whole": 7, "fraction": 0.1, "exact": 1.0, "yes": True, "large": -(2**53)}},
-    {"price": Decimal("0.01"), "currency": "JPY", "stock": 0},
-    {"price": Decimal("9999999999.99"), "stock": 2**53},
+    {"price": Decimal(0), "currency": "JPY", "stock": 0},
+    {"price": Decimal("0.001"), "compare_at_price": Decimal(1), "currency": "KWD"},
+    {"price": Decimal("9999999999.99"), "compare_at_price": Decimal(0), "stock": 2**53},
     {"status": "draft", "external_id": None},
     {"status": "archived", "external_id": "erp-1"},
 ]

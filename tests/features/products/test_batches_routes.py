@@ -172,7 +172,7 @@ class TestAtomically:
         answer = alice.post("/products/bulk", {"items": items})
 
         assert code_of(answer) == "batch_refused"
-        assert faults_of(answer) == [("/items/3/price", "invalid")]
+        assert faults_of(answer) == [("/items/3/price", "too_precise")]
         assert [rows_of(app, table) for table in ("products", "audit_events")] == before
 
     def test_every_fault_is_told_at_its_place(self, alice: Caller, chair: Chair, make_product: Make) -> None:

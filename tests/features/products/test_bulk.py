@@ -125,9 +125,11 @@ class TestUpsertProducts:
         assert upserted == {"A": Upserted(read("A").id, Effect.CREATED)}
         assert read("A").name == "New"
 
-    def test_refuses_an_amount_that_would_be_rounded(self, upsert: Upsert, read: Read) -> None:
-        with pytest.raises(Exception, match="at most two decimals"):
-            upsert({"sku": "A", "price": Decimal("9.999")})
+    def test_stores_no_amount_that_would_be_rounded(self, app: Flask, category_id: int) -> None:
+        row = {"sku": "A", "name": "Chair", "price": Decimal("9.99999"), "currency": "USD", "category_id": category_id}
+
+        with app.app_context(), unit_of_work(), pytest.raises(Exception, match="at most four decimals"):
+            bulk.insert_products([row])
 
     def test_is_undone_with_its_transaction(self, upsert: Upsert, app: Flask) -> None:
         with pytest.raises(IntegrityError):

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from app.core.money import MAX_AMOUNT, MIN_AMOUNT
+from app.core.money import MIN_AMOUNT, max_amount, minor_unit
 from app.core.transactions import unit_of_work
 from app.features.products import bulk
-from app.features.products.facets import BANDS, MAX_VALUES
+from app.features.products.facets import EDGES, MAX_VALUES, price_band
 from tests.conftest import Caller, body_of, faults_of
 
 Make = Callable[..., dict[str, Any]]
@@ -49,15 +49,36 @@ class TestCounts:
                 {"value": "oak", "count": 2},
                 {"value": "ash", "count": 1},
             ],
-            "price": [
-                {"min_price": "0.01", "max_price": "0.99", "count": 1},
-                {"min_price": "10.00", "max_price": "19.99", "count": 2},
-                {"min_price": "20.00", "max_price": "49.99", "count": 1},
-                {"min_price": "5000000000.00", "max_price": "9999999999.99", "count": 1},
-            ],
+            "price": [],
             "stock": {"in_stock": 3, "out_of_stock": 2},
             "status": {"draft": 1, "active": 3, "archived": 1},
         }
+
+    @pytest.mark.usefixtures("shop")
+    def test_are_of_prices_where_these_are_of_one_currency(self, alice: Caller) -> None:
+        assert facets_of(alice, "currency=USD")["price"] == [
+            {"min_price": "0.00", "max_price": "0.99", "count": 1},
+            {"min_price": "10.00", "max_price": "19.99", "count": 1},
+            {"min_price": "20.00", "max_price": "49.99", "count": 1},
+            {"min_price": "5000000000.00", "max_price": "9999999999.99", "count": 1},
+        ]
+
+    @pytest.mark.parametrize(
+        ("currency", "bands"),
+        [
+            ("JPY", [("0", "0"), ("10", "19"), ("5000000000", "9999999999")]),
+            ("KWD", [("0.000", "0.999"), ("10.000", "19.999"), ("5000000000.000", "9999999999.999")]),
+        ],
+    )
+    def test_have_the_decimals_of_the_currency(
+        self, alice: Caller, make_product: Make, currency: str, bands: list[tuple[str, str]]
+    ) -> None:
+        for price in ("0", "19", "9999999999"):
+            make_product(price=price, currency=currency)
+
+        assert facets_of(alice, f"currency={currency}")["price"] == [
+            {"min_price": least, "max_price": most, "count": 1} for least, most in bands
+        ]
 
     def test_are_of_active_products_for_plain_users(self, bob: Caller, shop: dict[str, int]) -> None:
         facets = facets_of(bob)
@@ -123,7 +144,7 @@ class TestCounts:
         )
         assert facets["stock"]["in_stock"] == sum(item["stock"] > 0 for item in listed["items"])
         assert sum(facets["stock"].values()) == sum(facets["status"].values()) == facets["total"]
-        assert sum(band["count"] for band in facets["price"]) == facets["total"]
+        assert sum(band["count"] for band in facets["price"]) == ("currency" in query and facets["total"])
 
     def test_are_what_their_own_filters_find(self, alice: Caller, shop: dict[str, int]) -> None:
         facets = facets_of(alice)
@@ -136,8 +157,8 @@ class TestCounts:
             assert total(f"category_id={one['id']}") == one["count"]
         for one in facets["tag"]:
             assert total(f"tag={one['value']}") == one["count"]
-        for one in facets["price"]:
-            assert total(f"min_price={one['min_price']}&max_price={one['max_price']}") == one["count"]
+        for one in facets_of(alice, "currency=USD")["price"]:
+            assert total(f"currency=USD&min_price={one['min_price']}&max_price={one['max_price']}") == one["count"]
         for name, count in facets["status"].items():
             assert total(f"status={name}") == count
 
@@ -180,13 +201,16 @@ class TestMost:
 
 
 class TestBands:
-    def test_hold_every_amount_once(self) -> None:
-        assert BANDS[0][0] == MIN_AMOUNT
-        assert BANDS[-1][1] == MAX_AMOUNT
-        assert all(most + MIN_AMOUNT == least for (_, most), (least, _) in pairwise(BANDS))
+    @pytest.mark.parametrize("currency", ["JPY", "EUR", "KWD"])
+    def test_hold_every_amount_once(self, currency: str) -> None:
+        bands = [price_band(number, currency) for number in range(len(EDGES) + 1)]
+
+        assert bands[0][0] == MIN_AMOUNT
+        assert bands[-1][1] == max_amount(currency)
+        assert all(most + minor_unit(currency) == least for (_, most), (least, _) in pairwise(bands))
 
     def test_begin_at_one_two_and_five(self) -> None:
-        assert [str(least) for least, _ in BANDS[1:8]] == ["1", "2", "5", "1E+1", "2E+1", "5E+1", "1E+2"]
+        assert [int(price_band(number, "EUR")[0]) for number in range(8)] == [0, 1, 2, 5, 10, 20, 50, 100]
 
 
 class TestTheRoute:

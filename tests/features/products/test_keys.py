@@ -278,6 +278,12 @@ class TestPaths:
 
         assert faults_of(answer) == [("/category_id", "category_unknown")]
 
+    def test_that_put_take_exact_amounts_alone(self, alice: Caller, chair: Make) -> None:
+        for status in (201, 200):
+            refused = alice.put(by("sku", "A"), chair(price="1.005"), if_match=None)
+            assert faults_of(refused) == [("/price", "too_precise")]
+            assert alice.put(by("sku", "A"), chair(price="1.5"), if_match=None).status_code == status
+
     def test_that_put_are_for_editors(self, bob: Caller, chair: Make) -> None:
         assert bob.put(by("sku", "A"), chair()).status_code == 403
 

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from app.core.money import MAX_AMOUNT
 from tests.conftest import Caller, body_of, code_of, faults_of, rows_of
 
 Make = Callable[..., dict[str, Any]]
@@ -47,6 +46,7 @@ class TestCreateProduct:
             "weight_g": None,
             "track_stock": True,
             "description": "",
+            "compare_at_price": None,
             "currency": "USD",
             "stock": 0,
             "status": "active",
@@ -187,13 +187,15 @@ class TestPrice:
     @pytest.mark.parametrize(
         ("given", "kept"),
         [
+            ("0", "0.00"),
+            ("0.00", "0.00"),
             ("0.01", "0.01"),
             ("0.1", "0.10"),
             ("5", "5.00"),
             ("19.9", "19.90"),
             ("0.29", "0.29"),  # times 100 this is 28.999... as a float
             ("1234567890.12", "1234567890.12"),
-            (str(MAX_AMOUNT), "9999999999.99"),
+            ("9999999999.99", "9999999999.99"),
         ],
     )
     def test_is_kept_to_the_hundredth(self, alice: Caller, oak_chair: dict[str, Any], given: str, kept: str) -> None:
@@ -206,8 +208,8 @@ class TestPrice:
     @pytest.mark.parametrize(
         "price",
         [
-            *("0", "0.00", "-1", "+1", "0.001", "1.234", "10000000000", "9999999999.999", "1e3", "1_000", "1,5"),
-            *("01", "1.", ".5", " 1", "1 ", "1\n", "１", "١", "NaN", "Infinity", "", "one"),
+            *("-1", "-0", "+1", "10000000000", "10000000000.12345", "1e3", "1e-5", "1_000", "1,5"),
+            *("01", "00", "01.00001", "1.", ".5", " 1", "1 ", "1\n", "１", "١", "NaN", "Infinity", "", "one"),
             *(19.9, 5, True, ["1"], {"amount": "1"}),
         ],
         ids=repr,
@@ -216,6 +218,14 @@ class TestPrice:
         answer = alice.post("/products", oak_chair | {"price": price})
 
         assert faults_of(answer) == [("/price", "invalid")]
+
+    @pytest.mark.parametrize(
+        "price", ["0.001", "1.000", "1.234", "1.2345", "1.00000", "9999999999.999", "0." + "1" * 99]
+    )
+    def test_refuses_more_decimals_than_there_are(self, alice: Caller, oak_chair: dict[str, Any], price: str) -> None:
+        answer = alice.post("/products", oak_chair | {"price": price})
+
+        assert faults_of(answer) == [("/price", "too_precise")]
 
     def test_refuses_null(self, alice: Caller, oak_chair: dict[str, Any]) -> None:
         answer = alice.post("/products", oak_chair | {"price": None})
@@ -560,6 +570,7 @@ class TestReplaceProduct:
     ) -> None:
         product = make_product(
             description="Long",
+            compare_at_price="12.00",
             currency="SAR",
             status="draft",
             tags=["oak"],
@@ -579,6 +590,7 @@ class TestReplaceProduct:
             "weight_g": None,
             "track_stock": True,
             "description": "",
+            "compare_at_price": None,
             "currency": "USD",
             "stock": 7,
             "status": "active",
