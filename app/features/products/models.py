@@ -173,6 +173,28 @@ def _has_tag_sqlite(element: has_tag, compiler: Any, **options: Any) -> str:
     return f"EXISTS (SELECT 1 FROM json_each({tags}) WHERE json_each.value = {tag})"  # noqa: S608 -- compiled clauses
 
 
+class has_any_tag(FunctionElement[bool]):  # noqa: N801 -- reads as the SQL function that it compiles to
+    """Whether a JSON array of tags (first) contains one of the tags of a `ValueList` (second)."""
+
+    type = Boolean()
+    inherit_cache = True
+
+
+@compiles(has_any_tag, "postgresql")
+def _has_any_tag_postgresql(element: has_any_tag, compiler: Any, **options: Any) -> str:
+    tags, sought = (compiler.process(clause, **options) for clause in element.clauses)
+    # Each of the array's elements is looked up in the index, which knows no other operator (jsonb_path_ops).
+    arrays = f"SELECT jsonb_build_array(tag) FROM unnest({sought}) AS tag"  # noqa: S608 -- compiled clauses
+    return f"{tags} @> ANY (ARRAY({arrays}))"
+
+
+@compiles(has_any_tag, "sqlite")
+def _has_any_tag_sqlite(element: has_any_tag, compiler: Any, **options: Any) -> str:
+    tags, sought = (compiler.process(clause, **options) for clause in element.clauses)
+    wanted = f"SELECT value FROM json_each({sought})"  # noqa: S608 -- compiled clauses
+    return f"EXISTS (SELECT 1 FROM json_each({tags}) WHERE json_each.value IN ({wanted}))"  # noqa: S608 -- the same
+
+
 # A deleted product is in no list, so every index but the primary key leaves it out.
 _ALIVE = Product.deleted_at.is_(None)
 _SORTS = (Product.created_at, Product.updated_at, Product.name, Product.price, Product.stock)

@@ -188,14 +188,19 @@ class ProductFilterSchema(QuerySchema):
         note="Words that each begin a word of the name, the sku, a tag or the description, in any order. Numbered pages"
         " and facets forgive typos where nothing is found, if the database can; in 1,000 products at most.",
     )
-    category_id = fields.QueryInteger(note="Filed directly under this category.")
+    id = fields.Values(fields.QueryInteger())
+    category_id = fields.Values(fields.QueryInteger(), note="Filed directly under this category.")
+    below = fields.Values(fields.QueryInteger(), note="Filed under this category or one below it.")
     min_price = fields.Money(note="This price or more.")
     max_price = fields.Money(note="This price or less.")
     in_stock = fields.QueryBoolean(note="Whether at least one is in stock.")
-    status = fields.Choice(list(ProductStatus))
-    currency = fields.Currency()
-    sku = fields.Text(**SKU)
-    tag = fields.Text(**TAG)
+    status = fields.Values(fields.Choice(list(ProductStatus)))
+    currency = fields.Values(fields.Currency())
+    sku = fields.Values(fields.Text(**SKU))
+    external_id = fields.Values(fields.Text(max_length=128, example="erp-7781"))
+    tag = fields.Values(fields.Text(**TAG))
+    created_since = fields.Moment(note="Created at this time or later.")
+    updated_since = fields.Moment(note="Updated at this time or later.")
 
 
 class ProductQuerySchema(ProductFilterSchema, RankedQuerySchema):
