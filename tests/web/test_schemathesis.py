@@ -42,6 +42,7 @@ UNSAYABLE = {
     "cursor_invalid": "what we have signed",
     "page_and_cursor": "that two parameters exclude each other",
     "cursor_and_from": "that two parameters exclude each other",
+    "not_included": "that one parameter needs another",
     "tree_stands_alone": "that a parameter excludes all others",
     "relevance_unknown": "that one parameter needs another",
     "not_an_address": "which addresses can get mail",
