@@ -35,17 +35,26 @@ class ValueList(TypeDecorator[Iterable[Any]]):
         return list(value) if dialect.name == "postgresql" else orjson.dumps(list(value)).decode()
 
 
-class is_one_of(FunctionElement[bool]):  # noqa: N801 -- reads as the condition that it compiles to
-    """Whether a column (first) has one of the values of a `ValueList` (second)."""
+class Condition(FunctionElement[bool]):
+    """A condition that stands as it is between AND and OR."""
 
     type = Boolean()
     inherit_cache = True
 
+    def self_group(self, against: Any = None) -> Any:  # noqa: ARG002 -- SQLAlchemy passes the operator
+        """The condition itself: SQLite has no booleans, and SQLAlchemy would add `= 1`, which no index can serve."""
+        return self
 
-class is_found_by(FunctionElement[bool]):  # noqa: N801 -- reads as the condition that it compiles to
+
+class is_one_of(Condition):  # noqa: N801 -- reads as the condition that it compiles to
+    """Whether a column (first) has one of the values of a `ValueList` (second)."""
+
+    inherit_cache = True
+
+
+class is_found_by(Condition):  # noqa: N801 -- reads as the condition that it compiles to
     """Whether a column (first) has a value that a scalar subquery (second) finds."""
 
-    type = Boolean()
     inherit_cache = True
 
 
