@@ -100,7 +100,7 @@ class TestReading:
     def test_filters_by_several_values(self, root: Caller, alice: Caller, make_category: Make) -> None:
         first, second, _ = (make_category()["id"] for _ in range(3))
 
-        by_resource = events(root, f"&resource=category/{first},category/{second},user")
+        by_resource = events(root, f"&resource=category/{first},category/{second},product")
         by_action = events(root, f"&actor={alice.user_id},{root.user_id}&action=category.created,category.updated")
 
         assert {event["resource_id"] for event in by_resource} == {first, second}
