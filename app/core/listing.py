@@ -13,6 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import Enum
 from functools import cached_property
+from operator import eq
 from typing import Any
 
 import orjson
@@ -28,14 +29,17 @@ from sqlalchemy import (
     any_,
     bindparam,
     func,
+    literal,
     select,
     true,
     tuple_,
 )
 from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.types import TypeEngine
 
 from app.core.errors import Fault, Invalid
 from app.core.fastsql import Prepared, columns_named, memoize
+from app.core.membership import ValueList, is_one_of
 from app.core.model import Money, UtcDateTime
 from app.core.text import fold
 from app.core.transactions import run
@@ -61,6 +65,57 @@ class Compare:
     def __call__(self, value: Any) -> ColumnElement[bool]:
         """The condition for a value, or for a parameter that stands for one."""
         return self.compare(self.column, value)
+
+    def shape(self, _value: Any) -> Hashable:
+        """What of a value determines the SQL: nothing."""
+        return None
+
+    def stand_in(self, name: str, _value: Any) -> Any:
+        """A parameter to be called with instead of a value."""
+        return bindparam(name, None)
+
+    def bound(self, value: Any) -> Any:
+        """What the parameter is bound to for a value."""
+        return value
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """A filter for any of several values, which come as a sorted tuple of distinct ones.
+
+    One value is compared by ``compare``, so that its SQL is that of an equality. Several are one parameter, which
+    ``compare_any`` compares the column with: the SQL is the same however many they are. ``item`` is the type of a value
+    that is not of the column's type.
+    """
+
+    column: InstrumentedAttribute[Any]
+    compare: Callable[[Any, Any], ColumnElement[bool]] = eq
+    compare_any: Callable[[Any, Any], ColumnElement[bool]] = is_one_of
+    item: TypeEngine[Any] | None = None
+
+    def __call__(self, values: Any) -> ColumnElement[bool]:
+        """The condition for a tuple of values, or for a parameter that stands for several."""
+        if not isinstance(values, tuple):
+            return self.compare_any(self.column, values)
+        if len(values) == 1:
+            return self.compare(self.column, values[0])
+        return self.compare_any(self.column, literal(values, self._type))
+
+    def shape(self, values: tuple[Any, ...]) -> Hashable:
+        """What of the values determines the SQL: whether there are several."""
+        return len(values) > 1
+
+    def stand_in(self, name: str, values: tuple[Any, ...]) -> Any:
+        """A parameter for several values, or a tuple of a parameter for one."""
+        return bindparam(name, None, self._type) if len(values) > 1 else (bindparam(name, None),)
+
+    def bound(self, values: tuple[Any, ...]) -> Any:
+        """What the parameter is bound to."""
+        return values if len(values) > 1 else values[0]
+
+    @property
+    def _type(self) -> ValueList:
+        return ValueList(self.item or self.column.type)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -262,17 +317,32 @@ class _ListQuery:
 
     def _shape(self) -> tuple[tuple[Hashable, ...] | None, dict[str, Any]]:
         """What determines the SQL, or None where each query has its own; and the values of its parameters."""
-        filters = self.criteria.filters.items()
-        parameters = {name: value for name, value in filters if isinstance(self.listing.filters[name], Compare)}
-        decisive = tuple((name, value) for name, value in filters if name not in parameters)
-        if self.criteria.search is not None or not all(isinstance(value, bool | Enum) for _, value in decisive):
+        decisive, parameters = [], {}
+        for name, value in self.criteria.filters.items():
+            condition = self.listing.filters[name]
+            if isinstance(condition, Compare | OneOf):
+                decisive.append((name, condition.shape(value)))
+                parameters[name] = condition.bound(value)
+            elif _is_of_closed_set(value):
+                decisive.append((name, value))
+            else:
+                return None, {}
+        if self.criteria.search is not None:
             return None, {}
-        return (self.criteria.sort_by, self.criteria.descending, decisive, tuple(parameters)), parameters
+        return (self.criteria.sort_by, self.criteria.descending, *decisive), parameters
 
     def _parametrized(self) -> "_ListQuery":
-        _, parameters = self._shape()
-        stand_ins: dict[str, Any] = {name: bindparam(name, None) for name in parameters}
+        stand_ins = {
+            name: condition.stand_in(name, value)
+            for name, value in self.criteria.filters.items()
+            if isinstance(condition := self.listing.filters[name], Compare | OneOf)
+        }
         return replace(self, criteria=replace(self.criteria, filters={**self.criteria.filters, **stand_ins}))
+
+
+def _is_of_closed_set(value: Any) -> bool:
+    """Whether there are few such values, so that each can have SQL of its own."""
+    return all(isinstance(one, bool | Enum) for one in (value if isinstance(value, tuple) else (value,)))
 
 
 def nest(items: Sequence[dict[str, Any]], parent: str) -> list[dict[str, Any]]:

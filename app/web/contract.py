@@ -10,7 +10,7 @@
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import flask
@@ -22,6 +22,7 @@ from app.security.permissions import Permission
 from app.security.tokens import TokenKind
 from app.web import pipeline
 from app.web.access import Access
+from app.web.includes import Embedding
 from app.web.limits import limit_calls
 from app.web.operation import (
     ContractMissing,
@@ -157,12 +158,14 @@ def returns(
     status: int = 200,
     location: Callable[[Any], str] | None = None,
     cacheable: bool = True,
+    includes: Mapping[str, Embedding] | None = None,
 ) -> Callable[[View], View]:
     """Answer with this schema, or without a body; ``location`` gives the path of the created row.
 
-    Where ``cacheable`` is false no cache may store the response, even where the catalogue is public.
+    Where ``cacheable`` is false no cache may store the response, even where the catalogue is public. ``includes`` are
+    what a client can have embedded, by the name that `include` has for it.
     """
-    return _declare(returns=schema, status=status, location=location, cacheable=cacheable)
+    return _declare(returns=schema, status=status, location=location, cacheable=cacheable, includes=includes or {})
 
 
 def refuses(*refusals: type[Refusal]) -> Callable[[View], View]:
@@ -170,9 +173,15 @@ def refuses(*refusals: type[Refusal]) -> Callable[[View], View]:
     return _declare(refuses=refusals)
 
 
-def lists(schema: type[ma.Schema], query: type[ListQuerySchema], listing: Listing) -> Callable[[View], View]:
-    """Answer with pages of the rows that the view selects."""
-    return _declare(returns=schema, status=200, query=query, listing=listing)
+def lists(
+    schema: type[ma.Schema],
+    query: type[ListQuerySchema],
+    listing: Listing,
+    *,
+    includes: Mapping[str, Embedding] | None = None,
+) -> Callable[[View], View]:
+    """Answer with pages of the rows that the view selects; ``includes`` are as in `returns`."""
+    return _declare(returns=schema, status=200, query=query, listing=listing, includes=includes or {})
 
 
 def _declare(**declared: Any) -> Callable[[View], View]:

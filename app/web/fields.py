@@ -239,8 +239,9 @@ class QueryBoolean(Boolean):
 
 
 class Choice(Field):
-    """One of a closed set of strings."""
+    """One of a closed set of strings; ``refusal`` is the code of another."""
 
+    refusal: ClassVar[str] = "not_a_choice"
     default_error_messages = {"not_a_choice": "Not one of: {choices}."}
 
     def __init__(self, choices: Sequence[str], **options: Any) -> None:
@@ -249,7 +250,7 @@ class Choice(Field):
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
         if not isinstance(value, str) or value not in self.choices:
-            raise self.make_error("not_a_choice", choices=", ".join(self.choices))
+            raise self.make_error(self.refusal, choices=", ".join(self.choices))
         return self.choices[value]
 
 
@@ -365,6 +366,59 @@ class Items(Array):
         if len(set(items)) < len(items):
             raise self.make_error("repeated")
         return items
+
+
+class Values(Array):
+    """One or several values of a query parameter, of which an item must have one; a sorted tuple without duplicates.
+
+    The order in which a client states values, and how often, do not matter: equal queries load equal tuples.
+    """
+
+    NOTE = "Several values, separated by commas or with the parameter repeated: any of them."
+    NOTE_ON_COMMAS = "A comma within a value is written `\\,` and a backslash `\\\\`."
+    # A backslash before any other character is itself, as in a query with one value.
+    _pieces = re.compile(r"(?:\A|,)((?:\\[\\,]|[^,])*)").findall
+    _escape = re.compile(r"\\([\\,])")
+
+    def __init__(self, inner: Field, *, max_items: int = 100, note: str = "", **options: Any) -> None:
+        self.inner = inner
+        notes = (note, self.NOTE, self.NOTE_ON_COMMAS if _takes_commas(inner) else "")
+        schema = {"items": inner.metadata}
+        super().__init__(max_items=max_items, min_items=1, schema=schema, note=" ".join(filter(None, notes)), **options)
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> tuple[Any, ...]:
+        texts = dict.fromkeys([value] if isinstance(value, str) else value)
+        pieces = dict.fromkeys(piece for text in texts for piece in self._split(text))
+        return tuple(sorted({self.inner.read(piece) for piece in self.read_list(list(pieces))}))
+
+    def _split(self, text: str) -> list[str]:
+        if "\\" not in text:
+            return text.split(",")
+        return [self._escape.sub(r"\1", piece) for piece in self._pieces(text)]
+
+
+def _takes_commas(field: Field) -> bool:
+    try:
+        field.read(",")
+    except ma.ValidationError:
+        return False
+    return True
+
+
+class IncludeName(Choice):
+    """The name of what `include` can embed."""
+
+    refusal = "unknown_include"
+    default_error_messages = {"unknown_include": "Nothing of this name can be included, but: {choices}."}
+
+
+class Include(Values):
+    """The names of what is to be embedded."""
+
+    NOTE = "Several names are separated by commas, or the parameter is repeated."
+
+    def __init__(self, names: Sequence[str], **options: Any) -> None:
+        super().__init__(IncludeName(names), example=list(names), **options)
 
 
 class Scalars(Field):

@@ -4,13 +4,15 @@ from collections.abc import Callable, Mapping
 from urllib.parse import quote_plus
 
 from app.core.listing import Criteria, CursorPage, NumberedPage
+from app.web.query import Parameters
 
 Links = dict[str, str | None]
 
 
-def encode_parameters(query: Mapping[str, str]) -> dict[str, str]:
-    """Each parameter of a query, percent-encoded for links, by its name."""
-    return {name: f"{quote_plus(name)}={quote_plus(value)}" for name, value in query.items()}
+def encode_parameters(query: Parameters) -> dict[str, str]:
+    """Each parameter of a query, percent-encoded for links and as often as it was given, by its name."""
+    texts = {name: [given] if isinstance(given, str) else given for name, given in query.items()}
+    return {name: "&".join(f"{quote_plus(name)}={quote_plus(text)}" for text in given) for name, given in texts.items()}
 
 
 def describe_page(

@@ -16,7 +16,7 @@ from app.core.idempotency import IdempotencyKeyInUse, IdempotencyKeyReused
 from app.core.model import MAX_ID
 from app.security.permissions import CATALOG_READS, PERSONAL, roles_with
 from app.security.tokens import TokenKind
-from app.web import dry_runs, uploads
+from app.web import dry_runs, fields, uploads
 from app.web.access import AmbiguousCredentials
 from app.web.body import JSON, MAX_SMALL_BODY_BYTES
 from app.web.contract import Blueprint
@@ -29,11 +29,13 @@ from app.web.openapi_schemas import (
     describe_field,
     example_list,
     example_of,
+    example_of_embedded,
     reference_to,
     reference_to_list,
+    reference_to_read,
 )
 from app.web.operation import SAFE_METHODS, FileContract, Operation, operation_of
-from app.web.schemas import shared
+from app.web.schemas import Schema, shared
 
 DESCRIPTION = """A product catalogue: browse and search it, and keep it up to date.
 
@@ -178,22 +180,31 @@ def _path_parameters(rule: Rule, operation: Operation) -> list[dict[str, Any]]:
 
 
 def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
-    if operation.query is None:
-        return []
     described = []
-    for name, field in shared(operation.query).fields.items():
+    for name, field in shared(operation.parameters).fields.items():
         schema = {**field.metadata}
         note = schema.pop("description", "")
         if name == "fields_" and operation.returns is not None:
-            members = list(shared(operation.returns).fields)
+            members = list(_selectable_members(operation))
             schema["examples"] = [",".join(members[:2])]
-            member = "|".join(members)
+            member = "|".join(map(re.escape, members))
             schema["pattern"] = f"^({member})(,({member}))*$"
+            note += " Those of what `include` embeds are named after a dot." if operation.includes else ""
         if isinstance(field.load_default, str | int):
             schema["default"] = field.load_default
         parameter = {"name": field.data_key or name, "in": "query", "schema": schema}
+        if isinstance(field, fields.Values):
+            parameter |= {"style": "form", "explode": False}
         described.append({**parameter, "description": note} if note else parameter)
     return described
+
+
+def _selectable_members(operation: Operation) -> Iterator[str]:
+    """What `fields` can name."""
+    yield from shared(operation.returns or Schema).fields
+    for name, embedding in operation.includes.items():
+        yield name
+        yield from (f"{name}.{member}" for member in embedding.members)
 
 
 def _header_parameters(rule: Rule, operation: Operation, method: str) -> list[str | dict[str, Any]]:
@@ -262,6 +273,10 @@ def _success(spec: APISpec, rule: Rule, operation: Operation) -> dict[str, Any]:
         example = example_of(operation.returns)
         if operation.listing is not None:
             schema, example = reference_to_list(spec, operation), example_list(example)
+        elif operation.includes:
+            api = rule.endpoint.partition(".")[0]
+            schema = reference_to_read(spec, operation)
+            example |= {name: example_of_embedded(one, api, example) for name, one in operation.includes.items()}
         described["content"] = {JSON: {"schema": schema, "example": example}}
     if operation.streams:
         described["content"] = {media_type: {"schema": {"type": "string"}} for media_type in operation.streams}

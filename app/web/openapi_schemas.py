@@ -1,6 +1,8 @@
 """The schemas of the OpenAPI document: components, lists of them, and examples."""
 
 import inspect
+from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from apispec import APISpec
@@ -8,7 +10,9 @@ from marshmallow import fields as ma_fields
 
 from app.web import fields
 from app.web.batch import Batch
+from app.web.includes import Embedding, Include
 from app.web.operation import Operation
+from app.web.resource_links import Links
 from app.web.resources import ResourceName, ResourceRow, published_resources
 from app.web.schemas import BodySchema, Schema
 
@@ -55,7 +59,7 @@ def reference_to_list(spec: APISpec, operation: Operation) -> dict[str, str]:
     name = f"{item}List"
     if name not in spec.components.schemas:
         can_be_tree = operation.listing is not None and operation.listing.parent is not None
-        _add_list_item(spec, item, can_be_tree=can_be_tree)
+        _add_list_item(spec, item, operation.includes, can_be_tree=can_be_tree)
         items: dict[str, Any] = {"type": "array", "items": {"$ref": f"#/components/schemas/{item}Item"}}
         meta: dict[str, Any] = {"type": "object", "properties": _META}
         if not can_be_tree:
@@ -72,14 +76,60 @@ def reference_to_list(spec: APISpec, operation: Operation) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _add_list_item(spec: APISpec, item: str, *, can_be_tree: bool) -> None:
+def reference_to_read(spec: APISpec, operation: Operation) -> dict[str, str]:
+    """A reference to the schema of one row that is read, with what `include` can embed in it."""
+    reference_to(spec, operation.returns or Schema)
+    item = component_name(operation.returns)
+    name = f"{item}Read"
+    if name not in spec.components.schemas:
+        whole = spec.components.schemas[item]
+        embedded = _describe_embedded(spec, operation.includes, whole=True)
+        properties = {**whole["properties"], **embedded}
+        spec.components.schema(name, component={**whole, "properties": properties})
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _add_list_item(spec: APISpec, item: str, includes: Mapping[str, Embedding], *, can_be_tree: bool) -> None:
     """The schema of a list's items: `fields` can leave any member out, so that none is required."""
     whole = spec.components.schemas[item]
     part = {name: value for name, value in whole.items() if name != "required"}
+    part["properties"] = {**whole["properties"], **_describe_embedded(spec, includes, whole=False)}
     if can_be_tree:
         children = {"type": "array", "items": {"$ref": f"#/components/schemas/{item}Item"}}
-        part["properties"] = {**whole["properties"], "children": {**children, "description": "With `tree=true`."}}
+        part["properties"]["children"] = {**children, "description": "With `tree=true`."}
     spec.components.schema(f"{item}Item", component=part)
+
+
+def _describe_embedded(spec: APISpec, includes: Mapping[str, Embedding], *, whole: bool) -> dict[str, Any]:
+    """The members that `include` adds. Unless each is ``whole``, `fields` can leave its own members out."""
+    described: dict[str, Any] = {}
+    for name, embedding in includes.items():
+        if isinstance(embedding, Include):
+            row = reference_to(spec, embedding.resource.schema) if whole else _reference_to_part(spec, embedding)
+            described[name] = {"anyOf": [row, {"type": "null"}], "description": f"With `include={name}`."}
+        elif isinstance(embedding, Links):
+            described[name] = _describe_links(embedding, whole=whole)
+    return described
+
+
+def _reference_to_part(spec: APISpec, include: Include) -> dict[str, str]:
+    """A reference to the schema of an embedded row, of which no member is required."""
+    reference_to(spec, include.resource.schema)
+    item = component_name(include.resource.schema)
+    if f"{item}Part" not in spec.components.schemas:
+        whole = spec.components.schemas[item]
+        part = {name: value for name, value in whole.items() if name != "required"}
+        spec.components.schema(f"{item}Part", component=part)
+    return {"$ref": f"#/components/schemas/{item}Part"}
+
+
+def _describe_links(links: Links, *, whole: bool) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "description": "With `include=links`: what the caller may read or do. `edit` is for PUT and PATCH.",
+        "properties": {name: {"type": "string", "format": "uri-reference"} for name in links.members},
+        **({"required": ["self"]} if whole else {}),
+    }
 
 
 _COUNT = {"type": "integer", "minimum": 0}
@@ -115,6 +165,15 @@ def example_of(schema: type[Any]) -> dict[str, Any]:
             inner = example_of(field.nested)
             examples[field.data_key or name] = [inner] if field.many else inner
     return examples
+
+
+def example_of_embedded(embedding: Embedding, api: str, row: Mapping[str, Any]) -> Any:
+    """An example of what is embedded in the example of a row."""
+    if isinstance(embedding, Links):
+        return embedding.example(api, SimpleNamespace(**row))
+    if isinstance(embedding, Include):
+        return example_of(embedding.resource.schema)
+    raise AssertionError(embedding)
 
 
 def _example_row() -> dict[str, Any]:

@@ -1,16 +1,18 @@
 """What a view declares: who may call it, what comes in, what goes out. The pipeline and the document read it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, cast
 
 import marshmallow as ma
 
 from app.core.errors import Refusal
-from app.core.listing import RELEVANCE, Listing
+from app.core.listing import RELEVANCE, Listing, OneOf
 from app.security.permissions import CATALOG_READS
-from app.web import body
+from app.web import body, fields
 from app.web.access import Access
+from app.web.includes import Embedding
 from app.web.schemas import BodySchema, QuerySchema, shared
 
 #: A view returns rows or values; the pipeline makes the response.
@@ -59,6 +61,7 @@ class Operation:
     streams: tuple[str, ...] = ()
     query: type[QuerySchema] | None = None
     listing: Listing | None = None
+    includes: Mapping[str, Embedding] = field(default_factory=dict)
     returns: type[ma.Schema] | None = None
     status: int | None = None
     location: Callable[[Any], str] | None = None
@@ -69,6 +72,21 @@ class Operation:
     def name(self) -> str:
         """The view's name, which is the use case's and the operationId."""
         return self.view.__name__
+
+    @cached_property
+    def parameters(self) -> type[QuerySchema]:
+        """The schema of the query string: the one that is declared, and `include` where something can be included."""
+        declared = self.query or QuerySchema
+        if not self.includes:
+            return declared
+        note = "The members to embed."
+        if self.listing is None:
+            note += " The ETag is then one of the whole content: it fits If-None-Match, and no If-Match."
+        else:
+            note += " With `fields`, only those that it names."
+        include = fields.Include(list(self.includes), note=note)
+        # marshmallow says that it is a Schema, and it is a subclass of this one.
+        return cast("type[QuerySchema]", declared.from_dict({"include": include}, name=declared.__name__))
 
     @property
     def takes_body(self) -> bool:
@@ -103,22 +121,27 @@ class Operation:
         if self.listing is not None and self.query is not None:
             for problem in _differences(self.listing, shared(self.query)):
                 raise ContractMissing(f"{self.name}: {problem}")
+        if self.includes and not self.is_cacheable:
+            # It is the cache that gives a response with something included an ETag of its content.
+            raise ContractMissing(f"{self.name} includes something in what caches may not store")
 
 
-def _differences(listing: Listing, query: QuerySchema) -> list[str]:
+def _differences(listing: Listing, query: QuerySchema) -> Iterator[str]:
     """What the query schema of a list says otherwise than its Listing."""
-    problems = []
-    filters = {field.data_key or name for name, field in query.fields.items()} - _LIST_PARAMETERS
-    if filters != set(listing.filters):
-        problems.append(f"filters differ from its Listing: {filters ^ set(listing.filters)}")
+    filters = {field.data_key or name: field for name, field in query.fields.items()}
+    filters = {name: field for name, field in filters.items() if name not in _LIST_PARAMETERS}
+    if filters.keys() != set(listing.filters):
+        yield f"filters differ from its Listing: {filters.keys() ^ set(listing.filters)}"
+    for name, condition in listing.filters.items():
+        if isinstance(condition, OneOf) and not isinstance(filters.get(name), fields.Values):
+            yield f"{name} takes several values in its Listing alone"
     if ("tree" in query.fields) != (listing.parent is not None):
-        problems.append("only one of query and Listing can be a tree")
+        yield "only one of query and Listing can be a tree"
     if ("search" in query.fields) != (listing.search is not None):
-        problems.append("only one of query and Listing can be searched")
+        yield "only one of query and Listing can be searched"
     sorts = [*listing.sorts, *([RELEVANCE] if listing.relevance else [])]
     if query.fields["sort_by"].metadata["enum"] != sorts:
-        problems.append("sort_by differs from its Listing")
-    return problems
+        yield "sort_by differs from its Listing"
 
 
 def operation_of(view: Any) -> Operation:

@@ -28,11 +28,10 @@ from app.web import conditional, dry_runs, idempotency
 from app.web.access import Access, authorize, current_identity, remember_use
 from app.web.body import NO_BODY, Body
 from app.web.operation import SAFE_METHODS, Operation
-from app.web.query import read_query
 from app.web.rendering import render, set_cache_control
-from app.web.requests import parse_query_string, receive_body
+from app.web.requests import parse_query_string, read_parameters, receive_body
 from app.web.response_cache import respond_from_cache
-from app.web.schemas import QuerySchema, shared
+from app.web.schemas import shared
 from app.web.validation import validate
 
 
@@ -124,11 +123,12 @@ class Call:
         return bool(self._read_query().get(dry_runs.PARAMETER))
 
     def _read_query(self) -> dict[str, Any]:
-        schema, rule = self.operation.query or QuerySchema, request.url_rule
+        schema, rule = self.operation.parameters, request.url_rule
         if rule is not None and dry_runs.takes_dry_run(rule):
             schema = dry_runs.with_dry_run(schema)
         if self.body.fields:
-            return validate(shared(schema), {**read_query(request.query_string), **self.body.fields}, in_query=True)
+            parameters = {**read_parameters(schema, request.query_string), **self.body.fields}
+            return validate(shared(schema), parameters, in_query=True)
         return dict(parse_query_string(schema, request.query_string).values)
 
     def _load_row(self, if_match: frozenset[str] | None) -> Any:

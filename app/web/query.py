@@ -1,10 +1,13 @@
-"""Query strings: percent-encoded UTF-8 with each name once, or refused."""
+"""Query strings: percent-encoded UTF-8, in which a name is repeated only where its parameter takes several values."""
 
 import re
-from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from app.core.errors import Fault, Invalid, Malformed
+
+#: Each parameter by its name: a text, or the texts of one that may be repeated.
+Parameters = Mapping[str, str | Sequence[str]]
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
@@ -13,18 +16,21 @@ class QueryMalformed(Malformed):
     """The query string is not percent-encoded UTF-8 (RFC 3986 section 2.1)."""
 
 
-def read_query(raw: bytes) -> dict[str, str]:
-    """The parameters of a query string, by name.
+def read_query(raw: bytes, repeatable: Container[str] = ()) -> Parameters:
+    """The parameters of a query string, by name; those that are ``repeatable`` are lists of texts.
 
-    Refuses a malformed encoding (400) and a repeated name (422), which Werkzeug would silently replace and drop.
+    Refuses a malformed encoding (400) and another name that is repeated (422), which Werkzeug would silently replace
+    and drop.
     """
     if not raw.isascii() or _BAD_ESCAPE.search(raw) or not _is_utf8(unquote_to_bytes(raw)):
         raise QueryMalformed
-    pairs = parse_qsl(raw.decode(), keep_blank_values=True)
-    repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    texts: dict[str, list[str]] = {}
+    for name, text in parse_qsl(raw.decode(), keep_blank_values=True):
+        texts.setdefault(name, []).append(text)
+    repeated = [name for name, given in texts.items() if len(given) > 1 and name not in repeatable]
     if repeated:
         raise Invalid(*(Fault("Given more than once.", "repeated", parameter=name) for name in repeated))
-    return dict(pairs)
+    return {name: given if name in repeatable else given[0] for name, given in texts.items()}
 
 
 def _is_utf8(raw: bytes) -> bool:

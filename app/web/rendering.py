@@ -4,19 +4,18 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-import marshmallow as ma
 from flask import Response, current_app, request
 from sqlalchemy import Select
 
-from app.core.errors import Fault, Invalid
 from app.core.listing import Criteria, CursorPage, Listing, NumberedPage, nest, read_keyset_page, read_page, read_tree
 from app.security.identity import Identity
 from app.web import body, conditional
 from app.web.links import describe_page, link_header
 from app.web.operation import Created, Operation
-from app.web.output import dump, output_of, to_json
+from app.web.output import dump, to_json
 from app.web.requests import parse_query_string
-from app.web.schemas import QuerySchema, Schema, shared
+from app.web.schemas import Schema
+from app.web.selection import select_members
 
 
 def render(operation: Operation, result: Any, query: Mapping[str, Any]) -> Response:
@@ -32,6 +31,10 @@ def render(operation: Operation, result: Any, query: Mapping[str, Any]) -> Respo
         return response
     if operation.location is not None and is_new:
         response.headers["Location"] = operation.location(result)
+    if query.get("include"):
+        # What is embedded changes without the row, so its version would be no strong ETag: the cache makes one.
+        response.data = to_json(select_members(operation.returns, operation.includes, query).items([result])[0])
+        return response
     if operation.is_versioned:
         response.headers.add("ETag", conditional.entity_tag(result))
     response.data = to_json(dump(operation.returns, result))
@@ -57,22 +60,20 @@ def _public_lifetime() -> str:
 
 
 def _render_list(operation: Operation, listing: Listing, rows: Select[Any], query: Mapping[str, Any]) -> Response:
-    item = operation.returns or Schema
-    output = output_of(item, _chosen_members(item, query.get("fields")))
-    members, criteria = output.attributes, _criteria(query, listing)
+    selection = select_members(operation.returns or Schema, operation.includes, query)
+    members, criteria = selection.attributes, _criteria(query, listing)
     if query.get("tree") and listing.parent is not None:
-        items = [output(row) for row in read_tree(rows, listing, criteria, members)]
-        return _render_tree(items, listing.parent.key)
+        return _render_tree(selection.items(read_tree(rows, listing, criteria, members)), listing.parent.key)
     page: NumberedPage | CursorPage
     if criteria.cursor is None:
         page = read_page(rows, listing, criteria, members)
     else:
         keys = current_app.config["SECRET_KEYS"]
         page = read_keyset_page(rows, listing, criteria, members, keys=keys, scope=request.path)
-    spelled = parse_query_string(operation.query or QuerySchema, request.query_string).spelled
+    spelled = parse_query_string(operation.parameters, request.query_string).spelled
     meta, links = describe_page(page, criteria, request.path, spelled)
-    items = [output(row) for row in page.items]
-    response = Response(to_json({"items": items, "meta": meta, "links": links}), content_type=body.JSON)
+    listed = {"items": selection.items(page.items), "meta": meta, "links": links}
+    response = Response(to_json(listed), content_type=body.JSON)
     if header := link_header(links):
         response.headers.add("Link", header)
     return response
@@ -94,14 +95,3 @@ def _criteria(query: Mapping[str, Any], listing: Listing) -> Criteria:
         search=query.get("search"),
         filters={name: query[name] for name in listing.filters if name in query},
     )
-
-
-def _chosen_members(schema: type[ma.Schema], names: str | None) -> tuple[str, ...] | None:
-    """The members that ``fields`` names; None where it is missing. Refuses an unknown one (422)."""
-    if names is None:
-        return None
-    chosen = tuple(dict.fromkeys(names.split(",")))
-    unknown = [name for name in chosen if name not in shared(schema).fields]
-    if unknown:
-        raise Invalid(Fault(f"There is no member {unknown[0]}.", "unknown_member", parameter="fields"))
-    return chosen

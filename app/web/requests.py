@@ -12,8 +12,8 @@ from app.web import uploads
 from app.web.body import MAX_SMALL_BODY_BYTES, Body, read_json
 from app.web.links import encode_parameters
 from app.web.operation import Operation
-from app.web.query import read_query
-from app.web.schemas import QuerySchema, shared
+from app.web.query import Parameters, read_query
+from app.web.schemas import QuerySchema, repeatable_parameters, shared
 from app.web.validation import validate
 
 #: A parsed query string is cached if it has no more bytes than this.
@@ -33,6 +33,14 @@ def parse_query_string(schema: type[QuerySchema], raw: bytes) -> ParsedQuery:
     return (_parse_cached if len(raw) <= MAX_CACHED_QUERY_BYTES else _parse)(schema, raw)
 
 
+def read_parameters(schema: type[QuerySchema], raw: bytes) -> Parameters:
+    """The parameters of a query string for a schema, not yet validated.
+
+    Refuses malformed (400) and wrongly repeated ones (422).
+    """
+    return read_query(raw, repeatable_parameters(schema))
+
+
 @contextmanager
 def receive_body(operation: Operation) -> Iterator[Body]:
     """The body of the request at hand, as its operation takes it, for the length of a block (400, 408, 413, 415)."""
@@ -47,7 +55,7 @@ def receive_body(operation: Operation) -> Iterator[Body]:
 
 
 def _parse(schema: type[QuerySchema], raw: bytes) -> ParsedQuery:
-    parameters = read_query(raw)
+    parameters = read_parameters(schema, raw)
     return ParsedQuery(validate(shared(schema), parameters, in_query=True), encode_parameters(parameters))
 
 

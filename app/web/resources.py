@@ -11,8 +11,9 @@ import marshmallow as ma
 from flask import Flask, current_app
 from sqlalchemy import Select
 
+from app.core.fastsql import find_rows
 from app.core.feed import Published
-from app.extensions import Model, db
+from app.extensions import Model
 from app.security.identity import Identity
 from app.security.permissions import Permission
 from app.web import fields
@@ -37,11 +38,10 @@ class Resource:
         return self.model.audited_as
 
     def find_visible(self, ids: Iterable[int], identity: Identity) -> Mapping[int, Any]:
-        """The rows with these ids that an identity may see, by id; one statement."""
+        """The rows with these ids that an identity may see, by id; at most one statement."""
         if not identity.can(self.permission):
             return {}
-        rows = self.visible_to(identity).where(self.model.id.in_(set(ids)))
-        return {row.id: row for row in db.session.scalars(rows)}
+        return find_rows(self.visible_to(identity), self.model.id, ids)
 
 
 class ResourceName(fields.Text):

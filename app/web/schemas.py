@@ -143,6 +143,13 @@ class QuerySchema(StrictSchema):
     error_messages = {"unknown": fields.Message("unknown_parameter", "There is no such parameter here.")}
 
 
+@cache
+def repeatable_parameters(schema: type[QuerySchema]) -> frozenset[str]:
+    """The names of the parameters that take several values, so that each may be repeated."""
+    declared = shared(schema).fields.items()
+    return frozenset(field.data_key or name for name, field in declared if isinstance(field, fields.Values))
+
+
 class ListQuerySchema(QuerySchema):
     """The parameters of every collection; a subclass adds ``sort_by`` and its filters, named as in its `Listing`.
 
@@ -164,7 +171,7 @@ class ListQuerySchema(QuerySchema):
     order = fields.Choice(["asc", "desc"], note="The direction of `sort_by`.")
     fields_ = fields.Text(
         max_length=500,
-        pattern=r"^[a-z_]+(,[a-z_]+)*$",
+        pattern=r"^[a-z_]+(\.[a-z_]+)?(,[a-z_]+(\.[a-z_]+)?)*$",
         data_key="fields",
         attribute="fields",
         note="The members of each item to return, separated by commas.",

@@ -13,7 +13,7 @@ from flask import Flask
 from sqlalchemy import select
 
 from app import create_app
-from app.core.listing import RELEVANCE, Listing
+from app.core.listing import RELEVANCE, Listing, OneOf
 from app.features.categories.models import Category
 from app.features.products import service as products
 from app.features.products.schemas import ProductQuerySchema
@@ -159,6 +159,10 @@ class TestLists:
     def test_are_not_taken_with_a_filter_that_nothing_applies(self) -> None:
         with pytest.raises(ContractMissing, match="filters differ"):
             self.register(Listing(filters={}, sorts=SORTS, tie_breaker=Category.id))
+
+    def test_are_not_taken_with_several_values_that_no_query_can_state(self) -> None:
+        with pytest.raises(ContractMissing, match="slug takes several values in its Listing alone"):
+            self.register(Listing(filters={"slug": OneOf(Category.slug)}, sorts=SORTS, tie_breaker=Category.id))
 
     @pytest.mark.parametrize("sorts", [{"name": Category.name}, {**SORTS, "slug": Category.slug}])
     def test_are_not_taken_with_other_sorts(self, sorts: dict[str, Any]) -> None:

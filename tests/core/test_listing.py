@@ -163,6 +163,35 @@ class TestPages:
         assert (page.items, page.total) == ([], 0)
 
 
+class TestValues:
+    """Against Python, for every filter of several values that is a column."""
+
+    @any_rows
+    @given(rows_of_products, any_criteria, st.lists(st.integers(1, 14), min_size=1, max_size=5, unique=True))
+    def test_find_the_rows_that_have_one_of_them(
+        self, app: Flask, rows: list[dict[str, Any]], criteria: Criteria, sought: list[int]
+    ) -> None:
+        with catalogue_of(app, rows):
+            skus = tuple(sorted(f"S{-product_id % 7}-{product_id}" for product_id in sought))
+            ids = tuple(sorted(sought))
+            for filters in ({"id": ids}, {"sku": skus}, {"id": ids, "sku": skus, "category_id": (CATEGORY_ID, 99)}):
+                asked = replace(criteria, filters=filters, per_page=100)
+                objects = read_page(visible_to(EDITOR), LISTING, asked)
+                tuples = read_page(visible_to(EDITOR), LISTING, asked, ("id", "sku"))
+
+                expected = {product_id for product_id in sought if product_id <= len(rows)}
+                assert {product.id for product in objects.items} == expected
+                assert [row.id for row in tuples.items] == [product.id for product in objects.items]
+                walked = [product.id for page in walk(replace(asked, per_page=2)) for product in page]
+                assert walked == [row.id for row in tuples.items]
+
+    def test_of_an_empty_catalogue_are_found_nowhere(self, app: Flask) -> None:
+        with catalogue_of(app, []):
+            asked = Criteria(sort_by="id", descending=False, per_page=9, filters={"tag": ("a", "b"), "below": (1, 2)})
+
+            assert read_page(visible_to(EDITOR), LISTING, asked).items == []
+
+
 class TestCursors:
     CRITERIA = Criteria(sort_by="price", descending=False, per_page=1)
 
@@ -186,6 +215,7 @@ class TestCursors:
             {"search": "a"},
             {"filters": {"in_stock": False}},
             {"filters": {"min_price": Decimal("1.00")}},
+            {"filters": {"id": (1, 2)}},
         ],
         ids=str,
     )

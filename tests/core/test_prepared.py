@@ -46,6 +46,8 @@ MEMBERS = (
     "created_at",
     "version",
 )
+#: The parent of each category.
+PARENTS = {1: None, 2: 1}
 EDITOR, READER = (Identity(permissions=rights) for rights in (GRANTS[Role.EDITOR], CATALOG_READS))
 
 ROW: dict[str, Any] = {
@@ -75,17 +77,31 @@ products = st.fixed_dictionaries(
         "moment": st.sampled_from([0, 1, 999_999, 1_000_000]),
     }
 )
+
+
+def some_of(values: Sequence[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
+    """One or several of the values of a filter, as its field loads them."""
+    chosen = st.lists(st.sampled_from(values), min_size=1, max_size=4, unique=True)
+    return chosen.map(lambda several: tuple(sorted(several)))
+
+
+moments = st.sampled_from([SOME_DAY, SOME_DAY + timedelta(microseconds=1), SOME_DAY + timedelta(seconds=1)])
 some_filters = st.fixed_dictionaries(
     {},
     optional={
-        "category_id": st.sampled_from([1, 2, 3, 2**63 - 1]),
+        "id": some_of([1, 2, 3, 2**63 - 1]),
+        "category_id": some_of([1, 2, 3, 2**63 - 1]),
+        "below": some_of([1, 2, 3, 2**63 - 1]),
         "min_price": st.sampled_from([Decimal("0.01"), Decimal("9.99"), Decimal("9999999999.99")]),
         "max_price": st.sampled_from([Decimal("0.01"), Decimal("10.0"), Decimal("10")]),
         "in_stock": st.booleans(),
-        "status": st.sampled_from(ProductStatus),
-        "currency": st.sampled_from(["EUR", "USD", "XXX"]),
-        "sku": st.sampled_from(["S-1", "S-3", "s-1", "'"]),
-        "tag": st.sampled_from(["garden", '"', "é", "%", "[]", "", "none"]),
+        "status": some_of(list(ProductStatus)),
+        "currency": some_of(["EUR", "USD", "XXX"]),
+        "sku": some_of(["S-1", "S-3", "s-1", "'"]),
+        "external_id": some_of(["", "erp-1", "erp-2"]),
+        "tag": some_of(["garden", '"', "é", "%", "[]", "", "none"]),
+        "created_since": moments,
+        "updated_since": moments,
     },
 )
 any_criteria = st.builds(
@@ -108,7 +124,11 @@ def catalogue_of(app: Flask, rows: Sequence[dict[str, Any]]) -> Iterator[None]:
     with app.app_context():
         with unit_of_work():
             db.session.execute(
-                insert(Category), [{"id": one, "name": "c", "slug": f"c{one}", **stamps} for one in (1, 2)]
+                insert(Category),
+                [
+                    {"id": one, "name": "c", "slug": f"c{one}", "parent_id": parent, **stamps}
+                    for one, parent in PARENTS.items()
+                ],
             )
             for product_id, row in enumerate(rows, 1):
                 values = {name: value for name, value in row.items() if name != "moment"}
@@ -191,12 +211,18 @@ class TestAnyTwoQuestions:
     def test_are_not_taken_for_each_other(self, app: Flask) -> None:
         """Questions that differ in one thing only, one after the other."""
         values: dict[str, list[Any]] = {
-            "status": list(ProductStatus),
+            "status": [
+                *((one,) for one in ProductStatus),
+                tuple(sorted(ProductStatus))[:2],
+                tuple(sorted(ProductStatus)),
+            ],
             "in_stock": [True, False],
-            "currency": ["EUR", "USD"],
+            "currency": [("EUR",), ("USD",), ("EUR", "USD"), ("GBP", "USD"), ("CHF", "EUR", "GBP")],
             "min_price": [Decimal("0.01"), Decimal("9.00")],
             "max_price": [Decimal("9.00"), Decimal("10.00")],
-            "tag": ["garden", "oak"],
+            "tag": [("garden",), ("oak",), ("garden", "oak"), ("ash", "oak")],
+            "below": [(1,), (2,), (1, 2), (2, 3)],
+            "id": [(1,), (2,), (1, 2), (3, 4, 5)],
         }
         rows = [
             {**ROW, "stock": number % 2, "status": list(ProductStatus)[number % 3], "price": Decimal(number % 5 + 6)}
@@ -217,8 +243,8 @@ def ids_of(page: NumberedPage) -> list[int]:
     return [item.id for item in page.items]
 
 
-def has_value(name: str, row: dict[str, Any], value: Any) -> bool:
-    return bool(row[name] == value)
+def has_value(name: str, row: dict[str, Any], values: tuple[Any, ...]) -> bool:
+    return row[name] in values
 
 
 def ids_by_hand(rows: list[dict[str, Any]], identity: Identity, criteria: Criteria) -> list[int]:
@@ -227,7 +253,10 @@ def ids_by_hand(rows: list[dict[str, Any]], identity: Identity, criteria: Criter
         "min_price": lambda row, value: row["price"] >= value,
         "max_price": lambda row, value: row["price"] <= value,
         "in_stock": lambda row, value: (row["stock"] > 0) is value,
-        "tag": lambda row, value: value in row["tags"],
+        "tag": lambda row, values: not {*values}.isdisjoint(row["tags"]),
+        "below": lambda row, values: not {*values}.isdisjoint({row["category_id"], PARENTS[row["category_id"]]}),
+        "created_since": lambda row, value: SOME_DAY + timedelta(microseconds=row["moment"]) >= value,
+        "updated_since": lambda _row, value: value <= SOME_DAY,
     }
     numbered = [
         {**row, "id": number, "sku": f"S-{number}", "created_at": row["moment"], "updated_at": 0}

@@ -296,6 +296,33 @@ class TestSchemas:
                 for name, parameter in operation.parameters(place).items():
                     assert list(_boundless(parameter["schema"])) == [], (operation, name)
 
+    def test_of_parameters_say_how_several_values_are_written(self, operations: list[Operation]) -> None:
+        several = {
+            (str(operation), name): parameter
+            for operation in operations
+            for name, parameter in operation.parameters("query").items()
+            if parameter["schema"]["type"] == "array"
+        }
+
+        assert {"tag", "include"} <= {name for _, name in several}
+        for where, parameter in several.items():
+            assert (parameter["style"], parameter["explode"]) == ("form", False), where
+            assert "commas" in parameter["description"], where
+            assert ("`\\,`" in parameter["description"]) is (where[1] in {"tag", "external_id"}), where
+
+    def test_of_reads_have_what_can_be_included(self, document: Document, operations: list[Operation]) -> None:
+        found = 0
+        for operation in operations:
+            if include := operation.parameters("query").get("include"):
+                content = operation.described["responses"]["200"]["content"]["application/json"]
+                schema = resolve(document, content["schema"])
+                if "items" in schema["properties"]:
+                    schema = resolve(document, schema["properties"]["items"]["items"])
+                assert set(include["schema"]["items"]["enum"]) <= schema["properties"].keys(), operation
+                found += 1
+
+        assert found > 4
+
     def test_of_answers_mark_what_is_the_servers(self, document: Document) -> None:
         for name, schema in document["components"]["schemas"].items():
             for member in {"id", "created_at", "updated_at", "version"} & schema["properties"].keys():

@@ -58,6 +58,39 @@ class TestReading:
         assert cost(bob.get(path)) == 1
         assert cost(bob.get(path, headers={"If-None-Match": "*"})) == 1
 
+    @pytest.mark.parametrize(
+        "path", ["/products", "/products?cursor=", "/products/{id}", "/categories/{category_id}/products"]
+    )
+    def test_what_is_included_costs_one_more_however_many_rows(
+        self, bob: Caller, make_product: Make, make_category: Make, path: str
+    ) -> None:
+        product = make_product()
+        path = path.format(**product)
+        sign = "&" if "?" in path else "?"
+        costs = [cost(bob.get(path))]
+        costs.append(cost(bob.get(f"{path}{sign}include=category,links")))
+        for _ in range(20):
+            make_product(category_id=make_category(parent_id=product["category_id"])["id"])
+
+        again = bob.get(f"{path}{sign}include=category,links")
+
+        assert costs[1] == cost(again) == costs[0] + 1
+
+    def test_twenty_ids_with_their_categories_cost_two_more(
+        self, bob: Caller, make_product: Make, make_category: Make
+    ) -> None:
+        ids = [make_product(category_id=make_category()["id"])["id"] for _ in range(20)]
+
+        answer = bob.get(f"/products?id={','.join(map(str, ids))}&include=category,links")
+
+        assert len({item["category"]["id"] for item in body_of(answer)["items"]}) == 20
+        assert cost(answer) == 3
+
+    def test_links_cost_no_more(self, bob: Caller, make_product: Make) -> None:
+        path = f"/products/{make_product()['id']}"
+
+        assert [cost(bob.get(path)), cost(bob.get(f"{path}?include=links"))] == [2, 2]
+
     @pytest.mark.parametrize("query", ["search=product", "search=pro%201&sort_by=relevance", "search=a&cursor="])
     def test_a_search_costs_no_more(self, bob: Caller, make_product: Make, query: str) -> None:
         for _ in range(5):

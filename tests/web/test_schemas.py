@@ -117,6 +117,50 @@ class TestABody:
         assert schema().load(body)["name"] == body["name"]
 
 
+def escaped(value: str) -> str:
+    """A value as a client writes it among others."""
+    return value.replace("\\", "\\\\").replace(",", "\\,")
+
+
+class TestValues:
+    FIELD = fields.Values(fields.Text(max_length=30))
+    SEVERAL = st.lists(st.text(alphabet="a,\\b ", min_size=1, max_size=6).filter(str.strip), min_size=1, max_size=8)
+
+    @given(SEVERAL, st.data())
+    def test_come_back_however_they_are_spelled(self, values: list[str], data: st.DataObject) -> None:
+        expected = tuple(sorted(set(values)))
+        shuffled = [escaped(value) for value in data.draw(st.permutations([*values, values[0]]))]
+        cut = data.draw(st.integers(1, len(shuffled)))
+        parts = [",".join(part) for part in (shuffled[:cut], shuffled[cut:]) if part]
+
+        assert self.FIELD.deserialize(",".join(shuffled)) == self.FIELD.deserialize(shuffled) == expected
+        assert self.FIELD.deserialize(parts) == expected
+
+    @pytest.mark.parametrize(
+        ("text", "values"), [("a\\", ("a\\",)), ("a\\b,c", ("a\\b", "c")), ("\\\\,a", ("\\", "a"))]
+    )
+    def test_take_another_backslash_for_itself(self, text: str, values: tuple[str, ...]) -> None:
+        assert self.FIELD.deserialize(text) == values
+
+    @pytest.mark.parametrize("text", ["", ",", "a,", ",a", "a,,b", "\\\\,"])
+    def test_are_never_empty(self, text: str) -> None:
+        with pytest.raises(ma.ValidationError) as caught:
+            self.FIELD.deserialize(text)
+
+        assert [message.code for message in caught.value.messages] == ["too_short"]  # type: ignore[union-attr]  # ours
+
+    def test_cost_in_proportion_to_their_length(self) -> None:
+        def refuse(text: str) -> Callable[[], None]:
+            def once() -> None:
+                with pytest.raises(ma.ValidationError):
+                    self.FIELD.deserialize(text)
+
+            return once
+
+        for unit in ("\\", "\\,", ",", "a,"):
+            assert cpu_of(refuse(unit * 40_000)) < 30 * max(cpu_of(refuse(unit * 4000)), 0.000_05), unit
+
+
 class TestAQuery:
     def test_is_searched_for_a_hundred_faults(self) -> None:
         with pytest.raises(ma.ValidationError) as caught:

@@ -18,6 +18,7 @@ from schemathesis.auths import AuthContext
 from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.config import SchemathesisConfig
 from schemathesis.core.failures import Failure
+from schemathesis.core.parameters import DelimitedValue
 from schemathesis.engine import Status, events, from_schema
 from schemathesis.hooks import HookContext
 from schemathesis.schemas import BaseSchema
@@ -42,6 +43,7 @@ UNSAYABLE = {
     "cursor_invalid": "what we have signed",
     "page_and_cursor": "that two parameters exclude each other",
     "cursor_and_from": "that two parameters exclude each other",
+    "not_included": "that one parameter needs another",
     "tree_stands_alone": "that a parameter excludes all others",
     "relevance_unknown": "that one parameter needs another",
     "not_an_address": "which addresses can get mail",
@@ -143,6 +145,14 @@ def before_load_schema(_context: HookContext, document: dict[str, Any]) -> None:
             described["schema"].pop("maxLength")
 
 
+@schemathesis.hook
+def before_call(_context: HookContext, case: schemathesis.Case[Any], _options: dict[str, Any]) -> None:
+    """Write a comma and a backslash within one of several values as the document says: with a backslash before it."""
+    for value in (case.query or {}).values():
+        if isinstance(value, DelimitedValue):
+            value.encoded = value.encoded.replace("%5C", "%5C%5C").replace("%2C", "%5C%2C")
+
+
 def walk(described: Any) -> Iterator[dict[str, Any]]:
     """Every object within a document."""
     if isinstance(described, dict):
@@ -158,6 +168,9 @@ def filter_failure(
     if type(failure).__name__ == "UseAfterFree" and str(failure.operation).endswith("/users/{user_id}"):
         # DELETE deactivates: what the user did stays theirs.
         return response.json()["is_active"] is not False
+    if type(failure).__name__ == "AcceptedNegativeData" and "in query - violates `maxItems`" in failure.message:
+        # Values that are repeated count once. tests/web/test_hostile_inputs.py sends a thousand different ones.
+        return False
     refused = type(failure).__name__ == "RejectedPositiveData" and response.status_code == 422
     if not refused:
         return True

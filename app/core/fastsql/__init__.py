@@ -11,7 +11,7 @@ an ALTER TABLE made stale is deallocated and prepared again. On SQLite the drive
 
 - `memoize` caches what was made for a shape of a query, such as the `Prepared` of a list with these filters;
   `public_columns` are the columns of a model that responses may show, `columns_named` those with some names.
-- `find_row` reads one row by its key, to read and not to change.
+- `find_row` reads one row by its key, to read and not to change; `find_rows` those with some keys.
 - `insert_row` inserts a published row without the mapper, and records it for the audit trail and the change feed.
 
 When not. For anything that changes a row (the mapper counts and compares versions), for searches (PostgreSQL must plan
@@ -27,6 +27,6 @@ Nothing imports the modules within.
 
 from app.core.fastsql.insertion import insert_row
 from app.core.fastsql.prepared import Prepared
-from app.core.fastsql.shapes import columns_named, find_row, memoize, public_columns
+from app.core.fastsql.shapes import columns_named, find_row, find_rows, memoize, public_columns
 
-__all__ = ["Prepared", "columns_named", "find_row", "insert_row", "memoize", "public_columns"]
+__all__ = ["Prepared", "columns_named", "find_row", "find_rows", "insert_row", "memoize", "public_columns"]

@@ -4,15 +4,16 @@ To compile a statement takes longer than to execute it. The caller says what its
 parameters are not part of it.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Column, Select, bindparam, inspect
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import InstrumentedAttribute, Mapper
 
 from app.core.errors import NotFound
 from app.core.fastsql.prepared import Prepared
+from app.core.membership import ValueList, is_one_of
 
 #: Of one collection, more than clients use; beyond, the cache is cleared.
 MAX_SHAPES = 1000
@@ -49,6 +50,18 @@ def find_row(rows: Select[Any], key: Any, value: Any) -> Any:
     if row is None:
         raise NotFound
     return row
+
+
+def find_rows(rows: Select[Any], key: InstrumentedAttribute[int], values: Iterable[int]) -> Mapping[int, Any]:
+    """Those of ``rows`` whose ``key`` is among the values, to read and not to change, by key; at most one statement."""
+
+    def make() -> Prepared:
+        sought = bindparam("values", None, ValueList(key.type))
+        return Prepared(rows.with_only_columns(*public_columns(_entity(rows))).where(is_one_of(key, sought)))
+
+    wanted = sorted(set(values))
+    found = memoize(rows, ("find all", key), make).all({"values": wanted}) if wanted else ()
+    return {getattr(row, key.key): row for row in found}
 
 
 def public_columns(model: type[Any]) -> Sequence[Column[Any]]:

@@ -69,4 +69,4 @@ class ApiKeyQuerySchema(ListQuerySchema):
 
     sort_by = fields.Choice(list(LISTING.sorts), load_default="created_at")
     order = fields.Choice(["asc", "desc"], load_default="desc")
-    user_id = fields.QueryInteger(note="For administrators: the keys of one user.")
+    user_id = fields.Values(fields.QueryInteger(), note="For administrators: the keys of this user.")

@@ -12,7 +12,7 @@ from app.core import clock
 from app.core.errors import NotFound
 from app.core.fastsql import Prepared
 from app.core.feed import CATALOGUE_VERSION
-from app.core.listing import Listing
+from app.core.listing import Listing, OneOf
 from app.extensions import db
 from app.features.api_keys.models import ApiKey, ExpiryPassed, ScopeNotHeld
 from app.features.users.models import User
@@ -21,7 +21,7 @@ from app.security.identity import Identity
 from app.security.permissions import GRANTS, Permission, Role
 
 LISTING = Listing(
-    filters={"user_id": lambda user_id: ApiKey.user_id == user_id},
+    filters={"user_id": OneOf(ApiKey.user_id)},
     sorts={"created_at": ApiKey.created_at, "name": ApiKey.name, "id": ApiKey.id},
     tie_breaker=ApiKey.id,
 )

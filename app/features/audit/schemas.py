@@ -31,11 +31,10 @@ class AuditQuerySchema(ListQuerySchema):
 
     sort_by = fields.Choice(list(LISTING.sorts), load_default="id")
     order = fields.Choice(["asc", "desc"], load_default="desc")
-    actor = fields.QueryInteger(note="The id of a user.")
-    action = fields.Text(max_length=64, pattern=r"^[a-z_]+\.[a-z_]+$")
-    resource = fields.Text(
-        max_length=64,
-        pattern=r"^[a-z_]{1,32}(/[1-9][0-9]{0,17})?$",
+    actor = fields.Values(fields.QueryInteger(), note="The id of a user.")
+    action = fields.Values(fields.Text(max_length=64, pattern=r"^[a-z_]+\.[a-z_]+$"))
+    resource = fields.Values(
+        fields.Text(max_length=64, pattern=r"^[a-z_]{1,32}(/[1-9][0-9]{0,17})?$"),
         note="A resource type, such as product, or one resource, such as product/42.",
     )
     since = fields.Moment(note="At this time or later.")

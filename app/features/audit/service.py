@@ -1,9 +1,13 @@
 """Use cases of the audit trail."""
 
-from sqlalchemy import ColumnElement, Select, and_, select
+from sqlalchemy import ColumnElement, Select, and_, or_, select
 
 from app.core.audit import AuditEvent
-from app.core.listing import Listing
+from app.core.listing import Listing, OneOf
+
+
+def _is_one_of(resources: tuple[str, ...]) -> ColumnElement[bool]:
+    return or_(*map(_is_resource, resources))
 
 
 def _is_resource(resource: str) -> ColumnElement[bool]:
@@ -15,9 +19,9 @@ def _is_resource(resource: str) -> ColumnElement[bool]:
 
 LISTING = Listing(
     filters={
-        "actor": lambda user_id: AuditEvent.actor_id == user_id,
-        "action": lambda action: AuditEvent.action == action,
-        "resource": _is_resource,
+        "actor": OneOf(AuditEvent.actor_id),
+        "action": OneOf(AuditEvent.action),
+        "resource": _is_one_of,
         "since": lambda since: AuditEvent.created_at >= since,
     },
     sorts={"id": AuditEvent.id, "created_at": AuditEvent.created_at},

@@ -1,5 +1,6 @@
 """Routes of categories."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Select
@@ -29,13 +30,29 @@ from app.web.contract import (
     returns,
     upserts,
 )
+from app.web.includes import Embedding, Include
+from app.web.resource_links import Link, Links
 
 blueprint = Blueprint("categories", __name__, url_prefix="/categories", about="The category tree of the products.")
+
+#: What a read can embed in a category.
+INCLUDES: Mapping[str, Embedding] = {
+    "parent": Include("parent_id", Category),
+    "links": Links(
+        {
+            "self": Link("categories.read_category"),
+            "parent": Link("categories.read_category", "parent_id"),
+            "products": Link("category_products.list_products_below"),
+            "edit": Link("categories.update_category"),
+            "delete": Link("categories.delete_category"),
+        }
+    ),
+}
 
 
 @blueprint.get("")
 @requires(Permission.CATEGORIES_READ)
-@lists(CategorySchema, CategoryQuerySchema, service.LISTING)
+@lists(CategorySchema, CategoryQuerySchema, service.LISTING, includes=INCLUDES)
 def list_categories() -> Select[Category]:
     """List categories."""
     return service.visible_to(current_identity())
@@ -53,7 +70,7 @@ def create_category(data: dict[str, Any]) -> Category:
 
 @blueprint.get("/<id:category_id>")
 @requires(Permission.CATEGORIES_READ)
-@returns(CategorySchema)
+@returns(CategorySchema, includes=INCLUDES)
 def read_category(category_id: int) -> Any:
     """Read a category."""
     return service.read_category(category_id, identity=current_identity())
@@ -97,7 +114,7 @@ BY_KEY = f"/by/<any({', '.join(KEYS)}):key>/<value:value>"
 @blueprint.get(BY_KEY)
 @requires(Permission.CATEGORIES_READ)
 @by_key(KEYS)
-@returns(CategorySchema)
+@returns(CategorySchema, includes=INCLUDES)
 def read_category_by_key(key: str, value: str) -> Any:
     """Read a category by a key that others know."""
     return service.read_category_by_key(key, value, identity=current_identity())

@@ -51,8 +51,13 @@ class CategoryQuerySchema(SearchQuerySchema):
 
     sort_by = fields.Choice(list(LISTING.sorts), load_default="name")
     order = fields.Choice(["asc", "desc"], load_default="asc")
-    parent_id = fields.QueryInteger(note="Only the direct children of this category.")
-    slug = fields.Text(**SLUG)
+    id = fields.Values(fields.QueryInteger())
+    parent_id = fields.Values(fields.QueryInteger(), note="Only the direct children of this category.")
+    below = fields.Values(fields.QueryInteger(), note="This category and its descendants.")
+    slug = fields.Values(fields.Text(**SLUG))
+    external_id = fields.Values(fields.Text(max_length=128, example="erp-12"))
+    created_since = fields.Moment(note="Created at this time or later.")
+    updated_since = fields.Moment(note="Updated at this time or later.")
     tree = fields.QueryBoolean(note="The whole tree, nested and sorted by name; not with other parameters.")
 
     @ma.validates_schema(pass_original=True)

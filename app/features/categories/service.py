@@ -3,18 +3,19 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
-from operator import eq
+from operator import ge
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, or_, select
-from sqlalchemy.orm import InstrumentedAttribute, aliased
+from sqlalchemy import ColumnElement, Select, or_, select
+from sqlalchemy.orm import aliased
 
 from app.core.constraints import delete_row, refusing
 from app.core.errors import NotFound
 from app.core.fastsql import find_row
 from app.core.keys import get_by_key, read_by_key, require_same, upsert_by_key
-from app.core.listing import Compare, Listing, contains_words
+from app.core.listing import Compare, Listing, OneOf, contains_words
 from app.core.locks import advisory_lock
+from app.core.membership import is_found_by, is_one_of
 from app.core.slugs import find_reserved_like, require_unreserved
 from app.core.text import slugify
 from app.extensions import db
@@ -38,10 +39,33 @@ class Node:
     parent: str | None
 
 
+def is_at_or_below(column: Any, category_id: Any) -> ColumnElement[bool]:
+    """The condition that ``column`` refers to a category or to one of its descendants."""
+    return _is_below(column, Category.id == category_id)
+
+
+def is_at_or_below_any(column: Any, category_ids: Any) -> ColumnElement[bool]:
+    """The condition that ``column`` refers to one of several categories, a `ValueList`, or to a descendant of one."""
+    return _is_below(column, is_one_of(Category.id, category_ids))
+
+
+def _is_below(column: Any, is_root: ColumnElement[bool]) -> ColumnElement[bool]:
+    # Without a name, because a statement can have several.
+    below = select(Category.id).where(is_root).cte(recursive=True)
+    # UNION, and not UNION ALL: a category below two of the roots counts once, and its descendants are read once.
+    below = below.union(select(Category.id).join(below, Category.parent_id == below.c.id))
+    return is_found_by(column, select(below.c.id).scalar_subquery())
+
+
 LISTING = Listing(
     filters={
-        "parent_id": Compare(Category.parent_id, eq),
-        "slug": Compare(Category.slug, eq),
+        "id": OneOf(Category.id),
+        "parent_id": OneOf(Category.parent_id),
+        "below": OneOf(Category.id, is_at_or_below, is_at_or_below_any),
+        "slug": OneOf(Category.slug),
+        "external_id": OneOf(Category.external_id),
+        "created_since": Compare(Category.created_at, ge),
+        "updated_since": Compare(Category.updated_at, ge),
     },
     sorts={
         "name": Category.name,
@@ -193,17 +217,6 @@ def _levels(nodes: Sequence[Node]) -> list[list[Node]]:
             levels.append([])
         levels[depth].append(node)
     return levels
-
-
-def is_at_or_below(column: InstrumentedAttribute[int], category_id: int) -> ColumnElement[bool]:
-    """The condition that ``column`` refers to a category or to one of its descendants."""
-    below = select(Category.id).where(Category.id == category_id).cte("below", recursive=True)
-    below = below.union_all(select(Category.id).join(below, Category.parent_id == below.c.id))
-    ids = select(below.c.id)
-    if db.engine.dialect.name == "postgresql":
-        # As an array, because the planner misestimates the rows of a recursive query (decision 17).
-        return column == func.any(func.array(ids.scalar_subquery()))
-    return column.in_(ids)
 
 
 def _require_parent(category: Category, parent_id: int | None) -> None:

@@ -114,7 +114,7 @@ class ImportQuerySchema(ListQuerySchema):
 
     sort_by = fields.Choice(list(LISTING.sorts), load_default="created_at")
     order = fields.Choice(["asc", "desc"], load_default="desc")
-    status = fields.Choice(list(JobStatus))
+    status = fields.Values(fields.Choice(list(JobStatus)))
 
 
 class ImportErrorQuerySchema(ListQuerySchema):

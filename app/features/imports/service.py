@@ -12,7 +12,7 @@ from app.core import jobs
 from app.core.audit import record_event
 from app.core.errors import Invalid, NotFound
 from app.core.jobs import Job
-from app.core.listing import Listing
+from app.core.listing import Listing, OneOf
 from app.core.locks import advisory_lock
 from app.core.pruning import delete_batch
 from app.core.references import find_unknown_among
@@ -43,7 +43,7 @@ CHUNK_SIZE = 512 * 1024
 IMPORTS_PER_BATCH = 20
 
 LISTING = Listing(
-    filters={"status": lambda status: Job.status == status},
+    filters={"status": OneOf(Job.status)},
     sorts={"created_at": Import.created_at, "id": Import.id},
     tie_breaker=Import.id,
 )

@@ -17,7 +17,7 @@ from app.core.money import CURRENCY, MIN_AMOUNT, max_amount, minor_unit
 from app.core.transactions import run
 from app.extensions import db
 from app.features.categories.models import Category
-from app.features.products.models import Product, ProductStatus
+from app.features.products.models import Product, ProductStatus, is_in_stock
 
 #: How many categories and tags an answer has, the commonest first: a catalogue may have thousands.
 MAX_VALUES = 50
@@ -80,7 +80,7 @@ def _totals(by_status: list[Count]) -> dict[str, Any]:
 def _counts_of(rows: Select[Product], *, with_prices: bool) -> Mapping[str, list[Count]]:
     """The counts of each facet, read in one statement; those by status are split by stock."""
     members = (Product.category_id, Product.price, Product.tags, Product.status)
-    found = rows.with_only_columns(*members, case((Product.stock > 0, 1), else_=0).label("in_stock")).cte("found")
+    found = rows.with_only_columns(*members, case((is_in_stock(), 1), else_=0).label("in_stock")).cte("found")
     by_price = [_by_price(found)] if with_prices else []
     counted = union_all(_by_category(found), _by_tag(found), _by_status(found), *by_price)
     counts: dict[str, list[Count]] = defaultdict(list)

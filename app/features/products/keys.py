@@ -8,6 +8,7 @@ from sqlalchemy import RowMapping, select
 
 from app.core import slugs
 from app.core.errors import Invalid
+from app.core.membership import among
 from app.core.slugs import SlugChange, make_random_slug, make_slug, make_spare_slug, select_reserved
 from app.extensions import db
 from app.features.products.models import KEYS, PRODUCTS, Product
@@ -88,6 +89,6 @@ def _holders(name: str, values: set[str]) -> Mapping[str, int]:
     if not values:
         return {}
     column = KEYS[name].column
-    found = select(column, PRODUCTS.c.id).where(column.in_(values), PRODUCTS.c.deleted_at.is_(None))
+    found = select(column, PRODUCTS.c.id).where(among(column, values), PRODUCTS.c.deleted_at.is_(None))
     holders = found.union_all(select_reserved(_LIVING, values)) if name == "slug" else found
     return {row[0]: row[1] for row in db.session.execute(holders)}

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Index,
     String,
     Text,
+    and_,
     bindparam,
     case,
     event,
@@ -147,6 +148,14 @@ def gtin_14(gtin: Any) -> ColumnElement[str]:
     return func.substr(zeros + gtin, func.length(gtin) - start)
 
 
+def is_in_stock(wanted: bool = True) -> ColumnElement[bool]:
+    """Whether a product can be bought, or, if not ``wanted``, whether it is sold out; untracked stock never is."""
+    # A range and not an equality, which SQLite would take for rare (see the filter by status).
+    if wanted:
+        return or_(Product.stock > 0, Product.track_stock.is_(False))
+    return and_(Product.stock <= 0, Product.track_stock.is_(True))
+
+
 #: The keys by which others know a product.
 KEYS: Mapping[str, Key] = {
     "sku": Key(column=Product.sku, taken=SkuTaken),
@@ -272,6 +281,28 @@ def _has_tag_postgresql(element: has_tag, compiler: Any, **options: Any) -> str:
 def _has_tag_sqlite(element: has_tag, compiler: Any, **options: Any) -> str:
     tags, tag = (compiler.process(clause, **options) for clause in element.clauses)
     return f"EXISTS (SELECT 1 FROM json_each({tags}) WHERE json_each.value = {tag})"  # noqa: S608 -- compiled clauses
+
+
+class has_any_tag(FunctionElement[bool]):  # noqa: N801 -- reads as the SQL function that it compiles to
+    """Whether a JSON array of tags (first) contains one of the tags of a `ValueList` (second)."""
+
+    type = Boolean()
+    inherit_cache = True
+
+
+@compiles(has_any_tag, "postgresql")
+def _has_any_tag_postgresql(element: has_any_tag, compiler: Any, **options: Any) -> str:
+    tags, sought = (compiler.process(clause, **options) for clause in element.clauses)
+    # Each of the array's elements is looked up in the index, which knows no other operator (jsonb_path_ops).
+    arrays = f"SELECT jsonb_build_array(tag) FROM unnest({sought}) AS tag"  # noqa: S608 -- compiled clauses
+    return f"{tags} @> ANY (ARRAY({arrays}))"
+
+
+@compiles(has_any_tag, "sqlite")
+def _has_any_tag_sqlite(element: has_any_tag, compiler: Any, **options: Any) -> str:
+    tags, sought = (compiler.process(clause, **options) for clause in element.clauses)
+    wanted = f"SELECT value FROM json_each({sought})"  # noqa: S608 -- compiled clauses
+    return f"EXISTS (SELECT 1 FROM json_each({tags}) WHERE json_each.value IN ({wanted}))"  # noqa: S608 -- the same
 
 
 # A deleted product is in no list, so every index but the primary key leaves it out.

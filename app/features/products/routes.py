@@ -1,5 +1,6 @@
 """Routes of products."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Response, current_app
@@ -7,6 +8,7 @@ from sqlalchemy import Select
 
 from app.core.errors import Conflict
 from app.core.keys import KeyDiffers
+from app.features.categories.models import Category
 from app.features.products import batches, bulk, facets, service
 from app.features.products.batches import BatchRefused, BatchResult
 from app.features.products.files import MEDIA_TYPES, FileFormat, write_products
@@ -41,6 +43,8 @@ from app.web.contract import (
     upserts,
 )
 from app.web.downloads import download, read_in_batches
+from app.web.includes import Embedding, Include
+from app.web.resource_links import Link, Links
 
 blueprint = Blueprint("products", __name__, url_prefix="/products", about="What is for sale.")
 in_categories = Blueprint(
@@ -50,10 +54,26 @@ in_categories = Blueprint(
     about="What is for sale in a category and below it.",
 )
 
+#: What a read can embed in a product.
+INCLUDES: Mapping[str, Embedding] = {
+    "category": Include("category_id", Category),
+    "links": Links(
+        {
+            "self": Link("products.read_product"),
+            "category": Link("categories.read_category", "category_id"),
+            "availability": Link("stock.read_availability"),
+            "stock_movements": Link("stock.list_stock_movements"),
+            "holds": Link("stock.place_hold"),
+            "edit": Link("products.update_product"),
+            "delete": Link("products.delete_product"),
+        }
+    ),
+}
+
 
 @blueprint.get("")
 @requires(Permission.PRODUCTS_READ)
-@lists(ProductSchema, ProductQuerySchema, service.LISTING)
+@lists(ProductSchema, ProductQuerySchema, service.LISTING, includes=INCLUDES)
 def list_products() -> Select[Product]:
     """List products; people who do not write them see the active ones."""
     return service.visible_to(current_identity())
@@ -109,7 +129,7 @@ def export_products(query: dict[str, Any]) -> Response:
 
 @blueprint.get("/<id:product_id>")
 @requires(Permission.PRODUCTS_READ)
-@returns(ProductSchema)
+@returns(ProductSchema, includes=INCLUDES)
 def read_product(product_id: int) -> Any:
     """Read a product."""
     return service.read_product(product_id, identity=current_identity())
@@ -164,7 +184,7 @@ BY_KEY = f"/by/<any({', '.join(KEYS)}):key>/<value:value>"
 @blueprint.get(BY_KEY)
 @requires(Permission.PRODUCTS_READ)
 @by_key(KEYS)
-@returns(ProductSchema)
+@returns(ProductSchema, includes=INCLUDES)
 def read_product_by_key(key: str, value: str) -> Any:
     """Read a product by a key that others know."""
     return service.read_product_by_key(key, value, identity=current_identity())
@@ -212,7 +232,7 @@ def delete_product_by_key(product: Product) -> None:
 
 @in_categories.get("/<id:category_id>/products")
 @requires(Permission.PRODUCTS_READ)
-@lists(ProductSchema, ProductQuerySchema, service.LISTING)
+@lists(ProductSchema, ProductQuerySchema, service.LISTING, includes=INCLUDES)
 def list_products_below(category_id: int) -> Select[Product]:
     """List the products of a category and of everything below it."""
     return service.filed_below(category_id, identity=current_identity())

@@ -6,7 +6,7 @@ from app.core.listing import RELEVANCE
 from app.core.slugs import MAX_SLUG_LENGTH
 from app.features.products.batches import BatchMode, Outcome
 from app.features.products.files import FileFormat
-from app.features.products.models import MAX_ATTRIBUTES, MAX_STOCK, ProductStatus
+from app.features.products.models import KEYS, MAX_ATTRIBUTES, MAX_STOCK, ProductStatus
 from app.features.products.service import LISTING
 from app.web import fields
 from app.web.batch import Batch, Problem
@@ -55,6 +55,13 @@ class Gtin(fields.Text):
         if int(gtin[-1]) != expected:
             raise self.make_error("check_digit", expected=expected)
         return gtin
+
+
+class SoughtGtin(Gtin):
+    """A GTIN to be found, however many zeros it was written with; loaded with fourteen digits."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        return KEYS["gtin"].normalize(super()._deserialize(value))
 
 
 class ProductSchema(Schema):
@@ -242,14 +249,21 @@ class ProductFilterSchema(QuerySchema):
         note="Words that each begin a word of the name, the sku, a tag or the description, in any order. Numbered pages"
         " and facets forgive typos where nothing is found, if the database can; in 1,000 products at most.",
     )
-    category_id = fields.QueryInteger(note="Filed directly under this category.")
+    id = fields.Values(fields.QueryInteger())
+    category_id = fields.Values(fields.QueryInteger(), note="Filed directly under this category.")
+    below = fields.Values(fields.QueryInteger(), note="Filed under this category or one below it.")
     min_price = fields.Money(note="This price or more.")
     max_price = fields.Money(note="This price or less.")
-    in_stock = fields.QueryBoolean(note="Whether at least one is in stock.")
-    status = fields.Choice(list(ProductStatus))
-    currency = fields.Currency()
-    sku = fields.Code(**SKU)
-    tag = fields.Text(**TAG)
+    in_stock = fields.QueryBoolean(note="Whether at least one is in stock, or stock is not tracked.")
+    status = fields.Values(fields.Choice(list(ProductStatus)))
+    currency = fields.Values(fields.Currency())
+    sku = fields.Values(fields.Code(**SKU))
+    slug = fields.Values(fields.Text(**SLUG))
+    gtin = fields.Values(SoughtGtin())
+    external_id = fields.Values(fields.Text(max_length=128, example="erp-7781"))
+    tag = fields.Values(fields.Text(**TAG))
+    created_since = fields.Moment(note="Created at this time or later.")
+    updated_since = fields.Moment(note="Updated at this time or later.")
 
 
 class ProductQuerySchema(ProductFilterSchema, RankedQuerySchema):

@@ -4,10 +4,10 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from operator import eq, ge, le
+from operator import ge, le
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, inspect, select, text
+from sqlalchemy import ColumnElement, Select, Text, inspect, select, text, true
 
 from app.core import clock
 from app.core.audit import origin
@@ -15,7 +15,7 @@ from app.core.constraints import refusing, save
 from app.core.errors import NotFound
 from app.core.fastsql import find_row, insert_row
 from app.core.keys import get_by_key, read_by_key, require_same, upsert_by_key
-from app.core.listing import Compare, Listing
+from app.core.listing import Compare, Listing, OneOf
 from app.core.money import CURRENCY
 from app.core.references import require_references, stated_references
 from app.core.slugs import make_random_slug, make_slug, make_spare_slug, release_slug, require_unreserved
@@ -34,7 +34,9 @@ from app.features.products.models import (
     StockNotTracked,
     TooPrecise,
     free_slug,
+    has_any_tag,
     has_tag,
+    is_in_stock,
     new_row,
     too_precise_amounts,
 )
@@ -43,12 +45,13 @@ from app.security.identity import Identity
 from app.security.permissions import Permission
 
 
-def _has_status(status: str) -> ColumnElement[bool]:
+def _has_status(statuses: tuple[str, ...]) -> ColumnElement[bool]:
     # Nearly every product is active, and SQLite takes an equality for rare: it would sort them all rather than scan the
     # order's own index. What is said as a negation it cannot look up.
-    if status == ProductStatus.ACTIVE:
-        return Product.status.not_in([other for other in ProductStatus if other is not ProductStatus.ACTIVE])
-    return Product.status == status
+    if ProductStatus.ACTIVE in statuses:
+        others = [other for other in ProductStatus if other not in statuses]
+        return Product.status.not_in(others) if others else true()
+    return Product.status == statuses[0] if len(statuses) == 1 else Product.status.in_(statuses)
 
 
 def _fallback() -> Listing | None:
@@ -59,15 +62,21 @@ def _fallback() -> Listing | None:
 
 LISTING = Listing(
     filters={
-        "category_id": Compare(Product.category_id, eq),
+        "id": OneOf(Product.id),
+        "category_id": OneOf(Product.category_id),
+        "below": OneOf(Product.category_id, categories.is_at_or_below, categories.is_at_or_below_any),
         "min_price": Compare(Product.price, ge),
         "max_price": Compare(Product.price, le),
-        # A range and not an equality, for the reason above.
-        "in_stock": lambda wanted: Product.stock > 0 if wanted else Product.stock <= 0,
+        "in_stock": is_in_stock,
         "status": _has_status,
-        "currency": Compare(Product.currency, eq),
-        "sku": Compare(Product.sku, eq),
-        "tag": Compare(Product.tags, has_tag),
+        "currency": OneOf(Product.currency),
+        "sku": OneOf(Product.sku),
+        "slug": OneOf(Product.slug),
+        "gtin": OneOf(KEYS["gtin"].column),
+        "external_id": OneOf(Product.external_id),
+        "tag": OneOf(Product.tags, has_tag, has_any_tag, item=Text()),
+        "created_since": Compare(Product.created_at, ge),
+        "updated_since": Compare(Product.updated_at, ge),
     },
     sorts={
         "created_at": Product.created_at,
@@ -86,7 +95,7 @@ LISTING = Listing(
 
 
 _LIVING = select(Product).where(Product.deleted_at.is_(None))
-_ACTIVE = _LIVING.where(_has_status(ProductStatus.ACTIVE))
+_ACTIVE = _LIVING.where(_has_status((ProductStatus.ACTIVE,)))
 
 _NEXT_ID = {
     "postgresql": text("SELECT nextval('products_id_seq')"),

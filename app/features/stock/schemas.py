@@ -42,7 +42,7 @@ class MovementQuerySchema(ListQuerySchema):
 
     sort_by = fields.Choice(list(LISTING.sorts), load_default="id")
     order = fields.Choice(["asc", "desc"], load_default="desc")
-    reason = fields.Choice(list(Reason))
+    reason = fields.Values(fields.Choice(list(Reason)))
 
 
 class HoldSchema(Schema):

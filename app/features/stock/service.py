@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, ScalarSelect, Select, and_, cast, func, selec
 from app.core import clock
 from app.core.errors import Conflict, NotFound
 from app.core.feed import PendingEvent, publish
-from app.core.listing import Listing
+from app.core.listing import Listing, OneOf
 from app.core.pruning import delete_batch
 from app.extensions import db
 from app.features.products import service as products
@@ -25,7 +25,7 @@ from app.features.stock.models import (
 from app.security.identity import Identity
 
 LISTING = Listing(
-    filters={"reason": lambda reason: StockMovement.reason == reason},
+    filters={"reason": OneOf(StockMovement.reason)},
     sorts={"id": StockMovement.id, "created_at": StockMovement.created_at},
     tie_breaker=StockMovement.id,
 )

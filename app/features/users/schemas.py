@@ -77,5 +77,5 @@ class UserQuerySchema(SearchQuerySchema):
 
     sort_by = fields.Choice(list(LISTING.sorts), load_default="created_at")
     order = fields.Choice(["asc", "desc"], load_default="desc")
-    role = fields.Choice(list(Role))
+    role = fields.Values(fields.Choice(list(Role)))
     is_active = fields.QueryBoolean()

@@ -6,7 +6,7 @@ from sqlalchemy import Select, select
 
 from app.core.constraints import refusing
 from app.core.errors import NotFound
-from app.core.listing import Listing, contains_words
+from app.core.listing import Listing, OneOf, contains_words
 from app.core.locks import advisory_lock
 from app.extensions import db
 from app.features.sessions import service as sessions
@@ -17,7 +17,7 @@ from app.security.permissions import GRANTS, PERSONAL, Role
 
 LISTING = Listing(
     filters={
-        "role": lambda role: User.role == role,
+        "role": OneOf(User.role),
         "is_active": User.is_active.is_,
     },
     sorts={"created_at": User.created_at, "username": User.username, "email": User.email, "id": User.id},

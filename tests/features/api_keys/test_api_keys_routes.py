@@ -217,6 +217,14 @@ class TestListApiKeys:
 
         assert [key["id"] for key in listed] == [made["id"]]
 
+    def test_shows_an_administrator_those_of_several(self, alice: Caller, bob: Caller, root: Caller) -> None:
+        made = {make_key(alice)["id"], make_key(bob, scopes=["products:read"])["id"]}
+        make_key(root)
+
+        listed = body_of(root.get(f"/api-keys?user_id={alice.user_id},{bob.user_id}"))["items"]
+
+        assert {key["id"] for key in listed} == made
+
 
 class TestFormat:
     def test_is_read_back(self) -> None:

@@ -97,6 +97,15 @@ class TestReading:
 
         assert [(event["action"], event["resource_id"]) for event in found] == [("category.created", category["id"])]
 
+    def test_filters_by_several_values(self, root: Caller, alice: Caller, make_category: Make) -> None:
+        first, second, _ = (make_category()["id"] for _ in range(3))
+
+        by_resource = events(root, f"&resource=category/{first},category/{second},product")
+        by_action = events(root, f"&actor={alice.user_id},{root.user_id}&action=category.created,category.updated")
+
+        assert {event["resource_id"] for event in by_resource} == {first, second}
+        assert len(by_action) == 3
+
     def test_filters_by_time(self, root: Caller, make_category: Make) -> None:
         make_category()
 

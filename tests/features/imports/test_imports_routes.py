@@ -365,6 +365,8 @@ class TestReadImport:
 
         assert listed(alice) == [*reversed(waiting), done]
         assert listed(alice, "?status=succeeded") == [done]
+        assert listed(alice, "?status=succeeded,failed") == [done]
+        assert listed(alice, "?status=queued,succeeded&sort_by=id&order=asc") == sorted([done, *waiting])
         assert listed(alice, "?status=queued&sort_by=id&order=asc") == waiting
         assert listed(alice, "?cursor=&per_page=2") == [*reversed(waiting)]
         assert listed(root) == listed(alice)

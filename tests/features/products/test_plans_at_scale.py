@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -45,16 +46,39 @@ def test_lists_searches_and_facets_read_an_index(bob: Caller, explain: Callable[
     word = newest["name"].split()[0]
     narrowed = [f"category_id={newest['category_id']}", f"search={word}", f"sku={newest['sku']}", "search=zzzyx"]
 
+    narrowed += several_values(bob, newest)
     lists = {f"/products?cursor=&{order}" for order in ORDERS}
     walks = {body_of(bob.get(f"{path}&per_page=5"))["links"]["next"].removeprefix("/api/v1") for path in lists}
     plans = {path: explain(bob, path) for path in lists | walks}
     found = {path: explain(bob, path) for path in [f"/products?{one}" for one in narrowed]}
     ranked = {path: explain(bob, path) for path in [f"/products?search={word}&sort_by=relevance"]}
-    facets = {path: explain(bob, path) for path in [f"/products/facets?{one}" for one in narrowed]}
+    kinds = {one.partition("&sort_by")[0] for one in narrowed}
+    facets = {path: explain(bob, path) for path in [f"/products/facets?{one}" for one in kinds]}
 
     assert {path: steps for path, steps in plans.items() if sorts(steps)} == {}
     everything = plans | found | ranked | facets
     assert {path: steps for path, steps in everything.items() if reads_the_whole_table(steps)} == {}
+
+
+def several_values(caller: Caller, newest: dict[str, Any]) -> list[str]:
+    """Filters that few products pass: with several values, by branch, and by time."""
+    some = body_of(caller.get("/products?per_page=5&sort_by=sku"))["items"]
+    category = body_of(caller.get(f"/categories/{newest['category_id']}"))
+    pairs = {name: ",".join(str(one[name]) for one in some) for name in ("id", "sku", "category_id")}
+    return [
+        *(
+            f"{name}={values}&sort_by={sort}"
+            for name, values in pairs.items()
+            for sort in ("created_at", "name", "price")
+        ),
+        f"id={newest['id']}",
+        f"below={category['parent_id'] or category['id']}",
+        f"below={pairs['category_id']}&sort_by=name",
+        *(f"{name}_since={newest[f'{name}_at']}&sort_by=price" for name in ("created", "updated")),
+        "currency=EUR,CHF&sort_by=name",
+        "status=draft,archived",
+        "tag=no-such-tag,nor-this",
+    ]
 
 
 #: Words that nothing begins with, that never come together, that few and that many products have; and their mistakes.

@@ -120,9 +120,12 @@ class TestEveryFilter:
     #: A value of these is rare: it is found by its own index and then sorted.
     RARE = ("currency=USD", "status=draft", "sku=A-1")
     COMMON = ("status=active", "in_stock=true", "in_stock=false", "min_price=5", "max_price=5", "tag=oak")
+    #: Several values are looked up one by one, and what they find is sorted.
+    SEVERAL = ("currency=EUR,USD", "status=archived,draft", "sku=A-1,A-2", "id=1,2", "below=1", "below=1,2")
+    SINCE = ("created_since=2026-05-17T12:30:00Z", "updated_since=2026-05-17T12:30:00Z")
 
-    @pytest.mark.parametrize("narrowed", [*COMMON, *RARE])
-    @pytest.mark.parametrize("category", ["", "category_id=1&"])
+    @pytest.mark.parametrize("narrowed", [*COMMON, *RARE, *SINCE, "tag=ash,oak", "status=active,draft"])
+    @pytest.mark.parametrize("category", ["", "category_id=1&", "category_id=1,2&"])
     def test_reads_an_index(self, alice: Caller, plan: Plan, narrowed: str, category: str) -> None:
         plans = {query: plan(alice, f"/products?cursor=&{category}{narrowed}&{query}") for query in QUERIES}
 
@@ -139,6 +142,16 @@ class TestEveryFilter:
         steps = plan(alice, f"/products?cursor=&{narrowed}&sort_by=name")
 
         assert f"({narrowed.partition('=')[0]}=?" in steps
+
+    @pytest.mark.parametrize("narrowed", [*SEVERAL, "category_id=1,2", "id=1"])
+    def test_looks_several_values_up(self, alice: Caller, plan: Plan, narrowed: str) -> None:
+        column = {"below": "category_id", "id": "(id|rowid)"}.get(
+            narrowed.partition("=")[0], narrowed.partition("=")[0]
+        )
+        plans = {query: plan(alice, f"/products?cursor=&{narrowed}&{query}") for query in QUERIES}
+
+        seeks = re.compile(rf"SEARCH products USING .*\({column}=\?")
+        assert {query: steps for query, steps in plans.items() if not seeks.search(steps)} == {}
 
 
 FTS = "SCAN products_search VIRTUAL TABLE INDEX"

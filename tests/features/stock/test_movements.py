@@ -227,6 +227,8 @@ class TestListing:
         move(alice, product, -2, "sale")
 
         assert [m["delta"] for m in movements(alice, product, "?reason=sale")] == [-2]
+        assert [m["delta"] for m in movements(alice, product, "?reason=sale,return")] == [-2]
+        assert len(movements(alice, product, "?reason=sale&reason=receipt")) > 1
 
     def test_walks(self, alice: Caller, make_product: Make) -> None:
         product = make_product(stock=5)

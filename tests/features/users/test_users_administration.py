@@ -14,6 +14,8 @@ class TestListUsers:
             ("search=BOB", {"bob"}),
             ("search=example.com+car", {"carol"}),
             ("role=admin", {"root"}),
+            ("role=admin,user", {"bob", "carol", "root"}),
+            ("role=editor&role=admin", {"root"}),
             ("is_active=false", set()),
             ("sort_by=username&order=asc", {"bob", "carol", "root"}),
         ],

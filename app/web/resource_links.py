@@ -1,0 +1,67 @@
+"""The links of a row: itself, and what the caller may do with it or read beside it."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import current_app, request
+
+from app.security.identity import Identity
+from app.web.access import current_identity
+from app.web.operation import operation_of
+
+
+@dataclass(frozen=True)
+class Link:
+    """A route of the same version of the API, as ``blueprint.view``; an attribute of the row is its one argument."""
+
+    endpoint: str
+    attribute: str = "id"
+
+
+@dataclass(frozen=True)
+class Links:
+    """What `include=links` embeds: links by their names, each left out where the caller lacks its permission.
+
+    It is also left out where the attribute that it needs is null.
+    """
+
+    links: Mapping[str, Link]
+
+    @property
+    def attributes(self) -> Sequence[str]:
+        """The attributes that the paths are made of."""
+        return tuple(dict.fromkeys(link.attribute for link in self.links.values()))
+
+    @property
+    def members(self) -> Collection[str]:
+        """The names of the links."""
+        return self.links.keys()
+
+    def embed(self, rows: Sequence[Any], members: tuple[str, ...] | None) -> Sequence[Any]:
+        """The links of each of ``rows``; no statement."""
+        api = (request.blueprint or "").rpartition(".")[0]
+        paths = dict(self._permitted(api, current_identity(), members or tuple(self.links)))
+        return [self._paths_of(row, paths) for row in rows]
+
+    def example(self, api: str, row: Any) -> Mapping[str, str]:
+        """All links of a row, for those who may follow each."""
+        return self._paths_of(row, {name: _path(f"{api}.{link.endpoint}") for name, link in self.links.items()})
+
+    def _permitted(self, api: str, identity: Identity, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+        for name in names:
+            endpoint = f"{api}.{self.links[name].endpoint}"
+            access = operation_of(current_app.view_functions[endpoint]).access
+            if access is None or access.permission is None or identity.can(access.permission):
+                yield name, _path(endpoint)
+
+    def _paths_of(self, row: Any, paths: Mapping[str, str]) -> dict[str, str]:
+        values = {name: getattr(row, self.links[name].attribute) for name in paths}
+        return {name: path.format(values[name]) for name, path in paths.items() if values[name] is not None}
+
+
+def _path(endpoint: str) -> str:
+    """The path of a route, with braces in the place of its argument."""
+    rule = next(current_app.url_map.iter_rules(endpoint))
+    return re.sub(r"<[^>]+>", "{}", rule.rule)
