@@ -18,7 +18,7 @@ from app.core.errors import Conflict, Invalid
 from app.core.feed import Published
 from app.core.model import Keyed, Moment, Money, Stamped, Versioned, big_integer, json_type, ordered_text
 from app.core.references import refers_to, refusals_of_references
-from app.core.text import words
+from app.core.text import plain_text, words
 from app.extensions import Model
 from app.features.categories.models import CategoryUnknown
 
@@ -136,12 +136,12 @@ def missing_members(row: Mapping[str, Any], defaults: Mapping[str, Any]) -> list
 def search_text(*, name: str, sku: str, description: str | None, tags: list[str] | None, **_: Any) -> str:
     """The words that a product is found by: a line of the name's, of the sku's and tags', of the description's.
 
-    A word stands in the first of these places that has it; a blank follows it. Other members are not searched. A
-    description or tags that are None are empty: the mapper fills in their defaults later.
+    A word stands in the first of these places that has it; a blank follows it. Other members are not searched. The
+    description may be HTML. A description or tags that are None are empty: the mapper fills in their defaults later.
     """
     seen: set[str] = set()
     lines = []
-    for place in (name, " ".join([sku, *(tags or [])]), description or ""):
+    for place in (name, " ".join([sku, *(tags or [])]), plain_text(description or "")):
         found = [word for word in words(place) if word not in seen]
         seen.update(found)
         lines.append(" ".join([*found, ""]))
