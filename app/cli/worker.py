@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import click
 from flask.cli import ScriptInfo, pass_script_info
 
-from app.api.tasks import TASKS
+from app.api.tasks import BATCHES, LETTERS, TASKS
 from app.core import jobs
-from app.core.worker import Worker
+from app.core.worker import Worker, start_thread
 
 
 @click.command("worker")
@@ -24,17 +24,19 @@ from app.core.worker import Worker
 )
 @pass_script_info
 def worker(info: ScriptInfo, *, once: bool, lease: int) -> None:
-    """Run background jobs, such as imports.
+    """Run background jobs: imports, and the mails of password resets.
 
     Any number of workers may run, on any machine. After SIGTERM or Ctrl-C a worker finishes the current step and exits;
     the job continues from there in another worker, or after a restart.
     """
+    context = info.load_app().app_context
     with _stop_signals() as (is_stopped, sleep):
-        runner = Worker(TASKS, info.load_app().app_context, stop=is_stopped, lease=lease)
         if once:
-            click.echo(f"Ran {runner.drain()} jobs.")
-        else:
-            runner.poll(sleep)
+            click.echo(f"Ran {Worker(TASKS, context, stop=is_stopped, lease=lease).drain()} jobs.")
+            return
+        stop_letters = start_thread(LETTERS, context, lease=lease)
+        Worker(BATCHES, context, stop=is_stopped, lease=lease).poll(sleep)
+        stop_letters()
 
 
 @contextmanager

@@ -1,24 +1,34 @@
-"""Mail over SMTP, sent after the response; in development, where no server is configured, it is logged.
+"""Mail over SMTP; in development, where no server is configured, it is logged.
 
-A request must not wait for a mail server, and its duration must not reveal whether a recipient exists: another thread
-composes and sends the mail once the response is sent.
+A delivery waits for the mail server, so it belongs in a background job and not in a request.
 """
 
 import smtplib
 import ssl
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
 
 import structlog
-from flask import Flask, Response, after_this_request, current_app, g
+from flask import Flask, current_app
+
+#: In seconds, for each reply of the server.
+SMTP_TIMEOUT = 10
 
 log = structlog.get_logger(__name__)
 
 
+class MailRefused(Exception):
+    """The mail cannot be delivered, however often it is retried; the message quotes neither mail nor address."""
+
+
+class MailDelayed(Exception):
+    """The mail server is unavailable or asks for a retry; the message quotes neither mail nor address."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MailServer:
-    """The outgoing mail server. Without a ``host``, mail is logged if ``prints``, and dropped otherwise."""
+    """The outgoing mail server. Without a ``host``, mail is logged if ``prints``, and refused otherwise."""
 
     host: str | None
     port: int
@@ -30,9 +40,9 @@ class MailServer:
 
 
 def init_app(app: Flask) -> None:
-    """Register the outgoing mail server, and the one thread that connects to it."""
+    """Register the outgoing mail server."""
     config = app.config
-    server = MailServer(
+    app.extensions["mail"] = MailServer(
         host=config["MAIL_SERVER"],
         port=config["MAIL_PORT"],
         username=config["MAIL_USERNAME"],
@@ -41,49 +51,56 @@ def init_app(app: Flask) -> None:
         sender=config["MAIL_FROM"],
         prints=config["APP_ENV"] == "development",
     )
-    app.extensions["mail"] = (server, ThreadPoolExecutor(1, thread_name_prefix="mail"))
 
 
-def send_later(*, to: str | None, subject: str, text: str) -> None:
-    """Send a mail after the response to this request, if that is a success. With ``to`` None nothing is sent.
-
-    One mail per request: where a transaction is retried, its last attempt's mail is sent.
-    """
-    is_first = "letter" not in g
-    g.letter = {"to": to, "subject": subject, "text": text}
-    if is_first:
-        # Not at once: the thread would compete with the request for the GIL, so that a mail would show in its duration.
-        after_this_request(_send_after_response)
-
-
-def _send_after_response(response: Response) -> Response:
-    (server, thread), letter = current_app.extensions["mail"], g.letter
-    if letter["to"] is not None and response.status_code < 400:
-        response.call_on_close(lambda: thread.submit(deliver, server, **letter))
-    return response
-
-
-def deliver(server: MailServer, *, to: str, subject: str, text: str) -> None:
-    """Deliver one mail with up to three attempts; logs each failure, and ``mail_undeliverable`` after the last."""
+def deliver(*, to: str, subject: str, text: str) -> None:
+    """Deliver one mail to the mail server, in one attempt. Raises ``MailRefused`` and ``MailDelayed``."""
+    server: MailServer = current_app.extensions["mail"]
     letter = EmailMessage()
     letter["From"], letter["To"], letter["Subject"] = server.sender, to, subject
     letter.set_content(text)
-    if server.host is None:
-        if server.prints:
-            log.info("mail", letter=letter.as_string())
-        else:
-            log.error("mail_undeliverable", reason="MAIL_SERVER is not set")
-        return
-    for attempt in (1, 2, 3):
-        try:
-            with smtplib.SMTP(server.host, server.port, timeout=10) as smtp:
-                if server.starttls:
-                    smtp.starttls(context=ssl.create_default_context())
-                if server.username:
-                    smtp.login(server.username, server.password or "")
-                smtp.send_message(letter)
-        except (OSError, smtplib.SMTPException) as error:
-            log.warning("mail_refused", attempt=attempt, error=type(error).__name__)
-        else:
-            return
-    log.error("mail_undeliverable", reason="the server refused it three times")
+    if server.host is not None:
+        failure = _send(server, server.host, letter)
+        if failure is not None:
+            # Not raised where the error is caught: replies quote addresses, and a traceback would show its cause.
+            raise failure
+    elif server.prints:
+        log.info("mail", letter=letter.as_string())
+    else:
+        raise MailRefused("MAIL_SERVER is not set.")
+
+
+def _send(server: MailServer, host: str, letter: EmailMessage) -> MailRefused | MailDelayed | None:
+    try:
+        with closing(smtplib.SMTP(host, server.port, timeout=SMTP_TIMEOUT)) as smtp:
+            if server.starttls:
+                smtp.starttls(context=ssl.create_default_context())
+            if server.username:
+                smtp.login(server.username, server.password or "")
+            smtp.send_message(letter)
+            # The server has accepted the mail: a failure from here on must not have it sent again.
+            with suppress(OSError, smtplib.SMTPException):
+                smtp.quit()
+    except (smtplib.SMTPNotSupportedError, UnicodeError) as error:
+        return MailRefused(f"The mail server cannot take it ({type(error).__name__}).")
+    except (OSError, smtplib.SMTPException) as error:
+        return _judged(error)
+    return None
+
+
+def _judged(error: OSError | smtplib.SMTPException) -> MailRefused | MailDelayed:
+    """What an error means by its reply code: RFC 5321, section 4.2.1, calls those from 500 on permanent."""
+    code = _reply_code(error)
+    if code is None:
+        return MailDelayed(f"The mail server is unavailable ({type(error).__name__}).")
+    if code >= 500:
+        return MailRefused(f"The mail server refused it ({code}).")
+    return MailDelayed(f"The mail server asked for a retry ({code}).")
+
+
+def _reply_code(error: Exception) -> int | None:
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        # There is one recipient.
+        return next(code for code, _ in error.recipients.values())
+    # Python uses -1 for a reply that is none.
+    return error.smtp_code if isinstance(error, smtplib.SMTPResponseException) and error.smtp_code > 0 else None

@@ -47,6 +47,10 @@ class JobFailed(Exception):
     """The job cannot succeed, however often it is retried; the message is for the user who created it."""
 
 
+class TransientFailure(Exception):
+    """The job may succeed later, and is retried; the message is for the user who created it."""
+
+
 class LeaseLost(Exception):
     """Another worker has this job now, or it was cancelled."""
 
@@ -91,6 +95,7 @@ class Claim:
     progress: dict[str, Any]
     attempts: int
     max_attempts: int
+    created_at: datetime
     lease: str
     seconds: int
 
@@ -145,7 +150,7 @@ def claim_job(kinds: Collection[str], *, seconds: int = LEASE_SECONDS) -> Claim 
         "attempts": Job.attempts + 1,
         "started_at": case((Job.started_at.is_(None), now), else_=Job.started_at),
     }
-    columns = (Job.id, Job.kind, Job.payload, Job.progress, Job.attempts, Job.max_attempts)
+    columns = (Job.id, Job.kind, Job.payload, Job.progress, Job.attempts, Job.max_attempts, Job.created_at)
     row = db.session.execute(update(Job).where(Job.id == oldest_due).values(claimed).returning(*columns)).one_or_none()
     if row is None:
         return None
@@ -156,6 +161,7 @@ def claim_job(kinds: Collection[str], *, seconds: int = LEASE_SECONDS) -> Claim 
         progress=row.progress,
         attempts=row.attempts,
         max_attempts=row.max_attempts,
+        created_at=row.created_at,
         lease=lease,
         seconds=seconds,
     )

@@ -115,11 +115,7 @@ def find_reserved(rows: Select[Any], slugs: Collection[str]) -> Mapping[str, int
 def select_reserved(rows: Select[Any], slugs: Collection[str]) -> Select[str, int]:
     """The statement for those of ``slugs`` that one of ``rows`` had before, each with its id."""
     former = _FORMER.c
-    return (
-        _with_former(rows)
-        .with_only_columns(former.slug, former.resource_id)
-        .where(is_one_of(former.slug, literal(slugs, ValueList(String()))))
-    )
+    return _with_former(rows).with_only_columns(former.slug, former.resource_id).where(among(former.slug, slugs))
 
 
 def find_reserved_like(rows: Select[Any], slug: str) -> set[str]:

@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.core import jobs
-from app.core.jobs import Claim, JobFailed, LeaseLost, Task
+from app.core.jobs import Claim, JobFailed, LeaseLost, Task, TransientFailure
 from app.core.transactions import unit_of_work
 
 #: Seconds between two polls for jobs.
@@ -79,6 +79,8 @@ class Worker:
             raise
         except JobFailed as failure:
             self._end(claim, task, str(failure))
+        except TransientFailure as failure:
+            self._end(claim, task, str(failure), can_retry=True)
         except Exception as error:  # whatever it is, the worker survives and the job is retried
             log.warning("job_failed", job_id=claim.job_id, kind=claim.kind, attempt=claim.attempts, exc_info=error)
             # Its message might quote the data of the job.
@@ -107,11 +109,14 @@ class Worker:
 
 
 def start_thread(
-    tasks: Mapping[str, Task], context: Callable[[], AbstractContextManager[object]]
+    tasks: Mapping[str, Task],
+    context: Callable[[], AbstractContextManager[object]],
+    *,
+    lease: int = jobs.LEASE_SECONDS,
 ) -> Callable[[], None]:
     """Run a worker in a thread of this process; the result stops it at its next step, and waits 5 s for that."""
     over = threading.Event()
-    worker = Worker(tasks, context, stop=over.is_set)
+    worker = Worker(tasks, context, stop=over.is_set, lease=lease)
     thread = threading.Thread(target=worker.poll, args=(over.wait,), name="jobs", daemon=True)
     thread.start()
 

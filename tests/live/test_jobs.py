@@ -1,5 +1,6 @@
 """Background work by processes of their own: killed, told to stop, several at once, and called by a broker."""
 
+import os
 import random
 import re
 import signal
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from decimal import Decimal
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,8 @@ from app.features.products import bulk
 from app.security.permissions import Role
 from tests.conftest import Caller, body_of, empty
 from tests.live.conftest import Site, environment
-from tests.live.wire import PATIENCE, Client, at_once, wait_for, wire
+from tests.live.wire import PATIENCE, Answer, Client, at_once, wait_for, wire
+from tests.mailbox import Mailbox, mail_server, text_of
 from tests.servers import PROJECT, free_port, gunicorn_server
 
 pytestmark = pytest.mark.live
@@ -36,8 +39,10 @@ pytestmark = pytest.mark.live
 ROWS, ROWS_PER_CHUNK, LEASE = 1200, 10, 1
 FLASK_WORKER = f"""
 import sys
+from app.clients import mail
 from app.features.imports import importer
 from flask.cli import main
+mail.SMTP_TIMEOUT = 2 * {PATIENCE}
 importer.ROWS_PER_CHUNK = {ROWS_PER_CHUNK}
 sys.argv = ["flask", "worker", "--lease", "{LEASE}"]
 main()
@@ -68,10 +73,10 @@ def process(arguments: list[str], env: dict[str, str], log: Path) -> Iterator[su
 
 
 @pytest.fixture
-def flask_worker(app: Flask, tmp_path: Path) -> Callable[[], Any]:
-    """Start ``flask worker``, with small chunks and a short lease."""
+def flask_worker(app: Flask, tmp_path: Path) -> Callable[..., Any]:
+    """Start ``flask worker``, with small chunks, a short lease, and patience with the mail server."""
     env = environment(app.config["DATABASE_URL"])
-    return lambda: process(["-c", FLASK_WORKER], env, tmp_path / "worker.log")
+    return lambda **settings: process(["-c", FLASK_WORKER], {**env, **settings}, tmp_path / "worker.log")
 
 
 def order(who: Caller, text: str = FILE) -> int:
@@ -115,6 +120,8 @@ def outcome(app: Flask, who: Caller, import_id: int) -> tuple[Any, ...]:
 #: For tests of who does an import and when, and not of how it is stopped.
 SHORT_FILE = FILE[: FILE.index("S-100,")]
 SHORT = 100
+#: For tests of what happens during an import: 2,000 chunks.
+LONG_FILE = "sku,name,price,category\n" + "".join(f"L-{number},Thing,1.50,Things\n" for number in range(20_000))
 REMAINS = ("import_chunks", "import_skus")
 
 
@@ -192,6 +199,94 @@ class TestWorker:
         with app.app_context(), unit_of_work(reading=True):
             saved = sum(len(batch) for batch in bulk.iter_products())
         assert saved == cancelled["created"]
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    """A real mail server."""
+    with mail_server() as box:
+        yield box
+
+
+def settings_of(box: Mailbox) -> dict[str, str]:
+    return {"MAIL_SERVER": "127.0.0.1", "MAIL_PORT": str(box.port)}
+
+
+def request_reset(client: Caller | Client) -> int:
+    answer = client.post("/auth/password-reset", {"email": "bob@example.com"})
+    return answer.status if isinstance(answer, Answer) else answer.status_code
+
+
+def is_good(app: Flask, letter: Message) -> bool:
+    """Whether a letter has a token that sets a password."""
+    body = {"token": text_of(letter).splitlines()[2], "new_password": "staple battery horse"}
+    return Caller(app).post("/auth/password-reset/confirm", body).status_code == 204
+
+
+class TestLetter:
+    def test_arrives_though_the_server_is_killed_after_the_request(
+        self, app: Flask, bob: Caller, flask_worker: Callable[..., Any], mailbox: Mailbox
+    ) -> None:
+        with gunicorn_server(environment(app.config["DATABASE_URL"], **settings_of(mailbox))) as server:
+            with closing(Client(server.port)) as client:
+                status = request_reset(client)
+            os.killpg(server.process.pid, signal.SIGKILL)
+            server.process.wait()
+        before = list(mailbox.letters)
+        with flask_worker(**settings_of(mailbox)):
+            arrived = mailbox.arrived.wait(PATIENCE)
+
+        assert (status, before, arrived) == (202, [], True)
+        assert is_good(app, mailbox.letters[0])
+
+    def test_arrives_though_its_worker_is_killed_at_the_delivery(
+        self, app: Flask, bob: Caller, flask_worker: Callable[..., Any], mailbox: Mailbox
+    ) -> None:
+        mailbox.open.clear()
+        request_reset(bob)
+        with flask_worker(**settings_of(mailbox)) as worker:
+            asked = mailbox.asked.wait(PATIENCE)
+            worker.kill()
+            worker.wait()
+        mailbox.open.set()
+        with flask_worker(**settings_of(mailbox)):
+            arrived = mailbox.arrived.wait(PATIENCE)
+
+        assert (asked, arrived) == (True, True)
+        assert is_good(app, mailbox.letters[0])
+
+    def test_does_not_wait_for_a_long_import(
+        self, bob: Caller, sign_in: Callable[..., Caller], flask_worker: Callable[..., Any], mailbox: Mailbox
+    ) -> None:
+        alice = sign_in("alice", Role.EDITOR)
+        import_id = order(alice, LONG_FILE)
+
+        with flask_worker(**settings_of(mailbox)):
+            wait_for_rows(alice, import_id, 1)
+            request_reset(bob)
+            arrived = mailbox.arrived.wait(PATIENCE)
+            seen = look(alice, import_id)
+
+        assert arrived
+        assert seen["status"] == "running"
+
+    def test_that_waits_for_the_mail_server_delays_no_import(
+        self, bob: Caller, sign_in: Callable[..., Caller], flask_worker: Callable[..., Any], mailbox: Mailbox
+    ) -> None:
+        alice = sign_in("alice", Role.EDITOR)
+        mailbox.open.clear()
+        # A worker that could take letters and imports would take the second of these.
+        statuses = request_reset(bob), request_reset(bob)
+
+        with flask_worker(**settings_of(mailbox)):
+            asked = mailbox.asked.wait(PATIENCE)
+            done = wait_for_end(alice, order(alice, SHORT_FILE))
+            before = list(mailbox.letters)
+            mailbox.open.set()
+            arrived = mailbox.arrived.wait(PATIENCE)
+
+        assert statuses == (202, 202)
+        assert (asked, done["status"], before, arrived) == (True, "succeeded", [], True)
 
 
 class TestClaims:

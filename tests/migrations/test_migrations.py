@@ -19,7 +19,7 @@ from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.auth.models import LoginFailures
 from app.features.products.ledger import StockMovement
-from app.features.products.models import Product
+from app.features.products.models import Product, search_text
 from app.features.products.search import has_words
 from app.features.sessions.models import SessionNetwork
 from tests.conftest import Caller, code_of, settings_for
@@ -369,6 +369,78 @@ class TestSearch:
 
         with unit_of_work(reading=True):
             assert db.session.scalar(text("SELECT search_text FROM products")) == "p a-1"
+
+
+class TestHtml:
+    """Revision 0012 reads the descriptions that were there before as HTML."""
+
+    DESCRIPTIONS = (
+        ("<p class=elm>Caf&eacute;</p><p>table</p>", "cafe table ", "p class elm caf eacute table "),
+        ("a < b", "a b ", "a b "),
+        ("R&amp;D", "r d ", "r amp d "),
+        ("p", "untouched", "untouched"),
+    )
+
+    @pytest.fixture
+    def rows(self, bare: Flask) -> None:
+        upgrade(revision="0011")
+        with unit_of_work():
+            insert("categories", OLD_CATEGORY)
+            for number, (description, _, _) in enumerate(self.DESCRIPTIONS):
+                names = {
+                    "id": number + 1,
+                    "sku": f"S-{number}",
+                    "slug": f"s-{number}",
+                    "name": "Oak",
+                    "description": description,
+                }
+                insert("products", {**OLD_PRODUCT, **names, "search_text": f"oak \ns {number} \nuntouched"})
+
+    def texts(self) -> list[str]:
+        """The words of the descriptions."""
+        with unit_of_work(reading=True):
+            found = db.session.scalars(text("SELECT search_text FROM products ORDER BY id")).all()
+        assert [row.rpartition("\n")[0] for row in found] == [f"oak \ns {number} " for number in range(len(found))]
+        return [row.rpartition("\n")[2] for row in found]
+
+    @pytest.mark.usefixtures("rows")
+    def test_is_found_by_what_it_shows(self) -> None:
+        upgrade()
+
+        assert self.texts() == [shown for _, shown, _ in self.DESCRIPTIONS]
+        with unit_of_work(reading=True):
+            found = [db.session.scalars(select(Product.id).where(has_words(word))).all() for word in ("cafe", "elm")]
+            assert found == [[1], []]
+
+    @pytest.mark.usefixtures("rows")
+    def test_is_the_same_in_the_application(self) -> None:
+        upgrade()
+        with unit_of_work():
+            products = db.session.scalars(select(Product).order_by(Product.id)).all()
+            expected = [
+                search_text(name=row.name, sku=row.sku, description=row.description, tags=row.tags) for row in products
+            ]
+
+            assert [row.search_text for row in products[:3]] == expected[:3]
+
+    @pytest.mark.usefixtures("rows")
+    def test_is_found_by_its_markup_on_the_way_down(self) -> None:
+        upgrade()
+
+        downgrade(revision="0011")
+
+        assert self.texts() == [raw for _, _, raw in self.DESCRIPTIONS]
+
+    @pytest.mark.usefixtures("rows")
+    def test_may_be_in_more_rows_than_are_read_at_once(self) -> None:
+        with unit_of_work():
+            for number in range(len(self.DESCRIPTIONS), 2100):
+                row = {**OLD_PRODUCT, "id": number + 1, "sku": f"S-{number}", "name": "Oak", "description": "<p>elm"}
+                insert("products", {**row, "search_text": f"oak \ns {number} \n"})
+
+        upgrade()
+
+        assert set(self.texts()[len(self.DESCRIPTIONS) :]) == {"elm "}
 
 
 #: Three processes that migrate one database from the same moment on. The application is loaded once for all.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itsdangerous import BadData, URLSafeTimedSerializer
 from sqlalchemy import select
 
+from app.core import jobs
 from app.core.audit import record_event
 from app.core.transactions import release_connection
 from app.extensions import db
@@ -21,13 +22,22 @@ from app.security.passwords import hash_password, require_uncommon, verify_passw
 
 #: The validity of a reset token; `ResetTokenInvalid` and the mail state it too.
 RESET_TOKEN_SECONDS = 30 * 60
+#: The kind of the job that mails a reset token.
+KIND = "password_reset"
+#: With the backoff of jobs, the last attempt begins 12 to 24 minutes after the first: servers that use greylisting ask
+#: for a retry after some minutes, and a restart of the mail server takes as long.
+MAX_MAIL_ATTEMPTS = 12
+
+
+#: Stands for the id and epoch of an account: none has the id 0.
+_NO_ACCOUNT = (0, 0)
 
 
 @dataclass(frozen=True)
 class Reset:
-    """A reset token and the address to mail it to; without an active account no address, and a token for no account."""
+    """A reset token and the address to mail it to."""
 
-    email: str | None
+    email: str
     token: str
 
 
@@ -66,18 +76,27 @@ def change_password(
     return auth.start_session(locked, device=device, address=address, lifetimes=lifetimes)
 
 
-def request_reset(*, email: str, keys: Sequence[str]) -> Reset:
-    """A reset token for the active account with this address, signed with the last of ``keys`` and not stored.
+def request_reset(*, email: str) -> None:
+    """Enqueue the job that mails a reset token to the active account with this address.
 
-    An address without an account, and an inactive account, execute the same statements, so that the duration reveals
+    The job holds neither token nor address: it names the account at its epoch. An address without an account, and an
+    inactive account, execute the same statements and enqueue a job that sends nothing, so that the duration reveals
     nothing.
     """
-    columns = User.id, User.epoch, User.email, User.is_active
-    user = db.session.execute(select(*columns).where(User.email == email.lower())).one_or_none()
+    user = db.session.execute(select(User.id, User.epoch).where(User.email == email.lower())).one_or_none()
     record_event("password.reset_requested", resource_type="user", resource_id=user.id if user else None)
-    if user is None or not user.is_active:
-        return Reset(None, sign_reset(0, 0, email, keys=keys))
-    return Reset(user.email, sign_reset(user.id, user.epoch, user.email, keys=keys))
+    user_id, epoch = user or _NO_ACCOUNT
+    jobs.enqueue(KIND, {"user_id": user_id, "epoch": epoch}, max_attempts=MAX_MAIL_ATTEMPTS)
+
+
+def sign_requested(*, user_id: int, epoch: int, keys: Sequence[str]) -> Reset | None:
+    """A reset token for a requested reset, valid from now on, signed with the last of ``keys`` and not stored.
+
+    None if the account is inactive or has changed since ``epoch``, or if there was none.
+    """
+    rows = select(User.email).where(User.id == user_id, User.epoch == epoch, User.is_active)
+    email = db.session.scalar(rows)
+    return None if email is None else Reset(email, sign_reset(user_id, epoch, email, keys=keys))
 
 
 def confirm_reset(*, token: str, new_password: str, keys: Sequence[str]) -> None:

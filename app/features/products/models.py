@@ -37,7 +37,7 @@ from app.core.model import Keyed, Live, Moment, Money, Stamped, Versioned, big_i
 from app.core.money import CURRENCY, fits, is_written_exactly
 from app.core.references import refers_to, refusals_of_references
 from app.core.slugs import MAX_SLUG_LENGTH, Slugged, SlugTaken, is_reserved
-from app.core.text import words
+from app.core.text import plain_text, words
 from app.extensions import Model
 from app.features.categories.models import CategoryUnknown
 
@@ -246,12 +246,13 @@ def search_text(
 
     Its labels are the sku, the GTIN, the number of its maker and the tags.
 
-    A word stands in the first of these places that has it; a blank follows it. Other members are not searched. A
-    description or tags that are None are empty: the mapper fills in their defaults later.
+    A word stands in the first of these places that has it; a blank follows it. Other members are not searched. The
+    description may be HTML. A description or tags that are None are empty: the mapper fills in their defaults later.
     """
     seen: set[str] = set()
     lines = []
-    for place in (name, " ".join([sku, gtin or "", mpn or "", *(tags or [])]), description or ""):
+    labels = " ".join([sku, gtin or "", mpn or "", *(tags or [])])
+    for place in (name, labels, plain_text(description or "")):
         found = [word for word in words(place) if word not in seen]
         seen.update(found)
         lines.append(" ".join([*found, ""]))

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import time_machine
 from flask import Flask
+from structlog.testing import capture_logs
 
 from app.core import clock, jobs
-from app.core.jobs import Claim, Job, JobFailed, JobStatus, LeaseLost, Task
+from app.core.jobs import Claim, Job, JobFailed, JobStatus, LeaseLost, Task, TransientFailure
 from app.core.transactions import unit_of_work
 from app.core.worker import Worker
 from app.extensions import db
@@ -251,9 +252,10 @@ class TestWorker:
         assert look(job_id).status == JobStatus.SUCCEEDED
         assert look(job_id).error is None
 
-    def test_gives_up_after_the_last_attempt(self, app: Flask, counting: Counting) -> None:
+    @pytest.mark.parametrize("failure", [ZeroDivisionError(), TransientFailure("no answer")], ids=repr)
+    def test_gives_up_after_the_last_attempt(self, app: Flask, counting: Counting, failure: Exception) -> None:
         job_id = order(max_attempts=3)
-        counting.failure = ZeroDivisionError()
+        counting.failure = failure
 
         for number in range(6):
             with time_machine.travel(clock.now() + timedelta(hours=number), tick=True):
@@ -261,6 +263,17 @@ class TestWorker:
 
         assert (look(job_id).status, look(job_id).attempts) == (JobStatus.FAILED, 3)
         assert counting.ended == [job_id]
+
+    def test_says_why_it_tries_again(self, app: Flask, counting: Counting) -> None:
+        job_id = order()
+        counting.failure = TransientFailure("no answer")
+
+        with capture_logs() as logs:
+            counting.worker(app).drain()
+
+        assert (look(job_id).status, look(job_id).error) == (JobStatus.QUEUED, "no answer")
+        assert counting.ended == []
+        assert logs == []
 
     def test_does_not_try_again_what_cannot_succeed(self, app: Flask, counting: Counting) -> None:
         job_id = order()

@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 
 from app.core import clock
 from app.core.listing import Criteria, read_page
-from app.core.text import words
+from app.core.text import plain_text, words
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.categories.models import Category
@@ -167,6 +167,44 @@ class TestLongSearches:
         assert names_of(search(bob, "1999")) == ["Many"]
 
 
+class TestHtml:
+    """A description may be HTML: found is what a browser shows of it."""
+
+    HTML = '<div class="elm"><p>Caf&eacute;</p><p>table, <b>bold</b>er than "&lt;u&gt;"</p><!-- ash --></div>'
+
+    @pytest.mark.parametrize("word", ["café", "cafe table", "bolder", "u"])
+    def test_is_found_by_what_it_shows(self, bob: Caller, make_product: Make, word: str) -> None:
+        make_product(name="Oak", description=self.HTML)
+
+        assert names_of(search(bob, word)) == ["Oak"]
+
+    @pytest.mark.parametrize("word", ["div", "class", "elm", "eacute", "ash", "lt"])
+    def test_is_not_found_by_its_markup(self, bob: Caller, make_product: Make, word: str) -> None:
+        make_product(name="Oak", description=self.HTML)
+
+        assert names_of(search(bob, word)) == []
+
+    def test_is_stored_as_it_is(self, bob: Caller, make_product: Make) -> None:
+        product = make_product(description=self.HTML)
+
+        assert body_of(bob.get(f"/products/{product['id']}"))["description"] == self.HTML
+
+    def test_is_found_after_every_way_of_writing(self, alice: Caller, make_product: Make) -> None:
+        product = make_product(name="Oak", sku="A")
+        alice.patch(f"/products/{product['id']}", {"description": "<i>elm&shy;</i>"})
+        row = {"price": "1.00", "category_id": product["category_id"]}
+        alice.post("/products/bulk", {"items": [{**row, "sku": "B", "name": "Ash", "description": "<em>elm</em>"}]})
+
+        found = [names_of(search(alice, word)) for word in ("elm", "em", "i", "shy")]
+
+        assert found == [["Oak", "Ash"], [], [], []]
+
+    def test_is_only_in_descriptions(self, bob: Caller, make_product: Make) -> None:
+        make_product(name="<em>Oak</em>", tags=["caf&eacute;"])
+
+        assert [names_of(search(bob, word)) for word in ("em", "eacute")] == [["<em>Oak</em>"]] * 2
+
+
 class TestRelevance:
     def ranked(self, caller: Caller, words: str, **query: Any) -> list[str]:
         """The names of what is found, the best first."""
@@ -290,7 +328,8 @@ any_product = st.fixed_dictionaries({"name": any_text, "tags": st.lists(any_text
 
 def fits(product: dict[str, Any], sought: str) -> bool:
     """What search promises, in Python: each word of the search begins a word of the product."""
-    there = words(" ".join([product["name"], product["sku"], *product["tags"], product["description"]]))
+    description = plain_text(product["description"])
+    there = words(" ".join([product["name"], product["sku"], *product["tags"], description]))
     wanted = words(sought)
     return bool(wanted) and all(any(word.startswith(beginning) for word in there) for beginning in wanted)
 
