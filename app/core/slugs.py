@@ -27,6 +27,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Mapper, mapped_column
 
 from app.core.errors import Conflict
+from app.core.membership import among
 from app.core.model import big_integer, ordered_text
 from app.core.text import slugify
 from app.extensions import Model, db

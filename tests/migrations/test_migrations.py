@@ -436,7 +436,7 @@ class TestHtml:
         with unit_of_work():
             for number in range(len(self.DESCRIPTIONS), 2100):
                 row = {**OLD_PRODUCT, "id": number + 1, "sku": f"S-{number}", "name": "Oak", "description": "<p>elm"}
-                insert("products", {**row, "search_text": f"oak \ns {number} \n"})
+                insert("products", {**row, "slug": f"s-{number}", "search_text": f"oak \ns {number} \n"})
 
         upgrade()
 
