@@ -5,6 +5,7 @@ changing and deleting a row by a key, and creating or replacing it (`upsert_by_k
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,8 +18,8 @@ from app.extensions import db
 
 Row = TypeVar("Row")
 
-#: How often a row is looked for while other requests create and delete it.
-ATTEMPTS = 5
+#: How often a row is created that another request creates at the same moment, or whose made slug it takes.
+ATTEMPTS = 3
 
 
 class ExternalIdTaken(Conflict):
@@ -76,22 +77,18 @@ def upsert_by_key(
     ``find`` raises ``NotFound`` where there is none. Of several requests at once one creates the row; the others wait
     for it, and replace it. Raises the refusals of ``create`` and ``replace``.
     """
-    conflict: Conflict | None = None
-    for _ in range(ATTEMPTS):
+    for attempt in range(1, ATTEMPTS + 1):
+        with suppress(NotFound):
+            return replace(find()), False
         try:
-            row = find()
-        except NotFound:
-            if conflict is not None:
-                # It is not this key that is taken.
-                raise conflict from None
-        else:
-            return replace(row), False
-        try:
+            # The savepoint keeps the transaction, so that the row can be looked for again.
             with db.session.begin_nested():
                 return create(), True
-        except Conflict as taken:
-            conflict = taken
-    raise conflict or NotFound
+        except Conflict:
+            if attempt == ATTEMPTS:
+                # It is not this key that is taken.
+                raise
+    raise AssertionError
 
 
 def require_same(keys: Mapping[str, Key], name: str, value: str, stated: str) -> None:

@@ -119,11 +119,15 @@ def select_reserved(rows: Select[Any], slugs: Collection[str]) -> Select[str, in
     return _with_former(rows).with_only_columns(former.slug, former.resource_id).where(among(former.slug, slugs))
 
 
-def find_reserved_like(rows: Select[Any], slug: str) -> set[str]:
-    """The slugs that one of ``rows`` had before and that are ``slug``, or ``slug`` with more behind a hyphen."""
-    former = _FORMER.c.slug
-    is_like = or_(former == slug, former.startswith(f"{slug}-", autoescape=True))
-    return set(db.session.scalars(_with_former(rows).with_only_columns(former).where(is_like)))
+def find_slugs_like(rows: Select[Any], slug: str) -> set[str]:
+    """The slugs that ``rows`` have or had: ``slug`` itself, and those with more behind a hyphen; one statement."""
+    former, present = _FORMER.c.slug, rows.column_descriptions[0]["entity"].slug
+
+    def is_like(column: Any) -> ColumnElement[bool]:
+        return or_(column == slug, column.startswith(f"{slug}-", autoescape=True))
+
+    reserved = _with_former(rows).with_only_columns(former).where(is_like(former))
+    return set(db.session.scalars(rows.with_only_columns(present).where(is_like(present)).union_all(reserved)))
 
 
 def is_reserved(rows: Select[Any], slug: ColumnElement[str]) -> ColumnElement[bool]:

@@ -253,7 +253,7 @@ class TestConstraintsOfTheMoment:
     def test_a_category_that_went_away_is_refused(
         self, alice: Caller, backend: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(constraints, "find_unknown", lambda _: None)
+        monkeypatch.setattr(constraints, "require_references", lambda _: None)
 
         answer = alice.post("/products", {"name": "Oak", "price": "1.00", "category_id": 4711})
 

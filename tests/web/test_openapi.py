@@ -308,7 +308,7 @@ class TestSchemas:
         for where, parameter in several.items():
             assert (parameter["style"], parameter["explode"]) == ("form", False), where
             assert "commas" in parameter["description"], where
-            assert ("`\\,`" in parameter["description"]) is (where[1] in {"tag", "external_id"}), where
+            assert ("`\\,`" in parameter["description"]) is (where[1] in {"tag", "sku", "external_id"}), where
 
     def test_of_reads_have_what_can_be_included(self, document: Document, operations: list[Operation]) -> None:
         found = 0

@@ -150,9 +150,9 @@ def keepable(app: Flask) -> dict[str, Operation]:
 def paths(app: Flask, catalogue: dict[str, int]) -> list[str]:
     """The path of each cacheable operation on these rows; rights decide whether the product in it is there."""
     return sorted(
-        rule.removeprefix(API).replace("<id:", "{").replace(">", "}").format_map(catalogue)
+        re.sub(r"<(?:[^>]+:)?(\w+)>", r"{\1}", rule.removeprefix(API)).format_map(catalogue)
         for rule in keepable(app)
-        if catalogue.keys() >= set(re.findall(r"<id:(\w+)>", rule))
+        if "<value:" not in rule and catalogue.keys() >= set(re.findall(r"<id:(\w+)>", rule))
     )
 
 

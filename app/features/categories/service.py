@@ -6,7 +6,7 @@ from itertools import count
 from operator import ge
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, or_, select
+from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.orm import aliased
 
 from app.core.constraints import delete_row, refusing
@@ -16,7 +16,7 @@ from app.core.keys import get_by_key, read_by_key, require_same, upsert_by_key
 from app.core.listing import Compare, Listing, OneOf, contains_words
 from app.core.locks import advisory_lock
 from app.core.membership import is_found_by, is_one_of
-from app.core.slugs import find_reserved_like, require_unreserved
+from app.core.slugs import find_slugs_like, require_unreserved
 from app.core.text import slugify
 from app.extensions import db
 from app.features.categories.models import (
@@ -242,8 +242,7 @@ def _ancestor_ids(category_id: int) -> set[int]:
 def _free_slug(name: str) -> str:
     """The first of name, name-2, name-3 ... that no category has. A concurrent request may still take it (409)."""
     base = slugify(name)[:120].strip("-") or "category"
-    similar = or_(Category.slug == base, Category.slug.startswith(f"{base}-", autoescape=True))
-    taken = {*db.session.scalars(select(Category.slug).where(similar)), *find_reserved_like(_ALL, base)}
+    taken = find_slugs_like(_ALL, base)
     if base not in taken:
         return base
     return next(slug for number in count(2) if (slug := f"{base}-{number}") not in taken)

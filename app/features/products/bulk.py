@@ -148,7 +148,7 @@ def upsert_products(
     wanted = {row["sku"]: row for row in rows}
     created, found, refused = _insert_new_and_lock_others(wanted, defaults)
     refused |= _refusals({sku: wanted[sku] for sku in found}, found, defaults)
-    refused |= keys.find_taken({sku: wanted[sku] for sku in found.keys() - refused.keys()}, found)
+    refused |= keys.find_taken({sku: row for sku, row in wanted.items() if sku in found and sku not in refused}, found)
     changed = _update_different({sku: there for sku, there in found.items() if sku not in refused}, wanted)
     for sku, made in created.items():
         after = {**defaults, **wanted[sku], "slug": made.slug}
@@ -225,7 +225,8 @@ def _insert_new_and_lock_others(
     # One round is enough, unless another transaction deletes one of the products in between.
     while True:
         refused = _refusals({sku: wanted[sku] for sku in new}, {}, defaults)
-        refused |= keys.find_taken({sku: wanted[sku] for sku in new - refused.keys()})
+        # In the order of the rows: of two that state one key, the first has it.
+        refused |= keys.find_taken({sku: row for sku, row in wanted.items() if sku in new and sku not in refused})
         created |= insert_products([wanted[sku] for sku in sorted(new - refused.keys())], defaults=defaults)
         found |= _lock_living(wanted.keys() - created.keys() - found.keys())
         new = wanted.keys() - created.keys() - found.keys()

@@ -42,7 +42,9 @@ def count_facets(
 
     Prices are counted only where the filters leave one currency: amounts of several cannot be compared.
     """
-    facets = _count(filter_candidates(rows, listing, search, filters), filters.get(CURRENCY))
+    currencies = filters.get(CURRENCY, ())
+    only = currencies[0] if len(currencies) == 1 else None
+    facets = _count(filter_candidates(rows, listing, search, filters), only)
     if not facets["total"] and (fallback := listing.fallback_for(search)):
         return count_facets(rows, fallback, search=search, **filters)
     return facets

