@@ -37,11 +37,11 @@ def shop(backend: str, new_database: Callable[[str], str]) -> Iterator[Flask]:
     with app.app_context():
         upgrade(revision=BEFORE)
         with unit_of_work():
-            schema_before = inspect(db.engine)
-            for table in schema_before.get_table_names():
-                columns = {column["name"] for column in schema_before.get_columns(table)}
-                if table in ROWS:
-                    insert(table, {name: value for name, value in ROWS[table].items() if name in columns})
+            there = inspect(db.engine)
+            for table, row in ROWS.items():
+                if there.has_table(table):
+                    columns = {column["name"] for column in there.get_columns(table)}
+                    insert(table, {name: value for name, value in row.items() if name in columns})
         yield app
         db.engine.dispose()
 

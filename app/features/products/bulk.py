@@ -164,9 +164,8 @@ def insert_products(
 ) -> dict[str, Row[Any]]:
     """Create the products whose keys no living product has; the id and slug of each, by sku.
 
-    Slugs are made where none is stated.
-
-    Where another transaction is creating one of them, this one waits, and then leaves it alone.
+    Slugs are made where none is stated. Where another transaction is creating one of the products, this one waits, and
+    then leaves it alone.
     """
     if not rows:
         return {}
