@@ -61,25 +61,45 @@ def read_by_key(rows: Select[Any], keys: Mapping[str, Key], name: str, value: st
 def get_by_key(rows: Select[Any], keys: Mapping[str, Key], name: str, value: str, *, lock: bool = False) -> Any:
     """The one of ``rows`` with this value of a key, to be changed; raises what `read_by_key` raises."""
     key = keys[name]
-    found = rows.where(key.column == key.normalize(value))
+    try:
+        return get_row(rows, key.column, key.normalize(value), lock=lock)
+    except NotFound:
+        _raise_if_moved(rows, name, value)
+        raise
+
+
+def get_row(rows: Select[Any], column: Any, value: Any, *, lock: bool = False) -> Any:
+    """The one of ``rows`` with this value of a unique column, to be changed; ``NotFound`` when there is none.
+
+    ``lock`` locks it (FOR NO KEY UPDATE).
+    """
+    found = rows.where(column == value)
     row = db.session.scalar(found.with_for_update(key_share=True) if lock else found)
     if row is None:
-        _raise_if_moved(rows, name, value)
         raise NotFound
     return row
 
 
 def upsert_by_key(
-    find: Callable[[], Row], create: Callable[[], Row], replace: Callable[[Row], Row]
+    find: Callable[[], Row],
+    create: Callable[[], Row],
+    replace: Callable[[Row], Row],
+    *,
+    require: Callable[[Row | None], None],
 ) -> tuple[Row, bool]:
     """The row that ``find`` locks, replaced, or else the one that ``create`` makes; and whether it is new.
 
-    ``find`` raises ``NotFound`` where there is none. Of several requests at once one creates the row; the others wait
-    for it, and replace it. Raises the refusals of ``create`` and ``replace``.
+    ``find`` raises ``NotFound`` where there is none; ``require`` checks the preconditions of the request against the
+    row, or None. Of several requests at once one creates the row; the others wait for it, and replace it. Raises the
+    refusals of ``create`` and ``replace``.
     """
     for attempt in range(1, ATTEMPTS + 1):
+        row = None
         with suppress(NotFound):
-            return replace(find()), False
+            row = find()
+        require(row)
+        if row is not None:
+            return replace(row), False
         try:
             # The savepoint keeps the transaction, so that the row can be looked for again.
             with db.session.begin_nested():

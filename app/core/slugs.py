@@ -7,6 +7,7 @@ other row of the kind can take it, and the row itself can take it back.
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from typing import Any, ClassVar
 
 from sqlalchemy import (
@@ -119,8 +120,19 @@ def select_reserved(rows: Select[Any], slugs: Collection[str]) -> Select[str, in
     return _with_former(rows).with_only_columns(former.slug, former.resource_id).where(among(former.slug, slugs))
 
 
-def find_slugs_like(rows: Select[Any], slug: str) -> set[str]:
-    """The slugs that ``rows`` have or had: ``slug`` itself, and those with more behind a hyphen; one statement."""
+def find_free_slug(rows: Select[Any], name: str, fallback: str) -> str:
+    """The first of name, name-2, name-3 ... that none of ``rows`` has or had; one statement.
+
+    A concurrent request may still take it (409). ``fallback`` is as in `make_slug`.
+    """
+    slug = make_slug(name, fallback)
+    taken = _find_like(rows, slug)
+    numbered = (f"{slug}-{number}" for number in count(2))
+    return next(one for one in chain([slug], numbered) if one not in taken)
+
+
+def _find_like(rows: Select[Any], slug: str) -> set[str]:
+    """The slugs that ``rows`` have or had: ``slug`` itself, and those with more behind a hyphen."""
     former, present = _FORMER.c.slug, rows.column_descriptions[0]["entity"].slug
 
     def is_like(column: Any) -> ColumnElement[bool]:

@@ -26,7 +26,6 @@ from app.web.includes import Embedding
 from app.web.limits import limit_calls
 from app.web.operation import (
     ContractMissing,
-    Created,
     FileContract,
     Operation,
     View,
@@ -37,7 +36,6 @@ from app.web.schemas import BodySchema, ListQuerySchema, QuerySchema
 __all__ = [
     "Blueprint",
     "ContractMissing",
-    "Created",
     "Require",
     "accepts",
     "by_key",
@@ -45,6 +43,7 @@ __all__ = [
     "limited",
     "lists",
     "locks",
+    "path_by_key",
     "public",
     "queries",
     "refuses",
@@ -111,15 +110,20 @@ def locks(load: Callable[..., Any]) -> Callable[[View], View]:
 
 
 def by_key(keys: Iterable[str]) -> Callable[[View], View]:
-    """The path names the row as ``<key>/<value>`` by one of ``keys``; a slug that it had before leads to it (308)."""
+    """The path names the row by one of ``keys``, as `path_by_key`; a slug that it had before leads to it (308)."""
     return _declare(keys=tuple(keys))
+
+
+def path_by_key(keys: Iterable[str]) -> str:
+    """The path of a row below its collection, by one of ``keys`` and the value of that."""
+    return f"/by/<any({', '.join(keys)}):key>/<value:value>"
 
 
 def upserts(view: View) -> View:
     """Create or replace the row that the path names by a key; If-Match and If-None-Match are optional.
 
     The body may leave the key out, which the path states. The view gets the preconditions as ``require``, and returns
-    a new row as ``Created`` (201 + Location), or one that it has replaced (200).
+    the row and whether it is new (201 + Location) or replaced (200).
     """
     return _declare(upserts=True)(view)
 

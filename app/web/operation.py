@@ -34,13 +34,6 @@ class FileContract:
     limit: str
 
 
-@dataclass(frozen=True)
-class Created:
-    """What a view returns of an operation that creates or replaces: the row, if it is new."""
-
-    row: Any
-
-
 @dataclass
 class Operation:
     """What a view declares. The decorators of `web.contract` fill it; after `check` nothing changes it."""

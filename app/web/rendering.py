@@ -11,7 +11,7 @@ from app.core.listing import Criteria, CursorPage, Listing, NumberedPage, nest, 
 from app.security.identity import Identity
 from app.web import body, conditional
 from app.web.links import describe_page, link_header
-from app.web.operation import Created, Operation
+from app.web.operation import Operation
 from app.web.output import dump, to_json
 from app.web.requests import parse_query_string
 from app.web.schemas import Schema
@@ -22,9 +22,7 @@ def render(operation: Operation, result: Any, query: Mapping[str, Any]) -> Respo
     """The response of a view that returned ``result``: rows to be listed, one row, a mapping, or None."""
     if operation.listing is not None:
         return _render_list(operation, operation.listing, result, query)
-    is_new = isinstance(result, Created) or not operation.upserts
-    if isinstance(result, Created):
-        result = result.row
+    result, is_new = result if operation.upserts else (result, True)
     response = Response(status=operation.status if is_new else HTTPStatus.OK, content_type=body.JSON)
     if operation.returns is None:
         del response.headers["Content-Type"]

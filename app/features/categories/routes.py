@@ -19,12 +19,12 @@ from app.security.permissions import Permission
 from app.web.access import current_identity
 from app.web.contract import (
     Blueprint,
-    Created,
     Require,
     accepts,
     by_key,
     changes,
     lists,
+    path_by_key,
     refuses,
     requires,
     returns,
@@ -108,7 +108,7 @@ def delete_category(category: Category) -> None:
     service.delete_category(category)
 
 
-BY_KEY = f"/by/<any({', '.join(KEYS)}):key>/<value:value>"
+BY_KEY = path_by_key(KEYS)
 
 
 @blueprint.get(BY_KEY)
@@ -127,10 +127,9 @@ def read_category_by_key(key: str, value: str) -> Any:
 @accepts(CategoryCreateSchema)
 @returns(CategorySchema, status=201, location=lambda category: f"/api/v1/categories/{category.id}")
 @refuses(KeyDiffers, SlugTaken, ExternalIdTaken, ParentUnknown, CategoryCycle)
-def put_category_by_key(key: str, value: str, data: dict[str, Any], require: Require) -> Any:
+def put_category_by_key(key: str, value: str, data: dict[str, Any], require: Require) -> tuple[Category, bool]:
     """Create a category under a key of your own, or replace it; it needs no precondition."""
-    row, is_new = service.put_category_by_key(key, value, data, identity=current_identity(), require=require)
-    return Created(row) if is_new else row
+    return service.put_category_by_key(key, value, data, identity=current_identity(), require=require)
 
 
 @blueprint.patch(BY_KEY)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import count
 from operator import ge
 from typing import Any
 
@@ -10,14 +9,12 @@ from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.orm import aliased
 
 from app.core.constraints import delete_row, refusing
-from app.core.errors import NotFound
 from app.core.fastsql import find_row
-from app.core.keys import get_by_key, read_by_key, require_same, upsert_by_key
+from app.core.keys import get_by_key, get_row, read_by_key, require_same, upsert_by_key
 from app.core.listing import Compare, Listing, OneOf, contains_words
 from app.core.locks import advisory_lock
 from app.core.membership import is_found_by, is_one_of
-from app.core.slugs import find_slugs_like, require_unreserved
-from app.core.text import slugify
+from app.core.slugs import find_free_slug, require_unreserved
 from app.extensions import db
 from app.features.categories.models import (
     KEYS,
@@ -96,10 +93,7 @@ def read_category(category_id: int, *, identity: Identity) -> Any:
 
 def get_category(category_id: int, *, identity: Identity, lock: bool = False) -> Category:
     """The category, if ``identity`` may see it; else ``NotFound``. ``lock`` locks its row (FOR NO KEY UPDATE)."""
-    rows = visible_to(identity).where(Category.id == category_id)
-    category = db.session.scalar(rows.with_for_update(key_share=True) if lock else rows)
-    if category is None:
-        raise NotFound
+    category: Category = get_row(visible_to(identity), Category.id, category_id, lock=lock)
     return category
 
 
@@ -125,7 +119,7 @@ def create_category(*, name: str, slug: str | None = None, parent_id: int | None
     """
     category = Category(name=name, parent_id=parent_id, **members)
     _require_parent(category, parent_id)
-    category.slug = slug or _free_slug(name)
+    category.slug = slug or find_free_slug(_ALL, name, "category")
     with refusing(REFUSALS):
         db.session.add(category)
     if slug is not None:
@@ -147,17 +141,12 @@ def put_category_by_key(
     there is none. Raises ``KeyDiffers``, and what `create_category` and `update_category` raise.
     """
     require_same(KEYS, key, value, members[key])
-
-    def find() -> Category:
-        category = get_category_by_key(key, value, identity=identity, lock=True)
-        require(category)
-        return category
-
-    def create() -> Category:
-        require(None)
-        return create_category(**members)
-
-    return upsert_by_key(find, create, lambda category: update_category(category, **members))
+    return upsert_by_key(
+        find=lambda: get_category_by_key(key, value, identity=identity, lock=True),
+        create=lambda: create_category(**members),
+        replace=lambda category: update_category(category, **members),
+        require=require,
+    )
 
 
 def update_category(category: Category, **changed: Any) -> Category:
@@ -237,12 +226,3 @@ def _ancestor_ids(category_id: int) -> set[int]:
     parent = aliased(Category)
     above = above.union(select(parent.id, parent.parent_id).join(above, parent.id == above.c.parent_id))
     return set(db.session.scalars(select(above.c.id)))
-
-
-def _free_slug(name: str) -> str:
-    """The first of name, name-2, name-3 ... that no category has. A concurrent request may still take it (409)."""
-    base = slugify(name)[:120].strip("-") or "category"
-    taken = find_slugs_like(_ALL, base)
-    if base not in taken:
-        return base
-    return next(slug for number in count(2) if (slug := f"{base}-{number}") not in taken)

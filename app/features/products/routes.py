@@ -29,12 +29,12 @@ from app.security.permissions import Permission
 from app.web.access import current_identity
 from app.web.contract import (
     Blueprint,
-    Created,
     Require,
     accepts,
     by_key,
     changes,
     lists,
+    path_by_key,
     queries,
     refuses,
     requires,
@@ -178,7 +178,7 @@ def restore_product(product_id: int) -> Product:
     return service.restore_product(product_id)
 
 
-BY_KEY = f"/by/<any({', '.join(KEYS)}):key>/<value:value>"
+BY_KEY = path_by_key(KEYS)
 
 
 @blueprint.get(BY_KEY)
@@ -197,15 +197,12 @@ def read_product_by_key(key: str, value: str) -> Any:
 @accepts(ProductReplaceSchema)
 @returns(ProductSchema, status=201, location=lambda product: f"/api/v1/products/{product.id}")
 @refuses(KeyDiffers, TooPrecise, *REFUSALS.values())
-def put_product_by_key(key: str, value: str, data: dict[str, Any], require: Require) -> Any:
+def put_product_by_key(key: str, value: str, data: dict[str, Any], require: Require) -> tuple[Any, bool]:
     """Create a product under a key of your own, or replace all but its stock.
 
     It needs no precondition: who writes by a key of their own owns the row.
     """
-    row, is_new = service.put_product_by_key(
-        key, value, _with_currency(data), identity=current_identity(), require=require
-    )
-    return Created(row) if is_new else row
+    return service.put_product_by_key(key, value, _with_currency(data), identity=current_identity(), require=require)
 
 
 @blueprint.patch(BY_KEY)

@@ -12,9 +12,8 @@ from sqlalchemy import ColumnElement, Select, Text, inspect, select, text, true
 from app.core import clock
 from app.core.audit import origin
 from app.core.constraints import refusing, save
-from app.core.errors import NotFound
 from app.core.fastsql import find_row, insert_row
-from app.core.keys import get_by_key, read_by_key, require_same, upsert_by_key
+from app.core.keys import get_by_key, get_row, read_by_key, require_same, upsert_by_key
 from app.core.listing import Compare, Listing, OneOf
 from app.core.money import CURRENCY
 from app.core.references import require_references, stated_references
@@ -122,10 +121,7 @@ def read_product(product_id: int, *, identity: Identity) -> Any:
 
 def get_product(product_id: int, *, identity: Identity, lock: bool = False) -> Product:
     """One product that ``identity`` may see."""
-    rows = visible_to(identity).where(Product.id == product_id)
-    product = db.session.scalar(rows.with_for_update(key_share=True) if lock else rows)
-    if product is None:
-        raise NotFound
+    product: Product = get_row(visible_to(identity), Product.id, product_id, lock=lock)
     return product
 
 
@@ -171,19 +167,18 @@ def put_product_by_key(
     """
     require_same(KEYS, key, value, members[key])
 
-    def find() -> Product:
-        product = get_product_by_key(key, value, identity=identity, lock=True)
-        require(product)
-        return product
-
     def create() -> Any:
-        require(None)
         _require_exact(members)
         require_references(stated_references(Product, members))
         with refusing(REFUSALS):
             return _create(members)
 
-    return upsert_by_key(find, create, lambda product: replace_product(product, **members))
+    return upsert_by_key(
+        find=lambda: get_product_by_key(key, value, identity=identity, lock=True),
+        create=create,
+        replace=lambda product: replace_product(product, **members),
+        require=require,
+    )
 
 
 def replace_product(product: Product, *, attributes: dict[str, Any], **members: Any) -> Product:
@@ -216,9 +211,7 @@ def restore_product(product_id: int) -> Product:
 
     Where its slug belongs to another product by now, it gets a new one: no client could change it beforehand.
     """
-    product = db.session.scalar(select(Product).where(Product.id == product_id).with_for_update(key_share=True))
-    if product is None:
-        raise NotFound
+    product: Product = get_row(select(Product), Product.id, product_id, lock=True)
     if product.deleted_at is not None:
         product.restore()
         before, product.slug = product.slug, keys.free_slug_for(product)
