@@ -111,10 +111,10 @@ def upsert_by_key(
     raise AssertionError
 
 
-def require_same(keys: Mapping[str, Key], name: str, value: str, stated: str) -> None:
-    """Raise ``KeyDiffers`` where a body states another value of the key than the path."""
+def require_same(keys: Mapping[str, Key], name: str, value: str, stated: str | None) -> None:
+    """Raise ``KeyDiffers`` where a body states another value of the key than the path, or none."""
     normalize = keys[name].normalize
-    if normalize(stated) != normalize(value):
+    if stated is None or normalize(stated) != normalize(value):
         raise KeyDiffers.at(name)
 
 

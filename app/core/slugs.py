@@ -27,7 +27,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Mapper, mapped_column
 
-from app.core.errors import Conflict
+from app.core.constraints import refusing
+from app.core.errors import Conflict, Refusal
 from app.core.membership import among
 from app.core.model import big_integer, ordered_text
 from app.core.text import slugify
@@ -74,6 +75,7 @@ class Slugged:
 
     audited_as: ClassVar[str]
     id: Mapped[int]
+    name: Mapped[str]
     slug: Mapped[str]
 
 
@@ -92,17 +94,17 @@ def make_slug(name: str, fallback: str) -> str:
 
 
 def make_spare_slug(slug: str, key: str) -> str:
-    """The slug to try next, where another row has this one: with ``key``, which only this row has, at its end."""
+    """The slug to try next, where another row has this one: with the row's own ``key`` at its end."""
     return f"{slug}-{slugify(key)[:MAX_BASE_LENGTH].strip('-')}"[:MAX_SLUG_LENGTH].strip("-")
 
 
 def make_random_slug(slug: str) -> str:
-    """A slug that no row has: with eight random digits at its end."""
+    """The slug to try last: with eight random hexadecimal digits at its end, which no other row is likely to have."""
     return f"{slug[:MAX_BASE_LENGTH].strip('-')}-{secrets.token_hex(4)}"
 
 
 def find_holder(rows: Select[Any], slug: str) -> str | None:
-    """The slug that the one of ``rows`` has now which had this one before; None where there is none."""
+    """The present slug of the one of ``rows`` that had ``slug`` before; None where there is none."""
     model = rows.column_descriptions[0]["entity"]
     found = _with_former(rows).with_only_columns(model.slug).where(_FORMER.c.slug == slug)
     holder: str | None = db.session.scalar(found)
@@ -110,12 +112,12 @@ def find_holder(rows: Select[Any], slug: str) -> str | None:
 
 
 def find_reserved(rows: Select[Any], slugs: Collection[str]) -> Mapping[str, int]:
-    """Those of ``slugs`` that one of ``rows`` had before, with its id; one statement."""
+    """Which of ``slugs`` are former slugs of ``rows``, each with the id of its row; one statement."""
     return {row.slug: row.resource_id for row in db.session.execute(select_reserved(rows, slugs))}
 
 
 def select_reserved(rows: Select[Any], slugs: Collection[str]) -> Select[str, int]:
-    """The statement for those of ``slugs`` that one of ``rows`` had before, each with its id."""
+    """The statement that finds which of ``slugs`` are former slugs of ``rows``, each with the id of its row."""
     former = _FORMER.c
     return _with_former(rows).with_only_columns(former.slug, former.resource_id).where(among(former.slug, slugs))
 
@@ -123,12 +125,29 @@ def select_reserved(rows: Select[Any], slugs: Collection[str]) -> Select[str, in
 def find_free_slug(rows: Select[Any], name: str, fallback: str) -> str:
     """The first of name, name-2, name-3 ... that none of ``rows`` has or had; one statement.
 
-    A concurrent request may still take it (409). ``fallback`` is as in `make_slug`.
+    A concurrent request may still take it. ``fallback`` is as in `make_slug`.
     """
     slug = make_slug(name, fallback)
     taken = _find_like(rows, slug)
     numbered = (f"{slug}-{number}" for number in count(2))
     return next(one for one in chain([slug], numbered) if one not in taken)
+
+
+def save_with_made_slug(
+    row: Slugged, rows: Select[Any], refusals: Mapping[str, type[Refusal]], *, fallback: str
+) -> None:
+    """Insert a row with a slug made from its ``name``, or with random digits where another takes that meanwhile.
+
+    Raises the refusals of the violated constraints, but for that of the slug.
+    """
+    row.slug = find_free_slug(rows, row.name, fallback)
+    try:
+        with db.session.begin_nested(), refusing(refusals):
+            db.session.add(row)
+    except SlugTaken:
+        row.slug = make_random_slug(make_slug(row.name, fallback))
+        with refusing(refusals):
+            db.session.add(row)
 
 
 def _find_like(rows: Select[Any], slug: str) -> set[str]:
@@ -169,7 +188,7 @@ def retire_slugs(connection: Connection, resource_type: str, changes: Sequence[S
     taken_back = tuple_(_FORMER.c.slug, _FORMER.c.resource_id).in_([(one.after, one.row_id) for one in changes])
     connection.execute(delete(_FORMER).where(_FORMER.c.resource_type == resource_type, taken_back))
     keep = _INSERTS[connection.dialect.name](_FORMER)
-    # The row that had it before is not among the living any more.
+    # Another row may have had it that was deleted since: the one that had it last has it.
     keep = keep.on_conflict_do_update(
         index_elements=["resource_type", "slug"], set_={"resource_id": keep.excluded.resource_id}
     )
@@ -177,14 +196,17 @@ def retire_slugs(connection: Connection, resource_type: str, changes: Sequence[S
     connection.execute(keep, rows)
 
 
-def release_slug(row: Slugged, slug: str) -> None:
-    """Let others have a slug that ``row`` gave up."""
-    is_of_row = (_FORMER.c.resource_type == row.audited_as, _FORMER.c.resource_id == row.id)
-    db.session.execute(delete(_FORMER).where(*is_of_row, _FORMER.c.slug == slug))
-
-
 @event.listens_for(Slugged, "before_update", propagate=True)
 def _retire(_mapper: Mapper[Any], connection: Connection, row: Slugged) -> None:
-    history = inspect(row).attrs.slug.history
-    if history.has_changes() and history.deleted:
+    attributes = inspect(row).attrs
+    history = attributes.slug.history
+    # A row that is restored gives nothing up: another row may have its former slug, or have had it, by now.
+    is_restored = "deleted_at" in attributes and attributes.deleted_at.history.has_changes()
+    if history.has_changes() and history.deleted and not is_restored:
         retire_slugs(connection, row.audited_as, [SlugChange(row.id, history.deleted[0], row.slug)])
+
+
+@event.listens_for(Slugged, "before_delete", propagate=True)
+def _forget(_mapper: Mapper[Any], connection: Connection, row: Slugged) -> None:
+    is_of_row = (_FORMER.c.resource_type == row.audited_as, _FORMER.c.resource_id == row.id)
+    connection.execute(delete(_FORMER).where(*is_of_row))

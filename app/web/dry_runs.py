@@ -32,6 +32,10 @@ def with_dry_run(schema: type[QuerySchema]) -> type[QuerySchema]:
 
 
 def mark(response: Response) -> None:
-    """Say in the headers that nothing of this response is stored, and that no cache may store it."""
+    """Say in the headers that nothing of this response is stored, and that no cache may store it.
+
+    It has no ETag: a real write can get the same version, and the tag would stand for another representation.
+    """
+    response.headers.remove("ETag")
     response.headers[HEADER] = "true"
     response.headers["Cache-Control"] = "no-store"

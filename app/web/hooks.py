@@ -30,6 +30,13 @@ class VersionUnknown(Malformed):
     """API-Version names a version that this server does not have."""
 
 
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+class PathMalformed(Malformed):
+    """The path is not percent-encoded UTF-8 (RFC 3986 section 2.5)."""
+
+
 class HostMissing(Malformed):
     """A request needs a Host header (RFC 9112 section 3.2)."""
 
@@ -60,6 +67,7 @@ def _begin_request() -> None:
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=state.request_id)
     _require_host(http)
+    _require_utf_8(http)
     if http.headers.get("API-Version", API_VERSION) != API_VERSION:
         raise VersionUnknown
 
@@ -82,6 +90,18 @@ def _require_host(http: Request) -> None:
     # Probes use a machine's address as Host, and health responses contain nothing that a forged Host could poison.
     if trusted and http.blueprint != "health" and not host_is_trusted(http.host.lower(), trusted):
         raise HostUntrusted
+
+
+def _require_utf_8(http: Request) -> None:
+    # Werkzeug would replace what it cannot decode, and so take two keys for one.
+    path, raw = http.environ.get("PATH_INFO", ""), http.environ.get("RAW_URI", "").partition("?")[0]
+    if "%" in raw and _BAD_ESCAPE.search(raw):
+        raise PathMalformed
+    if not path.isascii():
+        try:
+            path.encode("latin-1").decode()
+        except UnicodeError:
+            raise PathMalformed from None
 
 
 def _end_request(response: Response) -> Response:

@@ -1,7 +1,5 @@
 """Keys: slugs, former ones too, GTINs, part numbers, weights; external ids are unique; stock that is not tracked."""
 
-from collections.abc import Iterator
-
 import sqlalchemy as sa
 from alembic import op
 from alembic.util import CommandError
@@ -19,13 +17,14 @@ GTIN_14 = "substr('000000' || gtin, length(gtin) - 7)"
 #: The unique indexes of products, by name.
 UNIQUE = {"uq_products_slug": "slug", "uq_products_gtin": GTIN_14, "uq_products_external_id": "external_id"}
 ROWS_AT_ONCE = 1000
-DISTINGUISH = f"""
-    UPDATE products SET slug = substr(slug, 1, 120) || '-' || id WHERE id IN (
+DISTINGUISH = """
+    UPDATE made_slugs SET slug = substr(slug, 1, 120) || '-' || id WHERE id IN (
         SELECT id FROM (
-            SELECT id, row_number() OVER (PARTITION BY slug ORDER BY id) AS place FROM products WHERE {LIVING}
+            SELECT id, row_number() OVER (PARTITION BY slug ORDER BY id) AS place FROM made_slugs WHERE NOT dead
         ) AS placed WHERE place > 1
     )
-"""  # noqa: S608 -- a constant
+"""
+FILL = "UPDATE products SET slug = made_slugs.slug FROM made_slugs WHERE made_slugs.id = products.id"
 
 
 def big_integer() -> sa.types.TypeEngine[int]:
@@ -41,6 +40,7 @@ def ordered_text(length: int) -> sa.types.TypeEngine[str]:
 def upgrade() -> None:
     """Add the keys. Slugs are made from names; refuses, and changes nothing, where an external id is not unique."""
     require_unique_external_ids()
+    make_slugs()
     op.create_table(
         "former_slugs",
         sa.Column("resource_type", sa.String(32), nullable=False),
@@ -100,23 +100,41 @@ def require_unique_external_ids() -> None:
         )
 
 
-def fill_slugs() -> None:
-    """Give each product a slug of its name, and those after the first of a name their id at the end of it."""
+def make_slugs() -> None:
+    """Make a slug for each product that there is, in a table of this transaction's own.
+
+    It reads products in the time in which others may still write them: their table is not locked yet.
+    """
     connection = op.get_bind()
-    change = sa.text("UPDATE products SET slug = :slug WHERE id = :product_id")
-    for rows in batches(connection):
-        connection.execute(
-            change, [{"product_id": row.id, "slug": slugify(row.name)[:120].strip("-") or "product"} for row in rows]
-        )
+    connection.execute(
+        sa.text("CREATE TEMPORARY TABLE made_slugs (id BIGINT PRIMARY KEY, slug VARCHAR(140), dead BOOLEAN)")
+    )
+    insert_slugs(sa.text("SELECT id, name, deleted_at FROM products WHERE id > :last_id ORDER BY id LIMIT :number"))
+
+
+def insert_slugs(rows: sa.TextClause) -> None:
+    """Make slugs of the names of these products; of the living of one name, the first alone has it without its id."""
+    connection = op.get_bind()
+    insert = sa.text("INSERT INTO made_slugs (id, slug, dead) VALUES (:id, :slug, :dead)")
+    last_id = 0
+    while found := connection.execute(rows, {"last_id": last_id, "number": ROWS_AT_ONCE}).all():
+        slugs = [slugify(row.name)[:120].strip("-") or "product" for row in found]
+        dead = [row.deleted_at is not None for row in found]
+        made = zip(found, slugs, dead, strict=True)
+        connection.execute(insert, [{"id": row.id, "slug": slug, "dead": is_dead} for row, slug, is_dead in made])
+        last_id = found[-1].id
     # Another product's name may end with this id: the second round adds the id once more.
     while connection.execute(sa.text(DISTINGUISH)).rowcount:
         pass
 
 
-def batches(connection: sa.Connection) -> Iterator[list[sa.Row]]:
-    """The ids and names of all products, in batches by id."""
-    rows = sa.text(f"SELECT id, name FROM products WHERE id > :last_id ORDER BY id LIMIT {ROWS_AT_ONCE}")  # noqa: S608 -- a constant
-    last_id = 0
-    while found := connection.execute(rows, {"last_id": last_id}).all():
-        yield list(found)
-        last_id = found[-1].id
+def fill_slugs() -> None:
+    """Give the products their slugs, and make those of products that were created meanwhile."""
+    insert_slugs(
+        sa.text(
+            "SELECT id, name, deleted_at FROM products WHERE id > :last_id AND id NOT IN (SELECT id FROM made_slugs)"
+            " ORDER BY id LIMIT :number"
+        )
+    )
+    op.execute(FILL)
+    op.execute("DROP TABLE made_slugs")

@@ -87,6 +87,10 @@ def parts() -> set[tuple[str, str]]:
     return {(name, part) for name, lines in schema().items() for part in lines}
 
 
+#: The keys of another product.
+OTHER = {"sku": "B-2", "slug": "b-2", "gtin": None, "external_id": None}
+
+
 def columns() -> list[str]:
     return [column["name"] for column in sa.inspect(db.engine).get_columns("products")]
 
@@ -125,7 +129,7 @@ class TestAdding:
     @pytest.mark.usefixtures("shop")
     def test_uses_no_id_again(self) -> None:
         with unit_of_work():
-            insert("products", {**ROWS["products"], "id": 99, "sku": "B-2"})
+            insert("products", {**ROWS["products"], **OTHER, "id": 99})
             db.session.execute(text("DELETE FROM products WHERE id = 99"))
             if db.engine.dialect.name == "postgresql":
                 db.session.execute(text("SELECT setval(pg_get_serial_sequence('products', 'id'), 99)"))
@@ -133,7 +137,7 @@ class TestAdding:
         add()
 
         with unit_of_work():
-            insert("products", {key: value for key, value in ROWS["products"].items() if key != "id"} | {"sku": "C-3"})
+            insert("products", {key: value for key, value in ROWS["products"].items() if key != "id"} | OTHER)
             assert db.session.scalar(text("SELECT max(id) FROM products")) == 100
 
     @pytest.mark.usefixtures("shop")

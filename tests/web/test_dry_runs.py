@@ -109,7 +109,9 @@ class TestEveryWrite:
         dry, real = scene.send(operation, query="dry_run=true"), scene.send(operation)
 
         assert without_own(dry.get_json(silent=True)) == without_own(real.get_json(silent=True))
-        assert headers_of(dry) == headers_of(real)
+        # Its version is of no representation that there is.
+        assert "ETag" not in dry.headers
+        assert headers_of(dry) == {name: value for name, value in headers_of(real).items() if name != "ETag"}
         assert dry.headers["Cache-Control"] == "no-store"
 
     def test_and_no_other_operation_is_documented_to_take_the_parameter(self) -> None:
@@ -264,7 +266,7 @@ class TestWhatItLeaves:
 
         dry = alice.patch(f"{path}?dry_run=true", {"name": "New"})
 
-        assert (body_of(dry)["name"], dry.headers["ETag"] == tag) == ("New", False)
+        assert (body_of(dry)["name"], "ETag" in dry.headers) == ("New", False)
         assert alice.get(path, headers={"If-None-Match": tag}).status_code == 304
 
 

@@ -14,7 +14,7 @@ from app.core.keys import get_by_key, get_row, read_by_key, require_same, upsert
 from app.core.listing import Compare, Listing, OneOf, contains_words
 from app.core.locks import advisory_lock
 from app.core.membership import is_found_by, is_one_of
-from app.core.slugs import find_free_slug, require_unreserved
+from app.core.slugs import find_reserved, require_unreserved, save_with_made_slug
 from app.extensions import db
 from app.features.categories.models import (
     KEYS,
@@ -119,11 +119,13 @@ def create_category(*, name: str, slug: str | None = None, parent_id: int | None
     """
     category = Category(name=name, parent_id=parent_id, **members)
     _require_parent(category, parent_id)
-    category.slug = slug or find_free_slug(_ALL, name, "category")
+    if slug is None:
+        save_with_made_slug(category, _ALL, REFUSALS, fallback="category")
+        return category
+    category.slug = slug
     with refusing(REFUSALS):
         db.session.add(category)
-    if slug is not None:
-        require_unreserved(category, _ALL)
+    require_unreserved(category, _ALL)
     return category
 
 
@@ -175,11 +177,15 @@ def delete_category(category: Category) -> None:
 def upsert_tree(nodes: Sequence[Node]) -> tuple[int, int]:
     """Create the categories whose slug is new, rename and move the others; the numbers of created and of changed ones.
 
-    A parent must come before its children in ``nodes``, which excludes cycles among them.
+    A slug that a category had before identifies it as well. A parent must come before its children in ``nodes``, which
+    excludes cycles among them.
     """
     advisory_lock("category-tree")
     # The whole tree in one statement, because it is small.
-    by_slug = {category.slug: category for category in db.session.scalars(select(Category))}
+    by_id = {category.id: category for category in db.session.scalars(select(Category))}
+    former = find_reserved(_ALL, {node.slug for node in nodes})
+    by_slug = {slug: by_id[category_id] for slug, category_id in former.items()}
+    by_slug |= {category.slug: category for category in by_id.values()}
     created = changed = 0
     for level in _levels(nodes):
         for node in level:

@@ -58,7 +58,8 @@ def _visible_rows(events: Sequence[ChangeEvent]) -> dict[tuple[str, int], Any]:
 
 def _item(event: ChangeEvent, rows: Mapping[tuple[str, int], Any]) -> dict[str, Any]:
     data = rows.get((event.resource_type, event.resource_id))
-    is_hidden = data is None and not event.type.endswith(".deleted")
+    can_read = current_identity().can(published_resources()[event.resource_type].permission)
+    is_hidden = data is None and not (can_read and event.type.endswith(".deleted"))
     return {
         "id": event.id,
         "created_at": event.created_at,

@@ -35,6 +35,7 @@ from app.core import clock
 from app.core.changes import record_bulk_write
 from app.core.errors import Invalid
 from app.core.feed import PendingEvent, publish
+from app.core.locks import advisory_lock
 from app.core.model import Money
 from app.core.money import CURRENCY
 from app.core.slugs import SlugChange
@@ -141,14 +142,15 @@ def upsert_products(
     No two rows have the same sku. A row holds the members that it states: a product that exists keeps the others, and a
     new one takes ``defaults``. A row that the product's rules do not allow writes nothing and is refused by itself,
     with a fault at each member that is wrong. Only a product that really differs is written: its version counts changes
-    of what clients write, and ``live`` those of its stock. The audit trail has each product as the mapper would record
-    it. The caller has validated the values, owns the transaction and has looked the references up: an unknown one
+    of what clients write, and ``live`` those of its stock. The audit trail has the members of each product before and
+    after. The caller has validated the values, owns the transaction and has looked the references up: an unknown one
     raises ``IntegrityError``.
     """
     wanted = {row["sku"]: row for row in rows}
     created, found, refused = _insert_new_and_lock_others(wanted, defaults)
     refused |= _refusals({sku: wanted[sku] for sku in found}, found, defaults)
-    refused |= keys.find_taken({sku: row for sku, row in wanted.items() if sku in found and sku not in refused}, found)
+    ids = {sku: there["id"] for sku, there in found.items()}
+    refused |= keys.find_taken({sku: row for sku, row in wanted.items() if sku in found and sku not in refused}, ids)
     changed = _update_different({sku: there for sku, there in found.items() if sku not in refused}, wanted)
     for sku, made in created.items():
         after = {**defaults, **wanted[sku], "slug": made.slug}
@@ -160,12 +162,15 @@ def upsert_products(
 
 
 def insert_products(
-    rows: Sequence[Mapping[str, Any]], *, defaults: Mapping[str, Any] = DEFAULTS
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    defaults: Mapping[str, Any] = DEFAULTS,
+    stated_slugs: Collection[str] = (),
 ) -> dict[str, Row[Any]]:
     """Create the products whose keys no living product has; the id and slug of each, by sku.
 
-    Slugs are made where none is stated. Where another transaction is creating one of the products, this one waits, and
-    then leaves it alone.
+    Slugs are made where none is stated, but none of ``stated_slugs``. Where another transaction is creating one of the
+    products, this one waits, and then leaves it alone.
     """
     if not rows:
         return {}
@@ -175,7 +180,7 @@ def insert_products(
         .on_conflict_do_nothing()
         .returning(PRODUCTS.c.sku, PRODUCTS.c.id, PRODUCTS.c.slug)
     )
-    new = [new_row(row, defaults, now) for row in keys.with_slugs(rows)]
+    new = [new_row(row, defaults, now) for row in keys.with_slugs(rows, stated=stated_slugs)]
     if _is_postgresql():
         created = db.session.execute(statement.from_select(list(new[0]), select(_table_of(new))))
     else:
@@ -218,15 +223,22 @@ def _insert_new_and_lock_others(
     sku, and the locks after them, in that order too: two transactions that want the same products cannot wait for each
     other.
     """
-    new = wanted.keys() - _living_skus(wanted)
+    living = _living_ids(wanted)
+    new = wanted.keys() - living.keys()
+    if new:
+        # They wait for others at several unique indexes, and only one of these can give the order of the rows.
+        advisory_lock("create-products")
     created: dict[str, Row[Any]] = {}
     found: dict[str, RowMapping] = {}
+    stated_slugs = {row["slug"] for row in wanted.values() if "slug" in row}
     # One round is enough, unless another transaction deletes one of the products in between.
     while True:
         refused = _refusals({sku: wanted[sku] for sku in new}, {}, defaults)
-        # In the order of the rows: of two that state one key, the first has it.
-        refused |= keys.find_taken({sku: row for sku, row in wanted.items() if sku in new and sku not in refused})
-        created |= insert_products([wanted[sku] for sku in sorted(new - refused.keys())], defaults=defaults)
+        # Of two rows that state one key the first has it, whether it makes a product or changes one.
+        taken = keys.find_taken({sku: row for sku, row in wanted.items() if sku not in refused}, living)
+        refused |= {sku: refusal for sku, refusal in taken.items() if sku in new}
+        rows = [wanted[sku] for sku in sorted(new - refused.keys())]
+        created |= insert_products(rows, defaults=defaults, stated_slugs=stated_slugs)
         found |= _lock_living(wanted.keys() - created.keys() - found.keys())
         new = wanted.keys() - created.keys() - found.keys()
         if new <= refused.keys():
@@ -247,10 +259,13 @@ def _refusal_of(row: Mapping[str, Any], there: Mapping[Any, Any] | None, default
         return ProductIncomplete.at(*missing)
     if wrong := too_precise_amounts(row if there is not None else {**defaults, **row}, there):
         return TooPrecise.at(*wrong)
-    before = {"stock": 0, "track_stock": True} if there is None else there
-    if not row.get("track_stock", before["track_stock"]) and row.get("stock", before["stock"]) != before["stock"]:
+    if there is not None and _moves_untracked_stock(row, there):
         return Invalid.because(StockNotTracked, "stock")
     return None
+
+
+def _moves_untracked_stock(row: Mapping[str, Any], there: Mapping[Any, Any]) -> bool:
+    return not row.get("track_stock", there["track_stock"]) and row.get("stock", there["stock"]) != there["stock"]
 
 
 def _update_different(found: Mapping[str, RowMapping], wanted: Mapping[str, Mapping[str, Any]]) -> set[int]:
@@ -265,8 +280,9 @@ def _update_different(found: Mapping[str, RowMapping], wanted: Mapping[str, Mapp
     return changed
 
 
-def _living_skus(skus: Iterable[str]) -> set[str]:
-    return set(db.session.scalars(select(PRODUCTS.c.sku).where(is_one_of(PRODUCTS.c.sku, list(skus)), _IS_ALIVE)))
+def _living_ids(skus: Iterable[str]) -> dict[str, int]:
+    living = select(PRODUCTS.c.sku, PRODUCTS.c.id).where(is_one_of(PRODUCTS.c.sku, list(skus)), _IS_ALIVE)
+    return {row.sku: row.id for row in db.session.execute(living)}
 
 
 def _lock_living(skus: Iterable[str]) -> dict[str, RowMapping]:

@@ -1,10 +1,9 @@
 """The keys of many products at once: slugs for new ones, and what others have already."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, select
+from sqlalchemy import literal, select
 
 from app.core import slugs
 from app.core.errors import Invalid
@@ -16,19 +15,18 @@ from app.features.products.models import KEYS, PRODUCTS, Product
 _LIVING = select(Product).where(Product.deleted_at.is_(None))
 #: The keys but the sku, by which a batch finds its products.
 _OTHERS = [name for name in KEYS if name != "sku"]
-_NONE: Mapping[str, RowMapping] = MappingProxyType({})
 
 Rows = Mapping[str, Mapping[str, Any]]
 
 
-def with_slugs(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def with_slugs(rows: Sequence[Mapping[str, Any]], *, stated: Collection[str] = ()) -> list[Mapping[str, Any]]:
     """The rows of new products, each with a slug: the one that it states, or one made from its name.
 
-    A slug that another living product has or had, or a row before, gets the product's sku at its end, or random digits
-    where that is taken as well.
+    Where another living product has or had that, or it is among ``stated``, the slugs that rows of the same batch
+    state, the made one gets the product's sku at its end, or random digits where that is taken as well.
     """
     candidates = [_candidates(row) for row in rows]
-    taken = _taken_slugs({slug for pair in candidates for slug in pair})
+    taken = {*_holders("slug", {slug for pair in candidates for slug in pair}), *stated}
     taken |= {row["slug"] for row in rows if "slug" in row}
     made: list[Mapping[str, Any]] = []
     for row, pair in zip(rows, candidates, strict=True):
@@ -49,23 +47,32 @@ def _candidates(row: Mapping[str, Any]) -> Sequence[str]:
     return base, make_spare_slug(base, row["sku"])
 
 
-def find_taken(rows: Rows, found: Mapping[str, RowMapping] = _NONE) -> dict[str, Invalid]:
+def find_taken(rows: Rows, ids: Mapping[str, int]) -> dict[str, Invalid]:
     """The refusals of the rows with a key that another living product has, or a row before, by sku.
 
-    ``found`` are the products that the rows change, by sku. One statement for each key that rows state. What a product
-    gives up in the same batch is still taken.
+    ``ids`` are those of the products that the rows change, by sku; the other rows are new products'. One statement for
+    each key that rows state. What a product gives up in the same batch is still taken.
     """
+    stated = {sku: _stated_keys(row) for sku, row in rows.items()}
+    holders = {name: _holders(name, {own[name] for own in stated.values() if name in own}) for name in _OTHERS}
     refused: dict[str, Invalid] = {}
-    for name in _OTHERS:
-        normalize = KEYS[name].normalize
-        stated = {sku: normalize(row[name]) for sku, row in rows.items() if row.get(name) is not None}
-        holders = _holders(name, set(stated.values()))
-        first = {value: sku for sku, value in reversed(stated.items())}
-        for sku, value in stated.items():
-            own_id = found[sku]["id"] if sku in found else None
-            if first[value] != sku or holders.get(value, own_id) != own_id:
-                refused.setdefault(sku, Invalid.because(KEYS[name].taken, name))
+    claimed: set[tuple[str, str]] = set()
+    for sku, own in stated.items():
+        own_id = ids.get(sku)
+        taken = [
+            name
+            for name, value in own.items()
+            if (name, value) in claimed or holders[name].get(value, own_id) != own_id
+        ]
+        if taken:
+            refused[sku] = Invalid.because(KEYS[taken[0]].taken, taken[0])
+        else:
+            claimed.update(own.items())
     return refused
+
+
+def _stated_keys(row: Mapping[str, Any]) -> dict[str, str]:
+    return {name: KEYS[name].normalize(row[name]) for name in _OTHERS if row.get(name) is not None}
 
 
 def free_slug_for(product: Product) -> str:
@@ -80,15 +87,14 @@ def retire(changes: Iterable[SlugChange]) -> None:
     slugs.retire_slugs(db.session.connection(), Product.audited_as, list(changes))
 
 
-def _taken_slugs(wanted: set[str]) -> set[str]:
-    return set(_holders("slug", wanted))
-
-
 def _holders(name: str, values: set[str]) -> Mapping[str, int]:
-    """The living products that have one of these values of a key, or had this slug: their ids, by the value."""
+    """The ids of the living products that have one of these values of a key, or had this slug, by the value."""
     if not values:
         return {}
     column = KEYS[name].column
-    found = select(column, PRODUCTS.c.id).where(among(column, values), PRODUCTS.c.deleted_at.is_(None))
-    holders = found.union_all(select_reserved(_LIVING, values)) if name == "slug" else found
-    return {row[0]: row[1] for row in db.session.execute(holders)}
+    present = select(column, PRODUCTS.c.id, literal(1).label("rank"))
+    present = present.where(among(column, values), PRODUCTS.c.deleted_at.is_(None))
+    reserved = select_reserved(_LIVING, values).add_columns(literal(0).label("rank"))
+    found = db.session.execute(present.union_all(reserved) if name == "slug" else present)
+    # In the order of the rank, so that the product that has a slug replaces the one that had it.
+    return {value: product_id for value, product_id, _ in sorted(found, key=lambda row: row.rank)}

@@ -145,7 +145,12 @@ def gtin_14(gtin: Any) -> ColumnElement[str]:
     """The fourteen digits of a GTIN of 8, 12, 13 or 14, in SQL: zeros before it do not make another number of it."""
     # The constants are part of the SQL, as they are of the index.
     zeros, start = (literal(value, literal_execute=True) for value in ("000000", 7))
-    return func.substr(zeros + gtin, func.length(gtin) - start)
+    return func.substr(zeros + gtin, func.length(gtin) - start, type_=String(14))
+
+
+def pad_gtin(gtin: str, length: int = 14) -> str:
+    """A GTIN with zeros before it; any other text as it is."""
+    return gtin.zfill(length) if len(gtin) in {8, 12, 13, 14} else gtin
 
 
 def is_in_stock(wanted: bool = True) -> ColumnElement[bool]:
@@ -160,7 +165,7 @@ def is_in_stock(wanted: bool = True) -> ColumnElement[bool]:
 KEYS: Mapping[str, Key] = {
     "sku": Key(column=Product.sku, taken=SkuTaken),
     "slug": Key(column=Product.slug, taken=SlugTaken),
-    "gtin": Key(column=gtin_14(Product.gtin), taken=GtinTaken, normalize=lambda gtin: gtin.zfill(14)),
+    "gtin": Key(column=gtin_14(Product.gtin), taken=GtinTaken, normalize=pad_gtin),
     "external_id": Key(column=Product.external_id, taken=ExternalIdTaken),
 }
 
@@ -220,11 +225,14 @@ def missing_members(row: Mapping[str, Any], defaults: Mapping[str, Any]) -> list
 def too_precise_amounts(stated: Mapping[str, Any], there: Mapping[Any, Any] | None = None) -> list[str]:
     """The amounts that a product's currency cannot have, as it will be with the stated members.
 
-    ``there`` are the amounts and the currency of a product that exists. Those that stay are compared only where the
-    currency changes: what was stored before currencies had their own decimals keeps its value.
+    ``there`` are the amounts and the currency of a product that exists. Those that stay, or are
+    stated as they are, are compared only where the currency changes: what was stored before currencies had their own
+    decimals keeps its value.
     """
     currency = stated[CURRENCY] if there is None else stated.get(CURRENCY, there[CURRENCY])
     written = {name: stated[name] for name in AMOUNTS if stated.get(name) is not None}
+    if there is not None and currency == there[CURRENCY]:
+        written = {name: amount for name, amount in written.items() if amount != there[name] or fits(amount, currency)}
     wrong = [name for name, amount in written.items() if not is_written_exactly(amount, currency)]
     if there is not None and currency != there[CURRENCY]:
         stay = {name: there[name] for name in AMOUNTS if name not in stated and there[name] is not None}
@@ -251,7 +259,9 @@ def search_text(
     """
     seen: set[str] = set()
     lines = []
-    labels = " ".join([sku, gtin or "", mpn or "", *(tags or [])])
+    # A scanner reads a GTIN with other zeros before it than the one who wrote it.
+    gtins = {gtin, pad_gtin(gtin, 13), pad_gtin(gtin)} if gtin else ()
+    labels = " ".join([sku, *sorted(gtins), mpn or "", *(tags or [])])
     for place in (name, labels, plain_text(description or "")):
         found = [word for word in words(place) if word not in seen]
         seen.update(found)

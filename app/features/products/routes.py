@@ -12,7 +12,7 @@ from app.features.categories.models import Category
 from app.features.products import batches, bulk, facets, service
 from app.features.products.batches import BatchRefused, BatchResult
 from app.features.products.files import MEDIA_TYPES, FileFormat, write_products
-from app.features.products.models import KEYS, REFUSALS, Product, StockNotTracked, TooPrecise
+from app.features.products.models import KEYS, REFUSALS, Product, TooPrecise
 from app.features.products.schemas import (
     FacetsSchema,
     ProductBatchResultSchema,
@@ -92,7 +92,7 @@ def count_facets(query: dict[str, Any]) -> dict[str, Any]:
 @requires(Permission.PRODUCTS_WRITE)
 @accepts(ProductCreateSchema)
 @returns(ProductSchema, status=201, location=lambda product: f"/api/v1/products/{product.id}")
-@refuses(StockNotTracked, TooPrecise, *REFUSALS.values())
+@refuses(TooPrecise, *REFUSALS.values())
 def create_product(data: dict[str, Any]) -> Any:
     """Create a product."""
     return service.create_product(**_with_currency(data))

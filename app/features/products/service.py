@@ -17,7 +17,7 @@ from app.core.keys import get_by_key, get_row, read_by_key, require_same, upsert
 from app.core.listing import Compare, Listing, OneOf
 from app.core.money import CURRENCY
 from app.core.references import require_references, stated_references
-from app.core.slugs import make_random_slug, make_slug, make_spare_slug, release_slug, require_unreserved
+from app.core.slugs import SlugTaken, make_random_slug, make_slug, make_spare_slug, require_unreserved
 from app.extensions import db
 from app.features.categories import service as categories
 from app.features.products import keys, ledger
@@ -30,7 +30,6 @@ from app.features.products.models import (
     Product,
     ProductStatus,
     SkuTaken,
-    StockNotTracked,
     TooPrecise,
     free_slug,
     has_any_tag,
@@ -95,6 +94,9 @@ LISTING = Listing(
 
 _LIVING = select(Product).where(Product.deleted_at.is_(None))
 _ACTIVE = _LIVING.where(_has_status((ProductStatus.ACTIVE,)))
+
+#: Any other constraint is refused where the references are known.
+_SKU_ALONE = {"uq_products_sku": SkuTaken}
 
 _NEXT_ID = {
     "postgresql": text("SELECT nextval('products_id_seq')"),
@@ -176,7 +178,8 @@ def put_product_by_key(
     return upsert_by_key(
         find=lambda: get_product_by_key(key, value, identity=identity, lock=True),
         create=create,
-        replace=lambda product: replace_product(product, **members),
+        # As it was written: the path may have a GTIN with other zeros before it.
+        replace=lambda product: replace_product(product, **{**members, key: getattr(product, key)}),
         require=require,
     )
 
@@ -213,12 +216,20 @@ def restore_product(product_id: int) -> Product:
     """
     product: Product = get_row(select(Product), Product.id, product_id, lock=True)
     if product.deleted_at is not None:
-        product.restore()
-        before, product.slug = product.slug, keys.free_slug_for(product)
-        save(product, REFUSALS)
-        if product.slug != before:
-            release_slug(product, before)
+        slug = product.slug
+        try:
+            with db.session.begin_nested():
+                _restore(product, keys.free_slug_for(product))
+        except SlugTaken:
+            # Another request has taken it at the same moment.
+            _restore(product, make_random_slug(slug))
     return product
+
+
+def _restore(product: Product, slug: str) -> None:
+    product.restore()
+    product.slug = slug
+    save(product, REFUSALS)
 
 
 def _save(product: Product) -> None:
@@ -246,15 +257,13 @@ def _create(members: dict[str, Any]) -> Any:
     product_id = db.session.scalar(_NEXT_ID[db.engine.dialect.name])
     for sku in (f"P-{product_id}", f"P-{product_id}-{secrets.token_hex(4)}"):
         # The savepoint keeps what the transaction did before, and lets the second name be tried.
-        with suppress(SkuTaken), db.session.begin_nested(), refusing(REFUSALS):
+        with suppress(SkuTaken), db.session.begin_nested(), refusing(_SKU_ALONE):
             return _insert({**members, "sku": sku}, id=product_id)
     raise RuntimeError("a random sku was taken")
 
 
 def _insert(members: dict[str, Any], **key: int) -> Any:
     """Insert a product that states its sku, without a slug with one made from its name."""
-    if members.get("stock") and not members.get("track_stock", True):
-        raise StockNotTracked
     base = make_slug(members["name"], "product")
     values = {**new_row({"slug": base, **members}, DEFAULTS, clock.now()), **key}
     options: dict[str, Any] = {"along": ledger.opening if values["stock"] else None, "mover": origin.get().user_id}

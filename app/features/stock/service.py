@@ -90,10 +90,12 @@ def get_availability(product_id: int, *, identity: Identity) -> Availability:
 def place_hold(product: Product, *, quantity: int, expires_in: int, reference: str | None = None) -> Hold:
     """Hold a quantity of a product, which must be locked, for ``expires_in`` seconds.
 
-    Refuses more than is available (``OutOfStock``); where the stock is not tracked, every quantity is.
+    Refuses more than is available (``OutOfStock``). Where the stock is not tracked, that is as much as can be held:
+    ``MAX_STOCK`` in all.
     """
-    available = _read_availability(select(Product).where(Product.id == product.id)).available
-    if available is not None and quantity > available:
+    now = _read_availability(select(Product).where(Product.id == product.id))
+    available = MAX_STOCK - now.held if now.available is None else now.available
+    if quantity > available:
         raise OutOfStock(available=available)
     expires_at = clock.now() + timedelta(seconds=expires_in)
     hold = Hold(product_id=product.id, quantity=quantity, reference=reference, expires_at=expires_at)

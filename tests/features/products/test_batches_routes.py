@@ -342,13 +342,13 @@ class TestAProductThatIsDeletedMeanwhile:
         self, alice: Caller, make_product: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         make_product(sku="A")
-        look = bulk._living_skus
+        look = bulk._living_ids
 
-        def look_too_early(skus: Any) -> set[str]:
+        def look_too_early(skus: Any) -> dict[str, int]:
             living = look(skus)
             db.session.execute(update(Product).values(deleted_at=clock.now()))
             return living
 
-        monkeypatch.setattr(bulk, "_living_skus", look_too_early)
+        monkeypatch.setattr(bulk, "_living_ids", look_too_early)
 
         assert told(save(alice, {"sku": "A", "name": "Stool"}, mode="partial")) == ["product_incomplete"]

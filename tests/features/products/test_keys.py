@@ -130,6 +130,33 @@ class TestSlugs:
         assert root.patch(f"/products/{other['id']}", {"slug": "bench"}).status_code == 200
         assert root.patch(f"/products/{other['id']}", {"slug": "seat"}).status_code == 200
 
+    def test_that_others_gave_up_meanwhile_still_lead_to_them_after_a_restoration(
+        self, root: Caller, chair: Make, make_product: Make
+    ) -> None:
+        product = make_product(slug="seat", sku="A-1")
+        root.delete(f"/products/{product['id']}")
+        other = body_of(root.post("/products", chair(slug="seat")))
+        root.patch(f"/products/{other['id']}", {"slug": "bench"})
+
+        restored = body_of(root.post(f"/products/{product['id']}/restore"))
+
+        assert restored["slug"] == "seat-a-1"
+        assert root.get(by("slug", "seat")).headers["Location"].endswith("/bench")
+
+    def test_are_their_own_products_even_where_another_had_them(
+        self, root: Caller, chair: Make, make_product: Make
+    ) -> None:
+        product = make_product(slug="seat")
+        root.patch(f"/products/{product['id']}", {"slug": "bench"})
+        root.delete(f"/products/{product['id']}")
+        other = body_of(root.post("/products", chair(slug="seat", sku="B")))
+        root.post(f"/products/{product['id']}/restore")
+
+        batch = root.post("/products/bulk", {"items": [{"sku": "B", "slug": "seat", "name": "New"}]})
+
+        assert body_of(batch)["meta"]["updated"] == 1
+        assert body_of(root.get(by("slug", "seat")))["id"] == other["id"]
+
     def test_of_drafts_lead_plain_users_nowhere(self, alice: Caller, bob: Caller, make_product: Make) -> None:
         product = make_product(slug="first", status="draft")
         alice.patch(f"/products/{product['id']}", {"slug": "second"})
@@ -150,6 +177,18 @@ class TestGtins:
 
         for same in ("036000291452", "0036000291452", "00036000291452"):
             assert code_of(alice.post("/products", chair(gtin=same))) == "gtin_taken"
+
+    def test_are_found_several_at_once(self, bob: Caller, make_product: Make) -> None:
+        ids = [make_product(gtin=gtin)["id"] for gtin in ("4006381333931", "96385074")]
+
+        found = body_of(bob.get("/products?gtin=04006381333931,00000096385074&sort_by=id&order=asc"))["items"]
+        assert [item["id"] for item in found] == ids
+
+    @pytest.mark.parametrize("scanned", ["036000291452", "0036000291452", "00036000291452"])
+    def test_are_found_as_a_scanner_reads_them(self, bob: Caller, make_product: Make, scanned: str) -> None:
+        product = make_product(gtin="036000291452")
+
+        assert [item["id"] for item in body_of(bob.get(f"/products?search={scanned}"))["items"]] == [product["id"]]
 
     def test_are_found_by_search(self, bob: Caller, make_product: Make) -> None:
         product = make_product(gtin="4006381333931", mpn="OC-42/B")
@@ -256,7 +295,25 @@ class TestPaths:
         assert alice.get("/products/by/name/Chair").status_code == 404
         assert alice.get("/products/by/sku/").status_code == 404
 
-    @pytest.mark.parametrize("value", ["%00", "a%0A", "%FF", "x" * 3000])
+    @pytest.mark.parametrize("path", ["M%FCller", "M%F6ller", "%ED%A0%80", "%C3"])
+    def test_that_are_not_utf_8_are_refused(self, alice: Caller, chair: Make, path: str) -> None:
+        answer = alice.put(f"/products/by/external_id/{path}", chair(), if_match=None)
+
+        assert (answer.status_code, code_of(answer)) == (400, "path_malformed")
+
+    def test_that_put_a_null_key_are_refused(self, alice: Caller, chair: Make) -> None:
+        for key, value in (("gtin", "4006381333931"), ("external_id", "erp-1")):
+            answer = alice.put(by(key, value), chair(**{key: None}), if_match=None)
+            assert faults_of(answer) == [(f"/{key}", "key_differs")]
+
+    def test_leave_a_gtin_as_it_was_written(self, alice: Caller, chair: Make, make_product: Make) -> None:
+        make_product(gtin="036000291452")
+
+        replaced = alice.put(by("gtin", "00036000291452"), chair(), if_match=None)
+
+        assert (replaced.status_code, body_of(replaced)["gtin"]) == (200, "036000291452")
+
+    @pytest.mark.parametrize("value", ["%00", "a%0A", "%EF%BF%BD", "x" * 3000])
     def test_of_a_value_that_no_product_can_have_are_none(self, alice: Caller, value: str) -> None:
         for key in ("sku", "slug", "gtin", "external_id"):
             assert alice.get(f"/products/by/{key}/{value}").status_code == 404
@@ -324,6 +381,30 @@ class TestManyAtOnce:
         assert (
             code_of(alice.post("/products/bulk", {"items": [chair(sku="C", gtin="036000291452")]})) == "batch_refused"
         )
+
+    def test_have_a_key_that_only_a_refused_row_stated(self, alice: Caller, chair: Make, make_product: Make) -> None:
+        make_product(gtin="4006381333931")
+        items = [
+            chair(sku="A", gtin="4006381333931", external_id="only"),
+            chair(sku="B", external_id="only"),
+            chair(sku="C", name="Seat"),
+            chair(sku="D", slug="seat"),
+        ]
+
+        batch = body_of(alice.post("/products/bulk", {"mode": "partial", "items": items}))
+
+        assert [item["status"] for item in batch["items"]] == ["failed", "created", "created", "created"]
+        assert body_of(alice.get(by("slug", "seat")))["sku"] == "D"
+
+    def test_give_a_key_to_the_first_whether_it_is_new_or_not(
+        self, alice: Caller, chair: Make, make_product: Make
+    ) -> None:
+        make_product(sku="there")
+        items = [{"sku": "there", "external_id": "one"}, chair(sku="new", external_id="one")]
+
+        batch = body_of(alice.post("/products/bulk", {"mode": "partial", "items": items}))
+
+        assert [item["status"] for item in batch["items"]] == ["updated", "failed"]
 
     def test_keep_the_slugs_that_they_give_up(self, alice: Caller, make_product: Make) -> None:
         product = make_product(slug="first", sku="A")

@@ -272,11 +272,13 @@ class TestAStockThatIsNotTracked:
         assert alice.post(f"/holds/{body_of(held)['id']}/confirm").status_code == 200
         assert (movements(alice, product), alice.get(path).headers["ETag"]) == ([], '"1.0"')
 
-    def test_does_not_begin_with_any(self, alice: Caller, make_category: Make) -> None:
-        content = {"name": "Download", "price": "5.00", "category_id": make_category()["id"], "track_stock": False}
+    def test_can_begin_with_some_as_an_exported_file_may_say(
+        self, alice: Caller, make_product: Make, app: Flask
+    ) -> None:
+        product = make_product(track_stock=False, stock=5)
 
-        assert code_of(alice.post("/products", {**content, "stock": 1})) == "stock_not_tracked"
-        assert alice.post("/products", {**content, "stock": 0}).status_code == 201
+        assert [movement["delta"] for movement in movements(alice, product)] == [5]
+        assert_ledger_adds_up(app)
 
     def test_does_not_move_in_batches(self, alice: Caller, make_product: Make) -> None:
         product = make_product(sku="A", stock=5)

@@ -9,8 +9,8 @@ from alembic.util import CommandError
 
 from migrations.tables import rebuild_table
 
-revision = "0011"
-down_revision = "0010"
+revision = "0012"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 
@@ -47,6 +47,9 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Go back to hundredths; refuses, and changes nothing, where a row does not fit. Crossed-out prices are lost."""
+    if op.get_bind().dialect.name == "postgresql":
+        # What is written between the check and the change would be rounded.
+        op.execute("LOCK TABLE products, users IN ACCESS EXCLUSIVE MODE")
     require_fit()
     if op.get_bind().dialect.name == "sqlite":
         rebuild_table("products", {NEW_COLUMNS: OLD_COLUMN, NEW_CHECKS: OLD_CHECK}, values={"price": "price / 100"})

@@ -10,8 +10,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from app.core.text import words
 
-revision = "0012"
-down_revision = "0011"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
@@ -20,8 +20,6 @@ PRODUCTS = sa.table(
     sa.column("id", sa.BigInteger),
     sa.column("name", sa.Text),
     sa.column("sku", sa.Text),
-    sa.column("gtin", sa.Text),
-    sa.column("mpn", sa.Text),
     sa.column("tags", sa.JSON().with_variant(JSONB(), "postgresql")),
     sa.column("description", sa.Text),
     sa.column("search_text", sa.Text),
@@ -69,10 +67,10 @@ def rewrite(read: Callable[[str], str]) -> None:
 
 
 def search_text(row: sa.Row, description: str) -> str:
-    """A line of words for the name, one for the labels, one for the description, each word once."""
+    """A line of words for the name, one for the sku and tags, one for the description, each word once."""
     seen: set[str] = set()
     lines = []
-    for place in (row.name, " ".join([row.sku, row.gtin or "", row.mpn or "", *row.tags]), description):
+    for place in (row.name, " ".join([row.sku, *row.tags]), description):
         found = [word for word in words(place) if word not in seen]
         seen.update(found)
         lines.append("".join(f"{word} " for word in found))
