@@ -1,7 +1,7 @@
 """A reference that a migration adds to a table with rows: what it is, and what it leaves as it was."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import sqlalchemy as sa
@@ -92,6 +92,9 @@ def columns() -> list[str]:
 
 
 class TestAdding:
+    #: The keys of another product.
+    OTHER: ClassVar[dict[str, Any]] = {"sku": "B-2", "slug": "b-2", "gtin": None, "external_id": None}
+
     @pytest.mark.usefixtures("shop")
     def test_keeps_every_row(self) -> None:
         before = columns()
@@ -125,7 +128,7 @@ class TestAdding:
     @pytest.mark.usefixtures("shop")
     def test_uses_no_id_again(self) -> None:
         with unit_of_work():
-            insert("products", {**ROWS["products"], "id": 99, "sku": "B-2"})
+            insert("products", {**ROWS["products"], **self.OTHER, "id": 99})
             db.session.execute(text("DELETE FROM products WHERE id = 99"))
             if db.engine.dialect.name == "postgresql":
                 db.session.execute(text("SELECT setval(pg_get_serial_sequence('products', 'id'), 99)"))
@@ -133,7 +136,7 @@ class TestAdding:
         add()
 
         with unit_of_work():
-            insert("products", {key: value for key, value in ROWS["products"].items() if key != "id"} | {"sku": "C-3"})
+            insert("products", {key: value for key, value in ROWS["products"].items() if key != "id"} | self.OTHER)
             assert db.session.scalar(text("SELECT max(id) FROM products")) == 100
 
     @pytest.mark.usefixtures("shop")
