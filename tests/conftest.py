@@ -379,6 +379,19 @@ def make_category(alice: Caller) -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture
+def make_brand(alice: Caller) -> Callable[..., dict[str, Any]]:
+    """Make a brand; a test mentions what matters."""
+    numbers = count(1)
+
+    def make(**members: Any) -> dict[str, Any]:
+        answer = alice.post("/brands", {"name": f"Brand {next(numbers)}", **members})
+        assert answer.status_code == 201, answer.get_data(as_text=True)
+        return body_of(answer)
+
+    return make
+
+
+@pytest.fixture
 def make_product(alice: Caller, make_category: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     """Make a product, and a category for it unless one is given; a test mentions what matters."""
     numbers = count(1)

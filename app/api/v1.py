@@ -5,6 +5,7 @@ from flask import Blueprint
 from app.features.api_keys.routes import blueprint as api_keys
 from app.features.audit.routes import blueprint as audit
 from app.features.auth.routes import blueprint as auth
+from app.features.brands.routes import blueprint as brands
 from app.features.categories.routes import blueprint as categories
 from app.features.events.routes import blueprint as events
 from app.features.imports.routes import blueprint as imports
@@ -21,6 +22,7 @@ blueprint.register_blueprint(sessions)
 blueprint.register_blueprint(passwords)
 blueprint.register_blueprint(users)
 blueprint.register_blueprint(api_keys)
+blueprint.register_blueprint(brands)
 blueprint.register_blueprint(categories)
 blueprint.register_blueprint(products)
 blueprint.register_blueprint(category_products)

@@ -96,11 +96,12 @@ def import_products(
     A row needs sku, name, price, and category or category_id. It updates the product with its sku; a missing or empty
     value leaves the field unchanged. Of several rows with one sku the first counts and the others are merged. A
     category is given by its name, and created when no category has that name; category_id distinguishes categories of
-    the same name. Tags are separated by |, attributes are a JSON object.
+    the same name. So is a brand; its name takes precedence over brand_id. Tags are separated by |, attributes are a
+    JSON object.
 
     A column sets the field of its own name, or the one that --map says. Spaces around cells are removed, repeated ones
     within texts collapsed; prices have no thousands separators. A file whose columns are exactly those of an export is
-    imported literally: spaces are preserved, and an empty description, tags or external_id clears the field.
+    imported literally: spaces are preserved, and an empty description, tags, brand or external_id clears the field.
 
     Rows are saved in chunks of 1,000, each in one transaction. An invalid row is reported with its line and stops no
     other.

@@ -11,6 +11,9 @@ class Permission(StrEnum):
     USERS_WRITE = "users:write"
     AUDIT_READ = "audit:read"
     EVENTS_READ = "events:read"
+    BRANDS_READ = "brands:read"
+    BRANDS_WRITE = "brands:write"
+    BRANDS_DELETE = "brands:delete"
     CATEGORIES_READ = "categories:read"
     CATEGORIES_WRITE = "categories:write"
     CATEGORIES_DELETE = "categories:delete"
@@ -30,7 +33,7 @@ class Role(StrEnum):
 
 
 #: Reads of the catalogue, which need no credentials while CATALOG_PUBLIC_READ is on.
-CATALOG_READS = frozenset({Permission.CATEGORIES_READ, Permission.PRODUCTS_READ})
+CATALOG_READS = frozenset({Permission.BRANDS_READ, Permission.CATEGORIES_READ, Permission.PRODUCTS_READ})
 
 #: Only a logged-in user has these; an API key never has, because a key must not manage its owner's account or keys.
 PERSONAL = frozenset({Permission.ACCOUNT_MANAGE})
@@ -40,6 +43,7 @@ SCOPES = [permission for permission in Permission if permission not in PERSONAL]
 
 _USER = CATALOG_READS | {Permission.ACCOUNT_MANAGE, Permission.EVENTS_READ}
 _EDITOR = _USER | {
+    Permission.BRANDS_WRITE,
     Permission.CATEGORIES_WRITE,
     Permission.PRODUCTS_WRITE,
     Permission.STOCK_READ,

@@ -14,10 +14,20 @@ from app.web.operation import operation_of
 
 @dataclass(frozen=True)
 class Link:
-    """A route of the same version of the API, as ``blueprint.view``; an attribute of the row is its one argument."""
+    """A route of the same version of the API, as ``blueprint.view``; an attribute of the row is its one argument.
+
+    ``parameter`` is the name that the query string has for it, where the path has none.
+    """
 
     endpoint: str
     attribute: str = "id"
+    parameter: str | None = None
+
+    def path(self, api: str) -> str:
+        """The path and query of the route, with braces in the place of its argument."""
+        rule = next(current_app.url_map.iter_rules(f"{api}.{self.endpoint}"))
+        path = re.sub(r"<[^>]+>", "{}", rule.rule)
+        return f"{path}?{self.parameter}={{}}" if self.parameter else path
 
 
 @dataclass(frozen=True)
@@ -47,21 +57,15 @@ class Links:
 
     def example(self, api: str, row: Any) -> Mapping[str, str]:
         """All links of a row, for those who may follow each."""
-        return self._paths_of(row, {name: _path(f"{api}.{link.endpoint}") for name, link in self.links.items()})
+        return self._paths_of(row, {name: link.path(api) for name, link in self.links.items()})
 
     def _permitted(self, api: str, identity: Identity, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
         for name in names:
-            endpoint = f"{api}.{self.links[name].endpoint}"
-            access = operation_of(current_app.view_functions[endpoint]).access
+            link = self.links[name]
+            access = operation_of(current_app.view_functions[f"{api}.{link.endpoint}"]).access
             if access is None or access.permission is None or identity.can(access.permission):
-                yield name, _path(endpoint)
+                yield name, link.path(api)
 
     def _paths_of(self, row: Any, paths: Mapping[str, str]) -> dict[str, str]:
         values = {name: getattr(row, self.links[name].attribute) for name in paths}
         return {name: path.format(values[name]) for name, path in paths.items() if values[name] is not None}
-
-
-def _path(endpoint: str) -> str:
-    """The path of a route, with braces in the place of its argument."""
-    rule = next(current_app.url_map.iter_rules(endpoint))
-    return re.sub(r"<[^>]+>", "{}", rule.rule)

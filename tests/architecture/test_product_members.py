@@ -104,7 +104,7 @@ class TestSchemas:
         [
             (ProductUpdateSchema, names_of(ProductReplaceSchema)),
             (ProductUpsertSchema, names_of(ProductCreateSchema)),
-            (ImportRowSchema, names_of(ProductCreateSchema) | {"category"}),
+            (ImportRowSchema, names_of(ProductCreateSchema) | {"category", "brand"}),
         ],
     )
     def test_that_change_a_product_take_what_a_new_one_takes(self, schema: type[ma.Schema], members: set[str]) -> None:
@@ -133,8 +133,8 @@ class TestSchemas:
 
 
 class TestFiles:
-    def test_have_every_member_and_the_name_of_the_category(self) -> None:
-        assert set(COLUMNS) == {*MEMBERS, "category"}
+    def test_have_every_member_and_the_names_of_category_and_brand(self) -> None:
+        assert set(COLUMNS) == {*MEMBERS, "category", "brand"}
 
     @pytest.mark.parametrize("file_format", FileFormat)
     @pytest.mark.parametrize("members", [FULL, EMPTY], ids=["full", "empty"])

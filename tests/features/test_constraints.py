@@ -16,6 +16,7 @@ from tests.rows import ROWS
 OTHERS: dict[str, dict[str, Any]] = {
     "users": {"id": 2, "email": "e@example.com", "username": "eve"},
     "categories": {"id": 2, "slug": "d", "external_id": None},
+    "brands": {"id": 2, "name": "d", "slug": "d", "external_id": None},
     "products": {"id": 2, "sku": "A-2", "slug": "p2", "gtin": None, "external_id": None},
 }
 
@@ -33,6 +34,9 @@ BREAKS: dict[str, tuple[str, dict[str, Any]]] = {
     "uq_categories_slug": ("categories", {**OTHERS["categories"], "slug": "c"}),
     "uq_categories_external_id": ("categories", {**OTHERS["categories"], "external_id": "erp-1"}),
     "fk_categories_parent_id_categories": ("categories", {**OTHERS["categories"], "parent_id": 9}),
+    "uq_brands_name": ("brands", {**OTHERS["brands"], "name": "b"}),
+    "uq_brands_slug": ("brands", {**OTHERS["brands"], "slug": "b"}),
+    "uq_brands_external_id": ("brands", {**OTHERS["brands"], "external_id": "erp-1"}),
     "ck_catalogue_state_one_row": ("catalogue_state", {"id": 2}),
     "ck_products_price_not_negative": ("products", {**OTHERS["products"], "price": -1}),
     "ck_products_compare_at_price_not_negative": ("products", {**OTHERS["products"], "compare_at_price": -1}),
@@ -44,6 +48,7 @@ BREAKS: dict[str, tuple[str, dict[str, Any]]] = {
     "ck_products_currency": ("products", {**OTHERS["products"], "currency": "US"}),
     "uq_products_sku": ("products", {**OTHERS["products"], "sku": "A-1"}),
     "fk_products_category_id_categories": ("products", {**OTHERS["products"], "category_id": 9}),
+    "fk_products_brand_id_brands": ("products", {**OTHERS["products"], "brand_id": 9}),
     "ck_stock_movements_delta_fits_reason": ("stock_movements", {"id": 2, "reason": "sale"}),
     "ck_stock_movements_stock_after_not_negative": ("stock_movements", {"id": 2, "stock_after": -1}),
     "fk_stock_movements_product_id_products": ("stock_movements", {"id": 2, "product_id": 9}),
@@ -131,6 +136,10 @@ class TestDeleting:
         with pytest.raises(IntegrityError):
             execute("DELETE FROM categories")
 
+    def test_is_refused_for_a_brand_with_products(self, execute: Execute) -> None:
+        with pytest.raises(IntegrityError):
+            execute("DELETE FROM brands")
+
     def test_is_refused_for_a_category_with_children(self, execute: Execute) -> None:
         for table in ("holds", "stock_movements", "products"):
             execute(f"DELETE FROM {table}")
@@ -184,7 +193,7 @@ class TestEveryColumn:
 
         assert taken == []
 
-    @pytest.mark.parametrize("table", ["users", "categories", "products"])
+    @pytest.mark.parametrize("table", ["users", "categories", "brands", "products"])
     def test_version_has_no_default_that_hides_a_forgotten_one(self, execute: Execute, table: str) -> None:
         row = {name: value for name, value in ROWS[table].items() if name != "version"} | {"id": 2}
 

@@ -388,10 +388,11 @@ class TestPuttingByAKey:
             assert len({answer.json["id"] for answer in answers}) == 1
             assert {answer.json["version"] for answer in answers} == {1}
 
-    def test_from_16_threads_makes_one_category(self, alice: Caller, connect: Connect) -> None:
+    @pytest.mark.parametrize("rows", ["categories", "brands"])
+    def test_from_16_threads_makes_one_category_or_brand(self, alice: Caller, connect: Connect, rows: str) -> None:
         crowd = [connect(alice) for _ in range(16)]
         for number in range(3):
-            path = f"/categories/by/external_id/erp-{number}"
+            path = f"/{rows}/by/external_id/erp-{number}"
 
             answers = at_once([partial(client.put, path, {"name": f"Chairs {number}"}) for client in crowd])
 

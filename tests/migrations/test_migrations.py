@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from app import create_app
 from app.core.transactions import unit_of_work
 from app.extensions import db
+from app.features.api_keys.models import ApiKey
 from app.features.auth.models import LoginFailures
 from app.features.products.ledger import StockMovement
 from app.features.products.models import Product, search_text
@@ -338,6 +339,24 @@ class TestDown:
 
         assert revision() == REVISIONS[0]
         check()
+
+
+class TestBrands:
+    """Revision 0013 adds them, and on the way down leaves nothing that the release before cannot read."""
+
+    @pytest.mark.usefixtures("bare")
+    def test_go_with_their_former_slugs_and_scopes(self) -> None:
+        upgrade()
+        fill()
+        with unit_of_work():
+            insert("former_slugs", {"resource_type": "brand", "slug": "b-1", "resource_id": 1})
+            db.session.execute(text("""UPDATE api_keys SET scopes = '["brands:read", "products:read"]'"""))
+
+        downgrade(revision="0012")
+
+        with unit_of_work(reading=True):
+            assert db.session.scalars(select(ApiKey.scopes)).all() == [["products:read"]]
+            assert db.session.scalars(text("SELECT resource_type FROM former_slugs")).all() == ["product"]
 
 
 class TestSearch:

@@ -96,6 +96,8 @@ def columns() -> list[str]:
 
 
 class TestAdding:
+    #: The keys of another product.
+
     @pytest.mark.usefixtures("shop")
     def test_keeps_every_row(self) -> None:
         before = columns()

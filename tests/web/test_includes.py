@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from app.features.brands.routes import INCLUDES as BRAND_INCLUDES
 from app.features.categories.models import Category
 from app.features.categories.routes import INCLUDES as CATEGORY_INCLUDES
 from app.features.products.routes import INCLUDES as PRODUCT_INCLUDES
@@ -28,6 +29,18 @@ def category(make_category: Make) -> dict[str, Any]:
 def product(make_product: Make, category: dict[str, Any]) -> dict[str, Any]:
     """A product in it."""
     return make_product(name="Oak chair", category_id=category["id"])
+
+
+@pytest.fixture
+def brand(make_brand: Make) -> dict[str, Any]:
+    """A brand."""
+    return make_brand(name="Oakworks")
+
+
+@pytest.fixture
+def branded(make_product: Make, category: dict[str, Any], brand: dict[str, Any]) -> dict[str, Any]:
+    """A product of the brand in the category."""
+    return make_product(name="Ash chair", category_id=category["id"], brand_id=brand["id"])
 
 
 @pytest.fixture
@@ -263,16 +276,22 @@ class TestLinks:
 
         assert item == body_of(bob.get(f"/products/{product['id']}?include=links"))
 
-    def test_can_be_followed(self, root: Caller, product: dict[str, Any], category: dict[str, Any]) -> None:
-        for path in (f"/products/{product['id']}", f"/categories/{category['id']}"):
+    def test_can_be_followed(
+        self, root: Caller, branded: dict[str, Any], category: dict[str, Any], brand: dict[str, Any]
+    ) -> None:
+        for path in (f"/products/{branded['id']}", f"/categories/{category['id']}", f"/brands/{brand['id']}"):
             links = body_of(root.get(f"{path}?include=links"))["links"]
             for name in links.keys() - {"holds"}:
                 assert root.get(links[name].removeprefix("/api/v1")).status_code == 200, links[name]
             assert links["edit"] == links["self"] == f"/api/v1{path}"
 
-    def test_are_all_described(self, root: Caller, product: dict[str, Any], category: dict[str, Any]) -> None:
-        of_product = body_of(root.get(f"/products/{product['id']}?include=links"))["links"]
+    def test_are_all_described(
+        self, root: Caller, branded: dict[str, Any], category: dict[str, Any], brand: dict[str, Any]
+    ) -> None:
+        of_product = body_of(root.get(f"/products/{branded['id']}?include=links"))["links"]
         of_category = body_of(root.get(f"/categories/{category['id']}?include=links"))["links"]
+        of_brand = body_of(root.get(f"/brands/{brand['id']}?include=links"))["links"]
 
         assert list(of_product) == list(PRODUCT_INCLUDES["links"].members)
         assert list(of_category) == list(CATEGORY_INCLUDES["links"].members)
+        assert list(of_brand) == list(BRAND_INCLUDES["links"].members)

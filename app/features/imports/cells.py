@@ -21,9 +21,9 @@ from app.web.schemas import shared
 class CellReader:
     """Converts the cells of a record, each by the field that its member has in a row.
 
-    An empty cell states nothing, and blanks around cells and tags are dropped, those within a name, a category or a
-    line of the description collapsed. A file that we exported is taken to the letter: its blanks are meant, and an
-    empty cell empties a member that can be empty.
+    An empty cell states nothing, and blanks around cells and tags are dropped, those within a name, a category, a
+    brand or a line of the description collapsed. A file that we exported is taken to the letter: its blanks are meant,
+    and an empty cell empties a member that can be empty.
     """
 
     def __init__(self, layout: Layout, *, decimal_mark: str) -> None:
@@ -33,6 +33,7 @@ class CellReader:
         self._tidy: dict[str, Callable[[str], str]] = {
             "name": _one_line,
             "category": _one_line,
+            "brand": _one_line,
             "description": _tidy_lines,
         }
         members = shared(ImportRowSchema).fields

@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from app.core.slugs import SlugTaken
 from app.core.transactions import unit_of_work
+from app.features.brands.models import BrandNameTaken
 from app.features.imports import service
 from app.features.imports.models import BadRow, Report, Row
 from app.features.imports.schemas import ImportRowSchema
@@ -24,8 +25,8 @@ from app.web.validation import faults_of
 
 ROWS_PER_CHUNK = 1000
 
-#: What another transaction can do to a chunk: a slug taken or a category deleted meanwhile, a deadlock, a lock held.
-_TRANSIENT = (IntegrityError, OperationalError, SlugTaken)
+#: What another transaction can do to a chunk: a slug or name taken or a category deleted meanwhile, a deadlock, a lock.
+_TRANSIENT = (IntegrityError, OperationalError, SlugTaken, BrandNameTaken)
 _ATTEMPTS = 4
 
 

@@ -192,6 +192,8 @@ class Report:
     failed: int = 0
     #: The names of the categories that were made; a dict for its order.
     made_categories: dict[str, None] = field(default_factory=dict)
+    #: The names of the brands that were made, likewise.
+    made_brands: dict[str, None] = field(default_factory=dict)
     #: How often a product stayed in the first category while a merged row named the second.
     kept_categories: Counter[tuple[str, str]] = field(default_factory=Counter)
     errors: list[RowError] = field(default_factory=list)
@@ -215,5 +217,6 @@ class Report:
         self.merged += other.merged
         self.failed += other.failed
         self.made_categories |= other.made_categories
+        self.made_brands |= other.made_brands
         self.kept_categories += other.kept_categories
         self.errors.extend(other.errors[: MAX_ERRORS - len(self.errors)])

@@ -54,8 +54,9 @@ def create_import(upload: Upload, query: dict[str, Any]) -> Import:
     """Import a file of products in the background.
 
     A row creates the product of its sku, or updates it; what it does not state, or an empty cell, stays as it is. A row
-    needs `sku`, `name`, `price`, and `category` (a name; it is made when there is none) or `category_id`. Rows are
-    saved in chunks; a bad row is reported and stops no other. What `GET /products/export` gives is taken to the letter.
+    needs `sku`, `name`, `price`, and `category` (a name; it is made when there is none) or `category_id`. It may have a
+    `brand` in the same way, or a `brand_id`; the name counts where it has both. Rows are saved in chunks; a bad row is
+    reported and stops no other. What `GET /products/export` gives is taken to the letter.
     """
     reading = {
         "format": _format_of(upload, query),

@@ -6,6 +6,7 @@ import marshmallow as ma
 
 from app.core.errors import Malformed
 from app.core.jobs import JobStatus
+from app.features.brands import schemas as brands
 from app.features.categories import schemas as categories
 from app.features.imports.columns import Columns
 from app.features.imports.models import FileUnreadable
@@ -125,7 +126,7 @@ class ImportErrorQuerySchema(ListQuerySchema):
 
 
 class ImportRowSchema(StatedSchema, products.ProductCreateSchema):
-    """A row states a product as the body that creates one does, but it has a sku, and may name its category.
+    """A row states a product as the body that creates one does, but it has a sku, and may name its category and brand.
 
     What it does not state is left to the upsert: a product that exists keeps it.
     """
@@ -133,6 +134,7 @@ class ImportRowSchema(StatedSchema, products.ProductCreateSchema):
     sku = fields.Code(required=True, **products.SKU)
     category = fields.Text(**categories.NAME)
     category_id = fields.Integer(example=7)
+    brand = fields.Text(allow_none=True, **brands.NAME)
 
     def load(self, data: Any, **options: Any) -> Any:
         """The values of a row; one in which nothing else is wrong must be filed somewhere."""

@@ -1,11 +1,11 @@
 """Use cases of imports: order one, follow it, cancel it; and save a chunk of its rows."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import IO, Any
 
-from sqlalchemy import Select, delete, or_, select
+from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import contains_eager
 
 from app.core import jobs
@@ -13,12 +13,9 @@ from app.core.audit import record_event
 from app.core.errors import Invalid, NotFound
 from app.core.jobs import Job
 from app.core.listing import Listing, OneOf
-from app.core.locks import advisory_lock
 from app.core.pruning import delete_batch
 from app.core.references import find_unknown_among
 from app.extensions import db
-from app.features.categories import models as category_models
-from app.features.categories import service as categories
 from app.features.imports.models import (
     BadRow,
     CategoryAmbiguous,
@@ -30,7 +27,9 @@ from app.features.imports.models import (
     Report,
     Row,
 )
+from app.features.imports.named import Brands, Shelf
 from app.features.products import bulk
+from app.features.products.files import NAMES
 from app.features.products.models import DEFAULTS, Product
 from app.security.identity import Identity
 from app.security.permissions import Permission
@@ -39,6 +38,8 @@ from app.security.permissions import Permission
 KIND = "import"
 #: Of a piece of a file in the database, in bytes.
 CHUNK_SIZE = 512 * 1024
+#: Rows of one sku that are tried, one after the other, until one is good: each costs the chunk some statements.
+MAX_ROUNDS = 5
 #: Imports that are pruned at once: each can have a thousand faults.
 IMPORTS_PER_BATCH = 20
 
@@ -116,29 +117,38 @@ def save_chunk(rows: Sequence[Row], *, seen: Mapping[str, str], currency: str) -
 
     ``seen`` has the category's name of each product that an earlier chunk of the file had; a new product whose row
     states no currency gets ``currency``. Of rows with the same sku the first good one makes the product, and the others
-    are merged. A category that is named and not there is made, a root. A row fails, and no other with it, that has an
-    unknown reference, such as a category_id that is not there, a name that several categories have, or values that the
-    upsert refuses.
+    are merged; after ``MAX_ROUNDS`` bad ones all others fail as the last of these. A category or brand that is named
+    and not there is made, a category as a root. A row fails, and no other with it, that has an unknown reference, such
+    as a category_id that is not there, a name that several categories have, or values that the upsert refuses.
     """
     chunk = SavedChunk(Report(last_line=rows[-1].line))
     known = _known_rows(rows, chunk.report)
-    shelf = _Shelf()
-    shelf.look_up(known)
+    shelf, brands = Shelf(known), Brands(known)
     left = [row for row in known if _has_one_category(row, shelf, chunk.report)]
-    while left := [row for row in left if not _is_merged(row, shelf, seen, chunk)]:
+    refused: dict[str, Invalid] = {}
+    for _ in range(MAX_ROUNDS):
         # The first row of each sku; one after it is merged, or makes the product where the upsert refuses the first.
+        left = [row for row in left if not _is_merged(row, shelf, seen, chunk)]
         first = {row.values["sku"]: row for row in reversed(left)}
         kept = [row for row in left if first[row.values["sku"]] is row]
-        _upsert(kept, shelf, chunk, currency)
+        if not kept:
+            return chunk
+        refused = _upsert(kept, shelf, brands, chunk, currency=currency)
         left = [row for row in left if first[row.values["sku"]] is not row]
+    for row in left:
+        if not _is_merged(row, shelf, seen, chunk):
+            chunk.report.fail(BadRow.of_faults(row.line, refused[row.values["sku"]].faults))
     return chunk
 
 
-def _upsert(rows: Sequence[Row], shelf: "_Shelf", chunk: SavedChunk, currency: str) -> None:
-    """Make or change the product of each row, or report why it is refused."""
+def _upsert(
+    rows: Sequence[Row], shelf: Shelf, brands: Brands, chunk: SavedChunk, *, currency: str
+) -> dict[str, Invalid]:
+    """Make or change the product of each row, or report why it is refused; the refusals, by sku."""
     chunk.report.made_categories |= dict.fromkeys(shelf.make_missing(rows))
+    chunk.report.made_brands |= dict.fromkeys(brands.make_missing(rows))
     defaults = {**DEFAULTS, "currency": currency}
-    upserted = bulk.upsert_products((_members(row.values, shelf) for row in rows), defaults=defaults)
+    upserted = bulk.upsert_products((_members(row.values, shelf, brands) for row in rows), defaults=defaults)
     for row in rows:
         sku = row.values["sku"]
         became = upserted[sku]
@@ -147,6 +157,7 @@ def _upsert(rows: Sequence[Row], shelf: "_Shelf", chunk: SavedChunk, currency: s
         else:
             chunk.filed[sku] = shelf.name_for(row.values)
             _count(chunk.report, became.effect)
+    return {sku: became for sku, became in upserted.items() if isinstance(became, Invalid)}
 
 
 def _known_rows(rows: Sequence[Row], report: Report) -> list[Row]:
@@ -158,11 +169,11 @@ def _known_rows(rows: Sequence[Row], report: Report) -> list[Row]:
 
 
 def _stated(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a row states. A category's name overrules its id, which is another catalogue's perhaps."""
-    return {name: value for name, value in values.items() if name != "category_id" or "category" not in values}
+    """What a row states. The name of a category or a brand overrules its id, which is another catalogue's perhaps."""
+    return {name: value for name, value in values.items() if NAMES.get(name) not in values}
 
 
-def _has_one_category(row: Row, shelf: "_Shelf", report: Report) -> bool:
+def _has_one_category(row: Row, shelf: Shelf, report: Report) -> bool:
     """Whether a row says which category it means; one that does not fails."""
     try:
         shelf.name_for(row.values)
@@ -172,7 +183,7 @@ def _has_one_category(row: Row, shelf: "_Shelf", report: Report) -> bool:
     return True
 
 
-def _is_merged(row: Row, shelf: "_Shelf", seen: Mapping[str, str], chunk: SavedChunk) -> bool:
+def _is_merged(row: Row, shelf: Shelf, seen: Mapping[str, str], chunk: SavedChunk) -> bool:
     """Whether a row before made or changed the product of this one, which is counted then."""
     sku, name = row.values["sku"], shelf.name_for(row.values)
     first = seen.get(sku) or chunk.filed.get(sku)
@@ -184,66 +195,9 @@ def _is_merged(row: Row, shelf: "_Shelf", seen: Mapping[str, str], chunk: SavedC
     return True
 
 
-class _Shelf:
-    """The categories that the rows of a chunk are filed under, looked up in one statement."""
-
-    def __init__(self) -> None:
-        self._names: dict[int, str] = {}
-        self._ids: dict[str, list[int]] = {}
-
-    def look_up(self, rows: Sequence[Row]) -> None:
-        """Find what the rows name."""
-        self._find(
-            names={row.values["category"] for row in rows if "category" in row.values},
-            ids={row.values["category_id"] for row in rows if "category_id" in row.values},
-        )
-
-    def name_for(self, values: Mapping[str, Any]) -> str:
-        """The name of a row's category, there or to be made; raises ``CategoryAmbiguous``."""
-        if "category" not in values:
-            return self._names[values["category_id"]]
-        ids = self._ids.get(values["category"], [])
-        if len(ids) > 1 and values.get("category_id") not in ids:
-            raise CategoryAmbiguous
-        return str(values["category"])
-
-    def id_for(self, values: Mapping[str, Any]) -> int:
-        """The id of a row's category. Where it states both, the id picks one of several of its name."""
-        if "category" not in values:
-            return int(values["category_id"])
-        ids = self._ids[values["category"]]
-        return int(values["category_id"]) if values.get("category_id") in ids else ids[0]
-
-    def make_missing(self, rows: Sequence[Row]) -> list[str]:
-        """Make the categories that rows name and that are not there; their names."""
-        missing = self._missing(rows)
-        if missing:
-            # Two imports that both miss a category must not both make it: the second waits here, and looks again.
-            advisory_lock("import-categories")
-            self._find(names=missing, ids=())
-            missing = self._missing(rows)
-        for name in missing:
-            self._put(categories.create_category(name=name).id, name)
-        return missing
-
-    def _missing(self, rows: Sequence[Row]) -> list[str]:
-        named = (row.values["category"] for row in rows if "category" in row.values)
-        return list(dict.fromkeys(name for name in named if name not in self._ids))
-
-    def _find(self, *, names: Collection[str], ids: Collection[int]) -> None:
-        category = category_models.Category
-        rows = select(category.id, category.name).where(or_(category.name.in_(names), category.id.in_(ids)))
-        for category_id, name in db.session.execute(rows.order_by(category.id)):
-            self._put(category_id, name)
-
-    def _put(self, category_id: int, name: str) -> None:
-        self._names[category_id] = name
-        self._ids.setdefault(name, []).append(category_id)
-
-
-def _members(values: Mapping[str, Any], shelf: _Shelf) -> dict[str, Any]:
-    members = {name: value for name, value in values.items() if name != "category"}
-    return members | {"category_id": shelf.id_for(values)}
+def _members(values: Mapping[str, Any], shelf: Shelf, brands: Brands) -> dict[str, Any]:
+    members = {name: value for name, value in values.items() if name not in NAMES.values()}
+    return members | {"category_id": shelf.id_for(values)} | brands.members_for(values)
 
 
 def _count(report: Report, effect: bulk.Effect) -> None:

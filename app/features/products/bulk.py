@@ -40,6 +40,7 @@ from app.core.model import Money
 from app.core.money import CURRENCY
 from app.core.slugs import SlugChange
 from app.extensions import db
+from app.features.brands.models import Brand
 from app.features.categories.models import Category
 from app.features.products import keys, ledger
 from app.features.products.ledger import Reason
@@ -192,14 +193,15 @@ def insert_products(
 
 
 def iter_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterator[Sequence[RowMapping]]:
-    """The living products that meet the conditions, each with the name of its ``category``, in batches by id.
+    """The living products that meet the conditions, each with the names ``category`` and ``brand``, in batches by id.
 
     Each batch is a statement of its own, so that memory stays flat and no writer waits for a slow reader.
     """
     last_id = 0
     rows = (
-        select(PRODUCTS.c.id, *_COLUMNS, Category.name.label("category"))
+        select(PRODUCTS.c.id, *_COLUMNS, Category.name.label("category"), Brand.name.label("brand"))
         .join(Category, Category.id == PRODUCTS.c.category_id)
+        .outerjoin(Brand, Brand.id == PRODUCTS.c.brand_id)
         .where(_IS_ALIVE, *conditions)
         .order_by(PRODUCTS.c.id)
         .limit(batch)

@@ -35,9 +35,11 @@ SUFFIXES = {
     ".jsonl": FileFormat.NDJSON,
 }
 
-#: The columns of a CSV file and the members of an NDJSON line. The category's name finds it in another catalogue, and
-#: its id distinguishes it from others of the same name in this one.
-COLUMNS = tuple(name for member in MEMBERS for name in (("category", member) if member == "category_id" else (member,)))
+#: The names of other rows that stand beside their ids: a name finds the row in another catalogue, and the id of a
+#: category distinguishes it from others of the same name in this one.
+NAMES: Mapping[str, str] = {"category_id": "category", "brand_id": "brand"}
+#: The columns of a CSV file and the members of an NDJSON line.
+COLUMNS = tuple(name for member in MEMBERS for name in ((NAMES[member], member) if member in NAMES else (member,)))
 
 _FORMULA = "=+\\-@\uff1d\uff0b\uff0d\uff20\t\r\n"
 _is_formula = re.compile(f"'*[{_FORMULA}]").match

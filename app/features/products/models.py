@@ -39,6 +39,7 @@ from app.core.references import refers_to, refusals_of_references
 from app.core.slugs import MAX_SLUG_LENGTH, Slugged, SlugTaken, is_reserved
 from app.core.text import plain_text, words
 from app.extensions import Model
+from app.features.brands.models import BrandUnknown
 from app.features.categories.models import CategoryUnknown
 
 
@@ -107,6 +108,7 @@ class Product(Keyed, Stamped, Versioned, Live, Slugged, Published, Model):
     compare_at_price: Mapped[Decimal | None] = mapped_column(Money)
     currency: Mapped[str] = mapped_column(String(3))
     category_id: Mapped[int] = mapped_column(big_integer, refers_to("categories.id", unknown=CategoryUnknown))
+    brand_id: Mapped[int | None] = mapped_column(big_integer, refers_to("brands.id", unknown=BrandUnknown))
     stock: Mapped[int] = mapped_column(big_integer, default=0)
     #: Without it a product is always in stock, and its stock does not move.
     track_stock: Mapped[bool] = mapped_column(default=True, server_default=true())
@@ -339,8 +341,10 @@ _index(Product.category_id, Product.sku, Product.id)
 _index(Product.category_id, Product.id)
 _index(Product.status, Product.created_at, Product.id)
 _index(Product.currency, Product.price, Product.id)
-# Whole, for the reference: deleting a category must find deleted products too.
+_index(Product.brand_id, Product.created_at, Product.id)
+# Whole, for the references: deleting a category or a brand must find deleted products too.
 Index("ix_products_category_id", Product.category_id)
+Index("ix_products_brand_id", Product.brand_id)
 Index("ix_products_tags", Product.tags, postgresql_using="gin", postgresql_ops={"tags": "jsonb_path_ops"}).ddl_if(
     dialect="postgresql"
 )

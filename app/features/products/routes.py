@@ -8,6 +8,7 @@ from sqlalchemy import Select
 
 from app.core.errors import Conflict
 from app.core.keys import KeyDiffers
+from app.features.brands.models import Brand
 from app.features.categories.models import Category
 from app.features.products import batches, bulk, facets, service
 from app.features.products.batches import BatchRefused, BatchResult
@@ -57,10 +58,12 @@ in_categories = Blueprint(
 #: What a read can embed in a product.
 INCLUDES: Mapping[str, Embedding] = {
     "category": Include("category_id", Category),
+    "brand": Include("brand_id", Brand),
     "links": Links(
         {
             "self": Link("products.read_product"),
             "category": Link("categories.read_category", "category_id"),
+            "brand": Link("brands.read_brand", "brand_id"),
             "availability": Link("stock.read_availability"),
             "stock_movements": Link("stock.list_stock_movements"),
             "holds": Link("stock.place_hold"),

@@ -78,6 +78,7 @@ class ProductSchema(Schema):
     compare_at_price = fields.Money(**COMPARE_AT_PRICE)
     currency = fields.Currency(example="USD")
     category_id = fields.Integer(example=7)
+    brand_id = fields.Integer(allow_none=True, example=3)
     stock = fields.Integer(minimum=0, maximum=MAX_STOCK, example=12)
     track_stock = fields.Boolean(
         note="Where this is false, the product is always in stock, and its stock does not move.", example=True
@@ -162,6 +163,7 @@ class ProductReplaceSchema(BodySchema):
     compare_at_price = fields.Money(load_default=None, **COMPARE_AT_PRICE)
     currency = fields.Currency(example="USD", note="DEFAULT_CURRENCY when missing.")
     category_id = fields.Integer(required=True, example=7)
+    brand_id = fields.Integer(allow_none=True, load_default=None, example=3)
     track_stock = fields.Boolean(load_default=True, example=True)
     status = fields.Choice(list(ProductStatus), load_default=ProductStatus.ACTIVE)
     tags = _tags(load_default=list)
@@ -253,6 +255,7 @@ class ProductFilterSchema(QuerySchema):
     id = fields.Values(fields.QueryInteger())
     category_id = fields.Values(fields.QueryInteger(), note="Filed directly under this category.")
     below = fields.Values(fields.QueryInteger(), note="Filed under this category or one below it.")
+    brand_id = fields.Values(fields.QueryInteger())
     min_price = fields.Money(note="This price or more.")
     max_price = fields.Money(note="This price or less.")
     in_stock = fields.QueryBoolean(note="Whether at least one is in stock, or stock is not tracked.")

@@ -63,6 +63,7 @@ LISTING = Listing(
         "id": OneOf(Product.id),
         "category_id": OneOf(Product.category_id),
         "below": OneOf(Product.category_id, categories.is_at_or_below, categories.is_at_or_below_any),
+        "brand_id": OneOf(Product.brand_id),
         "min_price": Compare(Product.price, ge),
         "max_price": Compare(Product.price, le),
         "in_stock": is_in_stock,

@@ -10,6 +10,7 @@ from flask import Flask
 
 from app.core.transactions import unit_of_work
 from app.extensions import db
+from app.features.brands.service import create_brand
 from app.features.categories.service import create_category
 from app.features.products import bulk, ledger
 from app.features.products.files import FileFormat, write_products
@@ -40,9 +41,16 @@ def awkward(app: Flask) -> None:
     with app.app_context(), unit_of_work():
         indoor, outdoor = create_category(name="=Indoor"), create_category(name="Outdoor")
         shelves = [indoor, outdoor, *(create_category(name="Chairs", parent_id=root.id) for root in (indoor, outdoor))]
+        makers = [None, create_brand(name='=Oak | & "Sons"').id, create_brand(name=" Ash  ").id]
         default = {"name": "Chair", "price": Decimal("9.90"), "currency": "USD"}
         bulk.upsert_products(
-            {**default, "sku": f"A-{number}", "category_id": shelves[number % 4].id, **row}
+            {
+                **default,
+                "sku": f"A-{number}",
+                "category_id": shelves[number % 4].id,
+                "brand_id": makers[number % 3],
+                **row,
+            }
             for number, row in enumerate(AWKWARD)
         )
 
@@ -60,7 +68,7 @@ def delete_products(app: Flask) -> None:
 
 def without_ids(products: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {
-        sku: {name: value for name, value in product.items() if name not in {"id", "category_id"}}
+        sku: {name: value for name, value in product.items() if name not in {"id", "category_id", "brand_id"}}
         for sku, product in products.items()
     }
 
@@ -106,7 +114,7 @@ class TestRoundTrip:
 
         assert catalogue() == before
 
-    def test_goes_by_the_names_of_categories_in_an_empty_database(
+    def test_goes_by_the_names_of_categories_and_brands_in_an_empty_database(
         self, app: Flask, import_text: Import, catalogue: Catalogue, file_format: FileFormat
     ) -> None:
         before, exported = catalogue(), export(app, file_format)

@@ -1,0 +1,1 @@
+"""Brands: who makes what is for sale. Names are unique; a brand that products refer to cannot be deleted."""
