@@ -376,9 +376,10 @@ def filter_candidates(
 
 def _ids(rows: Select[Any], listing: Listing, max_rows: int) -> Select[int]:
     # A materialized CTE is planned for all rows, and nevertheless read only as far as the LIMIT outside needs. A LIMIT
-    # within it would let PostgreSQL scan the table until enough rows match.
+    # within it would let PostgreSQL scan the table until enough rows match. Without a name, because a statement can
+    # have several.
     ids = rows.with_only_columns(listing.tie_breaker.label("id"), maintain_column_froms=True)
-    return select(ids.cte("matching").prefix_with("MATERIALIZED").c.id).limit(max_rows)
+    return select(ids.cte().prefix_with("MATERIALIZED").c.id).limit(max_rows)
 
 
 def _is_among(rows: Select[Any], listing: Listing) -> ColumnElement[bool]:

@@ -175,7 +175,7 @@ class Lane:
             (f"/categories/{here}/products", products_in, seen),
             (
                 f"/products/facets?{home}&currency=USD",
-                lambda answer: answer.json,
+                facets_in,
                 facets_of(seen, here, name, self.tag),
             ),
             (f"/categories/{here}", lambda answer: answer.json["name"], name),
@@ -244,23 +244,34 @@ def name_in(answer: Answer, category_id: int) -> Any:
     return {item["id"]: item["name"] for item in answer.json["items"]}.get(category_id)
 
 
+def facets_in(answer: Answer) -> Any:
+    """The facets, without the categories that others write to at the same time."""
+    return answer.json | {"category": [one for one in answer.json["category"] if one["selected"]]}
+
+
 def facets_of(products: Products, category_id: int, name: str, tag: str) -> dict[str, Any]:
-    """The facets of some products of one category with one tag."""
+    """The facets of some products of one category, which is selected, with one tag."""
     of_all, shown = len(products), products.values()
     in_stock = sum(product["stock"] > 0 for product in shown)
     bands = Counter(bisect(EDGES, Decimal(product["price"])) for product in shown)
     statuses = Counter(product["status"] for product in shown)
     return {
         "total": of_all,
-        "category": [{"id": category_id, "name": name, "count": of_all}] if of_all else [],
-        "tag": [{"value": tag, "count": of_all}] if of_all else [],
+        "category": [{"id": category_id, "name": name, "count": of_all, "selected": True}],
+        "tag": [{"value": tag, "count": of_all, "selected": False}] if of_all else [],
         "price": [
             dict(zip(("min_price", "max_price"), (f"{end:.2f}" for end in price_band(band, "USD")), strict=True))
-            | {"count": number}
+            | {"count": number, "selected": False}
             for band, number in sorted(bands.items())
         ],
-        "stock": {"in_stock": in_stock, "out_of_stock": of_all - in_stock},
-        "status": {status: statuses[status] for status in ("draft", "active", "archived")},
+        "stock": [
+            {"value": value, "count": count, "selected": False}
+            for value, count in ((True, in_stock), (False, of_all - in_stock))
+        ],
+        "status": [
+            {"value": status, "count": statuses[status], "selected": False}
+            for status in ("draft", "active", "archived")
+        ],
     }
 
 

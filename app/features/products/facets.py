@@ -1,29 +1,55 @@
-"""Facets: how many of the products found there are by category, price, tag, stock and status.
+"""Facets: how many of the products found there are by category, brand, tag, price, stock and status.
 
-One statement reads the products once and counts them in every way, so that all counts are of the same moment.
+Each facet is counted without the filters that choose among its own values: a count says what a list shows where its
+value is chosen instead. One statement counts them all, so that all counts are of the same moment. (decision 36)
 """
 
+from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import CTE, Select, Text, case, cast, func, literal, select, true, union_all
+from sqlalchemy import (
+    CTE,
+    CompoundSelect,
+    Label,
+    Select,
+    Text,
+    and_,
+    case,
+    cast,
+    func,
+    literal,
+    select,
+    true,
+    union_all,
+)
 
-from app.core.listing import Listing, filter_candidates
+from app.core.listing import Listing, OneOf, filter_candidates
+from app.core.membership import among
 from app.core.model import big_integer, ordered_text
 from app.core.money import CURRENCY, MIN_AMOUNT, max_amount, minor_unit
 from app.core.transactions import run
 from app.extensions import db
+from app.features.brands.models import Brand
 from app.features.categories.models import Category
 from app.features.products.models import Product, ProductStatus, is_in_stock
+from app.security.identity import Identity
+from app.security.permissions import Permission
 
-#: How many categories and tags an answer has, the commonest first: a catalogue may have thousands.
+#: How many categories and tags an answer has beside the chosen ones, the commonest first: there may be thousands.
 MAX_VALUES = 50
 
 #: The price bands begin at 0 and at these: 1, 2, 5, 10, 20, 50 and so on, which serves every currency.
 EDGES = [Decimal(digit).scaleb(exponent) for exponent in range(10) for digit in (1, 2, 5)]
+
+#: The products that meet all filters, counted by stock and status.
+FOUND = "found"
+IN_STOCK = case((is_in_stock(), 1), else_=0).label("in_stock")
+
+Filters = Mapping[str, Any]
 
 
 @dataclass(frozen=True, order=True)
@@ -35,19 +61,190 @@ class Count:
     count: int
 
 
-def count_facets(
-    rows: Select[Product], listing: Listing, *, search: str | None = None, **filters: Any
-) -> dict[str, Any]:
-    """How many products, by each facet, a list of ``rows`` with this search and these filters shows.
+@dataclass(frozen=True, eq=False)
+class Facet(ABC):
+    """A way to count products by a column. ``filters`` are those of the list that choose among its values."""
 
-    Prices are counted only where the filters leave one currency: amounts of several cannot be compared.
+    name: str
+    filters: tuple[str, ...]
+    column: Any
+
+    def own(self, filters: Filters) -> Filters:
+        """Those of the filters that choose among its values."""
+        return {name: filters[name] for name in self.filters if name in filters}
+
+    def chosen(self, filters: Filters) -> tuple[Any, ...]:
+        """The values of its own filters."""
+        stated = self.own(filters).values()
+        return tuple(one for values in stated for one in (values if isinstance(values, tuple) else (values,)))
+
+    def is_readable(self, _identity: Identity) -> bool:
+        """Whether the caller may see it."""
+        return True
+
+    def source(self, _filters: Filters) -> str:
+        """The name of the counts that it shows."""
+        return self.name
+
+    @abstractmethod
+    def count(self, found: CTE, filters: Filters) -> Iterator[Select[Any]]:
+        """The statements that count the products of ``found``; two of them may count the same value."""
+
+    @abstractmethod
+    def show(self, counts: Sequence[Count], filters: Filters) -> list[dict[str, Any]]:
+        """The values with their counts, as an answer has them."""
+
+
+@dataclass(frozen=True, eq=False)
+class References(Facet):
+    """Counts by a column that refers to rows with a name."""
+
+    referred: type[Any]
+    permission: Permission
+
+    def is_readable(self, identity: Identity) -> bool:
+        """Whether the caller may read the rows that are named."""
+        return identity.can(self.permission)
+
+    def count(self, found: CTE, filters: Filters) -> Iterator[Select[Any]]:
+        """The commonest rows, and the chosen ones that exist."""
+        key, row = found.c[self.column.key].label("id"), self.referred
+        by_id = select(key, _products()).group_by(key).cte(f"by_{self.name}")
+        named = select(by_id.c.id, row.name, by_id.c.products).join_from(by_id, row, row.id == by_id.c.id)
+        yield _counted(self.name, *_commonest_of(named, by_id.c.products, by_id.c.id))
+        if chosen := self.chosen(filters):
+            counted = _counted(self.name, row.id, row.name, func.coalesce(by_id.c.products, 0))
+            yield counted.join_from(row, by_id, by_id.c.id == row.id, isouter=True).where(OneOf(row.id)(chosen))
+
+    def show(self, counts: Sequence[Count], filters: Filters) -> list[dict[str, Any]]:
+        """The rows by id and name, the commonest first."""
+        chosen = self.chosen(filters)
+        return [
+            {"id": one.number, "name": one.text, "count": one.count, "selected": is_chosen}
+            for one, is_chosen in _commonest(counts, lambda one: one.number in chosen)
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class Tags(Facet):
+    """Counts by the items of a JSON array of texts: a product counts for each that it has."""
+
+    def count(self, found: CTE, filters: Filters) -> Iterator[Select[Any]]:
+        """The commonest tags, and the chosen ones that products have."""
+        spread = func.jsonb_array_elements_text if db.engine.dialect.name == "postgresql" else func.json_each
+        tags = spread(found.c[self.column.key]).table_valued("value")
+        # By code point on both databases: where two tags are as common and only one fits, both must choose the same.
+        tag = cast(tags.c.value, ordered_text(50)).label("tag")
+        by_tag = select(tag, _products()).select_from(found.join(tags, true())).group_by("tag").cte(f"by_{self.name}")
+        yield _counted(self.name, literal(0), *_commonest_of(select(by_tag), by_tag.c.products, by_tag.c.tag))
+        if chosen := self.chosen(filters):
+            yield _counted(self.name, literal(0), *by_tag.c).where(among(by_tag.c.tag, chosen))
+
+    def show(self, counts: Sequence[Count], filters: Filters) -> list[dict[str, Any]]:
+        """The tags, the commonest first."""
+        chosen, counted = self.chosen(filters), {one.text for one in counts}
+        empty = [Count(0, tag, 0) for tag in chosen if tag not in counted]
+        return [
+            {"value": one.text, "count": one.count, "selected": is_chosen}
+            for one, is_chosen in _commonest([*counts, *empty], lambda one: one.text in chosen)
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class Prices(Facet):
+    """Counts by price bands, where the filters leave one currency: amounts of several cannot be compared."""
+
+    def own(self, filters: Filters) -> Filters:
+        """None without such a currency: then every facet is of these prices."""
+        return super().own(filters) if _only_currency(filters) else {}
+
+    def count(self, found: CTE, filters: Filters) -> Iterator[Select[Any]]:
+        """The bands that have products."""
+        if _only_currency(filters):
+            price = found.c[self.column.key]
+            band = case(*((price < edge, number) for number, edge in enumerate(EDGES)), else_=len(EDGES))
+            counted = select(band.label("band"), _products()).select_from(found).group_by("band").subquery()
+            yield _counted(self.name, counted.c.band, literal(""), counted.c.products)
+
+    def show(self, counts: Sequence[Count], filters: Filters) -> list[dict[str, Any]]:
+        """The bands, the cheapest first; between a least and a greatest price the empty ones too."""
+        if (currency := _only_currency(filters)) is None:
+            return []
+        chosen = self._chosen_bands(filters, currency)
+        is_closed = len(self.chosen(filters)) == len(self.filters)
+        products = {one.number: one.count for one in counts}
+        return [
+            _in_band(number, currency) | {"count": products.get(number, 0), "selected": number in chosen}
+            for number in sorted(products.keys() | (chosen if is_closed else set()))
+        ]
+
+    def _chosen_bands(self, filters: Filters, currency: str) -> set[int]:
+        """The bands that the filters let pass whole."""
+        if not self.chosen(filters):
+            return set()
+        low, high = self.filters
+        least, most = filters.get(low, MIN_AMOUNT), filters.get(high, max_amount(currency))
+        bands = {number: price_band(number, currency) for number in range(len(EDGES) + 1)}
+        return {number for number, band in bands.items() if least <= band[0] and band[1] <= most}
+
+
+@dataclass(frozen=True, eq=False)
+class Choices(Facet):
+    """Counts by one of few values, which are all listed."""
+
+    values: Sequence[Any]
+    value_of: Callable[[Count], Any]
+
+    def source(self, filters: Filters) -> str:
+        """Where it is not filtered, the products found, which are counted by stock and status in any case."""
+        return self.name if self.chosen(filters) else FOUND
+
+    def count(self, found: CTE, filters: Filters) -> Iterator[Select[Any]]:
+        """The values that products have, where it is filtered."""
+        if self.chosen(filters):
+            yield _by_stock_and_status(self.name, found, self)
+
+    def show(self, counts: Sequence[Count], filters: Filters) -> list[dict[str, Any]]:
+        """The values, in their own order."""
+        products: Counter[Any] = Counter()
+        for one in counts:
+            products[self.value_of(one)] += one.count
+        chosen = self.chosen(filters)
+        return [{"value": value, "count": products[value], "selected": value in chosen} for value in self.values]
+
+
+FACETS: tuple[Facet, ...] = (
+    References("category", ("category_id",), Product.category_id, Category, Permission.CATEGORIES_READ),
+    References("brand", ("brand_id",), Product.brand_id, Brand, Permission.BRANDS_READ),
+    Tags("tag", ("tag",), Product.tags),
+    Prices("price", ("min_price", "max_price"), Product.price),
+    Choices("stock", ("in_stock",), IN_STOCK, (True, False), lambda one: bool(one.number)),
+    Choices("status", ("status",), Product.status, tuple(ProductStatus), lambda one: one.text),
+)
+_TOTALS = tuple(facet for facet in FACETS if isinstance(facet, Choices))
+
+#: Counts by the name of their facet; under ``FOUND`` those of what meets all filters.
+Counts = defaultdict[str, list[Count]]
+#: Makes the set of products that meet all filters but the facet's own, with the columns of some facets.
+Find = Callable[[Facet | None, Collection[Facet]], Select[Any]]
+
+
+def count_facets(
+    rows: Select[Product], listing: Listing, *, identity: Identity, search: str | None = None, **filters: Any
+) -> dict[str, Any]:
+    """How many products a list of ``rows`` with this search and these filters shows, and how many by each facet.
+
+    A facet of rows that ``identity`` may not read is empty. A facet's counts are of the list without the facet's own
+    filters. Prices are counted only where the filters leave one currency.
     """
-    currencies = filters.get(CURRENCY, ())
-    only = currencies[0] if len(currencies) == 1 else None
-    facets = _count(filter_candidates(rows, listing, search, filters), only)
-    if not facets["total"] and (fallback := listing.fallback_for(search)):
-        return count_facets(rows, fallback, search=search, **filters)
-    return facets
+    counts = _read_counts(rows, listing, search, filters)
+    if not counts[FOUND] and (fallback := listing.fallback_for(search)):
+        counts = _merge(counts, _read_counts(rows, fallback, search, filters))
+    shown = {
+        facet.name: facet.show(counts[facet.source(filters)], filters) if facet.is_readable(identity) else []
+        for facet in FACETS
+    }
+    return {"total": sum(one.count for one in counts[FOUND]), **shown}
 
 
 def price_band(number: int, currency: str) -> tuple[Decimal, Decimal]:
@@ -56,77 +253,103 @@ def price_band(number: int, currency: str) -> tuple[Decimal, Decimal]:
     return least, EDGES[number] - minor_unit(currency) if number < len(EDGES) else max_amount(currency)
 
 
-def _count(rows: Select[Product], currency: str | None) -> dict[str, Any]:
-    counts = _counts_of(rows, with_prices=currency is not None)
-    return {
-        "category": [{"id": one.number, "name": one.text, "count": one.count} for one in _ranked(counts["category"])],
-        "tag": [{"value": one.text, "count": one.count} for one in _ranked(counts["tag"])],
-        "price": [_in_band(one, currency) for one in sorted(counts["price"])] if currency else [],
-        **_totals(counts["status"]),
-    }
-
-
-def _totals(by_status: list[Count]) -> dict[str, Any]:
-    stock: Counter[bool] = Counter()
-    status: Counter[str] = Counter()
-    for one in by_status:
-        stock[bool(one.number)] += one.count
-        status[one.text] += one.count
-    return {
-        "total": stock.total(),
-        "stock": {"in_stock": stock[True], "out_of_stock": stock[False]},
-        "status": {known.value: status[known] for known in ProductStatus},
-    }
-
-
-def _counts_of(rows: Select[Product], *, with_prices: bool) -> Mapping[str, list[Count]]:
-    """The counts of each facet, read in one statement; those by status are split by stock."""
-    members = (Product.category_id, Product.price, Product.tags, Product.status)
-    found = rows.with_only_columns(*members, case((is_in_stock(), 1), else_=0).label("in_stock")).cte("found")
-    by_price = [_by_price(found)] if with_prices else []
-    counted = union_all(_by_category(found), _by_tag(found), _by_status(found), *by_price)
-    counts: dict[str, list[Count]] = defaultdict(list)
-    for facet, number, text, count in run(counted):
-        counts[facet].append(Count(number, text, count))
+def _read_counts(rows: Select[Product], listing: Listing, search: str | None, filters: Filters) -> Counts:
+    """The counts of all facets, read in one statement."""
+    counts: Counts = defaultdict(list)
+    # A value that is chosen and common is counted twice.
+    for facet, *count in dict.fromkeys(map(tuple, run(_count_all(rows, listing, search, filters)))):
+        counts[facet].append(Count(*count))
     return counts
 
 
-def _in_band(prices: Count, currency: str) -> dict[str, Any]:
-    low, high = price_band(prices.number, currency)
-    return {"min_price": low, "max_price": high, CURRENCY: currency, "count": prices.count}
+def _count_all(rows: Select[Product], listing: Listing, search: str | None, filters: Filters) -> CompoundSelect[Any]:
+    chosen = [facet for facet in FACETS if facet.chosen(filters)]
+    # Read once for all facets, SQLite is as fast or faster. PostgreSQL is faster by a scan for each: it reads what the
+    # other filters find by their indexes, and no more of it than the facet's column (measured in decision 36).
+    is_read_once = bool(chosen) and db.engine.dialect.name == "sqlite"
+    find = (_find_in_one_set if is_read_once else _find_each)(rows, listing, search, filters)
+    others = [facet for facet in FACETS if facet not in chosen]
+    found = find(None, {*others, *_TOTALS}).cte(FOUND)
+    parts = [_by_stock_and_status(FOUND, found, *_TOTALS)]
+    for facet in FACETS:
+        products = find(facet, {facet}).cte(f"found_for_{facet.name}") if facet in chosen else found
+        parts += facet.count(products, filters)
+    return union_all(*parts)
 
 
-def _ranked(counts: list[Count]) -> list[Count]:
-    """The counts, the largest first; among equal ones, by number and text."""
-    return sorted(counts, key=lambda one: (-one.count, one.number, one.text))
+def _find_each(rows: Select[Product], listing: Listing, search: str | None, filters: Filters) -> Find:
+    def find(facet: Facet | None, shown: Collection[Facet]) -> Select[Any]:
+        own = facet.filters if facet else ()
+        others = {name: value for name, value in filters.items() if name not in own}
+        return filter_candidates(rows, listing, search, others).with_only_columns(*_columns_of(shown))
+
+    return find
 
 
-def _by_category(found: CTE) -> Select[Any]:
-    count = func.count().label("products")
-    ranked = select(found.c.category_id, count).group_by(found.c.category_id)
-    commonest = ranked.order_by(count.desc(), found.c.category_id).limit(MAX_VALUES).subquery()
-    named = _counted("category", commonest.c.category_id, Category.name, commonest.c.products)
-    return named.join_from(commonest, Category, Category.id == commonest.c.category_id)
+def _find_in_one_set(rows: Select[Product], listing: Listing, search: str | None, filters: Filters) -> Find:
+    conditions = {facet: facet.own(filters) for facet in FACETS if facet.chosen(filters)}
+    shared = {name: value for name, value in filters.items() if not any(name in own for own in conditions.values())}
+    passes = [
+        case((and_(*listing.conditions(own)), 1), else_=0).label(f"passes_{facet.name}")
+        for facet, own in conditions.items()
+    ]
+    candidates = filter_candidates(rows, listing, search, shared)
+    products = candidates.with_only_columns(*_columns_of(FACETS), *passes).cte("candidates")
+
+    def find(facet: Facet | None, shown: Collection[Facet]) -> Select[Any]:
+        columns = (products.c[column.key] for column in _columns_of(shown))
+        return select(*columns).where(
+            *(products.c[f"passes_{other.name}"] == 1 for other in conditions if other is not facet)
+        )
+
+    return find
 
 
-def _by_price(found: CTE) -> Select[Any]:
-    band = case(*((found.c.price < edge, number) for number, edge in enumerate(EDGES)), else_=len(EDGES))
-    counted = select(band.label("band"), func.count().label("products")).select_from(found).group_by("band").subquery()
-    return _counted("price", counted.c.band, literal(""), counted.c.products)
+def _columns_of(facets: Collection[Facet]) -> list[Any]:
+    # In the order of the facets, so that equal queries have equal SQL.
+    return [facet.column for facet in FACETS if facet in facets]
 
 
-def _by_tag(found: CTE) -> Select[Any]:
-    spread = func.jsonb_array_elements_text if db.engine.dialect.name == "postgresql" else func.json_each
-    tags = spread(found.c.tags).table_valued("value")
-    # By code point on both databases: where two tags are as common and only one fits, both must choose the same.
-    tag, count = cast(tags.c.value, ordered_text(50)).label("tag"), func.count().label("products")
-    ranked = select(tag, count).select_from(found.join(tags, true())).group_by("tag")
-    commonest = ranked.order_by(count.desc(), tag).limit(MAX_VALUES).subquery()
-    return _counted("tag", literal(0), commonest.c.tag, commonest.c.products)
+def _merge(exact: Counts, similar: Counts) -> Counts:
+    """Of each value the exact count, or what similar words find where that is 0: the list does the same for each."""
+    merged: Counts = defaultdict(list)
+    for facet in exact.keys() | similar.keys():
+        found = [one for one in exact[facet] if one.count]
+        by_value = {(one.number, one.text): one for one in (*exact[facet], *similar[facet], *found)}
+        merged[facet].extend(by_value.values())
+    return merged
 
 
-def _by_status(found: CTE) -> Select[Any]:
-    return _counted("status", found.c.in_stock, found.c.status, func.count()).group_by(found.c.in_stock, found.c.status)
+def _only_currency(filters: Filters) -> str | None:
+    currencies = filters.get(CURRENCY, ())
+    return currencies[0] if len(currencies) == 1 else None
+
+
+def _in_band(number: int, currency: str) -> dict[str, Any]:
+    low, high = price_band(number, currency)
+    return {"min_price": low, "max_price": high, CURRENCY: currency}
+
+
+def _commonest(counts: Iterable[Count], is_chosen: Callable[[Count], bool]) -> list[tuple[Count, bool]]:
+    """The commonest counts and the chosen ones, the largest first; among equal ones, by number and text."""
+    ranked = sorted(counts, key=lambda one: (-one.count, one.number, one.text))
+    marked = [(one, is_chosen(one)) for one in ranked]
+    return [(one, chosen) for place, (one, chosen) in enumerate(marked) if chosen or place < MAX_VALUES]
+
+
+def _commonest_of(ranked: Select[Any], count: Any, value: Any) -> Iterable[Any]:
+    return ranked.order_by(count.desc(), value).limit(MAX_VALUES).subquery().c
+
+
+def _by_stock_and_status(name: str, found: CTE, *facets: Choices) -> Select[Any]:
+    """The counts by one of the two, or by both: the number is of the stock, the text of the status."""
+    columns = {facet.column.key: found.c[facet.column.key] for facet in facets}
+    number, text = columns.get(IN_STOCK.key, literal(0)), columns.get(Product.status.key, literal(""))
+    return _counted(name, number, text, func.count()).select_from(found).group_by(*columns.values())
+
+
+def _products() -> Label[int]:
+    return func.count().label("products")
 
 
 def _counted(facet: str, number: Any, text: Any, count: Any) -> Select[Any]:

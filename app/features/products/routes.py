@@ -87,8 +87,9 @@ def list_products() -> Select[Product]:
 @queries(ProductFilterSchema)
 @returns(FacetsSchema)
 def count_facets(query: dict[str, Any]) -> dict[str, Any]:
-    """Count the products of a list by category, tag, price, stock and status."""
-    return facets.count_facets(service.visible_to(current_identity()), service.LISTING, **query)
+    """Count the products of a list by category, brand, tag, price, stock and status."""
+    identity = current_identity()
+    return facets.count_facets(service.visible_to(identity), service.LISTING, identity=identity, **query)
 
 
 @blueprint.post("")

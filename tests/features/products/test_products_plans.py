@@ -201,8 +201,9 @@ class TestFacets:
     @pytest.mark.parametrize(
         ("narrowed", "index"),
         [
-            ("category_id=9999", "ix_products_category_id"),
+            ("below=9999", "ix_products_category_id"),
             ("search=rare", "ix_products_search_vector"),
+            ("search=rare&in_stock=true&currency=USD&min_price=0", "ix_products_search_vector"),
             ("sku=S-7", "uq_products_sku"),
             ("currency=EUR", "ix_products_currency_price_id"),
             ("min_price=3&max_price=4", "price_id"),
@@ -214,7 +215,23 @@ class TestFacets:
         assert (FTS if backend == "sqlite" and "search" in narrowed else index) in steps
 
     @pytest.mark.usefixtures("shelf")
-    def test_read_the_products_once(self, bob: Caller, plan: Plan) -> None:
-        steps = plan(bob, "/products/facets")
+    @pytest.mark.parametrize(
+        ("narrowed", "scans"),
+        [
+            ("", {"sqlite": 1, "postgresql": 1}),
+            ("min_price=3", {"sqlite": 1, "postgresql": 1}),
+            ("category_id=9999", {"sqlite": 1, "postgresql": 2}),
+            ("category_id=9999&in_stock=true", {"sqlite": 1, "postgresql": 3}),
+        ],
+    )
+    def test_read_the_products_once_and_on_postgresql_for_each_facet_that_is_filtered(
+        self, bob: Caller, plan: Plan, backend: str, narrowed: str, scans: dict[str, int]
+    ) -> None:
+        steps = plan(bob, f"/products/facets?{narrowed}")
 
-        assert len(re.findall(r"(?:SCAN|SEARCH|Scan .*\bon) products\b", steps)) == 1, steps
+        assert len(re.findall(r"(?:SCAN|SEARCH|Scan .*\bon) products\b", steps)) == scans[backend], steps
+
+    @pytest.mark.usefixtures("shelf")
+    @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+    def test_read_an_index_for_the_facets_that_are_not_filtered(self, bob: Caller, plan: Plan) -> None:
+        assert "ix_products_category_id" in plan(bob, "/products/facets?category_id=9999")

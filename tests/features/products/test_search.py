@@ -403,6 +403,27 @@ class TestTypos:
     def test_are_forgiven_in_facets(self, bob: Caller) -> None:
         assert body_of(bob.get("/products/facets?search=hamock"))["total"] == 1
 
+    def test_are_forgiven_in_facets_to_each_value_as_in_its_list(self, alice: Caller, make_product: Make) -> None:
+        make_product(name="Oak hamock", tags=["oak"])
+        make_product(name="Oak hammock", tags=["oak"])
+
+        facets = body_of(alice.get("/products/facets?search=hamock&tag=garden"))
+
+        counts = {one["value"]: one["count"] for one in facets["tag"]}
+        lists = {tag: names_of(search(alice, "hamock", tag=tag)) for tag in counts}
+        assert lists == {"garden": ["Hammock stand"], "oak": ["Oak hamock"]}
+        assert counts == {tag: len(names) for tag, names in lists.items()}
+        assert facets["total"] == 1
+
+    def test_are_forgiven_in_facets_that_still_list_what_is_selected(self, alice: Caller, make_category: Make) -> None:
+        empty = make_category(name="Empty")["id"]
+
+        facets = body_of(alice.get(f"/products/facets?search=hamock&category_id={empty}&tag=gone"))
+
+        assert facets["total"] == 0
+        assert [(one["id"], one["count"]) for one in facets["category"] if one["selected"]] == [(empty, 0)]
+        assert [(one["value"], one["count"]) for one in facets["tag"] if one["selected"]] == [("gone", 0)]
+
     def test_are_not_forgiven_in_a_walk(self, bob: Caller) -> None:
         assert names_of(search(bob, "hamock", cursor="")) == []
 
