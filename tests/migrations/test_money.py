@@ -68,8 +68,9 @@ def stored(hundredths: int) -> Any:
 
 def product(number: int, price: int, currency: str = "USD") -> dict[str, Any]:
     row = {**ROWS["products"], "id": number, "sku": f"B-{number}", "price": stored(price), "currency": currency}
-    row |= {"slug": f"b-{number}", "gtin": None, "external_id": None}
-    return {**row, "search_text": f"oak{number} \n\n"}
+    row |= {"slug": f"b-{number}", "gtin": None, "external_id": None, "search_text": f"oak{number} \n\n"}
+    # There were no brands yet.
+    return {name: value for name, value in row.items() if name != "brand_id"}
 
 
 def prices() -> dict[int, Decimal]:
