@@ -3,8 +3,8 @@
 import difflib
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import requests
@@ -15,8 +15,35 @@ from benchmarks.servers import Running
 _PRODUCTS = "/api/v1/products"
 #: A problem's sentence, and what names the one request, is each server's own.
 _COMPARED_OF_PROBLEM = ("title", "status", "code")
-_VOLATILE_OF_CREATED = ("id", "created_at", "updated_at")
-_VOLATILE_OF_MOVED = ("id", "product_id", "created_at")
+_VOLATILE = ("id", "product_id", "created_at", "updated_at")
+#: What makes a new product invalid.
+_FAULTS: tuple[dict[str, Any], ...] = (
+    {"price": "-1"},
+    {"price": "1.234"},
+    {"compare_at_price": "1.234"},
+    {"name": ""},
+    {"stock": -1},
+    {"slug": "Chair"},
+    {"gtin": "4006381333932"},
+    {"weight_g": -1},
+)
+_MOVEMENTS: tuple[dict[str, Any], ...] = (
+    {"delta": 3, "reason": "receipt"},
+    {"delta": -2, "reason": "sale", "reference": "order-1"},
+    {"delta": 2, "reason": "sale"},
+    {"delta": -1000, "reason": "sale"},
+)
+#: The members that a new product may leave out.
+_WHOLE: dict[str, Any] = {
+    "sku": "AGREE-@-3",
+    "external_id": "agree-@-3",
+    "slug": "whole-@",
+    "mpn": "FC-42/B",
+    "compare_at_price": "159",
+    "stock": 0,
+    "track_stock": False,
+    "weight_g": 6400,
+}
 
 
 @dataclass(frozen=True)
@@ -84,41 +111,75 @@ def require_agreement(ours: Running, peers: Sequence[Running], asked: Sequence[Q
 
 
 def require_agreement_on_writes(ours: Running, peers: Sequence[Running], subject: Subject) -> None:
-    """The same for creating, each a product that but for the sku is the same, and for moving its stock."""
-    token, body = subject.tokens[0], subject.new_product
-    moved = (
-        {"delta": 3, "reason": "receipt"},
-        {"delta": -2, "reason": "sale", "reference": "order-1"},
-        {"delta": 2, "reason": "sale"},
-        {"delta": -1000, "reason": "sale"},
-    )
+    """The same for creating products, whose keys have the server's name in them, and for moving their stock."""
+    token, everyone = subject.tokens[0], [ours, *peers]
+    shops = [each for each in everyone if each.server.ours or each.server.is_shop]
+    new = {**subject.new_product, "name": "Chair by @", "sku": "AGREE-@", "external_id": "agree-@"}
 
-    def created(running: Running, changed: dict[str, Any]) -> tuple[int, Any]:
-        sku = f"AGREE-{running.server.name.upper()}"
-        status, answer = _ask(running, Question("create", _PRODUCTS, token, {**body, "sku": sku, **changed}))
-        if status == 201:
-            made[running.server.name] = answer["id"]
-            answer = {name: value for name, value in answer.items() if name not in (*_VOLATILE_OF_CREATED, "sku")}
-        return status, answer
+    def compare(name: str, answers: Sequence[tuple[Running, tuple[int, Any]]]) -> None:
+        (_, expected), *others = answers
+        for peer, answered in others:
+            _compare(peer.server.name, name, expected, answered)
 
-    def moves(running: Running, body: dict[str, Any]) -> tuple[int, Any]:
-        path = f"{_PRODUCTS}/{made[running.server.name]}/stock-movements"
-        status, answer = _ask(running, Question("movement", path, token, body))
-        if status == 201:
-            answer = {name: value for name, value in answer.items() if name not in _VOLATILE_OF_MOVED}
-        return status, answer
+    def create(name: str, /, **changed: Any) -> list[tuple[Running, tuple[int, Any]]]:
+        question = Question("create", _PRODUCTS, token, {**new, **changed})
+        answers = [(each, _ask_as(each, question)) for each in everyone]
+        compare(f"create {name}", [(each, (status, _lasting(answer))) for each, (status, answer) in answers])
+        return answers
 
-    made: dict[str, int] = {}
-    nowhere = {"sku": "AGREE-NOWHERE", "category_id": 10**12}
-    for changed in ({}, {}, {"price": "-1"}, {"price": "1.234"}, {"name": ""}, {"stock": -1}, nowhere):
-        expected = created(ours, changed)
-        for peer in peers:
-            _compare(peer.server.name, f"create {changed}", expected, created(peer, changed))
-    for movement in moved:
-        expected = moves(ours, movement)
-        for peer in peers:
-            if peer.server.is_shop:
-                _compare(peer.server.name, f"movement {movement}", expected, moves(peer, movement))
+    def ask_of(made: Mapping[str, int], path: str = "", body: dict[str, Any] | None = None) -> None:
+        questions = [(each, f"{_PRODUCTS}/{made[each.server.name]}{path}") for each in shops]
+        answers = [(each, _ask_as(each, Question(path, where, token, body))) for each, where in questions]
+        compare(f"product{path} {body}", [(each, (status, _lasting(answer))) for each, (status, answer) in answers])
+
+    made = {each.server.name: answer["id"] for each, (_, answer) in create("first")}
+    for changed in (
+        {},
+        {"sku": "AGREE-@-1"},
+        *_FAULTS,
+        {"sku": "AGREE-@-1", "external_id": None, "category_id": 10**12},
+        {"sku": "AGREE-@-1", "external_id": None, "slug": "chair-by-@"},
+        {"sku": "AGREE-@-1", "external_id": None},
+    ):
+        create(str(changed), **changed)
+    for each in everyone:
+        _rename(ours, token, made[each.server.name], slug=f"renamed-{_label(each)}")
+    for changed in ({"slug": "chair-by-@"}, {}):
+        create(f"{changed} of a former slug", sku="AGREE-@-2", external_id=None, **changed)
+    for movement in _MOVEMENTS:
+        ask_of(made, "/stock-movements", movement)
+    ask_of(made)
+    whole = create("whole", **_WHOLE)
+    untracked = {each.server.name: answer["id"] for each, (_, answer) in whole}
+    ask_of(untracked, "/stock-movements", _MOVEMENTS[0])
+    ask_of(untracked)
+
+
+def _rename(ours: Running, token: str, product_id: int, *, slug: str) -> None:
+    """Give a product another slug, so that the one of its name becomes a former one."""
+    headers = {"Authorization": f"Bearer {token}", "If-Match": "*"}
+    where = f"{ours.url}{_PRODUCTS}/{product_id}"
+    requests.patch(where, headers=headers, json={"slug": slug}, timeout=30).raise_for_status()
+
+
+def _label(running: Running) -> str:
+    """The server's name as keys have it."""
+    return running.server.name.replace("_", "-")
+
+
+def _ask_as(running: Running, question: Question) -> tuple[int, Any]:
+    """Ask with the server's name for each @, and put the @ back into the answer."""
+    label = _label(running)
+    body = question.body and json.loads(json.dumps(question.body).replace("@", label))
+    status, answer = _ask(running, replace(question, body=body))
+    return status, json.loads(json.dumps(answer).replace(label, "@"))
+
+
+def _lasting(answer: Any) -> Any:
+    """An answer without what is each row's own."""
+    if not isinstance(answer, dict):
+        return answer
+    return {name: value for name, value in answer.items() if name not in _VOLATILE}
 
 
 def _ask(running: Running, question: Question) -> tuple[int, Any]:
