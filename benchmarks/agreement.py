@@ -2,8 +2,9 @@
 
 import difflib
 import json
+import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from benchmarks.servers import Running
 _PRODUCTS = "/api/v1/products"
 #: A problem's sentence, and what names the one request, is each server's own.
 _COMPARED_OF_PROBLEM = ("title", "status", "code")
+_RANDOM = re.compile(r"-[0-9a-f]{8}$")
 _VOLATILE = ("id", "product_id", "created_at", "updated_at")
 #: What makes a new product invalid.
 _FAULTS: tuple[dict[str, Any], ...] = (
@@ -27,6 +29,17 @@ _FAULTS: tuple[dict[str, Any], ...] = (
     {"gtin": "4006381333932"},
     {"weight_g": -1},
 )
+#: The slug of the name that all have, but for the server's.
+_SLUG = "chair-by-@"
+#: What is created after a first product: it is there already, is faulty, or has a key or the name of another.
+_CREATIONS: tuple[dict[str, Any], ...] = (
+    {},
+    {"sku": "AGREE-@-1"},
+    *_FAULTS,
+    {"sku": "AGREE-@-1", "external_id": None, "category_id": 10**12},
+    {"sku": "AGREE-@-1", "external_id": None, "slug": _SLUG},
+    {"sku": "AGREE-@-1", "external_id": None},
+)
 _MOVEMENTS: tuple[dict[str, Any], ...] = (
     {"delta": 3, "reason": "receipt"},
     {"delta": -2, "reason": "sale", "reference": "order-1"},
@@ -35,8 +48,8 @@ _MOVEMENTS: tuple[dict[str, Any], ...] = (
 )
 #: The members that a new product may leave out.
 _WHOLE: dict[str, Any] = {
-    "sku": "AGREE-@-3",
-    "external_id": "agree-@-3",
+    "sku": "AGREE-@-5",
+    "external_id": "agree-@-5",
     "slug": "whole-@",
     "mpn": "FC-42/B",
     "compare_at_price": "159",
@@ -112,47 +125,57 @@ def require_agreement(ours: Running, peers: Sequence[Running], asked: Sequence[Q
 
 def require_agreement_on_writes(ours: Running, peers: Sequence[Running], subject: Subject) -> None:
     """The same for creating products, whose keys have the server's name in them, and for moving their stock."""
-    token, everyone = subject.tokens[0], [ours, *peers]
-    shops = [each for each in everyone if each.server.ours or each.server.is_shop]
-    new = {**subject.new_product, "name": "Chair by @", "sku": "AGREE-@", "external_id": "agree-@"}
-
-    def compare(name: str, answers: Sequence[tuple[Running, tuple[int, Any]]]) -> None:
-        (_, expected), *others = answers
-        for peer, answered in others:
-            _compare(peer.server.name, name, expected, answered)
-
-    def create(name: str, /, **changed: Any) -> list[tuple[Running, tuple[int, Any]]]:
-        question = Question("create", _PRODUCTS, token, {**new, **changed})
-        answers = [(each, _ask_as(each, question)) for each in everyone]
-        compare(f"create {name}", [(each, (status, _lasting(answer))) for each, (status, answer) in answers])
-        return answers
-
-    def ask_of(made: Mapping[str, int], path: str = "", body: dict[str, Any] | None = None) -> None:
-        questions = [(each, f"{_PRODUCTS}/{made[each.server.name]}{path}") for each in shops]
-        answers = [(each, _ask_as(each, Question(path, where, token, body))) for each, where in questions]
-        compare(f"product{path} {body}", [(each, (status, _lasting(answer))) for each, (status, answer) in answers])
-
-    made = {each.server.name: answer["id"] for each, (_, answer) in create("first")}
-    for changed in (
-        {},
-        {"sku": "AGREE-@-1"},
-        *_FAULTS,
-        {"sku": "AGREE-@-1", "external_id": None, "category_id": 10**12},
-        {"sku": "AGREE-@-1", "external_id": None, "slug": "chair-by-@"},
-        {"sku": "AGREE-@-1", "external_id": None},
-    ):
-        create(str(changed), **changed)
-    for each in everyone:
-        _rename(ours, token, made[each.server.name], slug=f"renamed-{_label(each)}")
-    for changed in ({"slug": "chair-by-@"}, {}):
-        create(f"{changed} of a former slug", sku="AGREE-@-2", external_id=None, **changed)
+    writers = _Writers([ours, *peers], subject)
+    made = writers.create()
+    for changed in _CREATIONS:
+        writers.create(**changed)
+    for running, product_id in made:
+        _rename(ours, writers.token, product_id, slug=f"renamed-{_label(running)}")
+    writers.create(sku="AGREE-@-2", external_id=None, slug=_SLUG)
+    writers.create(sku="AGREE-@-2", external_id=None)
+    # The slug of its name and the one with its sku are both taken, so it gets random digits.
+    writers.create(sku="AGREE-@-3", external_id=None, slug=f"{_SLUG}-agree-@-4")
+    writers.create(sku="AGREE-@-4", external_id=None)
     for movement in _MOVEMENTS:
-        ask_of(made, "/stock-movements", movement)
-    ask_of(made)
-    whole = create("whole", **_WHOLE)
-    untracked = {each.server.name: answer["id"] for each, (_, answer) in whole}
-    ask_of(untracked, "/stock-movements", _MOVEMENTS[0])
-    ask_of(untracked)
+        writers.ask_of(made, "/stock-movements", movement)
+    writers.ask_of(made)
+    untracked = writers.create(**_WHOLE)
+    writers.ask_of(untracked, "/stock-movements", _MOVEMENTS[0])
+    writers.ask_of(untracked)
+
+
+class _Writers:
+    """The servers, this application first, that must do alike what they are all asked to do."""
+
+    def __init__(self, everyone: Sequence[Running], subject: Subject) -> None:
+        self.token = subject.tokens[0]
+        self._everyone = everyone
+        self._new = {**subject.new_product, "name": "Chair by @", "sku": "AGREE-@", "external_id": "agree-@"}
+
+    def create(self, **changed: Any) -> list[tuple[Running, int]]:
+        """Create a product with each, and give its id if there is one."""
+        question = Question(f"create {changed}", _PRODUCTS, self.token, {**self._new, **changed})
+        answers = self._compare([(each, question) for each in self._everyone])
+        return [(each, body["id"]) for each, (status, body) in answers if status == 201]
+
+    def ask_of(
+        self, products: Sequence[tuple[Running, int]], path: str = "", body: dict[str, Any] | None = None
+    ) -> None:
+        """Ask those that answer what a shop asks, each of its own product."""
+        self._compare(
+            [
+                (each, Question(f"product{path} {body}", f"{_PRODUCTS}/{product_id}{path}", self.token, body))
+                for each, product_id in products
+                if each.server.ours or each.server.is_shop
+            ]
+        )
+
+    def _compare(self, asked: Sequence[tuple[Running, Question]]) -> list[tuple[Running, tuple[int, Any]]]:
+        answers = [(each, _ask_as(each, question)) for each, question in asked]
+        _, (expected_status, expected) = answers[0]
+        for (each, question), (_, (status, body)) in zip(asked, answers, strict=True):
+            _compare(each.server.name, question.name, (expected_status, _lasting(expected)), (status, _lasting(body)))
+        return answers
 
 
 def _rename(ours: Running, token: str, product_id: int, *, slug: str) -> None:
@@ -179,7 +202,8 @@ def _lasting(answer: Any) -> Any:
     """An answer without what is each row's own."""
     if not isinstance(answer, dict):
         return answer
-    return {name: value for name, value in answer.items() if name not in _VOLATILE}
+    members = {name: value for name, value in answer.items() if name not in _VOLATILE}
+    return members | {"slug": _RANDOM.sub("-", members["slug"])} if "slug" in members else members
 
 
 def _ask(running: Running, question: Question) -> tuple[int, Any]:
