@@ -2,9 +2,10 @@
 
 import difflib
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import requests
@@ -15,8 +16,47 @@ from benchmarks.servers import Running
 _PRODUCTS = "/api/v1/products"
 #: A problem's sentence, and what names the one request, is each server's own.
 _COMPARED_OF_PROBLEM = ("title", "status", "code")
-_VOLATILE_OF_CREATED = ("id", "created_at", "updated_at")
-_VOLATILE_OF_MOVED = ("id", "product_id", "created_at")
+_RANDOM = re.compile(r"-[0-9a-f]{8}$")
+_VOLATILE = ("id", "product_id", "created_at", "updated_at")
+#: What makes a new product invalid.
+_FAULTS: tuple[dict[str, Any], ...] = (
+    {"price": "-1"},
+    {"price": "1.234"},
+    {"compare_at_price": "1.234"},
+    {"name": ""},
+    {"stock": -1},
+    {"slug": "Chair"},
+    {"gtin": "4006381333932"},
+    {"weight_g": -1},
+)
+#: The slug of the name that all have, but for the server's.
+_SLUG = "chair-by-@"
+#: What is created after a first product: it is there already, is faulty, or has a key or the name of another.
+_CREATIONS: tuple[dict[str, Any], ...] = (
+    {},
+    {"sku": "AGREE-@-1"},
+    *_FAULTS,
+    {"sku": "AGREE-@-1", "external_id": None, "category_id": 10**12},
+    {"sku": "AGREE-@-1", "external_id": None, "slug": _SLUG},
+    {"sku": "AGREE-@-1", "external_id": None},
+)
+_MOVEMENTS: tuple[dict[str, Any], ...] = (
+    {"delta": 3, "reason": "receipt"},
+    {"delta": -2, "reason": "sale", "reference": "order-1"},
+    {"delta": 2, "reason": "sale"},
+    {"delta": -1000, "reason": "sale"},
+)
+#: The members that a new product may leave out.
+_WHOLE: dict[str, Any] = {
+    "sku": "AGREE-@-5",
+    "external_id": "agree-@-5",
+    "slug": "whole-@",
+    "mpn": "FC-42/B",
+    "compare_at_price": "159",
+    "stock": 0,
+    "track_stock": False,
+    "weight_g": 6400,
+}
 
 
 @dataclass(frozen=True)
@@ -84,41 +124,86 @@ def require_agreement(ours: Running, peers: Sequence[Running], asked: Sequence[Q
 
 
 def require_agreement_on_writes(ours: Running, peers: Sequence[Running], subject: Subject) -> None:
-    """The same for creating, each a product that but for the sku is the same, and for moving its stock."""
-    token, body = subject.tokens[0], subject.new_product
-    moved = (
-        {"delta": 3, "reason": "receipt"},
-        {"delta": -2, "reason": "sale", "reference": "order-1"},
-        {"delta": 2, "reason": "sale"},
-        {"delta": -1000, "reason": "sale"},
-    )
+    """The same for creating products, whose keys have the server's name in them, and for moving their stock."""
+    writers = _Writers([ours, *peers], subject)
+    made = writers.create()
+    for changed in _CREATIONS:
+        writers.create(**changed)
+    for running, product_id in made:
+        _rename(ours, writers.token, product_id, slug=f"renamed-{_label(running)}")
+    writers.create(sku="AGREE-@-2", external_id=None, slug=_SLUG)
+    writers.create(sku="AGREE-@-2", external_id=None)
+    # The slug of its name and the one with its sku are both taken, so it gets random digits.
+    writers.create(sku="AGREE-@-3", external_id=None, slug=f"{_SLUG}-agree-@-4")
+    writers.create(sku="AGREE-@-4", external_id=None)
+    for movement in _MOVEMENTS:
+        writers.ask_of(made, "/stock-movements", movement)
+    writers.ask_of(made)
+    untracked = writers.create(**_WHOLE)
+    writers.ask_of(untracked, "/stock-movements", _MOVEMENTS[0])
+    writers.ask_of(untracked)
 
-    def created(running: Running, changed: dict[str, Any]) -> tuple[int, Any]:
-        sku = f"AGREE-{running.server.name.upper()}"
-        status, answer = _ask(running, Question("create", _PRODUCTS, token, {**body, "sku": sku, **changed}))
-        if status == 201:
-            made[running.server.name] = answer["id"]
-            answer = {name: value for name, value in answer.items() if name not in (*_VOLATILE_OF_CREATED, "sku")}
-        return status, answer
 
-    def moves(running: Running, body: dict[str, Any]) -> tuple[int, Any]:
-        path = f"{_PRODUCTS}/{made[running.server.name]}/stock-movements"
-        status, answer = _ask(running, Question("movement", path, token, body))
-        if status == 201:
-            answer = {name: value for name, value in answer.items() if name not in _VOLATILE_OF_MOVED}
-        return status, answer
+class _Writers:
+    """The servers, this application first, that must do alike what they are all asked to do."""
 
-    made: dict[str, int] = {}
-    nowhere = {"sku": "AGREE-NOWHERE", "category_id": 10**12}
-    for changed in ({}, {}, {"price": "-1"}, {"price": "1.234"}, {"name": ""}, {"stock": -1}, nowhere):
-        expected = created(ours, changed)
-        for peer in peers:
-            _compare(peer.server.name, f"create {changed}", expected, created(peer, changed))
-    for movement in moved:
-        expected = moves(ours, movement)
-        for peer in peers:
-            if peer.server.is_shop:
-                _compare(peer.server.name, f"movement {movement}", expected, moves(peer, movement))
+    def __init__(self, everyone: Sequence[Running], subject: Subject) -> None:
+        self.token = subject.tokens[0]
+        self._everyone = everyone
+        self._new = {**subject.new_product, "name": "Chair by @", "sku": "AGREE-@", "external_id": "agree-@"}
+
+    def create(self, **changed: Any) -> list[tuple[Running, int]]:
+        """Create a product with each, and give its id if there is one."""
+        question = Question(f"create {changed}", _PRODUCTS, self.token, {**self._new, **changed})
+        answers = self._compare([(each, question) for each in self._everyone])
+        return [(each, body["id"]) for each, (status, body) in answers if status == 201]
+
+    def ask_of(
+        self, products: Sequence[tuple[Running, int]], path: str = "", body: dict[str, Any] | None = None
+    ) -> None:
+        """Ask those that answer what a shop asks, each of its own product."""
+        self._compare(
+            [
+                (each, Question(f"product{path} {body}", f"{_PRODUCTS}/{product_id}{path}", self.token, body))
+                for each, product_id in products
+                if each.server.ours or each.server.is_shop
+            ]
+        )
+
+    def _compare(self, asked: Sequence[tuple[Running, Question]]) -> list[tuple[Running, tuple[int, Any]]]:
+        answers = [(each, _ask_as(each, question)) for each, question in asked]
+        _, (expected_status, expected) = answers[0]
+        for (each, question), (_, (status, body)) in zip(asked, answers, strict=True):
+            _compare(each.server.name, question.name, (expected_status, _lasting(expected)), (status, _lasting(body)))
+        return answers
+
+
+def _rename(ours: Running, token: str, product_id: int, *, slug: str) -> None:
+    """Give a product another slug, so that the one of its name becomes a former one."""
+    headers = {"Authorization": f"Bearer {token}", "If-Match": "*"}
+    where = f"{ours.url}{_PRODUCTS}/{product_id}"
+    requests.patch(where, headers=headers, json={"slug": slug}, timeout=30).raise_for_status()
+
+
+def _label(running: Running) -> str:
+    """The server's name as keys have it."""
+    return running.server.name.replace("_", "-")
+
+
+def _ask_as(running: Running, question: Question) -> tuple[int, Any]:
+    """Ask with the server's name for each @, and put the @ back into the answer."""
+    label = _label(running)
+    body = question.body and json.loads(json.dumps(question.body).replace("@", label))
+    status, answer = _ask(running, replace(question, body=body))
+    return status, json.loads(json.dumps(answer).replace(label, "@"))
+
+
+def _lasting(answer: Any) -> Any:
+    """An answer without what is each row's own."""
+    if not isinstance(answer, dict):
+        return answer
+    members = {name: value for name, value in answer.items() if name not in _VOLATILE}
+    return members | {"slug": _RANDOM.sub("-", members["slug"])} if "slug" in members else members
 
 
 def _ask(running: Running, question: Question) -> tuple[int, Any]:

@@ -100,11 +100,12 @@ def _grow(made: Catalogue, size: int) -> None:
     indexes = made.rows(f"SELECT indexname, indexdef {secondary}")
     made.execute(f"DROP INDEX {', '.join(str(name) for name, _ in indexes)}")
     made.execute(f"""
-        INSERT INTO products (sku, name, description, price, currency, category_id, stock, status, tags, attributes,
-            external_id, search_text, created_at, updated_at, version)
-        SELECT sku || '-' || copy, name || ' ' || copy, description, round(1 + (price * 7 + copy * 13.37) % 2000, 2),
-            currency, category_id, (stock + copy) % 200, status, tags, attributes, external_id, search_text,
-            created_at + copy * interval '1 minute', updated_at + copy * interval '1 minute', 1
+        INSERT INTO products (sku, slug, name, description, price, currency, category_id, stock, status, tags,
+            attributes, external_id, search_text, created_at, updated_at, version)
+        SELECT sku || '-' || copy, slug || '-' || copy, name || ' ' || copy, description,
+            round(1 + (price * 7 + copy * 13.37) % 2000, 2), currency, category_id, (stock + copy) % 200, status, tags,
+            attributes, external_id || '-' || copy, search_text, created_at + copy * interval '1 minute',
+            updated_at + copy * interval '1 minute', 1
         FROM (SELECT * FROM products ORDER BY id LIMIT {_GENERATED}) AS original,
             generate_series({present // _GENERATED}, {size // _GENERATED - 1}) AS copy
     """)

@@ -23,7 +23,8 @@ _LISTED = "sort_by=price&order=asc"
 DEEP_PAGE, _PER_PAGE = 4000, 20
 #: We stop counting there, and the peers do not: what is asked for is fewer.
 _MOST_COUNTED = 9_900
-#: A product that is created over and over, each time under another sku.
+#: A product that is created over and over, each time with other keys: its sku and external id are stated, and its slug,
+#: because another has that of its name, is made of both.
 NEW_PRODUCT: dict[str, object] = {
     "name": "Folding chair of beech, oiled",
     "description": "A chair that folds flat and hangs on the wall, of solid beech from the region.",
@@ -33,7 +34,6 @@ NEW_PRODUCT: dict[str, object] = {
     "status": "active",
     "tags": ["chair", "beech", "folding"],
     "attributes": {"width_cm": 45, "colour": "natural", "foldable": True},
-    "external_id": "erp-7781",
 }
 _CONSONANTS = str.maketrans("0123456789abcdef", "bcdfghjklmnpqrst")
 
@@ -103,7 +103,7 @@ class Subject:
 
     def create(self, _number: int) -> Request:
         """A new product."""
-        return Request(PRODUCTS, json.dumps({**self.new_product, "sku": "BENCH-@"}))
+        return Request(PRODUCTS, json.dumps({**self.new_product, "sku": "BENCH-@", "external_id": "erp-@"}))
 
     def movement(self, number: int) -> Request:
         """A product comes in, and the next time one of it goes out."""
@@ -121,7 +121,7 @@ class Subject:
 
     @property
     def new_product(self) -> dict[str, object]:
-        """The body that creates a product, but for its sku."""
+        """The body that creates a product, but for its keys."""
         return {**NEW_PRODUCT, "category_id": self.category_of_new}
 
     def _category(self, number: int) -> int:

@@ -44,7 +44,7 @@ ROUNDS = 15
 REQUESTS = 8
 SECRET = "j" * 32
 #: What each application makes up for itself when it creates a product.
-VOLATILE = ("id", "sku", "created_at", "updated_at")
+VOLATILE = ("id", "sku", "slug", "external_id", "created_at", "updated_at")
 
 Answer = tuple[str, bytes]
 
@@ -141,7 +141,7 @@ def requests(ours: Flask, tokens: Iterator[str]) -> dict[str, Iterator[Request]]
 
     def creates() -> Iterator[Request]:
         for number in itertools.count():
-            product = {**NEW_PRODUCT, "category_id": categories[-1], "sku": f"@-{number}"}
+            product = {**NEW_PRODUCT, "category_id": categories[-1], "sku": f"@-{number}", "external_id": f"@-{number}"}
             yield Request("", next(tokens), json.dumps(product))
 
     return {"list": lists(), "detail": details(), "create": creates()}

@@ -1,7 +1,9 @@
 """Django REST Framework on psycopg 3, one persistent connection for each thread."""
 
 import os
+import re
 from decimal import Decimal
+from secrets import token_hex
 from typing import Any
 from urllib.parse import unquote, urlencode, urlsplit
 
@@ -56,6 +58,8 @@ SECRET = os.environ["JWT_SECRET_KEY"]
 CLAIMS = {"require": ["sub", "sid", "iat", "exp", "jti", "iss", "aud"]}
 STATUSES = ["draft", "active", "archived"]
 SORTS = ["created_at", "updated_at", "name", "price", "stock", "sku", "id"]
+SLUG, GTIN = r"^[a-z0-9]+(-[a-z0-9]+)*$", r"^([0-9]{8}|[0-9]{12,14})$"
+TAKEN = {f"uq_products_{key}": f"{key}_taken" for key in ("sku", "slug", "gtin", "external_id")}
 TITLES = {401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 409: "Conflict", 422: "Unprocessable Content"}
 
 
@@ -86,6 +90,9 @@ class UserSession(models.Model):
 class Product(models.Model):
     id = models.BigAutoField(primary_key=True)
     sku = models.CharField(max_length=64)
+    slug = models.CharField(max_length=140)
+    gtin = models.CharField(max_length=14, null=True)
+    mpn = models.CharField(max_length=70, null=True)
     name = models.CharField(max_length=200)
     description = models.TextField()
     price = models.DecimalField(max_digits=14, decimal_places=4)
@@ -93,20 +100,35 @@ class Product(models.Model):
     currency = models.CharField(max_length=3)
     category_id = models.BigIntegerField()
     stock = models.BigIntegerField(default=0)
+    track_stock = models.BooleanField(default=True)
     status = models.CharField(max_length=16)
     tags = models.JSONField(default=list)
     attributes = models.JSONField(default=dict)
+    weight_g = models.BigIntegerField(null=True)
     external_id = models.CharField(max_length=128, null=True)
     search_text = models.TextField()
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
     deleted_at = models.DateTimeField(null=True)
     version = models.IntegerField(default=1)
+    live = models.BigIntegerField(default=0)
 
     class Meta:
         app_label = "catalog"
         managed = False
         db_table = "products"
+
+
+class FormerSlug(models.Model):
+    pk = models.CompositePrimaryKey("resource_type", "slug")
+    resource_type = models.CharField(max_length=32)
+    slug = models.CharField(max_length=140)
+    resource_id = models.BigIntegerField()
+
+    class Meta:
+        app_label = "catalog"
+        managed = False
+        db_table = "former_slugs"
 
 
 class Renderer(renderers.BaseRenderer):
@@ -165,7 +187,16 @@ class TokenAuthentication(BaseAuthentication):
         return "Bearer"
 
 
+def check_gtin(gtin: str) -> None:
+    weights = [1, 3] * 7
+    if sum(weight * int(digit) for weight, digit in zip(weights, reversed(gtin), strict=False)) % 10:
+        raise serializers.ValidationError("the check digit is wrong")
+
+
 class ProductSerializer(serializers.ModelSerializer[Product]):
+    slug = serializers.RegexField(SLUG, required=False, max_length=140)
+    gtin = serializers.RegexField(GTIN, allow_null=True, default=None, validators=[check_gtin])
+    mpn = serializers.CharField(allow_null=True, default=None, max_length=70)
     price = serializers.DecimalField(max_digits=12, decimal_places=2, min_value=Decimal(0))
     compare_at_price = serializers.DecimalField(
         max_digits=12, decimal_places=2, min_value=Decimal(0), allow_null=True, default=None
@@ -174,18 +205,21 @@ class ProductSerializer(serializers.ModelSerializer[Product]):
     currency = serializers.CharField(default="USD", min_length=3, max_length=3)
     category_id = serializers.IntegerField(min_value=1)
     stock = serializers.IntegerField(default=0, min_value=0, max_value=2**53)
+    track_stock = serializers.BooleanField(default=True)
     status = serializers.ChoiceField(STATUSES, default="active")
     tags = serializers.ListField(child=serializers.CharField(max_length=50), default=list, max_length=50)
     attributes = serializers.DictField(default=dict)
+    weight_g = serializers.IntegerField(allow_null=True, default=None, min_value=0, max_value=10**9)
     external_id = serializers.CharField(allow_null=True, default=None, max_length=128)
 
     class Meta:
         model = Product
         fields = [
-            "id", "sku", "name", "description", "price", "compare_at_price", "currency", "category_id", "stock",
-            "status", "tags", "attributes", "external_id", "created_at", "updated_at", "version",
+            "id", "sku", "slug", "gtin", "mpn", "name", "description", "price", "compare_at_price", "currency",
+            "category_id", "stock", "track_stock", "status", "tags", "attributes", "weight_g", "external_id",
+            "created_at", "updated_at", "version", "live",
         ]  # fmt: skip
-        read_only_fields = ["id", "created_at", "updated_at", "version"]
+        read_only_fields = ["id", "created_at", "updated_at", "version", "live"]
 
 
 class QuerySerializer(serializers.Serializer[Any]):
@@ -200,7 +234,23 @@ class QuerySerializer(serializers.Serializer[Any]):
     status = serializers.ChoiceField(STATUSES, required=False)
 
 
+IN_STOCK = models.Q(stock__gt=0) | models.Q(track_stock=False)
 FILTERS = {"category_id": "category_id", "min_price": "price__gte", "max_price": "price__lte", "status": "status"}
+
+
+def slugify(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def is_taken(slug: str) -> bool:
+    living = Product.objects.filter(deleted_at__isnull=True).values("id")
+    former = FormerSlug.objects.filter(resource_type="product", slug=slug).values("resource_id")
+    return living.filter(slug=slug).union(living.filter(id__in=former), all=True).exists()
+
+
+def refusal_of(error: IntegrityError) -> Problem:
+    taken = [code for constraint, code in TAKEN.items() if constraint in str(error)]
+    return Problem(409, taken[0]) if taken else Problem(422, "category_unknown")
 
 
 def visible(user: User) -> "models.QuerySet[Product]":
@@ -225,7 +275,7 @@ class ProductsView(View):
         rows = visible(request.user)
         rows = rows.filter(**{lookup: query[name] for name, lookup in FILTERS.items() if name in query})
         if query["in_stock"] is not None:
-            rows = rows.filter(stock__gt=0) if query["in_stock"] else rows.filter(stock__lte=0)
+            rows = rows.filter(IN_STOCK if query["in_stock"] else ~IN_STOCK)
         page, per_page = query["page"], query["per_page"]
         total = rows.count()
         sign = "-" if query["order"] == "desc" else ""
@@ -254,13 +304,22 @@ class ProductsView(View):
             raise Problem(403, "permission_denied")
         serializer = ProductSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        moment, name = timezone.now(), serializer.validated_data["name"]
+        data, moment = serializer.validated_data, timezone.now()
+        base = slugify(data["name"])[:120].strip("-") or "product"
+        slug = data.get("slug", base)
+        if is_taken(slug):
+            if "slug" in data:
+                raise Problem(409, "slug_taken")
+            slug = f"{base}-{slugify(data['sku'])}"[:140].strip("-")
+        made = {"search_text": data["name"].lower(), "created_at": moment, "updated_at": moment}
         try:
-            serializer.save(search_text=name.lower(), created_at=moment, updated_at=moment)
+            serializer.save(slug=slug, **made)
         except IntegrityError as error:
-            if "uq_products_sku" in str(error):
-                raise Problem(409, "sku_taken") from None
-            raise Problem(422, "category_unknown") from None
+            refusal = refusal_of(error)
+            if refusal.code != "slug_taken" or "slug" in data:
+                raise refusal from None
+            # Another request has taken it in the meantime.
+            serializer.save(slug=f"{base}-{token_hex(4)}", **made)
         return Response(serializer.data, status=201)
 
 

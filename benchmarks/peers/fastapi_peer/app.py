@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from secrets import token_hex
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 from uuid import uuid4
@@ -16,7 +17,7 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -32,6 +33,7 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
+    or_,
     select,
     true,
     union_all,
@@ -47,6 +49,8 @@ MONTH = timedelta(days=30)
 MOST_STOCK = 2**53
 EDGES = [Decimal(digit).scaleb(exponent) for exponent in range(10) for digit in (1, 2, 5)]
 CENT, MOST_PRICE = Decimal("0.01"), Decimal("9999999999.99")
+SLUG, GTIN = r"^[a-z0-9]+(-[a-z0-9]+)*$", r"^([0-9]{8}|[0-9]{12,14})$"
+TAKEN = {f"uq_products_{key}": f"{key}_taken" for key in ("sku", "slug", "gtin", "external_id")}
 
 engine = create_async_engine(
     os.environ["DATABASE_URL"].replace("postgresql://", "postgresql+asyncpg://", 1),
@@ -93,6 +97,9 @@ class Product(Base):
 
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     sku: Mapped[str] = mapped_column(String(64))
+    slug: Mapped[str] = mapped_column(String(140))
+    gtin: Mapped[str | None] = mapped_column(String(14))
+    mpn: Mapped[str | None] = mapped_column(String(70))
     name: Mapped[str] = mapped_column(String(200))
     description: Mapped[str] = mapped_column(Text)
     price: Mapped[Decimal] = mapped_column(Numeric(14, 4))
@@ -100,15 +107,26 @@ class Product(Base):
     currency: Mapped[str] = mapped_column(String(3))
     category_id: Mapped[int] = mapped_column(BigInteger)
     stock: Mapped[int] = mapped_column(BigInteger)
+    track_stock: Mapped[bool]
     status: Mapped[str] = mapped_column(String(16))
     tags: Mapped[list[str]] = mapped_column(JSONB)
     attributes: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    weight_g: Mapped[int | None] = mapped_column(BigInteger)
     external_id: Mapped[str | None] = mapped_column(String(128))
     search_text: Mapped[str] = mapped_column(Text, deferred=True)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=now)
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=now)
     deleted_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     version: Mapped[int] = mapped_column(default=1)
+    live: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+class FormerSlug(Base):
+    __tablename__ = "former_slugs"
+
+    resource_type: Mapped[str] = mapped_column(String(32), primary_key=True)
+    slug: Mapped[str] = mapped_column(String(140), primary_key=True)
+    resource_id: Mapped[int] = mapped_column(BigInteger)
 
 
 class Category(Base):
@@ -142,6 +160,13 @@ class StockMovement(Base):
     actor_id: Mapped[int | None] = mapped_column(BigInteger)
 
 
+def check_gtin(gtin: str) -> str:
+    weights = [1, 3] * 7
+    if sum(weight * int(digit) for weight, digit in zip(weights, reversed(gtin), strict=False)) % 10:
+        raise ValueError("the check digit is wrong")
+    return gtin
+
+
 Status = Literal["draft", "active", "archived"]
 Tag = Annotated[str, Field(min_length=1, max_length=50)]
 Scalar = str | int | float | bool
@@ -151,6 +176,9 @@ class ProductIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     sku: Annotated[str, Field(min_length=1, max_length=64)]
+    slug: Annotated[str, Field(max_length=140, pattern=SLUG)] | None = None
+    gtin: Annotated[str, Field(pattern=GTIN), AfterValidator(check_gtin)] | None = None
+    mpn: Annotated[str, Field(min_length=1, max_length=70)] | None = None
     name: Annotated[str, Field(min_length=1, max_length=200)]
     description: Annotated[str, Field(max_length=10_000)] = ""
     price: Annotated[Decimal, Field(ge=0, max_digits=12, decimal_places=2)]
@@ -158,9 +186,11 @@ class ProductIn(BaseModel):
     currency: Annotated[str, Field(min_length=3, max_length=3)] = "USD"
     category_id: int
     stock: Annotated[int, Field(ge=0, le=2**53)] = 0
+    track_stock: bool = True
     status: Status = "active"
     tags: Annotated[list[Tag], Field(max_length=50)] = []
     attributes: Annotated[dict[str, Scalar], Field(max_length=100)] = {}
+    weight_g: Annotated[int, Field(ge=0, le=10**9)] | None = None
     external_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
 
 
@@ -172,6 +202,9 @@ class ProductOut(BaseModel):
 
     id: int
     sku: str
+    slug: str
+    gtin: str | None
+    mpn: str | None
     name: str
     description: str
     price: Money
@@ -179,13 +212,16 @@ class ProductOut(BaseModel):
     currency: str
     category_id: int
     stock: int
+    track_stock: bool
     status: str
     tags: list[str]
     attributes: dict[str, Any]
+    weight_g: int | None
     external_id: str | None
     created_at: datetime
     updated_at: datetime
     version: int
+    live: int
 
 
 class Meta(BaseModel):
@@ -332,6 +368,10 @@ def has_similar_words(words: list[str]) -> ColumnElement[bool]:
     return Product.id.in_(select(similar.prefix_with("MATERIALIZED").c.id))
 
 
+def is_in_stock() -> ColumnElement[bool]:
+    return or_(Product.stock > 0, Product.track_stock.is_(False))
+
+
 def narrow(rows: Select[tuple[Product]], query: ProductFilter) -> Select[tuple[Product]]:
     if query.category_id is not None:
         rows = rows.where(Product.category_id == query.category_id)
@@ -342,7 +382,7 @@ def narrow(rows: Select[tuple[Product]], query: ProductFilter) -> Select[tuple[P
     if query.currency is not None:
         rows = rows.where(Product.currency == query.currency)
     if query.in_stock is not None:
-        rows = rows.where(Product.stock > 0 if query.in_stock else Product.stock <= 0)
+        rows = rows.where(is_in_stock() if query.in_stock else ~is_in_stock())
     if query.status is not None:
         rows = rows.where(Product.status == query.status)
     return rows
@@ -395,7 +435,7 @@ async def count_facets(user: CurrentUser, session: Session, query: Annotated[Pro
     found = narrow(visible(user), query)
     if query.search:
         found = found.where(has_words(re.findall(r"[a-z0-9]+", query.search.lower())))
-    members = (Product.category_id, Product.price, Product.tags, Product.status, (Product.stock > 0).label("in_stock"))
+    members = (Product.category_id, Product.price, Product.tags, Product.status, is_in_stock().label("in_stock"))
     rows = found.with_only_columns(*members).cte("found")
     count = func.count().label("count")
     ranked = select(rows.c.category_id, count).group_by(rows.c.category_id)
@@ -453,6 +493,8 @@ async def record_movement(product_id: int, user: CurrentUser, session: Session, 
     product = await session.scalar(rows.with_for_update(key_share=True))
     if product is None:
         raise Problem(404, "Not Found", "not_found")
+    if not product.track_stock:
+        raise Problem(409, "Conflict", "stock_not_tracked")
     held = 0
     if data.delta < 0:
         live = Hold.product_id == product_id, Hold.outcome.is_(None), Hold.expires_at > now()
@@ -460,7 +502,7 @@ async def record_movement(product_id: int, user: CurrentUser, session: Session, 
     if not held <= product.stock + data.delta <= MOST_STOCK:
         raise Problem(409, "Conflict", "out_of_stock" if data.delta < 0 else "stock_too_large")
     product.stock += data.delta
-    product.version += 1
+    product.live += 1
     movement = StockMovement(**data.model_dump(), product_id=product_id, stock_after=product.stock, actor_id=user.id)
     session.add(movement)
     await session.commit()
@@ -475,18 +517,49 @@ async def read_product(product_id: int, user: CurrentUser, session: Session) -> 
     return ProductOut.model_validate(product)
 
 
-@router.post("/products", status_code=201)
-async def create_product(user: CurrentUser, session: Session, data: ProductIn) -> ProductOut:
-    if user.role == "user":
-        raise Problem(403, "Forbidden", "permission_denied")
-    product = Product(**data.model_dump(), search_text=data.name.lower())
+def slugify(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+async def is_taken(session: AsyncSession, slug: str) -> bool:
+    living = select(Product.id).where(Product.deleted_at.is_(None))
+    former = living.join(FormerSlug, FormerSlug.resource_id == Product.id)
+    former = former.where(FormerSlug.resource_type == "product", FormerSlug.slug == slug)
+    return bool(await session.scalar(select(or_(living.where(Product.slug == slug).exists(), former.exists()))))
+
+
+async def insert(session: AsyncSession, **values: Any) -> Product:
+    product = Product(**values)
     session.add(product)
     try:
         await session.commit()
     except IntegrityError as error:
-        if "uq_products_sku" in str(error.orig):
-            raise Problem(409, "Conflict", "sku_taken") from None
+        await session.rollback()
+        for constraint, code in TAKEN.items():
+            if constraint in str(error.orig):
+                raise Problem(409, "Conflict", code) from None
         raise Problem(422, "Unprocessable Content", "category_unknown") from None
+    return product
+
+
+@router.post("/products", status_code=201)
+async def create_product(user: CurrentUser, session: Session, data: ProductIn) -> ProductOut:
+    if user.role == "user":
+        raise Problem(403, "Forbidden", "permission_denied")
+    base = slugify(data.name)[:120].strip("-") or "product"
+    slug = data.slug or base
+    if await is_taken(session, slug):
+        if data.slug:
+            raise Problem(409, "Conflict", "slug_taken")
+        slug = f"{base}-{slugify(data.sku)}"[:140].strip("-")
+    values = {**data.model_dump(), "search_text": data.name.lower()}
+    try:
+        product = await insert(session, **values | {"slug": slug})
+    except Problem as problem:
+        if problem.code != "slug_taken" or data.slug:
+            raise
+        # Another request has taken it in the meantime.
+        product = await insert(session, **values | {"slug": f"{base}-{token_hex(4)}"})
     return ProductOut.model_validate(product)
 
 

@@ -1,10 +1,12 @@
 """Litestar over raw asyncpg, answers as msgspec structs."""
 
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from secrets import token_hex
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
@@ -21,20 +23,30 @@ from msgspec import Meta
 SECRET = os.environ["JWT_SECRET_KEY"]
 CLAIMS = {"require": ["sub", "sid", "iat", "exp", "jti", "iss", "aud"]}
 COLUMNS = (
-    "id, sku, name, description, round(price, 2), round(compare_at_price, 2), currency, category_id, stock, status,"
-    " tags, attributes, external_id, created_at, updated_at, version"
+    "id, sku, slug, gtin, mpn, name, description, round(price, 2), round(compare_at_price, 2), currency, category_id,"
+    " stock, track_stock, status, tags, attributes, weight_g, external_id, created_at, updated_at, version, live"
 )
 WHO = """
     SELECT u.id, u.role FROM users u JOIN sessions s ON s.user_id = u.id
     WHERE u.id = $1 AND u.is_active AND s.id = $2 AND s.revoked_at IS NULL
 """
+# $2 is the slug to try, $3 the one where that is taken: without one, NOT NULL refuses the row.
 CREATE = f"""
-    INSERT INTO products (sku, name, description, price, currency, category_id, stock, status, tags, attributes,
-        external_id, search_text, created_at, updated_at, version)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, 1)
+    INSERT INTO products (sku, slug, gtin, mpn, name, description, price, compare_at_price, currency, category_id,
+        stock, track_stock, status, tags, attributes, weight_g, external_id, search_text, created_at, updated_at,
+        version, live)
+    VALUES ($1, CASE WHEN
+        EXISTS (SELECT FROM products WHERE deleted_at IS NULL AND slug = $2::text)
+        OR EXISTS (
+            SELECT FROM former_slugs former JOIN products ON products.id = former.resource_id
+            WHERE former.resource_type = 'product' AND former.slug = $2::text AND products.deleted_at IS NULL
+        ) THEN $3::text ELSE $2::text END,
+        $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $20, 1, 0)
+    ON CONFLICT (slug) WHERE deleted_at IS NULL DO NOTHING
     RETURNING {COLUMNS}
 """
 PRICE = r"^(0|[1-9][0-9]{0,9})(\.[0-9]{1,2})?$"
+SLUG, GTIN = r"^[a-z0-9]+(-[a-z0-9]+)*$", r"^([0-9]{8}|[0-9]{12,14})$"
 TITLES = {401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 409: "Conflict", 422: "Unprocessable Content"}
 
 PARAMETERS = {
@@ -48,6 +60,9 @@ Sort = Literal["created_at", "updated_at", "name", "price", "stock", "sku", "id"
 class Product(msgspec.Struct):
     id: int
     sku: str
+    slug: str
+    gtin: str | None
+    mpn: str | None
     name: str
     description: str
     price: Decimal
@@ -55,13 +70,16 @@ class Product(msgspec.Struct):
     currency: str
     category_id: int
     stock: int
+    track_stock: bool
     status: str
     tags: msgspec.Raw
     attributes: msgspec.Raw
+    weight_g: int | None
     external_id: str | None
     created_at: datetime
     updated_at: datetime
     version: int
+    live: int
 
 
 class PageMeta(msgspec.Struct):
@@ -77,18 +95,34 @@ class ProductPage(msgspec.Struct):
     links: dict[str, str | None]
 
 
+def check_gtin(gtin: str) -> None:
+    weights = [1, 3] * 7
+    if sum(weight * int(digit) for weight, digit in zip(weights, reversed(gtin), strict=False)) % 10:
+        raise ValueError("the check digit is wrong")
+
+
 class NewProduct(msgspec.Struct, forbid_unknown_fields=True):
     sku: Annotated[str, Meta(min_length=1, max_length=64)]
     name: Annotated[str, Meta(min_length=1, max_length=200)]
     price: Annotated[str, Meta(pattern=PRICE)]
     category_id: Annotated[int, Meta(ge=1)]
+    slug: Annotated[str, Meta(max_length=140, pattern=SLUG)] | None = None
+    gtin: Annotated[str, Meta(pattern=GTIN)] | None = None
+    mpn: Annotated[str, Meta(min_length=1, max_length=70)] | None = None
     description: Annotated[str, Meta(max_length=10_000)] = ""
+    compare_at_price: Annotated[str, Meta(pattern=PRICE)] | None = None
     currency: Annotated[str, Meta(min_length=3, max_length=3)] = "USD"
     stock: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    track_stock: bool = True
     status: Status = "active"
     tags: Annotated[list[Annotated[str, Meta(min_length=1, max_length=50)]], Meta(max_length=50)] = []
     attributes: Annotated[dict[str, str | int | float | bool], Meta(max_length=100)] = {}
+    weight_g: Annotated[int, Meta(ge=0, le=10**9)] | None = None
     external_id: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.gtin is not None:
+            check_gtin(self.gtin)
 
 
 class User(msgspec.Struct):
@@ -177,7 +211,7 @@ async def list_products(  # noqa: PLR0917 -- Litestar hands them over by name
             values.append(value)
             conditions.append(f"{comparison} ${len(values)}")
     if in_stock is not None:
-        conditions.append("stock > 0" if in_stock else "stock <= 0")
+        conditions.append("(stock > 0 OR NOT track_stock)" if in_stock else "stock <= 0 AND track_stock")
     where = " AND ".join(conditions)
     total = await connection.fetchval(f"SELECT count(*) FROM products WHERE {where}", *values)
     rows = await connection.fetch(
@@ -218,31 +252,50 @@ async def read_product(product_id: int, connection: asyncpg.Connection, user: Us
     return Product(*row)
 
 
+def slugify(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
 @post("/api/v1/products")
 async def create_product(data: NewProduct, connection: asyncpg.Connection, user: User) -> Product:
     if user.role == "user":
         raise Problem(403, "permission_denied")
+    base = slugify(data.name)[:120].strip("-") or "product"
+    values = (
+        data.gtin,
+        data.mpn,
+        data.name,
+        data.description,
+        Decimal(data.price),
+        None if data.compare_at_price is None else Decimal(data.compare_at_price),
+        data.currency,
+        data.category_id,
+        data.stock,
+        data.track_stock,
+        data.status,
+        data.tags,
+        data.attributes,
+        data.weight_g,
+        data.external_id,
+        data.name.lower(),
+        datetime.now(UTC),
+    )
     try:
-        row = await connection.fetchrow(
-            CREATE,
-            data.sku,
-            data.name,
-            data.description,
-            Decimal(data.price),
-            data.currency,
-            data.category_id,
-            data.stock,
-            data.status,
-            data.tags,
-            data.attributes,
-            data.external_id,
-            data.name.lower(),
-            datetime.now(UTC),
-        )
-    except asyncpg.UniqueViolationError:
-        raise Problem(409, "sku_taken") from None
+        if data.slug is None:
+            spare = f"{base}-{slugify(data.sku)}"[:140].strip("-")
+            row = await connection.fetchrow(CREATE, data.sku, base, spare, *values)
+            # Without a row another request has taken the slug at the same moment.
+            row = row or await connection.fetchrow(CREATE, data.sku, f"{base}-{token_hex(4)}", None, *values)
+        else:
+            row = await connection.fetchrow(CREATE, data.sku, data.slug, None, *values)
+    except asyncpg.UniqueViolationError as error:
+        raise Problem(409, error.constraint_name.replace("uq_products_", "") + "_taken") from None
+    except asyncpg.NotNullViolationError:
+        row = None
     except asyncpg.ForeignKeyViolationError:
         raise Problem(422, "category_unknown") from None
+    if row is None:
+        raise Problem(409, "slug_taken")
     return Product(*row)
 
 

@@ -7,6 +7,7 @@ import os
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
+from secrets import token_hex
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,6 +19,7 @@ from flask_sqlalchemy import SQLAlchemy
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     DateTime,
     ForeignKey,
     Integer,
@@ -29,6 +31,7 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
+    or_,
     true,
     union_all,
 )
@@ -46,6 +49,8 @@ REASONS = ["receipt", "sale", "correction", "return"]
 MOST_STOCK = 2**53
 EDGES = [Decimal(digit).scaleb(exponent) for exponent in range(10) for digit in (1, 2, 5)]
 CENT, MOST_PRICE = Decimal("0.01"), Decimal("9999999999.99")
+SLUG, GTIN = r"^[a-z0-9]+(-[a-z0-9]+)*$", r"^([0-9]{8}|[0-9]{12,14})$"
+TAKEN = {f"uq_products_{key}": f"{key}_taken" for key in ("sku", "slug", "gtin", "external_id")}
 SORTS = ["created_at", "updated_at", "name", "price", "stock", "sku", "id"]
 
 
@@ -81,6 +86,9 @@ class Product(db.Model):  # type: ignore[name-defined,misc]
 
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     sku: Mapped[str] = mapped_column(String(64))
+    slug: Mapped[str] = mapped_column(String(140))
+    gtin: Mapped[str | None] = mapped_column(String(14))
+    mpn: Mapped[str | None] = mapped_column(String(70))
     name: Mapped[str] = mapped_column(String(200))
     description: Mapped[str] = mapped_column(Text)
     price: Mapped[Decimal] = mapped_column(Numeric(14, 4))
@@ -88,15 +96,26 @@ class Product(db.Model):  # type: ignore[name-defined,misc]
     currency: Mapped[str] = mapped_column(String(3))
     category_id: Mapped[int] = mapped_column(BigInteger)
     stock: Mapped[int] = mapped_column(BigInteger)
+    track_stock: Mapped[bool]
     status: Mapped[str] = mapped_column(String(16))
     tags: Mapped[list[str]] = mapped_column(JSONB)
     attributes: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    weight_g: Mapped[int | None] = mapped_column(BigInteger)
     external_id: Mapped[str | None] = mapped_column(String(128))
     search_text: Mapped[str] = mapped_column(Text, deferred=True)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=now)
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=now, onupdate=now)
     deleted_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     version: Mapped[int] = mapped_column(default=1)
+    live: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+class FormerSlug(db.Model):  # type: ignore[name-defined,misc]
+    __tablename__ = "former_slugs"
+
+    resource_type: Mapped[str] = mapped_column(String(32), primary_key=True)
+    slug: Mapped[str] = mapped_column(String(140), primary_key=True)
+    resource_id: Mapped[int] = mapped_column(BigInteger)
 
 
 class Category(db.Model):  # type: ignore[name-defined,misc]
@@ -149,12 +168,21 @@ def has_cents(price: Decimal) -> None:
         raise ValidationError("At most two decimals.")
 
 
+def check_gtin(gtin: str) -> None:
+    weights = [1, 3] * 7
+    if sum(weight * int(digit) for weight, digit in zip(weights, reversed(gtin), strict=False)) % 10:
+        raise ValidationError("The check digit is wrong.")
+
+
 IS_PRICE: list[Any] = [validate.Range(Decimal(0), MOST_PRICE), has_cents]
 
 
 class ProductSchema(Schema):
     id = fields.Integer(dump_only=True)
     sku = fields.String(required=True, validate=validate.Length(1, 64))
+    slug = fields.String(validate=[validate.Length(max=140), validate.Regexp(SLUG)])
+    gtin = fields.String(load_default=None, allow_none=True, validate=[validate.Regexp(GTIN), check_gtin])
+    mpn = fields.String(load_default=None, allow_none=True, validate=validate.Length(1, 70))
     name = fields.String(required=True, validate=validate.Length(1, 200))
     description = fields.String(load_default="", validate=validate.Length(max=10_000))
     price = Money(required=True, validate=IS_PRICE)
@@ -162,15 +190,18 @@ class ProductSchema(Schema):
     currency = fields.String(load_default="USD", validate=validate.Length(equal=3))
     category_id = fields.Integer(required=True, strict=True)
     stock = fields.Integer(load_default=0, strict=True, validate=validate.Range(0, 2**53))
+    track_stock = fields.Boolean(load_default=True)
     status = fields.String(load_default="active", validate=validate.OneOf(STATUSES))
     tags = fields.List(
         fields.String(validate=validate.Length(1, 50)), load_default=list, validate=validate.Length(max=50)
     )
     attributes = fields.Dict(keys=fields.String(), load_default=dict, validate=validate.Length(max=100))
+    weight_g = fields.Integer(load_default=None, allow_none=True, strict=True, validate=validate.Range(0, 10**9))
     external_id = fields.String(load_default=None, allow_none=True, validate=validate.Length(1, 128))
     created_at = Moment(dump_only=True)
     updated_at = Moment(dump_only=True)
     version = fields.Integer(dump_only=True)
+    live = fields.Integer(dump_only=True)
 
 
 class ProductFilterSchema(Schema):
@@ -283,6 +314,10 @@ def has_similar_words(words: list[str]) -> Any:
     return Product.id.in_(db.select(similar.prefix_with("MATERIALIZED").c.id))
 
 
+def is_in_stock() -> ColumnElement[bool]:
+    return or_(Product.stock > 0, Product.track_stock.is_(False))
+
+
 def narrow(rows: Any, query: dict[str, Any]) -> Any:
     if "category_id" in query:
         rows = rows.where(Product.category_id == query["category_id"])
@@ -293,7 +328,7 @@ def narrow(rows: Any, query: dict[str, Any]) -> Any:
     if "currency" in query:
         rows = rows.where(Product.currency == query["currency"])
     if "in_stock" in query:
-        rows = rows.where(Product.stock > 0 if query["in_stock"] else Product.stock <= 0)
+        rows = rows.where(is_in_stock() if query["in_stock"] else ~is_in_stock())
     if "status" in query:
         rows = rows.where(Product.status == query["status"])
     return rows
@@ -354,7 +389,7 @@ def count_facets() -> Response:
     found = narrow(visible(), query)
     if "search" in query:
         found = found.where(has_words(words_of(query["search"])))
-    members = (Product.category_id, Product.price, Product.tags, Product.status, (Product.stock > 0).label("in_stock"))
+    members = (Product.category_id, Product.price, Product.tags, Product.status, is_in_stock().label("in_stock"))
     rows = found.with_only_columns(*members).cte("found")
     count = func.count().label("count")
     ranked = db.select(rows.c.category_id, count).group_by(rows.c.category_id)
@@ -411,6 +446,8 @@ def record_movement(product_id: int) -> tuple[Response, int] | Response:
     product = db.session.scalar(rows.with_for_update(key_share=True))
     if product is None:
         return problem(404, "Not Found", "not_found")
+    if not product.track_stock:
+        return problem(409, "Conflict", "stock_not_tracked")
     held = 0
     if data["delta"] < 0:
         live = Hold.product_id == product_id, Hold.outcome.is_(None), Hold.expires_at > now()
@@ -418,7 +455,7 @@ def record_movement(product_id: int) -> tuple[Response, int] | Response:
     if not held <= product.stock + data["delta"] <= MOST_STOCK:
         return problem(409, "Conflict", "out_of_stock" if data["delta"] < 0 else "stock_too_large")
     product.stock += data["delta"]
-    product.version += 1
+    product.live += 1
     movement = StockMovement(**data, product_id=product_id, stock_after=product.stock, actor_id=current_user.id)
     db.session.add(movement)
     db.session.commit()
@@ -434,21 +471,50 @@ def read_product(product_id: int) -> Response:
     return jsonify(product_schema.dump(product))
 
 
-@api.post("/products")
-@jwt_required()
-def create_product() -> tuple[Response, int] | Response:
-    if current_user.role == "user":
-        return problem(403, "Forbidden", "permission_denied")
-    product = Product(**product_schema.load(request.get_json()))
-    product.search_text = product.name.lower()
+def slugify(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def is_taken(slug: str) -> bool:
+    living = db.select(Product.id).where(Product.deleted_at.is_(None))
+    former = living.join(FormerSlug, FormerSlug.resource_id == Product.id)
+    former = former.where(FormerSlug.resource_type == "product", FormerSlug.slug == slug)
+    return bool(db.session.scalar(db.select(or_(living.where(Product.slug == slug).exists(), former.exists()))))
+
+
+def insert(**values: Any) -> tuple[Product | None, str]:
+    """The product, or the code of what prevents it."""
+    product = Product(**values, search_text=values["name"].lower())
     db.session.add(product)
     try:
         db.session.commit()
     except IntegrityError as error:
         db.session.rollback()
-        if "uq_products_sku" in str(error.orig):
-            return problem(409, "Conflict", "sku_taken")
-        return problem(422, "Unprocessable Content", "category_unknown")
+        taken = [code for constraint, code in TAKEN.items() if constraint in str(error.orig)]
+        return None, taken[0] if taken else "category_unknown"
+    return product, ""
+
+
+@api.post("/products")
+@jwt_required()
+def create_product() -> tuple[Response, int] | Response:
+    if current_user.role == "user":
+        return problem(403, "Forbidden", "permission_denied")
+    data = product_schema.load(request.get_json())
+    base = slugify(data["name"])[:120].strip("-") or "product"
+    slug = data.get("slug", base)
+    if is_taken(slug):
+        if "slug" in data:
+            return problem(409, "Conflict", "slug_taken")
+        slug = f"{base}-{slugify(data['sku'])}"[:140].strip("-")
+    product, code = insert(**{**data, "slug": slug})
+    if code == "slug_taken" and "slug" not in data:
+        # Another request has taken it in the meantime.
+        product, code = insert(**data, slug=f"{base}-{token_hex(4)}")
+    if code == "category_unknown":
+        return problem(422, "Unprocessable Content", code)
+    if code:
+        return problem(409, "Conflict", code)
     return jsonify(product_schema.dump(product)), 201
 
 

@@ -1,8 +1,10 @@
 """Django Ninja on psycopg 3, one persistent connection for each thread, pydantic in and out, orjson to write."""
 
 import os
+import re
 from datetime import datetime
 from decimal import Decimal
+from secrets import token_hex
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlencode, urlsplit
 
@@ -45,10 +47,12 @@ from ninja import NinjaAPI, Query, Schema  # noqa: E402
 from ninja.errors import AuthenticationError, ValidationError  # noqa: E402
 from ninja.renderers import BaseRenderer  # noqa: E402
 from ninja.security import HttpBearer  # noqa: E402
-from pydantic import ConfigDict, Field, PlainSerializer  # noqa: E402
+from pydantic import AfterValidator, ConfigDict, Field, PlainSerializer  # noqa: E402
 
 SECRET = os.environ["JWT_SECRET_KEY"]
 CLAIMS = {"require": ["sub", "sid", "iat", "exp", "jti", "iss", "aud"]}
+SLUG, GTIN = r"^[a-z0-9]+(-[a-z0-9]+)*$", r"^([0-9]{8}|[0-9]{12,14})$"
+TAKEN = {f"uq_products_{key}": f"{key}_taken" for key in ("sku", "slug", "gtin", "external_id")}
 TITLES = {401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 409: "Conflict", 422: "Unprocessable Content"}
 
 
@@ -77,6 +81,9 @@ class UserSession(models.Model):
 class Product(models.Model):
     id = models.BigAutoField(primary_key=True)
     sku = models.CharField(max_length=64)
+    slug = models.CharField(max_length=140)
+    gtin = models.CharField(max_length=14, null=True)
+    mpn = models.CharField(max_length=70, null=True)
     name = models.CharField(max_length=200)
     description = models.TextField()
     price = models.DecimalField(max_digits=14, decimal_places=4)
@@ -84,20 +91,42 @@ class Product(models.Model):
     currency = models.CharField(max_length=3)
     category_id = models.BigIntegerField()
     stock = models.BigIntegerField(default=0)
+    track_stock = models.BooleanField(default=True)
     status = models.CharField(max_length=16)
     tags = models.JSONField(default=list)
     attributes = models.JSONField(default=dict)
+    weight_g = models.BigIntegerField(null=True)
     external_id = models.CharField(max_length=128, null=True)
     search_text = models.TextField()
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
     deleted_at = models.DateTimeField(null=True)
     version = models.IntegerField(default=1)
+    live = models.BigIntegerField(default=0)
 
     class Meta:
         app_label = "catalog"
         managed = False
         db_table = "products"
+
+
+class FormerSlug(models.Model):
+    pk = models.CompositePrimaryKey("resource_type", "slug")
+    resource_type = models.CharField(max_length=32)
+    slug = models.CharField(max_length=140)
+    resource_id = models.BigIntegerField()
+
+    class Meta:
+        app_label = "catalog"
+        managed = False
+        db_table = "former_slugs"
+
+
+def check_gtin(gtin: str) -> str:
+    weights = [1, 3] * 7
+    if sum(weight * int(digit) for weight, digit in zip(weights, reversed(gtin), strict=False)) % 10:
+        raise ValueError("the check digit is wrong")
+    return gtin
 
 
 Status = Literal["draft", "active", "archived"]
@@ -108,6 +137,9 @@ class ProductIn(Schema):
     model_config = ConfigDict(extra="forbid")
 
     sku: Annotated[str, Field(min_length=1, max_length=64)]
+    slug: Annotated[str, Field(max_length=140, pattern=SLUG)] | None = None
+    gtin: Annotated[str, Field(pattern=GTIN), AfterValidator(check_gtin)] | None = None
+    mpn: Annotated[str, Field(min_length=1, max_length=70)] | None = None
     name: Annotated[str, Field(min_length=1, max_length=200)]
     description: Annotated[str, Field(max_length=10_000)] = ""
     price: Annotated[Decimal, Field(ge=0, max_digits=12, decimal_places=2)]
@@ -115,9 +147,11 @@ class ProductIn(Schema):
     currency: Annotated[str, Field(min_length=3, max_length=3)] = "USD"
     category_id: int
     stock: Annotated[int, Field(ge=0, le=2**53)] = 0
+    track_stock: bool = True
     status: Status = "active"
     tags: Annotated[list[Tag], Field(max_length=50)] = []
     attributes: Annotated[dict[str, str | int | float | bool], Field(max_length=100)] = {}
+    weight_g: Annotated[int, Field(ge=0, le=10**9)] | None = None
     external_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
 
 
@@ -127,6 +161,9 @@ Money = Annotated[Decimal, PlainSerializer(lambda amount: f"{amount:.2f}", retur
 class ProductOut(Schema):
     id: int
     sku: str
+    slug: str
+    gtin: str | None
+    mpn: str | None
     name: str
     description: str
     price: Money
@@ -134,13 +171,16 @@ class ProductOut(Schema):
     currency: str
     category_id: int
     stock: int
+    track_stock: bool
     status: str
     tags: list[str]
     attributes: dict[str, Any]
+    weight_g: int | None
     external_id: str | None
     created_at: datetime
     updated_at: datetime
     version: int
+    live: int
 
 
 class Meta(Schema):
@@ -204,7 +244,23 @@ class TokenAuthentication(HttpBearer):
 
 
 api = NinjaAPI(auth=TokenAuthentication(), renderer=Renderer(), openapi_url=None, docs_url=None)
+IN_STOCK = models.Q(stock__gt=0) | models.Q(track_stock=False)
 FILTERS = {"category_id": "category_id", "min_price": "price__gte", "max_price": "price__lte", "status": "status"}
+
+
+def slugify(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def is_taken(slug: str) -> bool:
+    living = Product.objects.filter(deleted_at__isnull=True).values("id")
+    former = FormerSlug.objects.filter(resource_type="product", slug=slug).values("resource_id")
+    return living.filter(slug=slug).union(living.filter(id__in=former), all=True).exists()
+
+
+def refusal_of(error: IntegrityError) -> Problem:
+    taken = [code for constraint, code in TAKEN.items() if constraint in str(error)]
+    return Problem(409, taken[0]) if taken else Problem(422, "category_unknown")
 
 
 def visible(user: User) -> "models.QuerySet[Product]":
@@ -220,7 +276,7 @@ def list_products(request: HttpRequest, query: Query[ProductQuery]) -> dict[str,
     asked = {name: value for name in FILTERS if (value := getattr(query, name)) is not None}
     rows = visible(request.auth).filter(**{FILTERS[name]: value for name, value in asked.items()})
     if query.in_stock is not None:
-        rows = rows.filter(stock__gt=0) if query.in_stock else rows.filter(stock__lte=0)
+        rows = rows.filter(IN_STOCK if query.in_stock else ~IN_STOCK)
     page, per_page = query.page, query.per_page
     total = rows.count()
     sign = "-" if query.order == "desc" else ""
@@ -255,15 +311,22 @@ def read_product(request: HttpRequest, product_id: int) -> Product:
 def create_product(request: HttpRequest, data: ProductIn) -> tuple[int, Product]:
     if request.auth.role == "user":
         raise Problem(403, "permission_denied")
+    base = slugify(data.name)[:120].strip("-") or "product"
+    slug = data.slug or base
+    if is_taken(slug):
+        if data.slug:
+            raise Problem(409, "slug_taken")
+        slug = f"{base}-{slugify(data.sku)}"[:140].strip("-")
     moment = timezone.now()
+    values = {**data.model_dump(), "search_text": data.name.lower(), "created_at": moment, "updated_at": moment}
     try:
-        product = Product.objects.create(
-            **data.model_dump(), search_text=data.name.lower(), created_at=moment, updated_at=moment
-        )
+        product = Product.objects.create(**values | {"slug": slug})
     except IntegrityError as error:
-        if "uq_products_sku" in str(error):
-            raise Problem(409, "sku_taken") from None
-        raise Problem(422, "category_unknown") from None
+        refusal = refusal_of(error)
+        if refusal.code != "slug_taken" or data.slug:
+            raise refusal from None
+        # Another request has taken it in the meantime.
+        product = Product.objects.create(**values | {"slug": f"{base}-{token_hex(4)}"})
     return 201, product
 
 

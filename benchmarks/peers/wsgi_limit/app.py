@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from secrets import token_hex
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -12,7 +13,7 @@ import jwt
 import orjson
 import psycopg
 from psycopg.adapt import Loader
-from psycopg.errors import ForeignKeyViolation, UniqueViolation
+from psycopg.errors import ForeignKeyViolation, NotNullViolation, UniqueViolation
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from psycopg.types.string import TextLoader
@@ -22,14 +23,15 @@ SECRET = os.environ["JWT_SECRET_KEY"]
 CLAIMS = {"require": ["sub", "sid", "iat", "exp", "jti", "iss", "aud"]}
 PRODUCTS = "/api/v1/products"
 COLUMNS = (
-    "p.id, p.sku, p.name, p.description, round(p.price, 2) AS price, round(p.compare_at_price, 2) AS compare_at_price,"
-    " p.currency, p.category_id, p.stock, p.status, p.tags, p.attributes, p.external_id, p.created_at, p.updated_at,"
-    " p.version"
+    "p.id, p.sku, p.slug, p.gtin, p.mpn, p.name, p.description, round(p.price, 2) AS price,"
+    " round(p.compare_at_price, 2) AS compare_at_price, p.currency, p.category_id, p.stock, p.track_stock, p.status,"
+    " p.tags, p.attributes, p.weight_g, p.external_id, p.created_at, p.updated_at, p.version, p.live"
 )
 SORTS = {name: f"p.{name}" for name in ("created_at", "updated_at", "name", "price", "stock", "sku", "id")}
 PRICE = re.compile(r"(0|[1-9][0-9]{0,9})(\.[0-9]{1,2})?")
+SLUG, GTIN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*"), re.compile(r"[0-9]{8}|[0-9]{12,14}")
 STATUSES = {"draft", "active", "archived"}
-BOOLEANS = {"true": True, "false": False}
+IN_STOCK = {"true": "(p.stock > 0 OR NOT p.track_stock)", "false": "p.stock <= 0 AND p.track_stock"}
 PARAMETERS = {
     "page", "per_page", "sort_by", "order", "category_id", "min_price", "max_price", "in_stock", "status",
 }  # fmt: skip
@@ -46,11 +48,21 @@ WHO = """
     SELECT u.role FROM users u JOIN sessions s ON s.user_id = u.id
     WHERE u.id = %s AND u.is_active AND s.id = %s AND s.revoked_at IS NULL
 """
+# Where the slug is taken, the row gets the spare one: without one, NOT NULL refuses it.
 CREATE = f"""
-    INSERT INTO products AS p (sku, name, description, price, currency, category_id, stock, status, tags, attributes,
-        external_id, search_text, created_at, updated_at, version)
-    VALUES (%(sku)s, %(name)s, %(description)s, %(price)s, %(currency)s, %(category_id)s, %(stock)s, %(status)s,
-        %(tags)s, %(attributes)s, %(external_id)s, %(search_text)s, %(now)s, %(now)s, 1)
+    INSERT INTO products AS p (sku, slug, gtin, mpn, name, description, price, compare_at_price, currency, category_id,
+        stock, track_stock, status, tags, attributes, weight_g, external_id, search_text, created_at, updated_at,
+        version, live)
+    VALUES (%(sku)s, CASE WHEN
+        EXISTS (SELECT FROM products WHERE deleted_at IS NULL AND slug = %(slug)s::text)
+        OR EXISTS (
+            SELECT FROM former_slugs former JOIN products ON products.id = former.resource_id
+            WHERE former.resource_type = 'product' AND former.slug = %(slug)s::text AND products.deleted_at IS NULL
+        ) THEN %(spare)s::text ELSE %(slug)s::text END,
+        %(gtin)s, %(mpn)s, %(name)s, %(description)s, %(price)s, %(compare_at_price)s, %(currency)s, %(category_id)s,
+        %(stock)s, %(track_stock)s, %(status)s, %(tags)s, %(attributes)s, %(weight_g)s, %(external_id)s,
+        %(search_text)s, %(now)s, %(now)s, 1, 0)
+    ON CONFLICT (slug) WHERE deleted_at IS NULL DO NOTHING
     RETURNING {COLUMNS}
 """
 
@@ -125,7 +137,7 @@ def list_products(connection: psycopg.Connection[Any], role: str, raw: str) -> d
                 conditions.append(f"p.price {comparison} %s")
                 values.append(Decimal(query[name]))
         if "in_stock" in query:
-            conditions.append("p.stock > 0" if BOOLEANS[query["in_stock"]] else "p.stock <= 0")
+            conditions.append(IN_STOCK[query["in_stock"]])
         if "status" in query:
             if query["status"] not in STATUSES:
                 raise Problem(422, "invalid")
@@ -179,8 +191,25 @@ def is_whole(value: object, least: int, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
+def is_price(value: object) -> bool:
+    return isinstance(value, str) and PRICE.fullmatch(value) is not None
+
+
+def is_slug(value: object) -> bool:
+    return is_text(value, 1, 140) and SLUG.fullmatch(value) is not None  # type: ignore[call-overload,no-any-return]
+
+
+def is_gtin(value: object) -> bool:
+    if not isinstance(value, str) or not GTIN.fullmatch(value):
+        return False
+    return sum(weight * int(digit) for weight, digit in zip([1, 3] * 7, reversed(value), strict=False)) % 10 == 0
+
+
 def read_body(content: bytes) -> dict[str, Any]:
-    defaults = {"description": "", "currency": "USD", "stock": 0, "status": "active", "external_id": None}
+    defaults = {
+        "slug": None, "gtin": None, "mpn": None, "description": "", "compare_at_price": None, "currency": "USD",
+        "stock": 0, "track_stock": True, "status": "active", "weight_g": None, "external_id": None,
+    }  # fmt: skip
     try:
         given = orjson.loads(content)
         data = {**defaults, "tags": [], "attributes": {}, **given}
@@ -189,11 +218,16 @@ def read_body(content: bytes) -> dict[str, Any]:
             and is_text(data["sku"], 1, 64)
             and is_text(data["name"], 1, 200)
             and is_text(data["description"], 0, 10_000)
-            and isinstance(data["price"], str)
-            and PRICE.fullmatch(data["price"])
+            and (data["slug"] is None or is_slug(data["slug"]))
+            and (data["gtin"] is None or is_gtin(data["gtin"]))
+            and (data["mpn"] is None or is_text(data["mpn"], 1, 70))
+            and is_price(data["price"])
+            and (data["compare_at_price"] is None or is_price(data["compare_at_price"]))
             and is_text(data["currency"], 3, 3)
             and is_whole(data["category_id"], 1, 2**63 - 1)
             and is_whole(data["stock"], 0, 2**53)
+            and isinstance(data["track_stock"], bool)
+            and (data["weight_g"] is None or is_whole(data["weight_g"], 0, 10**9))
             and data["status"] in STATUSES
             and isinstance(data["tags"], list)
             and len(data["tags"]) <= 50
@@ -210,19 +244,37 @@ def read_body(content: bytes) -> dict[str, Any]:
     return data
 
 
+def slugify(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
 def create_product(connection: psycopg.Connection[Any], role: str, content: bytes) -> dict[str, Any]:
     if role == "user":
         raise Problem(403, "permission_denied")
     data = read_body(content)
     data["tags"], data["attributes"] = Jsonb(data["tags"], orjson.dumps), Jsonb(data["attributes"], orjson.dumps)
-    data |= {"price": Decimal(data["price"]), "search_text": data["name"].lower(), "now": datetime.now(UTC)}
+    for name in ("price", "compare_at_price"):
+        data[name] = None if data[name] is None else Decimal(data[name])
+    data |= {"search_text": data["name"].lower(), "now": datetime.now(UTC), "spare": None}
     try:
-        row = connection.execute(CREATE, data).fetchone()
-    except UniqueViolation:
-        raise Problem(409, "sku_taken") from None
+        if data["slug"] is None:
+            base = slugify(data["name"])[:120].strip("-") or "product"
+            data |= {"slug": base, "spare": f"{base}-{slugify(data['sku'])}"[:140].strip("-")}
+            row = connection.execute(CREATE, data).fetchone()
+            if row is None:
+                # Another request has taken it at the same moment.
+                row = connection.execute(CREATE, {**data, "slug": f"{base}-{token_hex(4)}"}).fetchone()
+        else:
+            row = connection.execute(CREATE, data).fetchone()
+    except UniqueViolation as error:
+        raise Problem(409, str(error.diag.constraint_name).replace("uq_products_", "") + "_taken") from None
+    except NotNullViolation:
+        row = None
     except ForeignKeyViolation:
         raise Problem(422, "category_unknown") from None
-    return row  # type: ignore[return-value]
+    if row is None:
+        raise Problem(409, "slug_taken")
+    return row
 
 
 def answer(environ: dict[str, Any]) -> tuple[int, Any]:
