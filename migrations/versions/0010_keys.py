@@ -24,7 +24,10 @@ DISTINGUISH = """
         ) AS placed WHERE place > 1
     )
 """
-FILL = "UPDATE products SET slug = made_slugs.slug FROM made_slugs WHERE made_slugs.id = products.id"
+LOOK_UP = """
+    CREATE FUNCTION pg_temp.made_slug(BIGINT) RETURNS VARCHAR LANGUAGE sql STABLE
+    AS 'SELECT slug FROM made_slugs WHERE id = $1'
+"""
 
 
 def big_integer() -> sa.types.TypeEngine[int]:
@@ -136,5 +139,11 @@ def fill_slugs() -> None:
             " ORDER BY id LIMIT :number"
         )
     )
-    op.execute(FILL)
+    if op.get_bind().dialect.name == "sqlite":
+        op.execute("UPDATE products SET slug = made_slugs.slug FROM made_slugs WHERE made_slugs.id = products.id")
+    else:
+        # The table is rewritten at once: an UPDATE of every row, under all of its indexes, takes several times as long.
+        op.execute(LOOK_UP)
+        op.execute('ALTER TABLE products ALTER slug TYPE VARCHAR(140) COLLATE "C" USING pg_temp.made_slug(id)')
+        op.execute("DROP FUNCTION pg_temp.made_slug(BIGINT)")
     op.execute("DROP TABLE made_slugs")
