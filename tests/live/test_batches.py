@@ -48,3 +48,23 @@ class TestBatchesInDifferentOrders:
         assert len(products) == len({sku for sku, _ in told})
         for product in products:
             assert product["version"] == 1 + told.count((product["sku"], "updated"))
+
+
+class TestBatchesOfProductsThatAreNamedAlike:
+    def test_wait_for_each_other_and_are_all_made(self, alice: Caller, connect: Connect, make_category: Make) -> None:
+        home = make_category()["id"]
+
+        def work(number: int, client: Client) -> list[Answer]:
+            names = [f"Chair {one}" for one in range(100)]
+            random.Random(number).shuffle(names)
+            items = [
+                {"sku": f"{number}-{place}", "name": name, "price": "1.00", "category_id": home}
+                for place, name in enumerate(names)
+            ]
+            return [client.post("/products/bulk", {"items": items})]
+
+        rounds = at_once([partial(work, number, connect(alice)) for number in range(6)])
+
+        # A deadlock would be ended by PostgreSQL, and tried again three times at most.
+        assert [answer.status for answers in rounds for answer in answers] == [200] * 6
+        assert all(answer.json["meta"]["created"] == 100 for answers in rounds for answer in answers)

@@ -399,6 +399,19 @@ class TestPuttingByAKey:
             assert statuses(answers) == {201: 1, 200: 15}
             assert len({answer.json["id"] for answer in answers}) == 1
 
+    def test_of_one_name_and_many_keys_makes_each_category(self, alice: Caller, connect: Connect) -> None:
+        crowd = [connect(alice) for _ in range(8)]
+
+        answers = at_once(
+            [
+                partial(client.put, f"/categories/by/external_id/same-{number}", {"name": "Chairs"})
+                for number, client in enumerate(crowd)
+            ]
+        )
+
+        assert statuses(answers) == {201: 8}
+        assert len({answer.json["slug"] for answer in answers}) == 8
+
     def test_each_its_own_content_leaves_one_of_them_whole(
         self, alice: Caller, connect: Connect, make_category: Make
     ) -> None:
@@ -420,6 +433,23 @@ class TestPuttingByAKey:
         assert sorted(answer.json["version"] for answer in answers) == list(range(1, 17))
         now = connect(alice).get("/products/by/external_id/erp-1").json
         assert [now[name] for name in contents[0]] in [list(content.values()) for content in contents]
+
+
+class TestRestoring:
+    def test_many_of_one_slug_gives_each_its_own(self, root: Caller, connect: Connect, make_category: Make) -> None:
+        content = {"name": "Chair", "price": "5.00", "category_id": make_category()["id"], "slug": "seat"}
+        admin, ids = connect(root), []
+        for _ in range(8):
+            ids.append(admin.post("/products", content).json["id"])
+            admin.delete(f"/products/{ids[-1]}")
+
+        crowd = [connect(root) for _ in ids]
+        answers = at_once(
+            [partial(client.post, f"/products/{one}/restore") for client, one in zip(crowd, ids, strict=True)]
+        )
+
+        assert statuses(answers) == {200: 8}
+        assert len({answer.json["slug"] for answer in answers}) == 8
 
 
 class TestNamingAlike:

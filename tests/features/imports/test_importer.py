@@ -130,6 +130,15 @@ class TestRowsWithTheSameSku:
         assert outcome(report) == {"created": 1, "failed": 1}
         assert catalogue()["A"]["name"] == "Second"
 
+    def test_are_tried_a_few_times_and_then_fail_like_the_last(self, import_text: Import, catalogue: Catalogue) -> None:
+        rows = "".join(f"A,Chair {number},1.005,Chairs\n" for number in range(9)) + "A,Good,1.00,Chairs\n"
+
+        report = import_text(HEADER + rows)
+
+        assert outcome(report) == {"failed": 10}
+        assert {error.code for error in report.errors} == {"too_precise"}
+        assert catalogue() == {}
+
 
 class TestAMemberThatIsNew:
     """A row schema with one member more, which a new product has a default for."""

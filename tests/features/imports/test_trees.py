@@ -14,7 +14,7 @@ from sqlalchemy import select
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.categories.models import Category
-from tests.conftest import rows_of
+from tests.conftest import Caller, rows_of
 from tests.servers import PROJECT
 
 FILE = PROJECT.parent / "shared" / "data" / "bestbuy-categories.json.gz"
@@ -76,6 +76,15 @@ class TestImporting:
 
         assert told == "0: 2 categories: 0 created, 1 changed, 1 unchanged."
         assert tree_of(app)["beds"] == "garden"
+
+    def test_meets_a_category_under_its_former_slug(self, app: Flask, alice: Caller, import_tree: Import) -> None:
+        import_tree([entry("home", "beds")])
+        alice.patch("/categories/by/slug/beds", {"slug": "sleeping"})
+
+        told = import_tree([entry("home", "beds")])
+
+        assert told == "0: 2 categories: 0 created, 0 changed, 2 unchanged."
+        assert tree_of(app) == {"home": None, "sleeping": "home"}
 
     def test_can_turn_a_branch_over(self, app: Flask, import_tree: Import) -> None:
         import_tree([entry("home", "beds", "bunks")])

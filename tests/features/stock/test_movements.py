@@ -272,6 +272,13 @@ class TestAStockThatIsNotTracked:
         assert alice.post(f"/holds/{body_of(held)['id']}/confirm").status_code == 200
         assert (movements(alice, product), alice.get(path).headers["ETag"]) == ([], '"1.0"')
 
+    def test_is_held_up_to_what_a_product_can_have(self, alice: Caller, make_product: Make) -> None:
+        path = f"/products/{make_product(track_stock=False)['id']}/holds"
+
+        assert alice.post(path, {"quantity": MAX_STOCK}).status_code == 201
+        refused = alice.post(path, {"quantity": 1})
+        assert (code_of(refused), body_of(refused)["available"]) == ("out_of_stock", 0)
+
     def test_can_begin_with_some_as_an_exported_file_may_say(
         self, alice: Caller, make_product: Make, app: Flask
     ) -> None:
