@@ -100,8 +100,8 @@ openapi: install-run ## Regenerate openapi.json from the routes and schemas
 
 # The models are compared with a database of its own: the developer's may be behind, or hold what it should not.
 .PHONY: migration
-migration: install-test ## Write the next migration from the models (m="add brands")
-	@test -n "$$m" || { echo 'Say what it does: make migration m="add brands"' >&2; exit 1; }
+migration: install-test ## Write the next migration from the models (m="add suppliers")
+	@test -n "$$m" || { echo 'Say what it does: make migration m="add suppliers"' >&2; exit 1; }
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 		export APP_ENV=development DATABASE_URL="sqlite:///$$folder/catalog.db" && \
 		$(PY) -m flask db upgrade && $(PY) -m flask db migrate --message "$$m"

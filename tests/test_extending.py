@@ -85,16 +85,16 @@ def test_a_resource_and_a_reference_take_what_the_document_says(copy: Path) -> N
     resource, reference = DOCUMENT.split("## A reference from another table")
 
     assert len(follow(copy, resource)) <= 3
-    run(copy, "UPDATE_REVIEWED=1 .venv/bin/python -m pytest -q tests/architecture tests/features/brands")
+    run(copy, "UPDATE_REVIEWED=1 .venv/bin/python -m pytest -q tests/architecture tests/features/suppliers")
 
     follow(copy, reference)
-    run(copy, ".venv/bin/python -m pytest -q tests/features/brands tests/architecture/test_product_members.py")
+    run(copy, ".venv/bin/python -m pytest -q tests/features/suppliers tests/architecture/test_product_members.py")
     run(copy, ".venv/bin/python -m ruff check . && .venv/bin/python -m ruff format --check .")
     run(copy, "make layers types")
     migrations = copy / "migrations" / "versions"
     new = [path.name for path in migrations.glob("*.py") if not (PROJECT / path.relative_to(copy)).exists()]
     number = len([*(PROJECT / "migrations" / "versions").glob("*.py")]) + 1
-    assert sorted(new) == [f"{number:04}_add_brands.py", f"{number + 1:04}_give_products_a_brand.py"]
+    assert sorted(new) == [f"{number:04}_add_suppliers.py", f"{number + 1:04}_give_products_a_supplier.py"]
 
 
 def test_every_make_target_of_the_document_is_there() -> None:

@@ -135,7 +135,7 @@ class TestMakeMigration:
         done = run("make", "migration")
 
         assert done.returncode != 0
-        assert done.stderr.startswith('Say what it does: make migration m="add brands"\n')
+        assert done.stderr.startswith('Say what it does: make migration m="add suppliers"\n')
 
 
 class TestReferences:
