@@ -232,6 +232,11 @@ class TestFacets:
         assert len(re.findall(r"(?:SCAN|SEARCH|Scan .*\bon) products\b", steps)) == scans[backend], steps
 
     @pytest.mark.usefixtures("shelf")
+    @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+    def test_look_prices_up_where_no_currency_makes_a_facet_of_them(self, bob: Caller, plan: Plan) -> None:
+        assert "(price>? AND price<?)" in plan(bob, "/products/facets?min_price=3&max_price=4")
+
+    @pytest.mark.usefixtures("shelf")
     @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
     def test_read_an_index_for_the_facets_that_are_not_filtered(self, bob: Caller, plan: Plan) -> None:
         assert "ix_products_category_id" in plan(bob, "/products/facets?category_id=9999")
