@@ -99,6 +99,7 @@ class Product(models.Model):
     compare_at_price = models.DecimalField(max_digits=14, decimal_places=4, null=True)
     currency = models.CharField(max_length=3)
     category_id = models.BigIntegerField()
+    brand_id = models.BigIntegerField(null=True)
     stock = models.BigIntegerField(default=0)
     track_stock = models.BooleanField(default=True)
     status = models.CharField(max_length=16)
@@ -204,6 +205,7 @@ class ProductSerializer(serializers.ModelSerializer[Product]):
     description = serializers.CharField(allow_blank=True, default="", max_length=10_000, trim_whitespace=False)
     currency = serializers.CharField(default="USD", min_length=3, max_length=3)
     category_id = serializers.IntegerField(min_value=1)
+    brand_id = serializers.IntegerField(allow_null=True, default=None, min_value=1)
     stock = serializers.IntegerField(default=0, min_value=0, max_value=2**53)
     track_stock = serializers.BooleanField(default=True)
     status = serializers.ChoiceField(STATUSES, default="active")
@@ -216,8 +218,8 @@ class ProductSerializer(serializers.ModelSerializer[Product]):
         model = Product
         fields = [
             "id", "sku", "slug", "gtin", "mpn", "name", "description", "price", "compare_at_price", "currency",
-            "category_id", "stock", "track_stock", "status", "tags", "attributes", "weight_g", "external_id",
-            "created_at", "updated_at", "version", "live",
+            "category_id", "brand_id", "stock", "track_stock", "status", "tags", "attributes", "weight_g",
+            "external_id", "created_at", "updated_at", "version", "live",
         ]  # fmt: skip
         read_only_fields = ["id", "created_at", "updated_at", "version", "live"]
 
@@ -250,7 +252,8 @@ def is_taken(slug: str) -> bool:
 
 def refusal_of(error: IntegrityError) -> Problem:
     taken = [code for constraint, code in TAKEN.items() if constraint in str(error)]
-    return Problem(409, taken[0]) if taken else Problem(422, "category_unknown")
+    unknown = "brand_unknown" if "brand_id" in str(error) else "category_unknown"
+    return Problem(409, taken[0]) if taken else Problem(422, unknown)
 
 
 def visible(user: User) -> "models.QuerySet[Product]":

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from secrets import token_hex
@@ -19,8 +20,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 from sqlalchemy import (
+    CTE,
     BigInteger,
     ColumnElement,
+    CompoundSelect,
     DateTime,
     ForeignKey,
     Integer,
@@ -50,7 +53,19 @@ MOST_STOCK = 2**53
 EDGES = [Decimal(digit).scaleb(exponent) for exponent in range(10) for digit in (1, 2, 5)]
 CENT, MOST_PRICE = Decimal("0.01"), Decimal("9999999999.99")
 SLUG, GTIN = r"^[a-z0-9]+(-[a-z0-9]+)*$", r"^([0-9]{8}|[0-9]{12,14})$"
-TAKEN = {f"uq_products_{key}": f"{key}_taken" for key in ("sku", "slug", "gtin", "external_id")}
+REFUSALS = {
+    **{f"uq_products_{key}": f"{key}_taken" for key in ("sku", "slug", "gtin", "external_id")},
+    "fk_products_category_id": "category_unknown",
+    "fk_products_brand_id": "brand_unknown",
+}
+#: The filters that choose among the values of a facet, which is counted without them.
+OWN = {
+    "category": ["category_id"],
+    "brand": ["brand_id"],
+    "price": ["min_price", "max_price"],
+    "stock": ["in_stock"],
+    "status": ["status"],
+}
 
 engine = create_async_engine(
     os.environ["DATABASE_URL"].replace("postgresql://", "postgresql+asyncpg://", 1),
@@ -106,6 +121,7 @@ class Product(Base):
     compare_at_price: Mapped[Decimal | None] = mapped_column(Numeric(14, 4))
     currency: Mapped[str] = mapped_column(String(3))
     category_id: Mapped[int] = mapped_column(BigInteger)
+    brand_id: Mapped[int | None] = mapped_column(BigInteger)
     stock: Mapped[int] = mapped_column(BigInteger)
     track_stock: Mapped[bool]
     status: Mapped[str] = mapped_column(String(16))
@@ -135,6 +151,13 @@ class Category(Base):
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     name: Mapped[str] = mapped_column(String(120))
     parent_id: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class Brand(Base):
+    __tablename__ = "brands"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    name: Mapped[str] = mapped_column(String(120))
 
 
 class Hold(Base):
@@ -167,6 +190,7 @@ def check_gtin(gtin: str) -> str:
     return gtin
 
 
+STATUSES = ("draft", "active", "archived")
 Status = Literal["draft", "active", "archived"]
 Tag = Annotated[str, Field(min_length=1, max_length=50)]
 Scalar = str | int | float | bool
@@ -185,6 +209,7 @@ class ProductIn(BaseModel):
     compare_at_price: Annotated[Decimal, Field(ge=0, max_digits=12, decimal_places=2)] | None = None
     currency: Annotated[str, Field(min_length=3, max_length=3)] = "USD"
     category_id: int
+    brand_id: int | None = None
     stock: Annotated[int, Field(ge=0, le=2**53)] = 0
     track_stock: bool = True
     status: Status = "active"
@@ -211,6 +236,7 @@ class ProductOut(BaseModel):
     compare_at_price: Money | None
     currency: str
     category_id: int
+    brand_id: int | None
     stock: int
     track_stock: bool
     status: str
@@ -241,6 +267,7 @@ class ProductFilter(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     category_id: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
+    brand_id: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
     min_price: Annotated[Decimal, Field(ge=0)] | None = None
     max_price: Annotated[Decimal, Field(ge=0)] | None = None
     currency: Annotated[str, Field(min_length=3, max_length=3)] | None = None
@@ -372,26 +399,34 @@ def is_in_stock() -> ColumnElement[bool]:
     return or_(Product.stock > 0, Product.track_stock.is_(False))
 
 
-def narrow(rows: Select[tuple[Product]], query: ProductFilter) -> Select[tuple[Product]]:
-    if query.category_id is not None:
-        rows = rows.where(Product.category_id == query.category_id)
-    if query.min_price is not None:
-        rows = rows.where(Product.price >= query.min_price)
-    if query.max_price is not None:
-        rows = rows.where(Product.price <= query.max_price)
-    if query.currency is not None:
-        rows = rows.where(Product.currency == query.currency)
-    if query.in_stock is not None:
-        rows = rows.where(is_in_stock() if query.in_stock else ~is_in_stock())
-    if query.status is not None:
-        rows = rows.where(Product.status == query.status)
+IN_STOCK = is_in_stock().label("in_stock")
+COUNT = func.count().label("count")
+#: A value as a number or a text, and how many products have it.
+Counted = tuple[int, str, int]
+
+
+def narrow(rows: Select[tuple[Product]], query: dict[str, Any]) -> Select[tuple[Product]]:
+    if "category_id" in query:
+        rows = rows.where(Product.category_id == query["category_id"])
+    if "brand_id" in query:
+        rows = rows.where(Product.brand_id == query["brand_id"])
+    if "min_price" in query:
+        rows = rows.where(Product.price >= query["min_price"])
+    if "max_price" in query:
+        rows = rows.where(Product.price <= query["max_price"])
+    if "currency" in query:
+        rows = rows.where(Product.currency == query["currency"])
+    if "in_stock" in query:
+        rows = rows.where(is_in_stock() if query["in_stock"] else ~is_in_stock())
+    if "status" in query:
+        rows = rows.where(Product.status == query["status"])
     return rows
 
 
 async def answer_page(
     request: Request, session: AsyncSession, rows: Select[tuple[Product]], query: ProductQuery
 ) -> ProductPage:
-    rows = everything = narrow(rows, query)
+    rows = everything = narrow(rows, query.model_dump(exclude_none=True))
     words = re.findall(r"[a-z0-9]+", query.search.lower()) if query.search else []
     if words:
         rows = everything.where(has_words(words))
@@ -430,59 +465,141 @@ async def list_products_below(
     return await answer_page(request, session, visible(user).where(Product.category_id == func.any(ids)), query)
 
 
-@router.get("/products/facets")
-async def count_facets(user: CurrentUser, session: Session, query: Annotated[ProductFilter, Query()]) -> dict[str, Any]:
-    found = narrow(visible(user), query)
-    if query.search:
-        found = found.where(has_words(re.findall(r"[a-z0-9]+", query.search.lower())))
-    members = (Product.category_id, Product.price, Product.tags, Product.status, is_in_stock().label("in_stock"))
-    rows = found.with_only_columns(*members).cte("found")
-    count = func.count().label("count")
-    ranked = select(rows.c.category_id, count).group_by(rows.c.category_id)
-    ranked = ranked.order_by(count.desc(), rows.c.category_id).limit(50).subquery()
+def find_for(facet: str, found: CTE, products: Any, query: dict[str, Any], *columns: Any) -> CTE:
+    """What a facet is counted from: all that is found, or, where its own filters are set, what the others find."""
+    if not any(name in query for name in OWN[facet]):
+        return found
+    others = {name: value for name, value in query.items() if name not in OWN[facet]}
+    return narrow(products, others).with_only_columns(*columns).cte(f"found_for_{facet}")
+
+
+def counted(facet: str, number: Any, text: Any, count: Any) -> Select[Any]:
+    return select(literal(facet), cast(number, BigInteger), cast(text, Text), count)
+
+
+def count_references(facet: str, rows: CTE, named: Any, chosen: int | None) -> list[Select[Any]]:
+    key = rows.c[f"{facet}_id"].label("id")
+    counts = select(key, COUNT).where(key.is_not(None)).group_by(key).cte(f"by_{facet}")
+    top = select(counts).order_by(counts.c.count.desc(), counts.c.id).limit(50).subquery()
+    parts = [counted(facet, named.id, named.name, top.c.count).join_from(top, named, named.id == top.c.id)]
+    if chosen is not None:
+        count = func.coalesce(counts.c.count, 0)
+        part = counted(facet, named.id, named.name, count).join_from(
+            named, counts, counts.c.id == named.id, isouter=True
+        )
+        parts.append(part.where(named.id == chosen))
+    return parts
+
+
+def count_tags(rows: CTE) -> Select[Any]:
     tags = func.jsonb_array_elements_text(rows.c.tags).table_valued("value")
     tag = tags.c.value.collate("C").label("tag")
-    tagged = select(tag, count).select_from(rows.join(tags, true())).group_by("tag").order_by(count.desc(), tag)
+    tagged = select(tag, COUNT).select_from(rows.join(tags, true())).group_by("tag").order_by(COUNT.desc(), tag)
     tagged = tagged.limit(50).subquery()
+    return counted("tag", literal(0), tagged.c.tag, tagged.c.count)
+
+
+def count_prices(rows: CTE) -> Select[Any]:
     band = case(*((rows.c.price < edge, number) for number, edge in enumerate(EDGES)), else_=len(EDGES)).label("band")
+    bands = select(band, COUNT).group_by("band").subquery()
+    return counted("price", bands.c.band, literal(""), bands.c.count)
 
-    def counted(facet: str, number: Any, text: Any, count: Any) -> Select[Any]:
-        return select(literal(facet), cast(number, BigInteger), cast(text, Text), count)
 
-    category = counted("category", ranked.c.category_id, Category.name, ranked.c.count)
-    bands = select(band, count).group_by("band").subquery()
-    statuses = counted("status", cast(rows.c.in_stock, Integer), rows.c.status, count)
-    statement = union_all(
-        category.join_from(ranked, Category, Category.id == ranked.c.category_id),
-        counted("price", bands.c.band, literal(""), bands.c.count),
-        counted("tag", literal(0), tagged.c.tag, tagged.c.count),
-        statuses.group_by(rows.c.in_stock, rows.c.status),
-    )
-    facets: dict[str, list[tuple[int, str, int]]] = {"category": [], "price": [], "tag": [], "status": []}
-    for facet, number, text, counted_rows in await session.execute(statement):
-        facets[facet].append((number, text, counted_rows))
-    for facet in ("category", "tag"):
-        facets[facet].sort(key=lambda one: (-one[2], one[0], one[1]))
-    by_status = facets["status"]
+def facets_statement(products: Any, query: dict[str, Any]) -> CompoundSelect[Any]:
+    members = (Product.category_id, Product.brand_id, Product.price, Product.tags, Product.status, IN_STOCK)
+    found = narrow(products, query).with_only_columns(*members).cte("found")
+
+    def rows_for(facet: str, column: Any) -> CTE:
+        return find_for(facet, found, products, query, column)
+
+    by_both = counted("found", cast(found.c.in_stock, Integer), found.c.status, func.count())
+    parts = [by_both.group_by(found.c.in_stock, found.c.status), count_tags(found)]
+    parts += count_references("category", rows_for("category", Product.category_id), Category, query.get("category_id"))
+    parts += count_references("brand", rows_for("brand", Product.brand_id), Brand, query.get("brand_id"))
+    if "currency" in query:
+        parts.append(count_prices(rows_for("price", Product.price)))
+    if "in_stock" in query:
+        rows = rows_for("stock", IN_STOCK)
+        part = counted("stock", cast(rows.c.in_stock, Integer), literal(""), func.count())
+        parts.append(part.group_by(rows.c.in_stock))
+    if "status" in query:
+        rows = rows_for("status", Product.status)
+        parts.append(counted("status", literal(0), rows.c.status, func.count()).group_by(rows.c.status))
+    return union_all(*parts)
+
+
+def show_references(counts: set[Counted], chosen: int | None) -> list[dict[str, Any]]:
+    ranked = sorted(counts, key=lambda one: (-one[2], one[0]))
+    return [
+        {"id": number, "name": name, "count": count, "selected": number == chosen}
+        for place, (number, name, count) in enumerate(ranked)
+        if place < 50 or number == chosen
+    ]
+
+
+def show_tags(counts: set[Counted]) -> list[dict[str, Any]]:
+    # No filter of this list chooses among them.
+    ranked = sorted(counts, key=lambda one: (-one[2], one[1]))
+    return [{"value": tag, "count": count, "selected": False} for _, tag, count in ranked]
+
+
+def show_prices(counts: set[Counted], query: dict[str, Any]) -> list[dict[str, Any]]:
     bounds = list(zip([Decimal(0), *EDGES], [*(edge - CENT for edge in EDGES), MOST_PRICE], strict=True))
+    given = [name for name in OWN["price"] if name in query]
+    least, most = query.get("min_price", Decimal(0)), query.get("max_price", MOST_PRICE)
+    chosen = {number for number, (low, high) in enumerate(bounds) if given and least <= low and high <= most}
+    products = {number: count for number, _, count in counts}
+    shown = products.keys() | (chosen if len(given) == 2 else set())
+    return [
+        {
+            "min_price": f"{bounds[number][0]:.2f}",
+            "max_price": f"{bounds[number][1]:.2f}",
+            "count": products.get(number, 0),
+            "selected": number in chosen,
+        }
+        for number in sorted(shown)
+    ]
+
+
+def show_facets(rows: Iterable[Any], query: dict[str, Any]) -> dict[str, Any]:
+    counts: defaultdict[str, set[Counted]] = defaultdict(set)
+    for facet, number, text, count in rows:
+        counts[facet].add((number, text, count))
+    found = counts["found"]
+    by_stock = counts["stock"] if "in_stock" in query else found
+    by_status = counts["status"] if "status" in query else found
     return {
-        "total": sum(count for _, _, count in by_status),
-        "category": [{"id": number, "name": text, "count": count} for number, text, count in facets["category"]],
-        "tag": [{"value": text, "count": count} for _, text, count in facets["tag"]],
-        "price": [
-            {"min_price": f"{bounds[number][0]:.2f}", "max_price": f"{bounds[number][1]:.2f}", "count": count}
-            for number, _, count in sorted(facets["price"])
-            if query.currency is not None
+        "total": sum(count for _, _, count in found),
+        "category": show_references(counts["category"], query.get("category_id")),
+        "brand": show_references(counts["brand"], query.get("brand_id")),
+        "tag": show_tags(counts["tag"]),
+        "price": show_prices(counts["price"], query) if "currency" in query else [],
+        "stock": [
+            {
+                "value": value,
+                "count": sum(count for number, _, count in by_stock if number == value),
+                "selected": query.get("in_stock") is value,
+            }
+            for value in (True, False)
         ],
-        "stock": {
-            "in_stock": sum(count for number, _, count in by_status if number),
-            "out_of_stock": sum(count for number, _, count in by_status if not number),
-        },
-        "status": {
-            status: sum(count for _, text, count in by_status if text == status)
-            for status in ("draft", "active", "archived")
-        },
+        "status": [
+            {
+                "value": status,
+                "count": sum(count for _, text, count in by_status if text == status),
+                "selected": query.get("status") == status,
+            }
+            for status in STATUSES
+        ],
     }
+
+
+@router.get("/products/facets")
+async def count_facets(user: CurrentUser, session: Session, asked: Annotated[ProductFilter, Query()]) -> dict[str, Any]:
+    query = asked.model_dump(exclude_none=True)
+    products = visible(user)
+    if asked.search:
+        products = products.where(has_words(re.findall(r"[a-z0-9]+", asked.search.lower())))
+    return show_facets(await session.execute(facets_statement(products, query)), query)
 
 
 @router.post("/products/{product_id}/stock-movements", status_code=201)
@@ -535,10 +652,10 @@ async def insert(session: AsyncSession, **values: Any) -> Product:
         await session.commit()
     except IntegrityError as error:
         await session.rollback()
-        for constraint, code in TAKEN.items():
-            if constraint in str(error.orig):
-                raise Problem(409, "Conflict", code) from None
-        raise Problem(422, "Unprocessable Content", "category_unknown") from None
+        code = next(code for constraint, code in REFUSALS.items() if constraint in str(error.orig))
+        if code.endswith("_unknown"):
+            raise Problem(422, "Unprocessable Content", code) from None
+        raise Problem(409, "Conflict", code) from None
     return product
 
 

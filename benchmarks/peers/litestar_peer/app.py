@@ -24,7 +24,8 @@ SECRET = os.environ["JWT_SECRET_KEY"]
 CLAIMS = {"require": ["sub", "sid", "iat", "exp", "jti", "iss", "aud"]}
 COLUMNS = (
     "id, sku, slug, gtin, mpn, name, description, round(price, 2), round(compare_at_price, 2), currency, category_id,"
-    " stock, track_stock, status, tags, attributes, weight_g, external_id, created_at, updated_at, version, live"
+    " brand_id, stock, track_stock, status, tags, attributes, weight_g, external_id, created_at, updated_at,"
+    " version, live"
 )
 WHO = """
     SELECT u.id, u.role FROM users u JOIN sessions s ON s.user_id = u.id
@@ -33,20 +34,21 @@ WHO = """
 # $2 is the slug to try, $3 the one where that is taken: without one, NOT NULL refuses the row.
 CREATE = f"""
     INSERT INTO products (sku, slug, gtin, mpn, name, description, price, compare_at_price, currency, category_id,
-        stock, track_stock, status, tags, attributes, weight_g, external_id, search_text, created_at, updated_at,
-        version, live)
+        brand_id, stock, track_stock, status, tags, attributes, weight_g, external_id, search_text, created_at,
+        updated_at, version, live)
     VALUES ($1, CASE WHEN
         EXISTS (SELECT FROM products WHERE deleted_at IS NULL AND slug = $2::text)
         OR EXISTS (
             SELECT FROM former_slugs former JOIN products ON products.id = former.resource_id
             WHERE former.resource_type = 'product' AND former.slug = $2::text AND products.deleted_at IS NULL
         ) THEN $3::text ELSE $2::text END,
-        $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $20, 1, 0)
+        $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $21, 1, 0)
     ON CONFLICT (slug) WHERE deleted_at IS NULL DO NOTHING
     RETURNING {COLUMNS}
 """
 PRICE = r"^(0|[1-9][0-9]{0,9})(\.[0-9]{1,2})?$"
 SLUG, GTIN = r"^[a-z0-9]+(-[a-z0-9]+)*$", r"^([0-9]{8}|[0-9]{12,14})$"
+UNKNOWN = {"fk_products_category_id_categories": "category_unknown", "fk_products_brand_id_brands": "brand_unknown"}
 TITLES = {401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 409: "Conflict", 422: "Unprocessable Content"}
 
 PARAMETERS = {
@@ -69,6 +71,7 @@ class Product(msgspec.Struct):
     compare_at_price: Decimal | None
     currency: str
     category_id: int
+    brand_id: int | None
     stock: int
     track_stock: bool
     status: str
@@ -112,6 +115,7 @@ class NewProduct(msgspec.Struct, forbid_unknown_fields=True):
     description: Annotated[str, Meta(max_length=10_000)] = ""
     compare_at_price: Annotated[str, Meta(pattern=PRICE)] | None = None
     currency: Annotated[str, Meta(min_length=3, max_length=3)] = "USD"
+    brand_id: Annotated[int, Meta(ge=1)] | None = None
     stock: Annotated[int, Meta(ge=0, le=2**53)] = 0
     track_stock: bool = True
     status: Status = "active"
@@ -270,6 +274,7 @@ async def create_product(data: NewProduct, connection: asyncpg.Connection, user:
         None if data.compare_at_price is None else Decimal(data.compare_at_price),
         data.currency,
         data.category_id,
+        data.brand_id,
         data.stock,
         data.track_stock,
         data.status,
@@ -292,8 +297,8 @@ async def create_product(data: NewProduct, connection: asyncpg.Connection, user:
         raise Problem(409, error.constraint_name.replace("uq_products_", "") + "_taken") from None
     except asyncpg.NotNullViolationError:
         row = None
-    except asyncpg.ForeignKeyViolationError:
-        raise Problem(422, "category_unknown") from None
+    except asyncpg.ForeignKeyViolationError as error:
+        raise Problem(422, UNKNOWN[error.constraint_name]) from None
     if row is None:
         raise Problem(409, "slug_taken")
     return Product(*row)

@@ -90,6 +90,7 @@ class Product(models.Model):
     compare_at_price = models.DecimalField(max_digits=14, decimal_places=4, null=True)
     currency = models.CharField(max_length=3)
     category_id = models.BigIntegerField()
+    brand_id = models.BigIntegerField(null=True)
     stock = models.BigIntegerField(default=0)
     track_stock = models.BooleanField(default=True)
     status = models.CharField(max_length=16)
@@ -146,6 +147,7 @@ class ProductIn(Schema):
     compare_at_price: Annotated[Decimal, Field(ge=0, max_digits=12, decimal_places=2)] | None = None
     currency: Annotated[str, Field(min_length=3, max_length=3)] = "USD"
     category_id: int
+    brand_id: int | None = None
     stock: Annotated[int, Field(ge=0, le=2**53)] = 0
     track_stock: bool = True
     status: Status = "active"
@@ -170,6 +172,7 @@ class ProductOut(Schema):
     compare_at_price: Money | None
     currency: str
     category_id: int
+    brand_id: int | None
     stock: int
     track_stock: bool
     status: str
@@ -260,7 +263,8 @@ def is_taken(slug: str) -> bool:
 
 def refusal_of(error: IntegrityError) -> Problem:
     taken = [code for constraint, code in TAKEN.items() if constraint in str(error)]
-    return Problem(409, taken[0]) if taken else Problem(422, "category_unknown")
+    unknown = "brand_unknown" if "brand_id" in str(error) else "category_unknown"
+    return Problem(409, taken[0]) if taken else Problem(422, unknown)
 
 
 def visible(user: User) -> "models.QuerySet[Product]":

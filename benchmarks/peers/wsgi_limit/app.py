@@ -24,12 +24,13 @@ CLAIMS = {"require": ["sub", "sid", "iat", "exp", "jti", "iss", "aud"]}
 PRODUCTS = "/api/v1/products"
 COLUMNS = (
     "p.id, p.sku, p.slug, p.gtin, p.mpn, p.name, p.description, round(p.price, 2) AS price,"
-    " round(p.compare_at_price, 2) AS compare_at_price, p.currency, p.category_id, p.stock, p.track_stock, p.status,"
-    " p.tags, p.attributes, p.weight_g, p.external_id, p.created_at, p.updated_at, p.version, p.live"
+    " round(p.compare_at_price, 2) AS compare_at_price, p.currency, p.category_id, p.brand_id, p.stock, p.track_stock,"
+    " p.status, p.tags, p.attributes, p.weight_g, p.external_id, p.created_at, p.updated_at, p.version, p.live"
 )
 SORTS = {name: f"p.{name}" for name in ("created_at", "updated_at", "name", "price", "stock", "sku", "id")}
 PRICE = re.compile(r"(0|[1-9][0-9]{0,9})(\.[0-9]{1,2})?")
 SLUG, GTIN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*"), re.compile(r"[0-9]{8}|[0-9]{12,14}")
+UNKNOWN = {"fk_products_category_id_categories": "category_unknown", "fk_products_brand_id_brands": "brand_unknown"}
 STATUSES = {"draft", "active", "archived"}
 IN_STOCK = {"true": "(p.stock > 0 OR NOT p.track_stock)", "false": "p.stock <= 0 AND p.track_stock"}
 PARAMETERS = {
@@ -51,8 +52,8 @@ WHO = """
 # Where the slug is taken, the row gets the spare one: without one, NOT NULL refuses it.
 CREATE = f"""
     INSERT INTO products AS p (sku, slug, gtin, mpn, name, description, price, compare_at_price, currency, category_id,
-        stock, track_stock, status, tags, attributes, weight_g, external_id, search_text, created_at, updated_at,
-        version, live)
+        brand_id, stock, track_stock, status, tags, attributes, weight_g, external_id, search_text, created_at,
+        updated_at, version, live)
     VALUES (%(sku)s, CASE WHEN
         EXISTS (SELECT FROM products WHERE deleted_at IS NULL AND slug = %(slug)s::text)
         OR EXISTS (
@@ -60,8 +61,8 @@ CREATE = f"""
             WHERE former.resource_type = 'product' AND former.slug = %(slug)s::text AND products.deleted_at IS NULL
         ) THEN %(spare)s::text ELSE %(slug)s::text END,
         %(gtin)s, %(mpn)s, %(name)s, %(description)s, %(price)s, %(compare_at_price)s, %(currency)s, %(category_id)s,
-        %(stock)s, %(track_stock)s, %(status)s, %(tags)s, %(attributes)s, %(weight_g)s, %(external_id)s,
-        %(search_text)s, %(now)s, %(now)s, 1, 0)
+        %(brand_id)s, %(stock)s, %(track_stock)s, %(status)s, %(tags)s, %(attributes)s, %(weight_g)s,
+        %(external_id)s, %(search_text)s, %(now)s, %(now)s, 1, 0)
     ON CONFLICT (slug) WHERE deleted_at IS NULL DO NOTHING
     RETURNING {COLUMNS}
 """
@@ -208,7 +209,7 @@ def is_gtin(value: object) -> bool:
 def read_body(content: bytes) -> dict[str, Any]:
     defaults = {
         "slug": None, "gtin": None, "mpn": None, "description": "", "compare_at_price": None, "currency": "USD",
-        "stock": 0, "track_stock": True, "status": "active", "weight_g": None, "external_id": None,
+        "brand_id": None, "stock": 0, "track_stock": True, "status": "active", "weight_g": None, "external_id": None,
     }  # fmt: skip
     try:
         given = orjson.loads(content)
@@ -225,6 +226,7 @@ def read_body(content: bytes) -> dict[str, Any]:
             and (data["compare_at_price"] is None or is_price(data["compare_at_price"]))
             and is_text(data["currency"], 3, 3)
             and is_whole(data["category_id"], 1, 2**63 - 1)
+            and (data["brand_id"] is None or is_whole(data["brand_id"], 1, 2**63 - 1))
             and is_whole(data["stock"], 0, 2**53)
             and isinstance(data["track_stock"], bool)
             and (data["weight_g"] is None or is_whole(data["weight_g"], 0, 10**9))
@@ -270,8 +272,8 @@ def create_product(connection: psycopg.Connection[Any], role: str, content: byte
         raise Problem(409, str(error.diag.constraint_name).replace("uq_products_", "") + "_taken") from None
     except NotNullViolation:
         row = None
-    except ForeignKeyViolation:
-        raise Problem(422, "category_unknown") from None
+    except ForeignKeyViolation as error:
+        raise Problem(422, UNKNOWN[str(error.diag.constraint_name)]) from None
     if row is None:
         raise Problem(409, "slug_taken")
     return row
