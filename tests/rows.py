@@ -30,7 +30,15 @@ ROWS: dict[str, dict[str, Any]] = {
     "session_networks": {"user_id": 1, "network": "192.0.2.0/24", "seen_at": MOMENT},
     "refresh_tokens": {"id": "token", "session_id": 1, "issued_at": MOMENT, "expires_at": MOMENT},
     "categories": {"id": 1, "name": "c", "slug": "c", "external_id": "erp-1", "search_text": "c", **STAMPS},
-    "brands": {"id": 1, "name": "b", "slug": "b", "external_id": "erp-1", "search_text": "b b", **STAMPS},
+    "brands": {
+        "id": 1,
+        "name": "b",
+        "slug": "b",
+        "external_id": "erp-1",
+        "search_text": "b b",
+        "name_words": " b ",
+        **STAMPS,
+    },
     "catalogue_state": {"id": 1, "version": 1, "pruned_through": 0},
     "change_events": {
         "id": 1,

@@ -212,7 +212,8 @@ def demo(announce: bool) -> None:
     with unit_of_work():
         loaded = samples.load_demo(currency=current_app.config["DEFAULT_CURRENCY"])
     if loaded:
-        click.echo(f"Loaded the demo catalogue: {loaded.products} products in {loaded.categories} categories.")
+        rows = f"{loaded.products} products of {loaded.brands} brands in {loaded.categories} categories"
+        click.echo(f"Loaded the demo catalogue: {rows}.")
     elif not announce:
         click.echo("The database is not empty: nothing was loaded.")
     if announce:

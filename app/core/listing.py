@@ -118,21 +118,33 @@ class OneOf:
         return ValueList(self.item or self.column.type)
 
 
+@dataclass(frozen=True)
+class Search:
+    """What a search comes to in SQL: the condition that a row meets, and, of a ranked one, how well a row fits.
+
+    ``relevance`` makes a number, the greater the better.
+    """
+
+    condition: ColumnElement[bool]
+    relevance: Callable[[], ColumnElement[Any]] | None = None
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Listing:
     """What a collection can be filtered and sorted by. The tie breaker ends every ordering, in the same direction.
 
-    ``relevance`` is a number, the greater the better a row fits the search. ``fallback`` makes the listing that is
-    used where a search finds nothing, if the database supports it; it compares at most ``max_similar`` rows.
+    ``search`` makes a `Search` of the words, and may ask the database for it. Where it ``is_ranked``, these have a
+    relevance. ``fallback`` makes the listing that is used where a search finds nothing, if the database supports it;
+    it compares at most ``max_similar`` rows.
     """
 
     sorts: Mapping[str, InstrumentedAttribute[Any]]
     tie_breaker: InstrumentedAttribute[int]
     filters: Mapping[str, Callable[[Any], ColumnElement[bool]]] = field(default_factory=dict)
-    search: Callable[[str], ColumnElement[bool]] | None = None
+    search: Callable[[str], Search] | None = None
+    is_ranked: bool = False
     #: The column that makes a tree of the collection, which then can also be read as one.
     parent: InstrumentedAttribute[Any] | None = None
-    relevance: Callable[[str], ColumnElement[Any]] | None = None
     fallback: "Callable[[], Listing | None] | None" = None
     max_similar: int | None = None
 
@@ -147,10 +159,13 @@ class Listing:
 
     def conditions(self, filters: Mapping[str, Any], search: str | None = None) -> list[ColumnElement[bool]]:
         """The conditions that a matching row meets."""
+        found = self.search_for(search)
         conditions = [self.filters[name](value) for name, value in filters.items()]
-        if search is not None and self.search is not None:
-            conditions.append(self.search(search))
-        return conditions
+        return [*conditions, found.condition] if found else conditions
+
+    def search_for(self, search: str | None) -> Search | None:
+        """What a search comes to; None where there is none."""
+        return self.search(search) if search is not None and self.search is not None else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,7 +309,7 @@ class _ListQuery:
     @cached_property
     def found(self) -> int:
         """How many rows a search finds, counted to one more than ``max_counted``."""
-        ids = _ids(filter_rows(*self._parts()), self.listing, self.listing.max_counted + 1).subquery()
+        ids = _ids(self.filtered, self.listing, self.listing.max_counted + 1).subquery()
         return int(run(select(func.count()).select_from(ids)).scalar_one())
 
     @property
@@ -305,15 +320,22 @@ class _ListQuery:
         return self.listing.max_similar is not None or self.criteria.sort_by == RELEVANCE
 
     @cached_property
-    def matching(self) -> Select[Any]:
-        """The matching rows, without an order."""
-        filtered = filter_rows(*self._parts())
-        if not self.is_counted_first or (self.found > self.listing.max_counted and not self.is_truncated):
-            return filtered
-        return self.rows.where(_is_among(filtered, self.listing))
+    def search(self) -> Search | None:
+        """What the search comes to; made once, because it may take a statement."""
+        return self.listing.search_for(self.criteria.search)
 
-    def _parts(self) -> tuple[Select[Any], Listing, str | None, Mapping[str, Any]]:
-        return self.rows, self.listing, self.criteria.search, self.criteria.filters
+    @cached_property
+    def filtered(self) -> Select[Any]:
+        """The rows that meet the filters and the search."""
+        rows = self.rows.where(*self.listing.conditions(self.criteria.filters))
+        return rows.where(self.search.condition) if self.search else rows
+
+    @cached_property
+    def matching(self) -> Select[Any]:
+        """The matching rows, without an order: looked up by their ids, where a search was counted first."""
+        if not self.is_counted_first or (self.found > self.listing.max_counted and not self.is_truncated):
+            return self.filtered
+        return self.rows.where(_is_among(self.filtered, self.listing))
 
     def _shape(self) -> tuple[tuple[Hashable, ...] | None, dict[str, Any]]:
         """What determines the SQL, or None where each query has its own; and the values of its parameters."""
@@ -356,9 +378,9 @@ def nest(items: Sequence[dict[str, Any]], parent: str) -> list[dict[str, Any]]:
     return roots
 
 
-def contains_words(column: InstrumentedAttribute[str], words: str) -> ColumnElement[bool]:
-    """Whether a folded column contains every word; wildcards of LIKE are characters like any other."""
-    return and_(true(), *(column.contains(word, autoescape=True) for word in fold(words).split()))
+def contains_words(column: InstrumentedAttribute[str]) -> Callable[[str], Search]:
+    """The search for rows whose folded column contains every word; wildcards of LIKE are characters like any other."""
+    return lambda words: Search(and_(true(), *(column.contains(word, autoescape=True) for word in fold(words).split())))
 
 
 def filter_rows(rows: Select[Any], listing: Listing, search: str | None, filters: Mapping[str, Any]) -> Select[Any]:
@@ -413,7 +435,7 @@ def _rows_after(query: _ListQuery) -> Select[Any]:
 
 
 def _ordered(query: _ListQuery) -> Select[Any]:
-    ordered = _order(query.matching, query.listing, query.criteria)
+    ordered = _order(query)
     columns = query.columns()
     return ordered.with_only_columns(*columns) if columns else ordered
 
@@ -431,13 +453,15 @@ def _column(listing: Listing, criteria: Criteria) -> InstrumentedAttribute[Any]:
     return listing.sorts[criteria.sort_by]
 
 
-def _order(rows: Select[Any], listing: Listing, criteria: Criteria) -> Select[Any]:
-    if criteria.sort_by == RELEVANCE and listing.relevance is not None and criteria.search is not None:
-        by: ColumnElement[Any] | InstrumentedAttribute[Any] = listing.relevance(criteria.search)
+def _order(query: _ListQuery) -> Select[Any]:
+    listing, criteria = query.listing, query.criteria
+    by: ColumnElement[Any] | InstrumentedAttribute[Any]
+    if criteria.sort_by == RELEVANCE and query.search is not None and query.search.relevance is not None:
+        by = query.search.relevance()
     else:
         by = _column(listing, criteria)
     columns = dict.fromkeys((by, listing.tie_breaker))
-    return rows.order_by(*(column.desc() if criteria.descending else column.asc() for column in columns))
+    return query.matching.order_by(*(column.desc() if criteria.descending else column.asc() for column in columns))
 
 
 def _load_cursor(serializer: URLSafeSerializer, criteria: Criteria) -> list[Any]:

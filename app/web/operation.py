@@ -132,7 +132,7 @@ def _differences(listing: Listing, query: QuerySchema) -> Iterator[str]:
         yield "only one of query and Listing can be a tree"
     if ("search" in query.fields) != (listing.search is not None):
         yield "only one of query and Listing can be searched"
-    sorts = [*listing.sorts, *([RELEVANCE] if listing.relevance else [])]
+    sorts = [*listing.sorts, *([RELEVANCE] if listing.is_ranked else [])]
     if query.fields["sort_by"].metadata["enum"] != sorts:
         yield "sort_by differs from its Listing"
 

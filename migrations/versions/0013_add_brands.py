@@ -28,6 +28,7 @@ def upgrade() -> None:
         sa.Column("website", sa.String(500), nullable=True),
         sa.Column("external_id", sa.String(128), nullable=True),
         sa.Column("search_text", sa.Text(), nullable=False),
+        sa.Column("name_words", sa.Text(), nullable=False),
         sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.Column("updated_at", UtcDateTime(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),

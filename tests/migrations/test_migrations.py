@@ -21,7 +21,7 @@ from app.features.api_keys.models import ApiKey
 from app.features.auth.models import LoginFailures
 from app.features.products.ledger import StockMovement
 from app.features.products.models import Product, search_text
-from app.features.products.search import has_words
+from app.features.products.search import find_words
 from app.features.sessions.models import SessionNetwork
 from tests.conftest import Caller, code_of, settings_for
 from tests.migrations.schema import schema
@@ -298,7 +298,7 @@ class TestKeys:
         upgrade()
 
         with unit_of_work(reading=True):
-            found = select(Product.id).where(has_words("oak chair"))
+            found = select(Product.id).where(find_words("oak chair").condition)
             assert db.session.scalars(found).all() == [1]
             assert db.session.scalars(select(StockMovement.product_id)).all() == [1]
             if backend == "sqlite":
@@ -375,7 +375,10 @@ class TestSearch:
         upgrade()
 
         with unit_of_work(reading=True):
-            found = [db.session.scalars(select(Product.id).where(has_words(word))).all() for word in ("ete oa", "elm")]
+            found = [
+                db.session.scalars(select(Product.id).where(find_words(word).condition)).all()
+                for word in ("ete oa", "elm")
+            ]
             assert found == [[1], []]
             assert db.session.scalar(select(Product.search_text)) == "p \na 1 \nit s oak 1a ete name "
 
@@ -427,7 +430,10 @@ class TestHtml:
 
         assert self.texts() == [shown for _, shown, _ in self.DESCRIPTIONS]
         with unit_of_work(reading=True):
-            found = [db.session.scalars(select(Product.id).where(has_words(word))).all() for word in ("cafe", "elm")]
+            found = [
+                db.session.scalars(select(Product.id).where(find_words(word).condition)).all()
+                for word in ("cafe", "elm")
+            ]
             assert found == [[1], []]
 
     @pytest.mark.usefixtures("rows")

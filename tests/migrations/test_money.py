@@ -15,7 +15,7 @@ from app import create_app
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.products.models import Product
-from app.features.products.search import has_words
+from app.features.products.search import find_words
 from tests.conftest import settings_for
 from tests.migrations.schema import schema
 from tests.rows import MOMENT, ROWS
@@ -160,7 +160,7 @@ class TestTheTables:
             db.session.execute(text("DELETE FROM products WHERE id = 3"))
         with unit_of_work(reading=True):
             words = ("p", "oak2", "oak3", "ash", "elm")
-            found = [db.session.scalars(select(Product.id).where(has_words(word))).all() for word in words]
+            found = [db.session.scalars(select(Product.id).where(find_words(word).condition)).all() for word in words]
         assert found == [[1], [], [], [2], [4]]
 
     def test_keep_what_refers_to_them(self) -> None:

@@ -18,7 +18,7 @@ from app.core.model import big_integer
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.products.models import Product
-from app.features.products.search import has_words
+from app.features.products.search import find_words
 from migrations.references import add_reference, drop_reference
 from tests.conftest import settings_for
 from tests.migrations.schema import schema
@@ -149,7 +149,7 @@ class TestAdding:
         with unit_of_work():
             db.session.execute(text("UPDATE products SET search_text = 'oak \n\n'"))
         with unit_of_work(reading=True):
-            assert db.session.scalars(sa.select(Product.id).where(has_words("oak"))).all() == [1]
+            assert db.session.scalars(sa.select(Product.id).where(find_words("oak").condition)).all() == [1]
 
     @pytest.mark.usefixtures("shop")
     def test_makes_a_reference_that_the_database_keeps(self) -> None:

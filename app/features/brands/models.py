@@ -11,7 +11,7 @@ from app.core.feed import Published
 from app.core.keys import ExternalIdTaken, Key
 from app.core.model import Keyed, Stamped, Versioned, ordered_text
 from app.core.slugs import MAX_SLUG_LENGTH, Slugged, SlugTaken
-from app.core.text import fold
+from app.core.text import fold, words
 from app.extensions import Model
 
 
@@ -30,7 +30,11 @@ class BrandUnknown(Invalid):
 
 
 class Brand(Keyed, Stamped, Versioned, Slugged, Published, Model):
-    """A maker of products, under whose name they are sold."""
+    """A maker of products, under whose name they are sold.
+
+    ``search_text`` is what a search for brands reads, ``name_words`` what one for products reads; the listener below
+    updates both.
+    """
 
     __tablename__ = "brands"
     audited_as = "brand"
@@ -40,12 +44,15 @@ class Brand(Keyed, Stamped, Versioned, Slugged, Published, Model):
     website: Mapped[str | None] = mapped_column(String(500))
     external_id: Mapped[str | None] = mapped_column(String(128), unique=True)
     search_text: Mapped[str] = mapped_column(Text, info=UNAUDITED)
+    #: The words of the name, each with a blank before and after it.
+    name_words: Mapped[str] = mapped_column(Text, info=UNAUDITED)
 
 
 @event.listens_for(Brand, "before_insert")
 @event.listens_for(Brand, "before_update")
-def _update_search_text(_mapper: object, _connection: object, brand: Brand) -> None:
+def _update_words(_mapper: object, _connection: object, brand: Brand) -> None:
     brand.search_text = fold(f"{brand.name} {brand.slug}")
+    brand.name_words = f" {' '.join(words(brand.name))} "
 
 
 Index("ix_brands_created_at_id", Brand.created_at, Brand.id)

@@ -1,16 +1,18 @@
 """Use cases of brands."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from operator import ge
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, or_, select
 
 from app.core.constraints import delete_row, save
 from app.core.fastsql import find_row
 from app.core.keys import get_by_key, get_row, read_by_key, require_same, upsert_by_key
 from app.core.listing import Compare, Listing, OneOf, contains_words
 from app.core.slugs import require_unreserved, save_with_made_slug
+from app.core.transactions import run
 from app.features.brands.models import KEYS, REFUSALS, Brand, BrandInUse
 from app.security.identity import Identity
 
@@ -30,8 +32,16 @@ LISTING = Listing(
         "id": Brand.id,
     },
     tie_breaker=Brand.id,
-    search=lambda words: contains_words(Brand.search_text, words),
+    search=contains_words(Brand.search_text),
 )
+
+
+@dataclass(frozen=True)
+class Named:
+    """The ids of the brands whose name has a word that begins with a word, and of those that have it whole."""
+
+    beginning: Sequence[int]
+    whole: Sequence[int]
 
 
 # One object for all requests, because compiled statements are cached by it.
@@ -66,6 +76,23 @@ def get_brand_by_key(key: str, value: str, *, identity: Identity, lock: bool = F
     """The brand with this key, to be changed; raises what `read_brand_by_key` raises."""
     brand: Brand = get_by_key(visible_to(identity), KEYS, key, value, lock=lock)
     return brand
+
+
+def find_named(sought: Sequence[str]) -> Sequence[Named]:
+    """The brands that have each of these words, folded and without punctuation, in their names; one statement."""
+    if not sought:
+        return []
+    # The names are in a column of their own, so that the brands that fit, and no others, come out of the database.
+    begins = [Brand.name_words.contains(f" {word}", autoescape=True) for word in sought]
+    has = [Brand.name_words.contains(f" {word} ", autoescape=True) for word in sought]
+    found = run(select(Brand.id, *begins, *has).where(or_(*begins))).all()
+    return [
+        Named(
+            beginning=[row[0] for row in found if row[number]],
+            whole=[row[0] for row in found if row[number + len(sought)]],
+        )
+        for number in range(1, len(sought) + 1)
+    ]
 
 
 def create_brand(*, name: str, slug: str | None = None, **members: Any) -> Brand:

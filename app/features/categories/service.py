@@ -72,7 +72,7 @@ LISTING = Listing(
         "id": Category.id,
     },
     tie_breaker=Category.id,
-    search=lambda words: contains_words(Category.search_text, words),
+    search=contains_words(Category.search_text),
     parent=Category.parent_id,
 )
 

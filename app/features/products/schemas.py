@@ -266,9 +266,9 @@ class ProductFilterSchema(QuerySchema):
 
     search = fields.Text(
         max_length=200,
-        note="Words that each begin a word of the name, the sku, a tag or the description, in any order. The HTML"
-        " tags of a description are no words. Numbered pages and facets forgive typos where nothing is found, if the"
-        " database can; in 1,000 products at most.",
+        note="Words that each begin a word of the name, the sku, a tag, the brand or the description, in any order. The"
+        " HTML tags of a description are no words. Numbered pages and facets forgive typos where nothing is found, if"
+        " the database can; in 1,000 products at most.",
     )
     id = fields.Values(fields.QueryInteger())
     category_id = fields.Values(fields.QueryInteger(), note="Filed directly under this category.")

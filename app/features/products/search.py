@@ -1,14 +1,22 @@
-"""How products are found by words: each word of a search must begin a word of the product.
+"""How products are found by words: each word of a search must begin a word of the product or of its brand's name.
 
 ``Product.search_text`` is indexed by the database's own means: PostgreSQL makes a tsvector of it, with the weights A, B
 and C for its three lines, SQLite an FTS5 table with a column for each. Words are letters and digits only, cut by
 ``core.text.words`` and not by the databases, so that both find the same, and no word is an operator of either's query
 language. (decision 16)
+
+The names of brands are not among the words of their products: a search looks for its words among the brands first, and
+then for the products of those that it has found (decision 35).
 """
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import (
     DDL,
     ColumnElement,
+    Select,
     Text,
     and_,
     case,
@@ -19,13 +27,20 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
+    or_,
     select,
     table,
 )
 from sqlalchemy.dialects.postgresql import TSQUERY, TSVECTOR
+from sqlalchemy.orm import aliased
 
+from app.core.listing import Search
+from app.core.membership import ValueList, is_one_of
+from app.core.model import big_integer
 from app.core.text import words
 from app.extensions import db
+from app.features.brands import service as brands
+from app.features.brands.service import Named
 from app.features.products.models import Product
 
 #: The words of a search that are looked at: each costs, and a person's search has few.
@@ -46,19 +61,27 @@ _NAME_AND_LABELS = literal_column(
 _ANYWHERE, _NAME_OR_LABELS, _NAME = ("", ""), ("{name labels} : ", "AB"), ("name : ", "A")
 
 
-def has_words(search: str) -> ColumnElement[bool]:
-    """Whether each word of the search begins a word of the product. A search without words finds nothing."""
-    sought = [_beginning(word) for word in _words_of(search)]
-    return _matches((" & " if _is_postgresql() else " AND ").join(sought)) if sought else false()
+@dataclass(frozen=True)
+class _Sought:
+    """A word of a search, and the brands that have it in their name."""
+
+    word: str
+    named: Named
 
 
-def relevance(search: str) -> ColumnElement[int]:
-    """How well a product fits: each word counts most in the name, least in the description, and more when whole."""
-    score: ColumnElement[int] = literal(0)
-    for word in _words_of(search):
-        for query, weight in ((_beginning(word, _NAME), 4), (_beginning(word, _NAME_OR_LABELS), 2), (_whole(word), 1)):
-            score += case((_matches(query), weight), else_=0)
-    return score
+def find_words(search: str) -> Search:
+    """The products of which each word of the search begins a word, or a word of the name of their brand.
+
+    A search without words finds nothing. One statement looks for its words among the brands.
+    """
+    found = _words_of(search)
+    sought = [*map(_Sought, found, brands.find_named(found))]
+    return Search(_has_words(sought), lambda: _relevance(sought))
+
+
+def find_similar_words(search: str) -> Search:
+    """The products whose name, sku and tags have something like each word of the search."""
+    return Search(_has_similar_words(search), lambda: _similarity(search))
 
 
 def can_compare() -> bool:
@@ -68,13 +91,52 @@ def can_compare() -> bool:
     )
 
 
-def has_similar_words(search: str) -> ColumnElement[bool]:
-    """Whether the name, the sku and the tags have something like each word of the search."""
+def _has_words(sought: Sequence[_Sought]) -> ColumnElement[bool]:
+    """Whether a product has each word. Those that no brand has are one query to the index of words."""
+    plain = [_beginning(one.word) for one in sought if not one.named.beginning]
+    conditions = [_matches((" & " if _is_postgresql() else " AND ").join(plain))] if plain else []
+    conditions += [_has_word_or_brand(one) for one in sought if one.named.beginning]
+    return and_(*conditions) if conditions else false()
+
+
+def _has_word_or_brand(sought: _Sought) -> ColumnElement[bool]:
+    query = _beginning(sought.word)
+    if _is_postgresql():
+        return or_(_matches(query), _is_of(sought.named.beginning))
+    # One set of ids: SQLite looks them up as it does those of the index of words alone.
+    other = aliased(Product)
+    of_brands = select(other.id).where(_is_of(sought.named.beginning, other.brand_id))
+    return Product.id.in_(_ids_matching(query).union_all(of_brands))
+
+
+def _is_of(brand_ids: Collection[int], column: Any = Product.brand_id) -> ColumnElement[bool]:
+    return is_one_of(column, literal(brand_ids, ValueList(big_integer)))
+
+
+def _relevance(sought: Sequence[_Sought]) -> ColumnElement[int]:
+    """How well a product fits: each word counts most in the name, least in the description, and more when whole.
+
+    In the name of the brand it counts as much as in a label.
+    """
+    score: ColumnElement[int] = literal(0)
+    for one in sought:
+        places: Sequence[tuple[str, Collection[int], int]] = (
+            (_beginning(one.word, _NAME), (), 4),
+            (_beginning(one.word, _NAME_OR_LABELS), one.named.beginning, 2),
+            (_whole(one.word), one.named.whole, 1),
+        )
+        for query, brand_ids, weight in places:
+            fits = or_(_matches(query), _is_of(brand_ids)) if brand_ids else _matches(query)
+            score += case((fits, weight), else_=0)
+    return score
+
+
+def _has_similar_words(search: str) -> ColumnElement[bool]:
     sought = [literal(word, Text).bool_op("<%")(_NAME_AND_LABELS) for word in _words_of(search)]
     return and_(*sought) if sought else false()
 
 
-def similarity(search: str) -> ColumnElement[float]:
+def _similarity(search: str) -> ColumnElement[float]:
     """How much alike the words are."""
     score: ColumnElement[float] = literal(0.0)
     for word in _words_of(search):
@@ -103,7 +165,11 @@ def _matches(query: str) -> ColumnElement[bool]:
     if _is_postgresql():
         # Not by to_tsquery, which would cut the words once more and in its own way.
         return _VECTOR.bool_op("@@")(cast(query, TSQUERY))
-    return Product.id.in_(select(_FTS.c.rowid).where(_FTS.c.products_search.match(query)))
+    return Product.id.in_(_ids_matching(query))
+
+
+def _ids_matching(query: str) -> Select[Any]:
+    return select(_FTS.c.rowid).where(_FTS.c.products_search.match(query))
 
 
 def _line(number: int, weight: str) -> str:

@@ -38,7 +38,7 @@ from app.features.products.models import (
     new_row,
     too_precise_amounts,
 )
-from app.features.products.search import MAX_SIMILAR, can_compare, has_similar_words, has_words, relevance, similarity
+from app.features.products.search import MAX_SIMILAR, can_compare, find_similar_words, find_words
 from app.security.identity import Identity
 from app.security.permissions import Permission
 
@@ -55,7 +55,7 @@ def _has_status(statuses: tuple[str, ...]) -> ColumnElement[bool]:
 def _fallback() -> Listing | None:
     if not can_compare():
         return None
-    return replace(LISTING, search=has_similar_words, relevance=similarity, fallback=None, max_similar=MAX_SIMILAR)
+    return replace(LISTING, search=find_similar_words, fallback=None, max_similar=MAX_SIMILAR)
 
 
 LISTING = Listing(
@@ -87,8 +87,8 @@ LISTING = Listing(
         "id": Product.id,
     },
     tie_breaker=Product.id,
-    search=has_words,
-    relevance=relevance,
+    search=find_words,
+    is_ranked=True,
     fallback=_fallback,
 )
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import count
+from itertools import count, cycle
 from random import Random
 from typing import Any
 
@@ -12,11 +12,13 @@ from sqlalchemy import or_, select, text, true
 from app.core.locks import advisory_lock
 from app.core.money import round_amount
 from app.extensions import db
+from app.features.brands import models as brand_models
+from app.features.brands import service as brands
 from app.features.categories import models as category_models
 from app.features.categories import service as categories
 from app.features.products import bulk
 from app.features.products import models as product_models
-from app.features.samples.vocabulary import TREE, Line, Option, Shelf
+from app.features.samples.vocabulary import BRANDS, TREE, Line, Option, Shelf
 from app.features.users import models as user_models
 from app.features.users import service as users
 from app.security.passwords import verify_password
@@ -48,16 +50,17 @@ DEMO_LOGINS = tuple(DemoLogin(role) for role in (Role.ADMIN, Role.EDITOR, Role.U
 
 @dataclass(frozen=True)
 class Loaded:
-    """The numbers of products and categories that were loaded."""
+    """The numbers of products, categories and brands that were loaded."""
 
     products: int
     categories: int
+    brands: int
 
 
 def load_demo(*, currency: str) -> Loaded | None:
     """Fill an empty database with the demo catalogue and its users, always the same.
 
-    None, and no change, if there is a category, a product or a user already.
+    None, and no change, if there is a category, a brand, a product or a user already.
     """
     advisory_lock("samples")
     if not _is_empty():
@@ -65,9 +68,9 @@ def load_demo(*, currency: str) -> Loaded | None:
     for login in DEMO_LOGINS:
         users.create_user(email=login.email, username=login.role, password=login.password, role=login.role)
     shelves = plant_tree()
-    products = list(_demo_products(shelves, currency))
+    products = list(_demo_products(shelves, find_or_create_brands(), currency))
     bulk.insert_products(products)
-    return Loaded(products=len(products), categories=len(shelves))
+    return Loaded(products=len(products), categories=len(shelves), brands=len(BRANDS))
 
 
 def working_logins() -> list[DemoLogin]:
@@ -89,6 +92,16 @@ def plant_tree() -> dict[str, int]:
     return ids
 
 
+def find_or_create_brands() -> dict[str, int]:
+    """The ids of the brands of the sample catalogue, by name; the missing ones are created."""
+    found = _find_brands()
+    if len(found) < len(BRANDS):
+        advisory_lock("samples")
+        found = _find_brands()
+        found |= {name: brands.create_brand(name=name).id for name in BRANDS if name not in found}
+    return found
+
+
 def next_number(seed: int) -> int:
     """The number after that of the last product that was generated from the seed."""
     prefix = _generated_sku(seed, "")
@@ -105,7 +118,8 @@ def generate_products(seed: int, numbers: range, categories_by_name: Mapping[str
 
     Its price is rounded to the minor units of ``currency``.
     """
-    rows = (_generated_product(seed, number, categories_by_name) for number in numbers)
+    brand_ids = find_or_create_brands()
+    rows = (_generated_product(seed, number, categories_by_name, brand_ids) for number in numbers)
     bulk.insert_products([{**row, "price": round_amount(row["price"], currency), "currency": currency} for row in rows])
 
 
@@ -116,7 +130,7 @@ def refresh_statistics() -> None:
 
 
 def _is_empty() -> bool:
-    tables = (category_models.Category, product_models.Product, user_models.User)
+    tables = (category_models.Category, brand_models.Brand, product_models.Product, user_models.User)
     return not db.session.scalar(select(or_(*(select(true()).select_from(table).exists() for table in tables))))
 
 
@@ -126,6 +140,12 @@ def _names_with_parents(tree: Mapping[str, Any], parent: str | None) -> Iterator
         yield name, parent
         if isinstance(children, Mapping):
             yield from _names_with_parents(children, name)
+
+
+def _find_brands() -> dict[str, int]:
+    brand = brand_models.Brand
+    found = select(brand.name, brand.id).where(brand.name.in_(BRANDS))
+    return {row.name: row.id for row in db.session.execute(found)}
 
 
 def _find_or_create_category(name: str, parent_id: int | None) -> int:
@@ -146,9 +166,11 @@ def _shelves(tree: Mapping[str, Any]) -> Iterator[tuple[str, Shelf]]:
 
 _LINES = [(name, shelf, line) for name, shelf in _shelves(TREE) for line in shelf.lines]
 _GIVEN_NAMES = [line.name.split()[0] for _, _, line in _LINES]
+# Not every range has a brand.
+_BRANDS_OF_RANGES = dict(zip(_GIVEN_NAMES, cycle((*BRANDS, None)), strict=False))
 
 
-def _demo_products(shelves: Mapping[str, int], currency: str) -> Iterator[dict[str, Any]]:
+def _demo_products(shelves: Mapping[str, int], brand_ids: Mapping[str, int], currency: str) -> Iterator[dict[str, Any]]:
     numbers = count(1)
     for position, (category, shelf, line) in enumerate(_LINES):
         for option in line.choice.options:
@@ -158,6 +180,7 @@ def _demo_products(shelves: Mapping[str, int], currency: str) -> Iterator[dict[s
                 "sku": f"{shelf.code}-{position:02}-{option.code}",
                 "name": f"{line.name}, {option.label}",
                 "category_id": shelves[category],
+                "brand_id": _brand_of(line.name, brand_ids),
                 "price": round_amount(_shop_price(line.price * option.price), currency),
                 "currency": currency,
                 "stock": 0 if number % 13 == 7 else number * 37 % 90 + 3,
@@ -173,6 +196,12 @@ def _described(shelf: Shelf, line: Line, option: Option) -> dict[str, Any]:
         "attributes": {"range": line.name.split()[0], **option.attributes},
         "tags": list(shelf.tags),
     }
+
+
+def _brand_of(name: str, brand_ids: Mapping[str, int]) -> int | None:
+    """The id of the brand of a product, by the range that its name begins with."""
+    brand = _BRANDS_OF_RANGES[name.split(maxsplit=1)[0]]
+    return None if brand is None else brand_ids[brand]
 
 
 def _shop_price(hundredths: int) -> Decimal:
@@ -197,7 +226,9 @@ def _generated_sku(seed: int, number: int | str) -> str:
     return f"GEN-{seed}-{number:09}" if isinstance(number, int) else f"GEN-{seed}-"
 
 
-def _generated_product(seed: int, number: int, shelves: Mapping[str, int]) -> dict[str, Any]:
+def _generated_product(
+    seed: int, number: int, shelves: Mapping[str, int], brand_ids: Mapping[str, int]
+) -> dict[str, Any]:
     random = Random(seed << 40 | number)  # noqa: S311 -- reproducible numbers are wanted
     category, shelf, line = random.choice(_LINES)
     option = random.choice(line.choice.options)
@@ -207,6 +238,7 @@ def _generated_product(seed: int, number: int, shelves: Mapping[str, int]) -> di
         "sku": _generated_sku(seed, number),
         "name": f"{given_name} {kind}, {option.label}",
         "category_id": shelves[category],
+        "brand_id": _brand_of(given_name, brand_ids),
         "price": Decimal(max(1, line.price * option.price * random.randint(60, 160) // 100)).scaleb(-2),
         "stock": random.choice((0, random.randint(1, 20), random.randint(1, 500))),
         "status": random.choices(_STATUSES, _STATUS_WEIGHTS)[0],

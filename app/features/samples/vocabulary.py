@@ -407,6 +407,15 @@ STATIONERY = Shelf(
     ),
 )
 
+#: The brands; each has a few ranges of products.
+BRANDS = (
+    *("Alderworks", "Birch & Bell", "Copperhill", "Dovecote", "Elmstead", "Fernbrook"),
+    *("Greyfield", "Hollowell", "Inglenook", "Jessamine Lane", "Kilnhouse", "Larkhall"),
+    *("Millrace", "Norwick", "Oatfield", "Pinegate", "Quillstone", "Rushmere"),
+    *("Saltmarsh", "Thornbury", "Underhill", "Vinehurst", "Westerby", "Yarrowdale"),
+    *("Ashgrove & Daughters", "Brackenside", "Coldharbour", "Drystone", "Eastlight", "Foxglove Mill"),
+)
+
 #: The categories by name: roots, their children, and one more level.
 TREE: Mapping[str, Mapping[str, Shelf | Mapping[str, Shelf]]] = {
     "Furniture": {

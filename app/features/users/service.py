@@ -22,7 +22,7 @@ LISTING = Listing(
     },
     sorts={"created_at": User.created_at, "username": User.username, "email": User.email, "id": User.id},
     tie_breaker=User.id,
-    search=lambda words: contains_words(User.search_text, words),
+    search=contains_words(User.search_text),
 )
 
 

@@ -36,6 +36,10 @@ def shelves(app: Flask) -> None:
             samples.refresh_statistics()
 
 
+#: Words that a brand has: alone, with words of products, and with those of another brand.
+OF_BRANDS = ("inglenook", "ingle", "inglenook chair", "inglenook zzzyx", "inglenook larkhall", "jessamine lane lamp")
+
+
 def reads_the_whole_table(steps: str) -> bool:
     return bool(WHOLE_TABLE.search(steps))
 
@@ -50,6 +54,7 @@ def test_lists_searches_and_facets_read_an_index(bob: Caller, explain: Callable[
     newest = body_of(bob.get("/products"))["items"][0]
     word = newest["name"].split()[0]
     narrowed = [f"category_id={newest['category_id']}", f"search={word}", f"sku={newest['sku']}", "search=zzzyx"]
+    narrowed += [f"search={words}" for words in OF_BRANDS]
 
     narrowed += several_values(bob, newest)
     lists = {f"/products?cursor=&{order}" for order in ORDERS}
@@ -74,6 +79,7 @@ def several_values(caller: Caller, newest: dict[str, Any]) -> list[str]:
     """Filters that few products pass: with several values, by branch, and by time."""
     some = body_of(caller.get("/products?per_page=5&sort_by=sku"))["items"]
     category = body_of(caller.get(f"/categories/{newest['category_id']}"))
+    brands = [one["id"] for one in body_of(caller.get("/brands?per_page=2"))["items"]]
     pairs = {name: ",".join(str(one[name]) for one in some) for name in ("id", "sku", "slug", "category_id")}
     return [
         *(
@@ -82,6 +88,8 @@ def several_values(caller: Caller, newest: dict[str, Any]) -> list[str]:
             for sort in ("created_at", "name", "price")
         ),
         f"id={newest['id']}",
+        *(f"brand_id={brands[0]}&sort_by={sort}" for sort in ("created_at", "name", "price")),
+        f"brand_id={brands[0]},{brands[1]}",
         f"below={category['parent_id'] or category['id']}",
         f"below={pairs['category_id']}&sort_by=name",
         *(f"{name}_since={newest[f'{name}_at']}&sort_by=price" for name in ("created", "updated")),
@@ -94,7 +102,17 @@ def several_values(caller: Caller, newest: dict[str, Any]) -> list[str]:
 
 
 #: Words that nothing begins with, that never come together, that few and that many products have; and their mistakes.
-SEARCHES = ["zzzyx", "zzzyx qqqwv", "kitchen bathroom", "kitchen zzzyx", "x" * 64, "prairie", "kitchen", "kichen"]
+SEARCHES = [
+    *OF_BRANDS,
+    "zzzyx",
+    "zzzyx qqqwv",
+    "kitchen bathroom",
+    "kitchen zzzyx",
+    "x" * 64,
+    "prairie",
+    "kitchen",
+    "kichen",
+]
 
 
 class TestASearch:

@@ -18,6 +18,7 @@ from app.features.products.models import Product
 from app.features.products.service import LISTING
 from tests.conftest import Caller, body_of
 
+Make = Callable[..., dict[str, Any]]
 Plan = Callable[[Caller, str], str]
 QUERIES = [f"sort_by={sort}&order={order}" for sort in LISTING.sorts for order in ("asc", "desc")]
 
@@ -29,9 +30,10 @@ def plan(explain: Callable[..., str]) -> Plan:
 
 
 @pytest.fixture
-def shelf(app: Flask, make_category: Callable[..., dict[str, Any]]) -> int:
+def shelf(app: Flask, make_category: Make, make_brand: Make) -> int:
     """A category of a thousand products, in numbers as the planner of PostgreSQL would know them."""
     category_id: int = make_category()["id"]
+    brand_ids = [make_brand(name=name)["id"] for name in ("Seldom", "Other")]
     now = clock.now()
     rows: list[dict[str, Any]] = [
         {
@@ -41,6 +43,7 @@ def shelf(app: Flask, make_category: Callable[..., dict[str, Any]]) -> int:
             "price": Decimal(number % 500 + 1),
             "currency": "USD",
             "category_id": category_id,
+            "brand_id": brand_ids[number % 50 != 7],
             "stock": number % 50,
             "status": "draft" if number % 50 == 0 else "active",
             "tags": [],
@@ -118,11 +121,19 @@ class TestEveryFilter:
     """SQLite keeps no statistics here, so that its plans do not depend on what is stored."""
 
     #: A value of these is rare: it is found by its own index and then sorted.
-    RARE = ("currency=USD", "status=draft", "sku=A-1", "slug=a-1", "external_id=erp-1", "gtin=4006381333931")
+    RARE = (
+        "currency=USD",
+        "status=draft",
+        "brand_id=1",
+        "sku=A-1",
+        "slug=a-1",
+        "external_id=erp-1",
+        "gtin=4006381333931",
+    )
     COMMON = ("status=active", "in_stock=true", "in_stock=false", "min_price=5", "max_price=5", "tag=oak")
     #: Several values are looked up one by one, and what they find is sorted.
     SEVERAL = (
-        *("currency=EUR,USD", "status=archived,draft", "sku=A-1,A-2", "id=1,2", "below=1", "below=1,2"),
+        *("currency=EUR,USD", "brand_id=1,2", "status=archived,draft", "sku=A-1,A-2", "id=1,2", "below=1", "below=1,2"),
         *("slug=a-1,a-2", "external_id=erp-1,erp-2", "gtin=4006381333931,96385074"),
     )
     SINCE = ("created_since=2026-05-17T12:30:00Z", "updated_since=2026-05-17T12:30:00Z")
@@ -167,7 +178,10 @@ class TestSearch:
     NARROWED = ("", "in_stock=true&", "status=active&", "min_price=5&", "category_id=1&")
     ORDERS = [f"{place}&sort_by={sort}" for sort in LISTING.sorts for place in ("page=1", "cursor=")]
 
-    @pytest.mark.parametrize("words", ["rare", "rar%20na"])
+    #: Of products, and of a brand.
+    WORDS = ("rare", "rar%20na", "seldom", "seldom%20na")
+
+    @pytest.mark.parametrize("words", WORDS)
     def test_reads_the_index_of_words(self, alice: Caller, plan: Plan, backend: str, words: str) -> None:
         queries = [f"{narrowed}{order}" for narrowed in self.NARROWED for order in ["sort_by=relevance", *self.ORDERS]]
         plans = {query: plan(alice, f"/products?search={words}&{query}") for query in queries}

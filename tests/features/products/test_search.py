@@ -18,10 +18,11 @@ from app.core.listing import Criteria, read_page
 from app.core.text import plain_text, words
 from app.core.transactions import unit_of_work
 from app.extensions import db
+from app.features.brands.models import Brand
 from app.features.categories.models import Category
 from app.features.products import bulk
 from app.features.products.models import Product, search_text
-from app.features.products.search import MAX_WORDS, can_compare, has_similar_words
+from app.features.products.search import MAX_WORDS, can_compare, find_similar_words
 from app.features.products.service import LISTING, visible_to
 from app.security.identity import Identity
 from app.security.permissions import GRANTS, Role
@@ -205,6 +206,72 @@ class TestHtml:
         assert [names_of(search(bob, word)) for word in ("em", "eacute")] == [["<em>Oak</em>"]] * 2
 
 
+class TestBrands:
+    """A word of the name of its brand finds a product as its own words do."""
+
+    @pytest.fixture(autouse=True)
+    def _rows(self, make_product: Make, make_brand: Make) -> None:
+        oakworks, cafe = make_brand(name="Oakworks Élan"), make_brand(name="Café-Werk 4711")
+        make_product(name="Chair", brand_id=oakworks["id"])
+        make_product(name="Table", brand_id=oakworks["id"], description="goes with a chair")
+        make_product(name="Chair of oak", brand_id=cafe["id"])
+        make_product(name="Oak chair")
+        make_product(name="Secret", brand_id=oakworks["id"], status="draft")
+
+    @pytest.mark.parametrize("place", [{"page": "1"}, {"cursor": ""}])
+    @pytest.mark.parametrize(
+        ("words", "found"),
+        [
+            ("oakworks", ["Chair", "Table"]),
+            ("OAK", ["Chair", "Table", "Chair of oak", "Oak chair"]),
+            ("oakworks chair", ["Chair", "Table"]),
+            ("chair elan", ["Chair", "Table"]),
+            ("elan oakw", ["Chair", "Table"]),
+            ("werk", ["Chair of oak"]),
+            ("café 47 oak", ["Chair of oak"]),
+            ("afe", []),
+            ("works", []),
+            ("oakworks werk", []),
+            ("oakworks sofa", []),
+            ("oakworks%", ["Chair", "Table"]),
+        ],
+    )
+    def test_are_found_by_the_beginnings_of_their_words(
+        self, bob: Caller, place: dict[str, str], words: str, found: list[str]
+    ) -> None:
+        assert names_of(search(bob, words, **place)) == found
+
+    def test_are_counted_in_facets_and_exported(self, alice: Caller, bob: Caller) -> None:
+        exported = alice.get("/products/export?search=oakworks+chair").get_data(as_text=True)
+
+        assert body_of(bob.get("/products/facets?search=oakworks+chair"))["total"] == 2
+        assert [line.split(",")[4] for line in exported.splitlines()[1:]] == ["Chair", "Table"]
+
+    def test_narrow_with_filters_and_by_what_one_may_see(self, alice: Caller, bob: Caller) -> None:
+        assert names_of(search(alice, "oakworks", status="draft")) == ["Secret"]
+        assert names_of(search(bob, "oakworks", status="draft")) == []
+
+    def test_are_followed_when_they_are_renamed(self, alice: Caller, bob: Caller) -> None:
+        (brand,) = body_of(alice.get("/brands?search=oakworks"))["items"]
+        (product,) = body_of(alice.get("/products?search=oakworks+secret"))["items"]
+        alice.patch(f"/brands/{brand['id']}", {"name": "Beechworks"})
+
+        assert names_of(search(bob, "beechworks")) == ["Chair", "Table"]
+        assert names_of(search(bob, "oakworks")) == []
+        assert body_of(alice.get(f"/products/{product['id']}"))["version"] == product["version"]
+
+    def test_count_like_labels(self, bob: Caller, make_product: Make, make_brand: Make) -> None:
+        make_product(name="D", description="ash")
+        make_product(name="B", brand_id=make_brand(name="Ash")["id"])
+        make_product(name="Begins", brand_id=make_brand(name="Ashes")["id"])
+        make_product(name="L", tags=["ash"])
+        make_product(name="N ash")
+
+        ranked = names_of(search(bob, "ash", sort_by="relevance", order="desc"))
+
+        assert ranked == ["N ash", "L", "B", "Begins", "D"]
+
+
 class TestRelevance:
     def ranked(self, caller: Caller, words: str, **query: Any) -> list[str]:
         """The names of what is found, the best first."""
@@ -323,13 +390,15 @@ any_word = st.sampled_from(WORDS) | st.text(max_size=4)
 any_text = st.lists(st.tuples(any_word, st.sampled_from(MARKS)), max_size=5).map(
     lambda pairs: "".join(word + mark for word, mark in pairs).replace("\0", "")
 )
-any_product = st.fixed_dictionaries({"name": any_text, "tags": st.lists(any_text, max_size=2), "description": any_text})
+any_product = st.fixed_dictionaries(
+    {"name": any_text, "tags": st.lists(any_text, max_size=2), "description": any_text, "brand": st.none() | any_text}
+)
 
 
 def fits(product: dict[str, Any], sought: str) -> bool:
-    """What search promises, in Python: each word of the search begins a word of the product."""
+    """What search promises, in Python: each word of the search begins a word of the product or of its brand's name."""
     description = plain_text(product["description"])
-    there = words(" ".join([product["name"], product["sku"], *product["tags"], description]))
+    there = words(" ".join([product["name"], product["sku"], *product["tags"], description, product["brand"] or ""]))
     wanted = words(sought)
     return bool(wanted) and all(any(word.startswith(beginning) for word in there) for beginning in wanted)
 
@@ -337,17 +406,25 @@ def fits(product: dict[str, Any], sought: str) -> bool:
 class TestAnySearch:
     @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.lists(any_product, max_size=6), st.lists(any_text, min_size=1, max_size=6))
-    @example([{"name": "𞤀𞤣 Ꭰꭰ ﷺ", "tags": ["İ ı"], "description": "\ue000 \U000e0100 ๅ"}], ["𞤀", "ꭰ", "ﷺ", "i", "ๅ"])
+    @example(
+        [{"name": "𞤀𞤣 Ꭰꭰ", "tags": ["İ ı"], "description": "\ue000 \U000e0100 ๅ", "brand": "ﷺ 椅子"}],
+        ["𞤀", "ꭰ", "ﷺ", "i", "ๅ", "子 ꭰ"],
+    )
     def test_finds_what_python_finds(self, app: Flask, products: list[dict[str, Any]], searches: list[str]) -> None:
         rows = [{**product, "sku": f"S-{number}", "slug": f"s-{number}"} for number, product in enumerate(products)]
         stamps = {"created_at": clock.now(), "updated_at": clock.now(), "version": 1}
         other = {"price": Decimal(1), "currency": "USD", "category_id": 1, **stamps}
         with app.app_context():
             db.session.execute(insert(Category).values(id=1, name="c", slug="c", search_text="c", **stamps))
-            if rows:
-                db.session.execute(
-                    insert(Product), [{**row, **other, "search_text": search_text(**row)} for row in rows]
-                )
+            for number, row in enumerate(rows, 1):
+                if row["brand"] is not None:
+                    # Two brands cannot have one name: a mark distinguishes them, which is no word.
+                    named = {"name": f"{row['brand']}{'-' * number}", "slug": "b" * number}
+                    db.session.add(Brand(id=number, **named))
+                    row["brand_id"] = number
+                db.session.flush()
+                members = {name: value for name, value in row.items() if name != "brand"}
+                db.session.execute(insert(Product).values({**members, **other, "search_text": search_text(**members)}))
             for sought in searches:
                 criteria = Criteria(sort_by="sku", descending=False, per_page=100, search=sought)
                 found = [product.sku for product in read_page(visible_to(EDITOR), LISTING, criteria).items]
@@ -454,7 +531,7 @@ class TestTypos:
             # As autovacuum does: what waits to be put into the index makes reading it dear.
             db.session.execute(text("SELECT gin_clean_pending_list('ix_products_search_trigrams')"))
             db.session.execute(text("SET LOCAL enable_seqscan = off"))
-            found = select(Product.id).where(Product.deleted_at.is_(None), has_similar_words("hamock"))
+            found = select(Product.id).where(Product.deleted_at.is_(None), find_similar_words("hamock").condition)
             query = str(found.compile(db.engine, compile_kwargs={"literal_binds": True})).replace("%%", "%")
             steps = "\n".join(db.session.scalars(text(f"EXPLAIN {query}")))
             assert "Bitmap Index Scan on ix_products_search_trigrams" in steps

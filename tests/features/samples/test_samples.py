@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from app.core.transactions import unit_of_work
 from app.extensions import db
+from app.features.brands.service import create_brand
 from app.features.categories.models import Category
 from app.features.categories.service import create_category
 from app.features.imports.schemas import ImportRowSchema
@@ -19,6 +20,7 @@ from app.features.products import bulk, ledger
 from app.features.products.files import COLUMNS
 from app.features.products.models import PRODUCTS, Product, search_text
 from app.features.samples import service as samples
+from app.features.samples.vocabulary import BRANDS
 from app.features.users.models import User
 from app.security.passwords import hash_password
 from app.security.permissions import Role
@@ -38,7 +40,7 @@ def products_of(app: Flask) -> list[dict[str, Any]]:
 
 
 def state_of(app: Flask) -> list[Any]:
-    return [rows_of(app, table) for table in ("users", "categories", "products")]
+    return [rows_of(app, table) for table in ("users", "categories", "brands", "products")]
 
 
 class TestLoadDemo:
@@ -48,6 +50,7 @@ class TestLoadDemo:
         assert loaded is not None
         assert len(products_of(app)) == loaded.products >= 300
         assert len(rows_of(app, "categories")) == loaded.categories >= 25
+        assert len(rows_of(app, "brands")) == loaded.brands >= 10
 
     def test_makes_a_tree_of_three_levels(self, app: Flask) -> None:
         load_demo(app)
@@ -65,6 +68,13 @@ class TestLoadDemo:
             row = {name: product[name] for name in COLUMNS if product[name] is not None}
             ImportRowSchema().load({**row, "price": str(product["price"])})
 
+    def test_gives_a_range_one_brand_or_none(self, app: Flask) -> None:
+        load_demo(app)
+
+        pairs = {(product["attributes"]["range"], product["brand"]) for product in products_of(app)}
+        assert len(pairs) == len({name for name, _ in pairs})
+        assert {brand for _, brand in pairs} == {*BRANDS, None}
+
     def test_names_no_two_products_alike(self, app: Flask) -> None:
         load_demo(app)
 
@@ -79,12 +89,13 @@ class TestLoadDemo:
 
     def test_always_makes_the_same(self, app: Flask) -> None:
         load_demo(app)
-        first = [{**product, "id": 0, "category_id": 0} for product in products_of(app)]
+        ids = {"id": 0, "category_id": 0, "brand_id": 0}
+        first = [{**product, **ids} for product in products_of(app)]
         empty(app)
 
         load_demo(app)
 
-        assert [{**product, "id": 0, "category_id": 0} for product in products_of(app)] == first
+        assert [{**product, **ids} for product in products_of(app)] == first
 
     def test_makes_a_user_of_each_role_who_can_log_in(self, app: Flask) -> None:
         load_demo(app)
@@ -96,11 +107,13 @@ class TestLoadDemo:
             assert answer.status_code == 200
         assert {login.role for login in samples.DEMO_LOGINS} == set(Role)
 
-    @pytest.mark.parametrize("there", ["category", "user"])
+    @pytest.mark.parametrize("there", ["category", "brand", "user"])
     def test_does_nothing_where_there_is_something(self, app: Flask, there: str) -> None:
         with app.app_context(), unit_of_work():
             if there == "user":
                 db.session.add(User(email="a@example.com", username="alice", password_hash=hash_password("p" * 8)))
+            elif there == "brand":
+                create_brand(name="Oakworks")
             else:
                 create_category(name="Chairs")
         before = state_of(app)
@@ -124,7 +137,7 @@ class TestLoadDemo:
         with pytest.raises(RuntimeError):
             load_demo(app)
 
-        assert state_of(app) == [[], [], []]
+        assert state_of(app) == [[], [], [], []]
 
     def test_twice_at_once_fills_it_once(self, app: Flask) -> None:
         with ThreadPoolExecutor(2) as pool:
