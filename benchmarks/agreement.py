@@ -28,6 +28,7 @@ _FAULTS: tuple[dict[str, Any], ...] = (
     {"slug": "Chair"},
     {"gtin": "4006381333932"},
     {"weight_g": -1},
+    {"brand_id": "oakworks"},
 )
 #: The slug of the name that all have, but for the server's.
 _SLUG = "chair-by-@"
@@ -37,6 +38,7 @@ _CREATIONS: tuple[dict[str, Any], ...] = (
     {"sku": "AGREE-@-1"},
     *_FAULTS,
     {"sku": "AGREE-@-1", "external_id": None, "category_id": 10**12},
+    {"sku": "AGREE-@-1", "external_id": None, "brand_id": 10**12},
     {"sku": "AGREE-@-1", "external_id": None, "slug": _SLUG},
     {"sku": "AGREE-@-1", "external_id": None},
 )
@@ -109,6 +111,15 @@ def questions(subject: Subject) -> Iterator[Question]:
     yield Question("tree of nothing", "/api/v1/categories/999999999/products", token, is_for_shops=True)
     drafts = f"{_PRODUCTS}/facets?status=draft&search={subject.words[0][0]}"
     yield Question("facets of drafts", drafts, token, is_for_shops=True)
+    for query in (
+        "",
+        f"?category_id={first}",
+        f"?category_id={first}&in_stock=true&status=active&min_price=20&max_price=199.99&currency=USD",
+        f"?category_id={second}&max_price=150&currency=USD",
+        f"?category_id={second}&min_price=150&in_stock=false",
+        "?category_id=999999999&currency=EUR&min_price=1&max_price=100",
+    ):
+        yield Question(f"facets {query}", f"{_PRODUCTS}/facets{query}", token, is_for_shops=True)
     yield Question("list without a token", _PRODUCTS, None)
     yield Question("list with a forged token", _PRODUCTS, forged)
     yield Question("detail with a forged token", f"{_PRODUCTS}/{products[0]}", forged)
@@ -139,9 +150,20 @@ def require_agreement_on_writes(ours: Running, peers: Sequence[Running], subject
     for movement in _MOVEMENTS:
         writers.ask_of(made, "/stock-movements", movement)
     writers.ask_of(made)
-    untracked = writers.create(**_WHOLE)
+    brand = _make_brand(ours, writers.token)
+    untracked = writers.create(**_WHOLE, brand_id=brand)
     writers.ask_of(untracked, "/stock-movements", _MOVEMENTS[0])
     writers.ask_of(untracked)
+    # The products of each with the brand; then a category with none of it, and the brand beside a price.
+    for query in (
+        f"?category_id={subject.category_of_new}",
+        f"?brand_id={brand}",
+        f"?category_id={subject.categories[0]}&brand_id={brand}",
+        f"?brand_id={brand}&max_price=200&currency=EUR",
+        "?brand_id=999999999",
+    ):
+        facets = Question(f"facets {query}", f"{_PRODUCTS}/facets{query}", writers.token, is_for_shops=True)
+        require_agreement(ours, peers, [facets])
 
 
 class _Writers:
@@ -183,6 +205,14 @@ def _rename(ours: Running, token: str, product_id: int, *, slug: str) -> None:
     headers = {"Authorization": f"Bearer {token}", "If-Match": "*"}
     where = f"{ours.url}{_PRODUCTS}/{product_id}"
     requests.patch(where, headers=headers, json={"slug": slug}, timeout=30).raise_for_status()
+
+
+def _make_brand(ours: Running, token: str) -> int:
+    """A brand, of which no generated product is."""
+    headers = {"Authorization": f"Bearer {token}"}
+    made = requests.post(f"{ours.url}/api/v1/brands", headers=headers, json={"name": "Oakworks"}, timeout=30)
+    made.raise_for_status()
+    return int(made.json()["id"])
 
 
 def _label(running: Running) -> str:

@@ -25,7 +25,7 @@ _NOTES = {
     "category": "Pages of a category and of everything below it.",
     "search": "Two words that begin words of a name, newest first.",
     "search-miss": "A word that nothing is like: the search is repeated for words that are alike, and finds nothing.",
-    "facets": "Counts of a category's products by category, price, tag, stock and status.",
+    "facets": "Of a category: counts by category, brand, tag, price, stock and status, each without its filter.",
     "create": "This application writes the audit trail, the stock ledger and the change feed besides; no peer does.",
     "create-durable": "The same with `fsync` and `synchronous_commit` on: each commit waits for the disk.",
     "stock": "A receipt or a sale of one, holds looked at; this application writes audit trail and feed besides.",
