@@ -208,7 +208,7 @@ def _rename(ours: Running, token: str, product_id: int, *, slug: str) -> None:
 
 
 def _make_brand(ours: Running, token: str) -> int:
-    """A brand, of which no generated product is."""
+    """A brand that no generated product has."""
     headers = {"Authorization": f"Bearer {token}"}
     made = requests.post(f"{ours.url}/api/v1/brands", headers=headers, json={"name": "Oakworks"}, timeout=30)
     made.raise_for_status()

@@ -409,11 +409,11 @@ STATIONERY = Shelf(
 
 #: The brands; each has a few ranges of products.
 BRANDS = (
-    *("Alderworks", "Birch & Bell", "Copperhill", "Dovecote", "Elmstead", "Fernbrook"),
-    *("Greyfield", "Hollowell", "Inglenook", "Jessamine Lane", "Kilnhouse", "Larkhall"),
-    *("Millrace", "Norwick", "Oatfield", "Pinegate", "Quillstone", "Rushmere"),
-    *("Saltmarsh", "Thornbury", "Underhill", "Vinehurst", "Westerby", "Yarrowdale"),
-    *("Ashgrove & Daughters", "Brackenside", "Coldharbour", "Drystone", "Eastlight", "Foxglove Mill"),
+    *("Ambleside Works", "Tolliver & Bell", "Caldbeck", "Dovecote", "Ellerby", "Fairholme"),
+    *("Greyfield", "Hollowell", "Inglenook", "Jessamine Lane", "Kilnhouse", "Lathom"),
+    *("Millrace", "Norwick", "Oatfield", "Penhallow", "Quarrington", "Rushmere"),
+    *("Saltmarsh", "Thornbury", "Ullswater", "Vinehurst", "Westerby", "Yewbarrow"),
+    *("Askham & Daughters", "Braithwaite", "Coldharbour", "Dunmore", "Eastlight", "Foxglove Mill"),
 )
 
 #: The categories by name: roots, their children, and one more level.
