@@ -405,7 +405,7 @@ class Shop:
             "in_stock": lambda: self.random.random() < 0.5,
             "status": lambda: some(list(ProductStatus)),
             "currency": lambda: self.random.choice((["USD"], ["USD"], ["JPY"], ["KWD", "USD"])),
-            "search": lambda: self.random.choice(("oak", "cha oa", "sofa")),
+            "search": lambda: self.random.choice(("oak", "cha oa", "oakw", "steelworks chair", "sofa")),
         }
         names = self.random.sample(list(possible), self.random.randint(0, 5))
         return {name: possible[name]() for name in names}
@@ -458,14 +458,13 @@ class Shop:
     def _meets(self, product: dict[str, Any], name: str, value: Any) -> bool:
         if name in ("min_price", "max_price"):
             return bool(product["price"] >= value if name == "min_price" else product["price"] <= value)
+        brand = self.brands.get(product["brand_id"], "").lower()
+        words = " ".join([product["name"], *product["tags"], brand]).split()
         meets: dict[str, Callable[[], bool]] = {
             "tag": lambda: not set(product["tags"]).isdisjoint(value),
             "in_stock": lambda: self._is_in_stock(product) == value,
             "below": lambda: not self._lineage(product["category_id"]).isdisjoint(value),
-            "search": lambda: all(
-                any(word.startswith(sought) for word in [*product["name"].split(), *" ".join(product["tags"]).split()])
-                for sought in value.split()
-            ),
+            "search": lambda: all(any(word.startswith(sought) for word in words) for sought in value.split()),
         }
         return meets[name]() if name in meets else product[name] in value
 
