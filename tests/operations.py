@@ -104,6 +104,11 @@ class Operation:
             {**self.body_schema, "components": self.document["components"]}, validate_formats=False
         )
 
+    @property
+    def puts_by_key(self) -> bool:
+        """Whether it creates or replaces the row that has the key in the path."""
+        return self.method == "PUT" and self.path.endswith("/by/{key}/{value}")
+
     def parameters(self, place: str) -> dict[str, Mapping[str, Any]]:
         """The parameters in the path, query or header, by name."""
         described = [resolve(self.document, parameter) for parameter in self.described.get("parameters", [])]

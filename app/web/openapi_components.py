@@ -10,7 +10,7 @@ _STRING = {"type": "string"}
 HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     dry_runs.HEADER: ("This was a dry run: nothing of it is stored.", {**_STRING, "enum": ["true"]}),
     "ETag": (
-        'The version of the representation: `"version"`, or `"version.live"` of a row that has both counters.',
+        'The version of the row: `"version"`, or `"version.live"` if it has both counters. A dry run has none.',
         _STRING,
     ),
     "Idempotency-Replayed": (
@@ -30,9 +30,9 @@ HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     "WWW-Authenticate": ("How to authenticate (RFC 6750).", _STRING),
     "API-Version": ("The version of the API that served the request.", {**_STRING, "pattern": "^[0-9]+$"}),
 }
-#: Headers that a response may lack: a list of one page has no links, limits can be off, and few responses are replayed
-#: or those of a dry run. Every other header is present wherever it is described.
-OPTIONAL_HEADERS = frozenset({dry_runs.HEADER, "Idempotency-Replayed", "Link", "RateLimit-Policy", "RateLimit"})
+#: Headers that a response may lack: a list of one page has no links, limits can be off, few responses are replayed or
+#: those of a dry run, and these have no ETag. Every other header is present wherever it is described.
+OPTIONAL_HEADERS = frozenset({dry_runs.HEADER, "ETag", "Idempotency-Replayed", "Link", "RateLimit-Policy", "RateLimit"})
 
 _TAG = r'(W/)?"[!#-~]*"'
 _EXAMPLES = {**_STRING, "examples": ["*", '"1"']}

@@ -777,18 +777,20 @@ class TestPaths:
                     report.check(operation, f"{name} is {value[:40]!r}", answer, statuses={404})
 
     @on_one_database
-    def test_with_bytes_that_are_not_utf_8_are_not_found(self, scene: Scene, report: Report) -> None:
+    def test_with_bytes_that_are_not_utf_8_are_refused(self, scene: Scene, report: Report) -> None:
         for operation in scene.operations:
             for suffix in ("\xff", "\xc3", "\xed\xa0\x80", "/\xff"):
                 path = scene.path(operation) + suffix
                 answer = scene.send(operation, path=path)
-                report.check(operation, repr(suffix), answer, statuses={404}, routed=False)
+                report.check(operation, repr(suffix), answer, statuses={400}, routed=False)
 
     @on_one_database
     def test_that_are_spelled_another_way_are_not_found(self, scene: Scene, report: Report) -> None:
         for operation in scene.operations:
             right = scene.path(operation)
             parent, _, last = right.rpartition("/")
+            # Where a row is put by a key, another spelling is another key, which no row has or which is malformed.
+            refused = {404, 412, 422} if operation.puts_by_key else {404}
             for path in (
                 *(
                     f"{right}/",
@@ -805,7 +807,7 @@ class TestPaths:
                 *("//elsewhere.example/", "https://elsewhere.example/", f"//elsewhere.example{right}"),
             ):
                 answer = scene.send(operation, path=path)
-                report.check(operation, path[:80], answer, statuses={404}, routed=False)
+                report.check(operation, path[:80], answer, statuses=refused, routed=False)
                 assert "Location" not in answer.headers, (operation, path[:80])
             for path in (f"/{right}", f"//{right}"):
                 # WSGI's own reading: the slashes at the beginning are one.
@@ -872,7 +874,8 @@ class TestHeaders:
     def test_that_mean_nothing_here_are_ignored(self, scene: Scene, report: Report) -> None:
         together = {name: value for headers in HARMLESS.values() for name, value in headers.items()}
         for operation in scene.operations:
-            each = HARMLESS if operation.is_safe else {"all of them": together}
+            ignored = {name: value for name, value in together.items() if name not in operation.parameters("header")}
+            each = HARMLESS if operation.is_safe else {"all of them": ignored}
             for given, headers in each.items():
                 answer = scene.send(operation, headers=headers)
                 report.check(operation, given, answer, statuses={operation.success})
@@ -899,7 +902,7 @@ class TestHeaders:
     @on_one_database
     def test_without_a_precondition_are_refused(self, scene: Scene, report: Report) -> None:
         for operation in scene.operations:
-            if "If-Match" in operation.parameters("header"):
+            if operation.parameters("header").get("If-Match", {}).get("required"):
                 report.check(operation, "none", scene.send(operation, headers={"If-Match": None}), statuses={428})
 
     def test_with_a_stale_precondition_are_refused(self, scene: Scene, report: Report) -> None:

@@ -35,7 +35,9 @@ SEED = int(os.environ.get("SCHEMATHESIS_SEED", "20"))
 
 #: What no schema can say, by the code of the refusal and the one reason why a request that fits may be refused.
 UNSAYABLE = {
+    "brand_unknown": "which rows there are",
     "category_unknown": "which rows there are",
+    "key_differs": "that a member and a part of the path are equal",
     "product_incomplete": "which rows there are",
     "duplicate_sku": "that of two items the members differ",
     "idempotency_key_reused": "which requests were sent before",
