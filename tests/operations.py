@@ -109,6 +109,12 @@ class Operation:
         """Whether it creates or replaces the row that has the key in the path."""
         return self.method == "PUT" and self.path.endswith("/by/{key}/{value}")
 
+    @property
+    def key(self) -> str | None:
+        """The first key by which its path can name a row, if it does so."""
+        described = self.parameters("path").get("key")
+        return str(described["schema"]["enum"][0]) if described else None
+
     def parameters(self, place: str) -> dict[str, Mapping[str, Any]]:
         """The parameters in the path, query or header, by name."""
         described = [resolve(self.document, parameter) for parameter in self.described.get("parameters", [])]
@@ -231,10 +237,15 @@ class Scene:
 
     def _key(self, operation: Operation) -> dict[str, str]:
         """The first key of an operation that names its row by one, and its value; nothing for any other."""
-        if "key" not in operation.parameters("path"):
+        if operation.key is None:
             return {}
-        key = operation.parameters("path")["key"]["schema"]["enum"][0]
-        return {"key": key, "value": self._rows[operation.path.partition("/by/")[0]][key]}
+        collection = operation.path.partition("/by/")[0]
+        row = self._rows[collection]
+        table = db.metadata.tables[collection.rpartition("/")[2]]
+        # By its id, its key may have been changed since.
+        with self.app.app_context(), unit_of_work(reading=True):
+            value = db.session.scalar(select(table.c[operation.key]).where(table.c.id == row["id"]))
+        return {"key": operation.key, "value": value or row[operation.key]}
 
     def headers(self, operation: Operation) -> dict[str, str]:
         """What the operation needs: credentials, the body's type, a precondition."""
@@ -266,9 +277,9 @@ class Scene:
         example = operation.example
         if operation.name == "confirm_password_reset":
             example["token"] = self._reset_token()
-        if (key := self._key(operation)) and operation.method == "PUT":
-            # The path states it already.
-            del example[key["key"]]
+        if operation.key:
+            # The path states it already; and by another, the next request would not find the row.
+            example.pop(operation.key, None)
         return self._with_references(example)
 
     def _with_references(self, members: dict[str, Any]) -> dict[str, Any]:

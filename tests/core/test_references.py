@@ -20,6 +20,7 @@ from app.core.references import (
 )
 from app.core.transactions import unit_of_work
 from app.features.auth.models import LoginFailures
+from app.features.brands.models import BrandUnknown
 from app.features.categories.models import Category, CategoryUnknown
 from app.features.categories.service import create_category
 from app.features.products.models import Product
@@ -85,7 +86,10 @@ class TestReferencesOf:
         ]
 
     def test_name_their_constraints_as_the_database_does(self) -> None:
-        assert refusals_of_references(Product) == {"fk_products_category_id_categories": CategoryUnknown}
+        assert refusals_of_references(Product) == {
+            "fk_products_category_id_categories": CategoryUnknown,
+            "fk_products_brand_id_brands": BrandUnknown,
+        }
 
 
 class TestFindUnknown:

@@ -163,8 +163,14 @@ class Catalogue(RuleBasedStateMachine):
         if self.sku_is_taken(self.deleted[product_id]["sku"]):
             assert (answer.status_code, code_of(answer)) == (409, "sku_taken")
             return
-        row = self.deleted.pop(product_id)
-        self.products[product_id] = self.expect(answer, {**row, "version": row["version"] + 1})
+        row = self.deleted[product_id]
+        expected = {**row, "version": row["version"] + 1}
+        if row["slug"] in (slugs := {other["slug"] for other in self.products.values()}):
+            # Another product has it by now, so that this one gets a new one.
+            expected["slug"] = body_of(answer).get("slug")
+            assert expected["slug"] not in slugs
+        self.products[product_id] = self.expect(answer, expected)
+        del self.deleted[product_id]
         self.note("product.restored", self.products[product_id])
 
     def expect(self, answer: TestResponse, expected: dict[str, Any]) -> dict[str, Any]:

@@ -258,6 +258,7 @@ def facets_of(products: Products, category_id: int, name: str, tag: str) -> dict
     return {
         "total": of_all,
         "category": [{"id": category_id, "name": name, "count": of_all, "selected": True}],
+        "brand": [],
         "tag": [{"value": tag, "count": of_all, "selected": False}] if of_all else [],
         "price": [
             dict(zip(("min_price", "max_price"), (f"{end:.2f}" for end in price_band(band, "USD")), strict=True))

@@ -474,6 +474,9 @@ class TestMembers:
                     allowed = fits and _fits(operation, body)
                     if not allowed and backend != ALL_IS_SENT_ON:
                         continue
+                    if allowed and name == operation.key:
+                        # The next request would not find the row by the key it had.
+                        continue
                     answer = scene.send(operation, body=body, headers={"Content-Type": media_type})
                     report.check(
                         operation,

@@ -47,6 +47,7 @@ class TestCreateProduct:
             "track_stock": True,
             "description": "",
             "compare_at_price": None,
+            "brand_id": None,
             "currency": "USD",
             "stock": 0,
             "status": "active",
@@ -566,10 +567,11 @@ class TestIfNoneMatch:
 
 class TestReplaceProduct:
     def test_sets_defaults_where_nothing_is_given(
-        self, alice: Caller, make_product: Make, oak_chair: dict[str, Any]
+        self, alice: Caller, make_product: Make, make_brand: Make, oak_chair: dict[str, Any]
     ) -> None:
         product = make_product(
             description="Long",
+            brand_id=make_brand()["id"],
             compare_at_price="12.00",
             currency="SAR",
             status="draft",
@@ -591,6 +593,7 @@ class TestReplaceProduct:
             "track_stock": True,
             "description": "",
             "compare_at_price": None,
+            "brand_id": None,
             "currency": "USD",
             "stock": 7,
             "status": "active",
