@@ -383,16 +383,11 @@ def contains_words(column: InstrumentedAttribute[str]) -> Callable[[str], Search
     return lambda words: Search(and_(true(), *(column.contains(word, autoescape=True) for word in fold(words).split())))
 
 
-def filter_rows(rows: Select[Any], listing: Listing, search: str | None, filters: Mapping[str, Any]) -> Select[Any]:
-    """Those of ``rows`` that meet the filters and the search."""
-    return rows.where(*listing.conditions(filters, search))
-
-
 def filter_candidates(
-    rows: Select[Any], listing: Listing, search: str | None, filters: Mapping[str, Any]
+    rows: Select[Any], listing: Listing, search: Search | None, filters: Mapping[str, Any]
 ) -> Select[Any]:
     """Those of ``rows`` that meet the filters and the search; of a fallback listing, ``max_similar`` at most."""
-    filtered = filter_rows(rows, listing, search, filters)
+    filtered = rows.where(*listing.conditions(filters), *([search.condition] if search else []))
     return rows.where(_is_among(filtered, listing)) if listing.max_similar else filtered
 
 

@@ -27,7 +27,7 @@ from sqlalchemy import (
     union_all,
 )
 
-from app.core.listing import Listing, OneOf, filter_candidates
+from app.core.listing import Listing, OneOf, Search, filter_candidates
 from app.core.membership import among
 from app.core.model import big_integer, ordered_text
 from app.core.money import CURRENCY, MIN_AMOUNT, max_amount, minor_unit
@@ -267,7 +267,7 @@ def _count_all(rows: Select[Product], listing: Listing, search: str | None, filt
     # Read once for all facets, SQLite is as fast or faster. PostgreSQL is faster by a scan for each: it reads what the
     # other filters find by their indexes, and no more of it than the facet's column (measured in decision 36).
     is_read_once = bool(chosen) and db.engine.dialect.name == "sqlite"
-    find = (_find_in_one_set if is_read_once else _find_each)(rows, listing, search, filters)
+    find = (_find_in_one_set if is_read_once else _find_each)(rows, listing, listing.search_for(search), filters)
     others = [facet for facet in FACETS if facet not in chosen]
     found = find(None, {*others, *_TOTALS}).cte(FOUND)
     parts = [_by_stock_and_status(FOUND, found, *_TOTALS)]
@@ -277,7 +277,7 @@ def _count_all(rows: Select[Product], listing: Listing, search: str | None, filt
     return union_all(*parts)
 
 
-def _find_each(rows: Select[Product], listing: Listing, search: str | None, filters: Filters) -> Find:
+def _find_each(rows: Select[Product], listing: Listing, search: Search | None, filters: Filters) -> Find:
     def find(facet: Facet | None, shown: Collection[Facet]) -> Select[Any]:
         own = facet.filters if facet else ()
         others = {name: value for name, value in filters.items() if name not in own}
@@ -286,7 +286,7 @@ def _find_each(rows: Select[Product], listing: Listing, search: str | None, filt
     return find
 
 
-def _find_in_one_set(rows: Select[Product], listing: Listing, search: str | None, filters: Filters) -> Find:
+def _find_in_one_set(rows: Select[Product], listing: Listing, search: Search | None, filters: Filters) -> Find:
     conditions = {facet: facet.own(filters) for facet in FACETS if facet.chosen(filters)}
     shared = {name: value for name, value in filters.items() if not any(name in own for own in conditions.values())}
     passes = [
