@@ -178,8 +178,9 @@ class TestSearch:
     NARROWED = ("", "in_stock=true&", "status=active&", "min_price=5&", "category_id=1&")
     ORDERS = [f"{place}&sort_by={sort}" for sort in LISTING.sorts for place in ("page=1", "cursor=")]
 
-    #: Of products, and of a brand.
-    WORDS = ("rare", "rar%20na", "seldom", "seldom%20na")
+    #: Of products, and of a brand; with a number, which a tenth of a thousand begins with. Of a word that all have, it
+    #: would be chance which index is cheapest for so small a table.
+    WORDS = ("rare", "rar%201", "seldom", "seldom%201")
 
     @pytest.mark.parametrize("words", WORDS)
     def test_reads_the_index_of_words(self, alice: Caller, plan: Plan, backend: str, words: str) -> None:
