@@ -173,6 +173,9 @@ def filter_failure(
     if type(failure).__name__ == "AcceptedNegativeData" and "in query - violates `maxItems`" in failure.message:
         # Values that are repeated count once. tests/web/test_hostile_inputs.py sends a thousand different ones.
         return False
+    if type(failure).__name__ == "RejectedPositiveData" and response.json().get("code") == "entity_tag_malformed":
+        # The phase coverage writes 0 for a precondition that can be left out, although its pattern forbids that.
+        return False
     refused = type(failure).__name__ == "RejectedPositiveData" and response.status_code == 422
     if not refused:
         return True
