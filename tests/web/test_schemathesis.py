@@ -37,6 +37,8 @@ SEED = int(os.environ.get("SCHEMATHESIS_SEED", "20"))
 UNSAYABLE = {
     "brand_unknown": "which rows there are",
     "category_unknown": "which rows there are",
+    "too_precise": "how many decimals each currency has",
+    "check_digit": "what the last digit of a number must be",
     "key_differs": "that a member and a part of the path are equal",
     "product_incomplete": "which rows there are",
     "duplicate_sku": "that of two items the members differ",
