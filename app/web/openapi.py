@@ -230,7 +230,9 @@ def _takes_key(rule: Rule, operation: Operation) -> bool:
 def _responses(spec: APISpec, rule: Rule, operation: Operation, method: str) -> dict[str, Any]:
     responses: dict[str, Any] = {str(operation.status): _success(spec, rule, operation)}
     if operation.upserts:
-        responses["200"] = {**responses[str(operation.status)], "description": "Replaced"}
+        created = responses[str(operation.status)]
+        headers = {name: header for name, header in created["headers"].items() if name != "Location"}
+        responses["200"] = {**created, "description": "Replaced", "headers": headers}
     if "slug" in operation.keys:
         responses["308"] = {
             "description": "The row had this slug before: repeat the request with its present one.",
