@@ -181,11 +181,12 @@ def filter_failure(
     refused = type(failure).__name__ == "RejectedPositiveData" and response.status_code == 422
     if not refused:
         return True
-    if case.method == "PUT" and "key" in (path := case.path_parameters or {}):
+    faults = response.json()["errors"]
+    key = (case.path_parameters or {}).get("key")
+    if case.method == "PUT" and [fault.get("pointer") for fault in faults] == [f"/{key}"]:
         # The form of a value in the path depends on the key before it.
-        if [fault["pointer"] for fault in response.json()["errors"]] == [f"/{path['key']}"]:
-            return False
-    codes = {fault["code"] for fault in response.json()["errors"]}
+        return False
+    codes = {fault["code"] for fault in faults}
     return not codes <= UNSAYABLE.keys()
 
 
