@@ -151,8 +151,13 @@ def before_load_schema(_context: HookContext, document: dict[str, Any]) -> None:
 
 @schemathesis.hook
 def before_call(_context: HookContext, case: schemathesis.Case[Any], _options: dict[str, Any]) -> None:
-    """Write a comma and a backslash within one of several values as the document says: with a backslash before it."""
-    for value in (case.query or {}).values():
+    """Write a comma and a backslash within one of several values as the document says: with a backslash before it.
+
+    A null of a response that is taken for a parameter of the next request is left out.
+    """
+    for name, value in list((case.query or {}).items()):
+        if value is None or getattr(value, "encoded", value) == "None":
+            del case.query[name]
         if isinstance(value, DelimitedValue):
             value.encoded = value.encoded.replace("%5C", "%5C%5C").replace("%2C", "%5C%2C")
 
