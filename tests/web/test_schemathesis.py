@@ -93,17 +93,20 @@ def without_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def rows(
     make_category: Callable[..., dict[str, Any]], make_product: Callable[..., dict[str, Any]]
-) -> dict[str, list[int]]:
+) -> dict[str, list[Any]]:
     """Something to find, to change and to delete."""
     # So many that some stay without products, whatever is created in them: only such a category can be deleted.
-    categories = [make_category()["id"] for _ in range(60)]
-    products = [make_product(category_id=categories[0])["id"] for _ in range(20)]
-    return {"categories": categories, "products": products}
+    categories = [make_category(slug=f"row-{number}")["id"] for number in range(60)]
+    keys = [f"row-{number}" for number in range(20)]
+    products = [
+        make_product(category_id=categories[0], sku=key, slug=key, external_id=key, gtin=None)["id"] for key in keys
+    ]
+    return {"categories": categories, "products": products, "keys": keys}
 
 
 @pytest.fixture
 def explore(
-    app: Flask, backend: str, sign_in: Callable[..., Caller], rows: dict[str, list[int]], without_sockets: None
+    app: Flask, backend: str, sign_in: Callable[..., Caller], rows: dict[str, list[Any]], without_sockets: None
 ) -> Callable[[], Findings]:
     """Run everything, each time as another administrator: sessions are ended here, and administrators deactivated."""
     numbers = iter(range(1_000_000))
@@ -195,9 +198,10 @@ def filter_failure(
     return not codes <= UNSAYABLE.keys()
 
 
-def _config(rows: dict[str, list[int]], *, covers: bool) -> SchemathesisConfig:
-    # A precondition that no row meets (412) and a body too large (413) are refusals like the others.
-    rejections = ["400", "401", "403", "404", "405", "406", "409", "412", "413", "415", "422", "428", "429"]
+def _config(rows: dict[str, list[Any]], *, covers: bool) -> SchemathesisConfig:
+    # A precondition that no row meets (412) and a body too large (413) are refusals like the others, and who writes to
+    # a former slug is sent on (308).
+    rejections = ["308", "400", "401", "403", "404", "405", "406", "409", "412", "413", "415", "422", "428", "429"]
     return SchemathesisConfig.from_dict(
         {
             "seed": SEED,
@@ -210,7 +214,9 @@ def _config(rows: dict[str, list[int]], *, covers: bool) -> SchemathesisConfig:
             "checks": {
                 "max_response_time": 20,
                 "negative_data_rejection": {"expected-statuses": rejections},
-                "missing_required_header": {"expected-statuses": ["400", "401", "403", "404", "415", "422", "428"]},
+                "missing_required_header": {
+                    "expected-statuses": ["308", "400", "401", "403", "404", "415", "422", "428"]
+                },
                 # What the catalogue's state allows is not a matter of the schema: nor is If-Match (412).
                 "positive_data_acceptance": {"expected-statuses": ["2xx", "3xx", "401", "404", "409", "412"]},
             },
@@ -219,6 +225,7 @@ def _config(rows: dict[str, list[int]], *, covers: bool) -> SchemathesisConfig:
             "parameters": {
                 "path.category_id": {"dictionary": "categories", "probability": 0.7},
                 "path.product_id": {"dictionary": "products", "probability": 0.7},
+                "path.value": {"dictionary": "keys", "probability": 0.7},
                 "body.category_id": {"dictionary": "categories", "probability": 0.7},
                 "body.parent_id": {"dictionary": "categories", "probability": 0.5},
             },
@@ -279,4 +286,6 @@ class TestDocument:
             assert findings.phases["coverage"] is Status.SUCCESS
             assert set(CHECKS.get_all_names()) - findings.checks.keys() == set()
             refused = {name for name, seen in findings.answers.items() if not any(status < 300 for status in seen)}
+            # That a key, a value and a precondition fit each other is chance; tests/web/test_dry_runs.py sends such.
+            refused = {name for name in refused if not name.endswith("/by/{key}/{value}")}
             assert refused <= UNREACHABLE, {name: findings.answers[name] for name in refused - UNREACHABLE}
