@@ -160,6 +160,13 @@ def _origins(value: str) -> tuple[str, ...]:
     return origins
 
 
+def _public_url(value: str) -> str:
+    # A path is allowed, because a proxy may serve this below one; a query would end the paths that follow it.
+    if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?", value):
+        raise ValueError("must be a URL such as https://api.example.com")
+    return value.rstrip("/")
+
+
 def _currency(value: str) -> str:
     if not (len(value) == 3 and value.isascii() and value.isalpha() and value.isupper()):
         raise ValueError("must be three capital letters (ISO 4217)")
@@ -259,6 +266,7 @@ class Config:
     rate_limit_login: str = _setting("5 per minute", _rate)
 
     cors_origins: tuple[str, ...] = _setting((), _origins)
+    public_url: str | None = _setting(None, _public_url)
     trusted_hosts: tuple[str, ...] = _setting((), _list)
     trusted_proxies: int = _setting(0, _integer(0, 8))
 

@@ -54,7 +54,12 @@ class Operation:
     @property
     def statuses(self) -> set[int]:
         """Every documented status."""
-        return {int(status) for status in self.described["responses"]}
+        return {int(status) for status in self.responses}
+
+    @cached_property
+    def responses(self) -> dict[str, Mapping[str, Any]]:
+        """Every documented response, by its status."""
+        return {status: resolve(self.document, one) for status, one in self.described["responses"].items()}
 
     @property
     def success(self) -> int:
@@ -117,8 +122,12 @@ class Operation:
 
     def parameters(self, place: str) -> dict[str, Mapping[str, Any]]:
         """The parameters in the path, query or header, by name."""
+        return {str(parameter["name"]): parameter for parameter in self._parameters if parameter["in"] == place}
+
+    @cached_property
+    def _parameters(self) -> list[Mapping[str, Any]]:
         described = [resolve(self.document, parameter) for parameter in self.described.get("parameters", [])]
-        return {str(parameter["name"]): parameter for parameter in described if parameter["in"] == place}
+        return [{**parameter, "schema": inline(self.document, parameter["schema"])} for parameter in described]
 
 
 def resolve(document: Mapping[str, Any], described: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -129,6 +138,16 @@ def resolve(document: Mapping[str, Any], described: Mapping[str, Any]) -> Mappin
             found = found[name]
         described = found
     return described
+
+
+def inline(document: Mapping[str, Any], schema: Any) -> Any:
+    """A schema with what it refers to in the place of the references; it must not refer to itself."""
+    if isinstance(schema, list):
+        return [inline(document, one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    beside = {name: inline(document, one) for name, one in schema.items() if name != "$ref"}
+    return {**inline(document, resolve(document, schema)), **beside} if "$ref" in schema else beside
 
 
 def operations_in(document: Mapping[str, Any]) -> list[Operation]:

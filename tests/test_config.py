@@ -69,6 +69,7 @@ class TestParsing:
             ("RATE_LIMIT_LOGIN", "10/hour", "10/hour"),
             ("TRUSTED_HOSTS", " a.test , .b.test,", ("a.test", ".b.test")),
             ("CORS_ORIGINS", "https://a.test,http://b.test:3000", ("https://a.test", "http://b.test:3000")),
+            ("PUBLIC_URL", "https://a.test:8443/catalog/", "https://a.test:8443/catalog"),
             ("PREVIOUS_SECRET_KEYS", "one,two", ("one", "two")),
             ("JWT_PREVIOUS_SECRET_KEYS", "one,two", ("one", "two")),
             ("LOG_LEVEL", "debug", "DEBUG"),
@@ -119,6 +120,9 @@ class TestParsing:
             ("RATE_LIMIT_DEFAULT", "hunter2"),
             ("RATE_LIMIT_LOGIN", "5 per blink"),
             ("CORS_ORIGINS", "*"),
+            ("PUBLIC_URL", "a.test"),
+            ("PUBLIC_URL", "https://hunter2@a.test"),
+            ("PUBLIC_URL", "https://a.test/?key=hunter2"),
             ("CORS_ORIGINS", "https://*.hunter2.test"),
             ("CORS_ORIGINS", r"https://.*\.hunter2\.test"),
             ("CORS_ORIGINS", "https://a.test/"),
@@ -207,7 +211,7 @@ class TestMisspelling:
             "HOSTNAME", "HOSTTYPE", "PORTS", "MAIL", "MAILCHECK", "LOGLEVEL", "WEB_MEMORY", "WEB_PORT", "REDIS_TLS_URL",
             "REDIS_HOST", "DATABASE_HOST", "DATABASE_URL_UNPOOLED", "DATABASE_PRIVATE_URL", "SECRET_KEY_BASE",
             "APP_NAME", "DJANGO_SECRET_KEY", "TEST_DATABASE_URL", "CELERY_RESULT_BACKEND", "LOG_FORMAT",
-            "MAX_WORKERS", "PUBLIC_URL",
+            "MAX_WORKERS", "PUBLIC_DIR",
         ],
     )  # fmt: skip
     def test_is_not_seen_in_what_is_somebody_elses(self, name: str) -> None:

@@ -17,13 +17,14 @@ Refusal
 └── Unavailable             503  something that is needed does not answer
 
 A refusal is a class where its rule lives. It inherits a category from this tree; its name becomes the machine-readable
-code, its docstring the sentence that the client reads, its keyword arguments the data. `web.errors` holds the one table
-that turns a category into a status.
+code, its docstring the sentence that the client reads, its keyword arguments the data, whose names and types are its
+``members``. `web.errors` holds the one table that turns a category into a status.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 #: Faults of one request that are reported; a limit, because each costs time and bytes.
 MAX_FAULTS = 100
@@ -46,11 +47,16 @@ class Refusal(Exception):
     #: Whether what was written before the refusal must stay (a failed login counted, a token family ended).
     commits: ClassVar[bool] = False
 
+    #: The names and types of the data, which the problem document has beside the members of every problem.
+    members: ClassVar[Mapping[str, Any]] = {}
+
     #: After how many seconds the same request may succeed, where that is worth saying.
     retry_after: int | None = None
 
     def __init__(self, **data: object) -> None:
         super().__init__(self.code())
+        if data.keys() != self.members.keys():
+            raise TypeError(f"{self.code()} has the members {sorted(self.members)}")
         self.data = data
 
     @classmethod
@@ -99,9 +105,14 @@ class PreconditionFailed(Refusal):
 class ContentTooLarge(Refusal):
     """The request body is larger than is accepted."""
 
+    #: In bytes.
+    members = {"limit": int}
+
 
 class UnsupportedMediaType(Refusal):
     """The request body's media type is not supported here."""
+
+    members = {"accepted": list[str]}
 
 
 class Invalid(Refusal):
@@ -135,6 +146,8 @@ class PreconditionRequired(Refusal):
 
 class TooManyRequests(Refusal):
     """Too many requests; wait as long as Retry-After says."""
+
+    members = {"retry_after": int}
 
     def __init__(self, *, retry_after: int) -> None:
         super().__init__(retry_after=retry_after)

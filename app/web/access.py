@@ -22,7 +22,7 @@ from app.security.identity import ANONYMOUS, Identity
 from app.security.keys import KeyRing
 from app.security.networks import client_of
 from app.security.permissions import CATALOG_READS, Permission
-from app.security.tokens import Claims, TokenInvalid, TokenKind, read_token
+from app.security.tokens import Claims, TokenExpired, TokenInvalid, TokenKind, read_token
 from app.web.cookies import read_refresh_cookie
 
 Credentials = Claims | ParsedKey
@@ -51,6 +51,20 @@ class CredentialsInvalid(Unauthenticated):
 
 class PermissionDenied(Forbidden):
     """Your role does not allow this operation."""
+
+    members = {"permission": str | None}
+
+
+#: What is refused where an operation needs credentials.
+REFUSALS = (
+    AmbiguousCredentials,
+    CredentialsMissing,
+    CredentialsInvalid,
+    TokenInvalid,
+    TokenExpired,
+    Unauthenticated,
+    PermissionDenied,
+)
 
 
 @dataclass(frozen=True)
@@ -164,7 +178,8 @@ def _anonymous_reader(access: Access) -> Identity:
 
 def _admit_refresh_token(credentials: Credentials) -> None:
     if isinstance(credentials, ParsedKey):
-        raise PermissionDenied
+        # No key has what this needs: a session of its own.
+        raise PermissionDenied(permission=None)
     _require_same_user(credentials.user_id)
     # The exchange itself checks, in one UPDATE, whether this token is still valid.
     g.claims = credentials

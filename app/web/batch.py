@@ -1,7 +1,7 @@
 """Fields of requests that carry many objects: each object is validated, and refused, separately."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from app.core.errors import MAX_FAULTS, Fault, Invalid
 from app.web import fields
@@ -42,14 +42,14 @@ class Problem(fields.Field):
     """Why one object of many was refused: the code, detail and errors of a problem document; for responses."""
 
     openapi_type = "object"
-
-    def __init__(self, **options: Any) -> None:
-        members = {
-            "code": {"type": "string"},
-            "detail": {"type": "string"},
+    SCHEMA: ClassVar[Mapping[str, Any]] = {
+        "required": ["code", "detail", "errors"],
+        "properties": {
+            "code": {"type": "string", "description": "Identifies the kind of problem, for programs."},
+            "detail": {"type": "string", "description": "A sentence for people."},
             "errors": {"type": "array", "items": {"$ref": "#/components/schemas/Fault"}},
-        }
-        super().__init__(schema={"required": list(members), "properties": members}, **options)
+        },
+    }
 
     def write(self, value: Invalid | None, _beside: Any = None) -> dict[str, Any] | None:
         """The code, the sentence and the faults; None where the object was not refused."""

@@ -44,6 +44,12 @@ class TooManyValues(Malformed):
     """The request body has more than 150,000 values."""
 
 
+#: What is refused before any body is understood.
+UNREAD = (BodyUnreadable, RequestTimeout, ContentTooLarge, UnsupportedMediaType)
+#: What is refused of a JSON body.
+REFUSALS = (*UNREAD, JsonMalformed, DuplicateKey, NumberOutOfRange, TooManyValues)
+
+
 class Body(Protocol):
     """The body of a request, as the pipeline passes it on."""
 

@@ -38,8 +38,22 @@ STATUSES: dict[type[Refusal], int] = {
     errors.Unavailable: 503,
 }
 
+
+class RateLimited(errors.TooManyRequests):
+    """You have sent more requests than your limit allows; wait as long as Retry-After says."""
+
+    # flask-limiter raises an error of its own in its place.
+    members = {}
+
+
 #: The codes of Werkzeug's and Flask's own errors, which are no refusals; for other statuses, the phrase in snake case.
-CODES = {400: "malformed", 404: "not_found", 405: "method_not_allowed", 413: "content_too_large", 429: "rate_limited"}
+CODES = {
+    400: "malformed",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "content_too_large",
+    429: RateLimited.code(),
+}
 
 #: RFC 9110 renamed these statuses; Python follows it only since 3.13.
 PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
@@ -165,7 +179,7 @@ def _handle_http_exception(error: HTTPException) -> Response:
 def _sentence(error: HTTPException) -> str:
     # The limiter's description is its rate, and an instance of Werkzeug's may quote input: its class's is safe.
     if error.code == 429:
-        return "Too many requests; wait as long as Retry-After says."
+        return RateLimited.sentence()
     return str(type(error).description or phrase_of(error.code or 500))
 
 

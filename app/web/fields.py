@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any, ClassVar
 
 import marshmallow as ma
@@ -239,13 +240,19 @@ class QueryBoolean(Boolean):
 
 
 class Choice(Field):
-    """One of a closed set of strings; ``refusal`` is the code of another."""
+    """One of a closed set of strings, an enumeration or several texts with a ``name``; ``refusal`` is another's code.
+
+    The OpenAPI document has the set as a component of that name, so that a client has one type for it.
+    """
 
     refusal: ClassVar[str] = "not_a_choice"
     default_error_messages = {"not_a_choice": "Not one of: {choices}."}
 
-    def __init__(self, choices: Sequence[str], **options: Any) -> None:
-        self.choices = {str(choice): choice for choice in choices}
+    def __init__(self, choices: type[StrEnum] | Sequence[str], *, name: str = "", **options: Any) -> None:
+        self.choices: dict[str, str] = {str(choice): choice for choice in choices}
+        self.set_name = name or (choices.__name__ if isinstance(choices, type) else "")
+        if not self.set_name and len(self.choices) > 1:
+            raise TypeError("a choice of several texts needs a name")
         super().__init__(schema={"enum": list(self.choices)}, **options)
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
@@ -292,7 +299,7 @@ class Currency(Choice):
     default_error_messages = {"not_a_choice": "Not an ISO 4217 currency code."}
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(sorted(CURRENCIES), **options)
+        super().__init__(sorted(CURRENCIES), name="Currency", **options)
 
 
 class Moment(Field):
@@ -417,8 +424,8 @@ class Include(Values):
 
     NOTE = "Several names are separated by commas, or the parameter is repeated."
 
-    def __init__(self, names: Sequence[str], **options: Any) -> None:
-        super().__init__(IncludeName(names), example=list(names), **options)
+    def __init__(self, names: Sequence[str], *, set_name: str, **options: Any) -> None:
+        super().__init__(IncludeName(names, name=set_name), example=list(names), **options)
 
 
 class Scalars(Field):

@@ -45,6 +45,10 @@ class HostUntrusted(Malformed):
     """This server does not serve the host that the request names."""
 
 
+#: What every request can be refused for, whatever its route.
+REFUSALS = (PathMalformed, HostMissing, HostUntrusted, VersionUnknown)
+
+
 def init_app(app: Flask) -> None:
     """Register the hooks. Call this first: they must run before and after all others."""
     app.before_request(_begin_request)

@@ -12,7 +12,7 @@ from sqlalchemy import Row
 from werkzeug.routing import Rule
 
 from app.core.errors import Malformed
-from app.core.idempotency import Attempt, find_response, store_response
+from app.core.idempotency import Attempt, IdempotencyKeyInUse, IdempotencyKeyReused, find_response, store_response
 from app.security.identity import Identity
 from app.web.access import Access
 from app.web.body import Body
@@ -24,6 +24,10 @@ _STORED_HEADERS = ("Content-Type", "ETag", "Location")
 
 class IdempotencyKeyMalformed(Malformed):
     """An Idempotency-Key is 1 to 255 printable ASCII characters."""
+
+
+#: What is refused where an operation takes a key.
+REFUSALS = (IdempotencyKeyMalformed, IdempotencyKeyInUse, IdempotencyKeyReused)
 
 
 def takes_key(rule: Rule, access: Access) -> bool:

@@ -11,14 +11,26 @@ from app.web.schemas import Schema
 
 blueprint = Blueprint("keys", __name__, about="The public keys with which other services verify tokens.")
 
+#: Of RFC 8037, appendix A.
+_POINT, _KID = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
 
-EXAMPLE = {"kty": "OKP", "crv": "Ed25519", "kid": "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k", "alg": "EdDSA"}
+
+class JsonWebKeySchema(Schema):
+    """A public key as a JSON Web Key (RFC 7517), of the elliptic curve P-256 or of Ed25519 (RFC 8037)."""
+
+    kty = fields.Choice(["EC", "OKP"], name="KeyType", note="`EC` for P-256, `OKP` for Ed25519.", example="OKP")
+    crv = fields.Choice(["P-256", "Ed25519"], name="Curve", note="The curve.", example="Ed25519")
+    x = fields.Text(max_length=64, note="The point on the curve, or its first coordinate.", example=_POINT)
+    y = fields.Text(max_length=64, schema={"x-optional": True}, note="The second coordinate; of P-256 alone.")
+    kid = fields.Text(max_length=64, note="The `kid` in the head of the tokens that it verifies.", example=_KID)
+    alg = fields.Choice(["ES256", "EdDSA"], name="SigningAlgorithm", note="Of these tokens.", example="EdDSA")
+    use = fields.Choice(["sig"], note="To verify signatures.", example="sig")
 
 
 class KeySetSchema(Schema):
     """A JSON Web Key Set (RFC 7517)."""
 
-    keys = fields.Anything(required=True, schema={"type": "array", "items": {"type": "object"}}, example=[EXAMPLE])
+    keys = fields.Nested(JsonWebKeySchema, many=True)
 
 
 def init_app(app: Flask, ring: KeyRing) -> None:

@@ -8,14 +8,14 @@ from app.web import cookies, dry_runs
 
 _STRING = {"type": "string"}
 HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
-    dry_runs.HEADER: ("This was a dry run: nothing of it is stored.", {**_STRING, "enum": ["true"]}),
+    dry_runs.HEADER: ("This was a dry run: nothing of it is stored.", {**_STRING, "const": "true"}),
     "ETag": (
         'The version of the row: `"version"`, or `"version.live"` if it has both counters. A dry run has none.',
         _STRING,
     ),
     "Idempotency-Replayed": (
         "The response is the stored one of an earlier request with this Idempotency-Key.",
-        {**_STRING, "enum": ["true"]},
+        {**_STRING, "const": "true"},
     ),
     "Location": ("The path of the created resource.", _STRING),
     "Link": ("The links of the envelope (RFC 8288).", _STRING),
@@ -58,7 +58,6 @@ PARAMETERS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 def add_components(spec: APISpec) -> None:
     """Add the components to a document."""
-    _add_problem_schemas(spec)
     _add_security_schemes(spec)
     for name, (note, schema) in HEADERS.items():
         described = {"description": note, "schema": schema}
@@ -68,32 +67,9 @@ def add_components(spec: APISpec) -> None:
         spec.components.parameter(name, place, parameter)
 
 
-def _add_problem_schemas(spec: APISpec) -> None:
-    text = {"type": "string"}
-    fault = {
-        "type": "object",
-        "required": ["detail", "code"],
-        "properties": {
-            "pointer": {**text, "description": "A JSON pointer into the request body (RFC 6901)."},
-            "parameter": {**text, "description": "The name of a query parameter."},
-            "header": {**text, "description": "The name of a header."},
-            "detail": text,
-            "code": text,
-        },
-    }
-    members = {
-        "type": text,
-        "title": text,
-        "status": {"type": "integer", "minimum": 400, "maximum": 599},
-        "detail": text,
-        "instance": text,
-        "code": {**text, "pattern": "^[a-z_]+$", "description": "Identifies the kind of problem, for programs."},
-        "request_id": {**text, "description": "Quote it in a support request."},
-        "errors": {"type": "array", "items": {"$ref": "#/components/schemas/Fault"}},
-    }
-    spec.components.schema("Fault", component=fault)
-    problem = {"type": "object", "required": [name for name in members if name != "errors"], "properties": members}
-    spec.components.schema("Problem", component=problem)
+def refer_to_headers(*names: str) -> dict[str, Any]:
+    """References to headers of responses, by their names."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def _add_security_schemes(spec: APISpec) -> None:

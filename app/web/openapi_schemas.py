@@ -1,36 +1,60 @@
-"""The schemas of the OpenAPI document: components, lists of them, and examples."""
+"""The schemas of the OpenAPI document: each is a component, which whatever has its shape refers to."""
 
 import inspect
-from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Any
 
+import marshmallow as ma
 from apispec import APISpec
-from marshmallow import fields as ma_fields
 
 from app.web import fields
-from app.web.batch import Batch
-from app.web.includes import Embedding, Include
-from app.web.operation import Operation
-from app.web.resource_links import Links
-from app.web.resources import ResourceName, ResourceRow, published_resources
-from app.web.schemas import BodySchema, Schema
+from app.web.batch import Batch, Problem
+from app.web.kinds import Kind, OfKind
+from app.web.openapi_enums import reference_to_enum
+from app.web.schemas import BodySchema, shared
+
+#: What may stand beside a reference (OpenAPI 3.1); the rest of a description is the referenced schema's.
+_BESIDE_REFERENCE = ("description", "default", "examples", "readOnly", "writeOnly", "x-optional", "x-secret")
 
 
-def describe_field(spec: APISpec, field: ma_fields.Field[Any]) -> dict[str, Any]:
-    """The JSON Schema of a field beyond what apispec finds: its bounds, and what it refers to."""
-    described = dict(field.metadata)
-    if isinstance(field, ResourceName):
-        return described | {"enum": sorted(published_resources())}
-    if isinstance(field, ResourceRow):
-        rows = [reference_to(spec, resource.schema) for resource in published_resources().values()]
-        return described | {"anyOf": [*rows, {"type": "null"}], "examples": [_example_row()]}
+def describe_field(spec: APISpec, field: ma.fields.Field[Any], found: dict[str, Any]) -> dict[str, Any]:
+    """The JSON Schema of a field: what apispec finds, with the field's bounds, and what it refers to."""
+    described = {**found, **field.metadata}
+    if isinstance(field, fields.Choice):
+        return describe_choice(spec, field, described)
+    if isinstance(field, fields.Items | fields.Values):
+        return described | {"items": describe_field(spec, field.inner, {})}
     if isinstance(field, Batch):
         return described | {"items": reference_to(spec, field.item)}
-    if isinstance(field, fields.Nested):
-        reference = reference_to(spec, field.nested)
-        return described | ({"type": "array", "items": reference} if field.many else {"type": "object", **reference})
+    if isinstance(field, fields.Nested) and field.many:
+        return described | {"type": "array", "items": reference_to(spec, field.nested)}
+    if isinstance(field, fields.Nested | Problem):
+        nested = field.nested if isinstance(field, fields.Nested) else None
+        return _refer(reference_to(spec, nested) if nested else _reference_to_item_problem(spec), described)
     return described
+
+
+def describe_choice(spec: APISpec, field: fields.Choice, described: dict[str, Any]) -> dict[str, Any]:
+    """A reference to the component of a choice, or the one value of a choice that has no name."""
+    if not field.set_name:
+        [value] = field.choices
+        return {name: member for name, member in described.items() if name != "enum"} | {"const": value}
+    return _refer(reference_to_enum(spec, field.set_name, list(field.choices)), described)
+
+
+def _refer(reference: dict[str, Any], described: dict[str, Any]) -> dict[str, Any]:
+    """A description by a reference, with what may stand beside it; null is one more alternative."""
+    beside = {name: described[name] for name in _BESIDE_REFERENCE if name in described}
+    if isinstance(described.get("type"), list):
+        return {"anyOf": [reference, {"type": "null"}], **beside}
+    return {**reference, **beside}
+
+
+def _reference_to_item_problem(spec: APISpec) -> dict[str, str]:
+    name = "ItemProblem"
+    if name not in spec.components.schemas:
+        component = {"type": "object", "description": "Why one object of many was refused.", **Problem.SCHEMA}
+        spec.components.schema(name, component=component)
+    return {"$ref": f"#/components/schemas/{name}"}
 
 
 def component_name(schema: Any) -> str:
@@ -45,145 +69,50 @@ def reference_to(spec: APISpec, schema: type[Any]) -> dict[str, str]:
     if name not in spec.components.schemas:
         spec.components.schema(name, schema=schema)
         component = spec.components.schemas[name]
-        component["description"] = inspect.cleandoc(schema.__doc__ or "")
+        component["description"] = _text_of(schema)
         if not issubclass(schema, BodySchema):
-            members = component["properties"].items()
-            component["required"] = [name for name, member in members if not member.pop("x-optional", False)]
+            _describe_answer(component)
+            if _kind_of(schema):
+                _make_union(spec, schema, component)
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def reference_to_list(spec: APISpec, operation: Operation) -> dict[str, str]:
-    """A reference to the envelope of a list operation."""
-    item = component_name(operation.returns)
-    reference_to(spec, operation.returns or Schema)
-    name = f"{item}List"
-    if name not in spec.components.schemas:
-        can_be_tree = operation.listing is not None and operation.listing.parent is not None
-        _add_list_item(spec, item, operation.includes, can_be_tree=can_be_tree)
-        items: dict[str, Any] = {"type": "array", "items": {"$ref": f"#/components/schemas/{item}Item"}}
-        meta: dict[str, Any] = {"type": "object", "properties": _META}
-        if not can_be_tree:
-            # A tree is not paginated: it has all items, and no `per_page`.
-            items["maxItems"] = 100
-            meta["required"] = ["per_page"]
-        envelope = {
-            "type": "object",
-            "required": ["items", "meta", "links"],
-            "description": "A page: `meta` has the counts of numbered pages, or the next cursor of keyset pagination.",
-            "properties": {"items": items, "meta": meta, "links": _LINKS},
-        }
-        spec.components.schema(name, component=envelope)
-    return {"$ref": f"#/components/schemas/{name}"}
+def _text_of(schema: type[Any]) -> str:
+    """The docstring of a schema, without the ends of its lines."""
+    paragraphs = (inspect.getdoc(schema) or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
-def reference_to_read(spec: APISpec, operation: Operation) -> dict[str, str]:
-    """A reference to the schema of one row that is read, with what `include` can embed in it."""
-    reference_to(spec, operation.returns or Schema)
-    item = component_name(operation.returns)
-    name = f"{item}Read"
-    if name not in spec.components.schemas:
-        whole = spec.components.schemas[item]
-        embedded = _describe_embedded(spec, operation.includes, whole=True)
-        properties = {**whole["properties"], **embedded}
+def _describe_answer(component: dict[str, Any]) -> None:
+    """Say what a response has: every member that is not marked as optional, whose form the request has determined."""
+    members = component["properties"].items()
+    component["required"] = [name for name, member in members if not member.pop("x-optional", False)]
+    for _, member in members:
+        # It is long, and a client checks it in what it sends.
+        if member.get("pattern") == fields.LINE:
+            del member["pattern"]
+
+
+def _kind_of(schema: type[ma.Schema]) -> str | None:
+    """The member that names the kind of an object of several kinds."""
+    return next((name for name, field in shared(schema).fields.items() if isinstance(field, Kind)), None)
+
+
+def _make_union(spec: APISpec, schema: type[ma.Schema], component: dict[str, Any]) -> None:
+    """Make the component of a schema a union of one component for each kind, distinguished by the kind's name."""
+    kind, whole = _kind_of(schema), dict(component)
+    by_kind: dict[str, dict[str, Any]] = {}
+    for name, field in shared(schema).fields.items():
+        if isinstance(field, OfKind):
+            for one, described in field.schemas(lambda other: reference_to(spec, other)).items():
+                by_kind.setdefault(one, {})[name] = _refer(described, whole["properties"][name])
+    mapping = {}
+    for one, members in sorted(by_kind.items()):
+        name = "".join(word.title() for word in one.split("_")) + component_name(schema)
+        properties = {**whole["properties"], **members, kind: {"type": "string", "enum": [one]}}
         spec.components.schema(name, component={**whole, "properties": properties})
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _add_list_item(spec: APISpec, item: str, includes: Mapping[str, Embedding], *, can_be_tree: bool) -> None:
-    """The schema of a list's items: `fields` can leave any member out, so that none is required."""
-    whole = spec.components.schemas[item]
-    part = {name: value for name, value in whole.items() if name != "required"}
-    part["properties"] = {**whole["properties"], **_describe_embedded(spec, includes, whole=False)}
-    if can_be_tree:
-        children = {"type": "array", "items": {"$ref": f"#/components/schemas/{item}Item"}}
-        part["properties"]["children"] = {**children, "description": "With `tree=true`."}
-    spec.components.schema(f"{item}Item", component=part)
-
-
-def _describe_embedded(spec: APISpec, includes: Mapping[str, Embedding], *, whole: bool) -> dict[str, Any]:
-    """The members that `include` adds. Unless each is ``whole``, `fields` can leave its own members out."""
-    described: dict[str, Any] = {}
-    for name, embedding in includes.items():
-        if isinstance(embedding, Include):
-            row = reference_to(spec, embedding.resource.schema) if whole else _reference_to_part(spec, embedding)
-            described[name] = {"anyOf": [row, {"type": "null"}], "description": f"With `include={name}`."}
-        elif isinstance(embedding, Links):
-            described[name] = _describe_links(embedding, whole=whole)
-    return described
-
-
-def _reference_to_part(spec: APISpec, include: Include) -> dict[str, str]:
-    """A reference to the schema of an embedded row, of which no member is required."""
-    reference_to(spec, include.resource.schema)
-    item = component_name(include.resource.schema)
-    if f"{item}Part" not in spec.components.schemas:
-        whole = spec.components.schemas[item]
-        part = {name: value for name, value in whole.items() if name != "required"}
-        spec.components.schema(f"{item}Part", component=part)
-    return {"$ref": f"#/components/schemas/{item}Part"}
-
-
-def _describe_links(links: Links, *, whole: bool) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "description": "With `include=links`: what the caller may read or do. `edit` is for PUT and PATCH.",
-        "properties": {name: {"type": "string", "format": "uri-reference"} for name in links.members},
-        **({"required": ["self"]} if whole else {}),
-    }
-
-
-_COUNT = {"type": "integer", "minimum": 0}
-_META = {
-    "page": _COUNT,
-    "per_page": _COUNT,
-    "total": _COUNT,
-    "pages": _COUNT,
-    "total_is_exact": {
-        "type": "boolean",
-        "description": "False where not all items were counted or compared: `total` and `pages` are lower bounds.",
-    },
-    "has_more": {"type": "boolean"},
-    "next_cursor": {"type": ["string", "null"]},
-}
-_LINKS = {
-    "type": "object",
-    "required": ["self", "first", "next"],
-    "properties": {name: {"type": ["string", "null"]} for name in ("self", "first", "prev", "next", "last")},
-}
-
-
-def example_of(schema: type[Any]) -> dict[str, Any]:
-    """An example of an object, made of the examples of its members."""
-    members: dict[str, ma_fields.Field[Any]] = schema().fields
-    examples: dict[str, Any] = {}
-    for name, field in members.items():
-        if "examples" in field.metadata:
-            examples[field.data_key or name] = field.metadata["examples"][0]
-        elif isinstance(field, ResourceRow):
-            examples[field.data_key or name] = _example_row()
-        elif isinstance(field, fields.Nested):
-            inner = example_of(field.nested)
-            examples[field.data_key or name] = [inner] if field.many else inner
-    return examples
-
-
-def example_of_embedded(embedding: Embedding, api: str, row: Mapping[str, Any]) -> Any:
-    """An example of what is embedded in the example of a row."""
-    if isinstance(embedding, Links):
-        return embedding.example(api, SimpleNamespace(**row))
-    if isinstance(embedding, Include):
-        return example_of(embedding.resource.schema)
-    raise AssertionError(embedding)
-
-
-def _example_row() -> dict[str, Any]:
-    return example_of(next(iter(published_resources().values())).schema)
-
-
-def example_list(item: dict[str, Any]) -> dict[str, Any]:
-    """An example of a list's envelope with one item."""
-    return {
-        "items": [item],
-        "meta": {"page": 1, "per_page": 20, "total": 1, "pages": 1},
-        "links": {"self": "?page=1", "first": "?page=1", "prev": None, "next": None, "last": "?page=1"},
-    }
+        mapping[one] = f"#/components/schemas/{name}"
+    component.clear()
+    component["description"] = whole["description"]
+    component["oneOf"] = [{"$ref": reference} for reference in mapping.values()]
+    component["discriminator"] = {"propertyName": kind, "mapping": mapping}

@@ -77,7 +77,8 @@ class Operation:
             note += " The ETag is then one of the whole content: it fits If-None-Match, and no If-Match."
         else:
             note += " With `fields`, only those that it names."
-        include = fields.Include(list(self.includes), note=note)
+        resource = self.returns.__name__.removesuffix("Schema") if self.returns else ""
+        include = fields.Include(list(self.includes), set_name=f"{resource}Include", note=note)
         # marshmallow says that it is a Schema, and it is a subclass of this one.
         return cast("type[QuerySchema]", declared.from_dict({"include": include}, name=declared.__name__))
 

@@ -16,7 +16,7 @@ from app.core.feed import Published
 from app.extensions import Model
 from app.security.identity import Identity
 from app.security.permissions import Permission
-from app.web import fields
+from app.web.kinds import OfKind, Refer
 
 
 class ResourceMissing(Exception):
@@ -44,12 +44,16 @@ class Resource:
         return find_rows(self.visible_to(identity), self.model.id, ids)
 
 
-class ResourceName(fields.Text):
-    """The name of a published resource; for responses."""
+class ResourceRow(OfKind):
+    """A row of the published resource that the object's kind names, as its own schema has it; for responses."""
 
+    def schemas(self, refer: Refer) -> Mapping[str, dict[str, Any]]:
+        """A reference to the schema of each resource."""
+        return {name: refer(resource.schema) for name, resource in published_resources().items()}
 
-class ResourceRow(fields.Anything):
-    """A row of any published resource as its own schema has it, or null; for responses."""
+    def sample(self, example_of: Callable[[type[ma.Schema]], dict[str, Any]]) -> dict[str, Any]:
+        """The example of the first resource."""
+        return example_of(next(iter(published_resources().values())).schema)
 
 
 def init_app(app: Flask, resources: Iterable[Resource]) -> None:

@@ -1,6 +1,7 @@
 """The bases of all schemas: strict bodies, responses, and the query strings of lists."""
 
 from collections.abc import Collection, Mapping, Sequence
+from enum import StrEnum
 from functools import cache, cached_property
 from itertools import islice
 from typing import Any, ClassVar, TypeVar
@@ -10,6 +11,14 @@ import marshmallow as ma
 from app.core.errors import MAX_FAULTS
 from app.core.listing import RELEVANCE
 from app.web import fields
+
+
+class Order(StrEnum):
+    """The direction in which a list is sorted."""
+
+    ASCENDING = "asc"
+    DESCENDING = "desc"
+
 
 Made = TypeVar("Made", bound=ma.Schema)
 _REQUIRED = object()
@@ -168,7 +177,7 @@ class ListQuerySchema(QuerySchema):
     per_page = fields.QueryInteger(
         minimum=1, maximum=100, load_default=20, note="The maximum number of items per page."
     )
-    order = fields.Choice(["asc", "desc"], note="The direction of `sort_by`.")
+    order = fields.Choice(Order, note="The direction of `sort_by`.")
     fields_ = fields.Text(
         max_length=500,
         pattern=r"^[a-z_]+(\.[a-z_]+)?(,[a-z_]+(\.[a-z_]+)?)*$",
@@ -188,7 +197,9 @@ class ListQuerySchema(QuerySchema):
 class RankedQuerySchema(ListQuerySchema):
     """The parameters of a collection whose `Listing` can sort by relevance; a subclass adds ``search``."""
 
-    NOTE = "`relevance` needs a `search`, and no `cursor`; it ranks at most 10,000 products."
+    NOTE = (
+        "What the items are sorted by. `relevance` needs a `search`, and no `cursor`; it ranks at most 10,000 products."
+    )
 
     @ma.validates_schema
     def _refuse_relevance_without_search(self, data: Mapping[str, Any], **_: Any) -> None:

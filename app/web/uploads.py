@@ -18,7 +18,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
 
 from app.core.errors import ContentTooLarge, Fault, Invalid, Malformed, UnsupportedMediaType
-from app.web.body import BLOCK_BYTES, read_blocks
+from app.web.body import BLOCK_BYTES, UNREAD, read_blocks
 
 FORM = "multipart/form-data"
 #: The name of the part that is the file.
@@ -36,6 +36,10 @@ class FileMissing(Invalid):
     """The form has no part named file."""
 
     pointer = f"/{PART}"
+
+
+#: What is refused of a file, sent as it is or in a form.
+REFUSALS = (*UNREAD, FormMalformed, FileMissing)
 
 
 @dataclass

@@ -22,7 +22,7 @@ from app.web import fields
 from app.web.contract import Blueprint, ContractMissing, lists, public, requires, returns
 from app.web.health import HealthSchema
 from app.web.operation import Operation
-from app.web.schemas import ListQuerySchema, Schema
+from app.web.schemas import ListQuerySchema, Order, Schema
 from tests.architecture.reviewed import assert_reviewed, table_of
 from tests.conftest import PASSWORD, Caller, on_one_database, settings_for
 from tests.operations import Operation as Documented
@@ -132,8 +132,8 @@ class ThingSchema(Schema):
 
 
 class ThingQuerySchema(ListQuerySchema):
-    sort_by = fields.Choice(["name", "id"], load_default="name")
-    order = fields.Choice(["asc", "desc"], load_default="asc")
+    sort_by = fields.Choice(["name", "id"], name="RowSort", load_default="name")
+    order = fields.Choice(Order, load_default="asc")
     slug = fields.Text(max_length=10)
 
 

@@ -78,4 +78,9 @@ class TestInvalid:
 
 class TestData:
     def test_is_what_the_refusal_was_raised_with(self) -> None:
-        assert errors.Conflict(stock=3).data == {"stock": 3}
+        assert errors.ContentTooLarge(limit=3).data == {"limit": 3}
+
+    @pytest.mark.parametrize("data", [{}, {"limit": 3, "size": 4}, {"size": 4}])
+    def test_is_what_the_class_declares(self, data: dict[str, int]) -> None:
+        with pytest.raises(TypeError, match="content_too_large has the members"):
+            errors.ContentTooLarge(**data)

@@ -117,9 +117,7 @@ class TestEveryWrite:
     def test_and_no_other_operation_is_documented_to_take_the_parameter(self) -> None:
         documented = {str(one) for one in operations_in(DOCUMENT) if "dry_run" in one.parameters("query")}
         answered = {
-            str(one)
-            for one in operations_in(DOCUMENT)
-            if "Dry-Run" in one.described["responses"][str(one.success)]["headers"]
+            str(one) for one in operations_in(DOCUMENT) if "Dry-Run" in one.responses[str(one.success)]["headers"]
         }
 
         assert documented == answered == set(DRY)

@@ -247,7 +247,8 @@ class TestBodies:
     @on_one_database
     def test_of_another_media_type_are_refused(self, scene: Scene, report: Report) -> None:
         for operation in with_body(scene):
-            others = {"application/json", "application/merge-patch+json"} - set(operation.media_types)
+            # Of the two that a patch may have, the document names one.
+            others = [] if operation.method == "PATCH" else ["application/merge-patch+json"]
             for media_type in [*MEDIA_TYPES, *others]:
                 answer = scene.send(operation, headers={"Content-Type": media_type})
                 report.check(operation, f"Content-Type: {media_type}"[:80], answer, statuses={415})
@@ -462,7 +463,7 @@ class TestMembers:
     def test_are_what_their_schema_says(self, scene: Scene, report: Report, backend: str, media_type: str) -> None:
         described: set[str] = set()
         for operation in with_body(scene):
-            if media_type not in operation.media_types:
+            if media_type == "application/merge-patch+json" and operation.method != "PATCH":
                 continue
             for name, schema in operation.body_schema["properties"].items():
                 is_new = is_first(described, name, schema)

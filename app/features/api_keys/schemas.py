@@ -5,13 +5,13 @@ from typing import Any
 from app.features.api_keys.service import LISTING
 from app.security.permissions import SCOPES
 from app.web import fields
-from app.web.schemas import BodySchema, ListQuerySchema, Schema
+from app.web.schemas import BodySchema, ListQuerySchema, Order, Schema
 
 NAME: dict[str, Any] = {"max_length": 100, "example": "Warehouse sync"}
 
 
 def _scopes(**options: Any) -> fields.Items:
-    scope = fields.Choice(SCOPES)
+    scope = fields.Choice(SCOPES, name="Scope")
     return fields.Items(
         scope, min_items=1, max_items=len(SCOPES), example=["products:read", "categories:read"], **options
     )
@@ -67,6 +67,6 @@ class ApiKeyRotateSchema(BodySchema):
 class ApiKeyQuerySchema(ListQuerySchema):
     """Filters and sorting of keys."""
 
-    sort_by = fields.Choice(list(LISTING.sorts), load_default="created_at")
-    order = fields.Choice(["asc", "desc"], load_default="desc")
+    sort_by = fields.Choice(list(LISTING.sorts), name="ApiKeySort", load_default="created_at")
+    order = fields.Choice(Order, load_default="desc")
     user_id = fields.Values(fields.QueryInteger(), note="For administrators: the keys of this user.")

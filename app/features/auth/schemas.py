@@ -33,6 +33,7 @@ class LoginSchema(BodySchema):
     password = Password(required=True, min_length=1, example="correct horse battery")
     refresh_token_in = fields.Choice(
         ["body", "cookie"],
+        name="RefreshTokenPlace",
         load_default="body",
         note="Where to send the refresh token: `cookie` hides it from a web page's scripts.",
     )

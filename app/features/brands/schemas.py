@@ -5,7 +5,7 @@ from typing import Any
 from app.core.slugs import MAX_SLUG_LENGTH
 from app.features.brands.service import LISTING
 from app.web import fields
-from app.web.schemas import BodySchema, PatchSchema, Schema, SearchQuerySchema
+from app.web.schemas import BodySchema, Order, PatchSchema, Schema, SearchQuerySchema
 
 NAME: dict[str, Any] = {"max_length": 120, "example": "Oakworks"}
 SLUG: dict[str, Any] = {
@@ -52,8 +52,8 @@ class BrandUpdateSchema(PatchSchema, BrandCreateSchema):
 class BrandQuerySchema(SearchQuerySchema):
     """Filters and sorting of brands."""
 
-    sort_by = fields.Choice(list(LISTING.sorts), load_default="name")
-    order = fields.Choice(["asc", "desc"], load_default="asc")
+    sort_by = fields.Choice(list(LISTING.sorts), name="BrandSort", load_default="name")
+    order = fields.Choice(Order, load_default="asc")
     id = fields.Values(fields.QueryInteger())
     slug = fields.Values(fields.Text(**SLUG))
     external_id = fields.Values(fields.Text(max_length=128, example="erp-31"))

@@ -7,7 +7,7 @@ import marshmallow as ma
 
 from app.features.categories.service import LISTING
 from app.web import fields
-from app.web.schemas import BodySchema, Schema, SearchQuerySchema
+from app.web.schemas import BodySchema, Order, Schema, SearchQuerySchema
 
 NAME: dict[str, Any] = {"max_length": 120, "example": "Outdoor furniture"}
 SLUG: dict[str, Any] = {"max_length": 140, "pattern": r"^[a-z0-9]+(-[a-z0-9]+)*$", "example": "outdoor-furniture"}
@@ -49,8 +49,8 @@ class CategoryUpdateSchema(BodySchema):
 class CategoryQuerySchema(SearchQuerySchema):
     """Filters and sorting of categories."""
 
-    sort_by = fields.Choice(list(LISTING.sorts), load_default="name")
-    order = fields.Choice(["asc", "desc"], load_default="asc")
+    sort_by = fields.Choice(list(LISTING.sorts), name="CategorySort", load_default="name")
+    order = fields.Choice(Order, load_default="asc")
     id = fields.Values(fields.QueryInteger())
     parent_id = fields.Values(fields.QueryInteger(), note="Only the direct children of this category.")
     below = fields.Values(fields.QueryInteger(), note="This category and its descendants.")

@@ -6,7 +6,8 @@ from typing import Any
 import marshmallow as ma
 
 from app.web import fields
-from app.web.resources import ResourceName, ResourceRow
+from app.web.kinds import Kind
+from app.web.resources import ResourceRow
 from app.web.schemas import QuerySchema, Schema
 
 
@@ -20,7 +21,7 @@ class ChangeEventSchema(Schema):
     id = fields.Integer(dump_only=True, example=1001)
     created_at = fields.Moment(dump_only=True)
     type = fields.Text(max_length=64, pattern=r"^[a-z]+\.[a-z_]+$", example="product.updated")
-    resource_type = ResourceName(max_length=32, example="product")
+    resource_type = Kind(max_length=32, example="product")
     resource_id = fields.Integer(example=42)
     version = fields.Integer(dump_only=True, allow_none=True, note="The row's version after the change.", example=3)
     live = fields.Integer(

@@ -12,8 +12,8 @@ from app.features.imports.models import Import, ImportEnded, ImportFault
 from app.features.imports.schemas import (
     DELIMITERS,
     ENCODINGS,
-    ImportErrorQuerySchema,
-    ImportErrorSchema,
+    ImportFaultQuerySchema,
+    ImportFaultSchema,
     ImportOptionsSchema,
     ImportQuerySchema,
     ImportSchema,
@@ -79,7 +79,7 @@ def read_import(import_id: int) -> Import:
 
 @blueprint.get("/<id:import_id>/errors")
 @requires(Permission.PRODUCTS_WRITE)
-@lists(ImportErrorSchema, ImportErrorQuerySchema, service.FAULTS)
+@lists(ImportFaultSchema, ImportFaultQuerySchema, service.FAULTS)
 def list_import_errors(import_id: int) -> Select[ImportFault]:
     """List what is wrong with the rows of an import; the first 1,000 faults are kept."""
     return service.faults_of(service.get_import(import_id, identity=current_identity()))

@@ -15,7 +15,7 @@ from app.features.products import schemas as products
 from app.features.products.files import FileFormat
 from app.web import fields
 from app.web.body import parse_json
-from app.web.schemas import ListQuerySchema, QuerySchema, Schema, StatedSchema
+from app.web.schemas import ListQuerySchema, Order, QuerySchema, Schema, StatedSchema
 
 #: The encodings that are taken, and Python's names for them. The first takes a byte order mark, or none.
 ENCODINGS = {
@@ -56,10 +56,14 @@ class ColumnMap(fields.Text):
 class ImportOptionsSchema(QuerySchema):
     """How to read a file; each option can also be a field of the form."""
 
-    format = fields.Choice(list(FileFormat), note="By default that of the media type, or of the file's name in a form.")
-    encoding = fields.Choice(list(ENCODINGS), load_default="utf-8")
-    delimiter = fields.Choice(list(DELIMITERS), load_default=",", note="Between the cells of a CSV file.")
-    decimal = fields.Choice([".", ","], load_default=".", note="The decimal mark of the prices of a CSV file.")
+    format = fields.Choice(FileFormat, note="By default that of the media type, or of the file's name in a form.")
+    encoding = fields.Choice(list(ENCODINGS), name="Encoding", load_default="utf-8")
+    delimiter = fields.Choice(
+        list(DELIMITERS), name="Delimiter", load_default=",", note="Between the cells of a CSV file."
+    )
+    decimal = fields.Choice(
+        [".", ","], name="DecimalMark", load_default=".", note="The decimal mark of the prices of a CSV file."
+    )
     currency = fields.Currency(note="Of new products whose rows state none; DEFAULT_CURRENCY when missing.")
     map = ColumnMap(
         max_length=4000,
@@ -73,8 +77,8 @@ class ImportSchema(Schema):
 
     id = fields.Integer(dump_only=True, example=3)
     user_id = fields.Integer(dump_only=True, example=1)
-    status = fields.Choice(list(JobStatus), dump_only=True, example="running")
-    format = fields.Choice(list(FileFormat), dump_only=True, example="csv")
+    status = fields.Choice(JobStatus, dump_only=True, example="running")
+    format = fields.Choice(FileFormat, dump_only=True, example="csv")
     size = fields.Integer(minimum=0, dump_only=True, note="Of the file, in bytes.", example=81234)
     rows_read = fields.Integer(minimum=0, attribute="counts.rows_read", example=1000)
     created = fields.Integer(minimum=0, attribute="counts.created", example=900)
@@ -98,7 +102,7 @@ class ImportSchema(Schema):
     finished_at = fields.Moment(dump_only=True, allow_none=True)
 
 
-class ImportErrorSchema(Schema):
+class ImportFaultSchema(Schema):
     """What is wrong with one row."""
 
     id = fields.Integer(dump_only=True, example=77)
@@ -113,16 +117,16 @@ class ImportErrorSchema(Schema):
 class ImportQuerySchema(ListQuerySchema):
     """Filters and sorting of imports."""
 
-    sort_by = fields.Choice(list(LISTING.sorts), load_default="created_at")
-    order = fields.Choice(["asc", "desc"], load_default="desc")
-    status = fields.Values(fields.Choice(list(JobStatus)))
+    sort_by = fields.Choice(list(LISTING.sorts), name="ImportSort", load_default="created_at")
+    order = fields.Choice(Order, load_default="desc")
+    status = fields.Values(fields.Choice(JobStatus))
 
 
-class ImportErrorQuerySchema(ListQuerySchema):
+class ImportFaultQuerySchema(ListQuerySchema):
     """Sorting of errors."""
 
-    sort_by = fields.Choice(list(FAULTS.sorts), load_default="line")
-    order = fields.Choice(["asc", "desc"], load_default="asc")
+    sort_by = fields.Choice(list(FAULTS.sorts), name="ImportFaultSort", load_default="line")
+    order = fields.Choice(Order, load_default="asc")
 
 
 class ImportRowSchema(StatedSchema, products.ProductCreateSchema):

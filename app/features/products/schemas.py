@@ -10,7 +10,7 @@ from app.features.products.models import KEYS, MAX_ATTRIBUTES, MAX_STOCK, Produc
 from app.features.products.service import LISTING
 from app.web import fields
 from app.web.batch import Batch, Problem
-from app.web.schemas import BodySchema, PatchSchema, QuerySchema, RankedQuerySchema, Schema
+from app.web.schemas import BodySchema, Order, PatchSchema, QuerySchema, RankedQuerySchema, Schema
 
 SKU: dict[str, Any] = {"max_length": 64, "example": "CHAIR-042"}
 SLUG: dict[str, Any] = {
@@ -83,7 +83,7 @@ class ProductSchema(Schema):
     track_stock = fields.Boolean(
         note="Where this is false, the product is always in stock, and its stock does not move.", example=True
     )
-    status = fields.Choice(list(ProductStatus), example="active")
+    status = fields.Choice(ProductStatus, example="active")
     tags = _tags()
     attributes = _attributes()
     weight_g = fields.Integer(**WEIGHT)
@@ -142,7 +142,7 @@ class StockCountSchema(CountSchema):
 class StatusCountSchema(CountSchema):
     """How many products have a status, which `status` chooses."""
 
-    value = fields.Choice(list(ProductStatus), example="active")
+    value = fields.Choice(ProductStatus, example="active")
 
 
 class FacetsSchema(Schema):
@@ -183,7 +183,7 @@ class ProductReplaceSchema(BodySchema):
     category_id = fields.Integer(required=True, example=7)
     brand_id = fields.Integer(allow_none=True, load_default=None, example=3)
     track_stock = fields.Boolean(load_default=True, example=True)
-    status = fields.Choice(list(ProductStatus), load_default=ProductStatus.ACTIVE)
+    status = fields.Choice(ProductStatus, load_default=ProductStatus.ACTIVE)
     tags = _tags(load_default=list)
     attributes = _attributes(load_default=dict)
     weight_g = fields.Integer(load_default=None, **WEIGHT)
@@ -216,7 +216,7 @@ class ProductBatchSchema(BodySchema):
     """Products to create, or to update where their sku is there."""
 
     mode = fields.Choice(
-        list(BatchMode),
+        BatchMode,
         load_default=BatchMode.ATOMIC,
         note="Whether a bad item refuses the whole batch (`atomic`) or is left out (`partial`).",
         example="atomic",
@@ -235,7 +235,7 @@ class ProductUpsertResultSchema(Schema):
 
     index = fields.Integer(minimum=0, maximum=999, note="Its place in the batch, from 0.", example=0)
     sku = fields.Code(allow_none=True, **SKU)
-    status = fields.Choice(list(Outcome), example="created")
+    status = fields.Choice(Outcome, name="BatchOutcome", example="created")
     id = fields.Integer(dump_only=True, allow_none=True, example=42)
     problem = Problem(allow_none=True)
 
@@ -277,7 +277,7 @@ class ProductFilterSchema(QuerySchema):
     min_price = fields.Money(note="This price or more.")
     max_price = fields.Money(note="This price or less.")
     in_stock = fields.QueryBoolean(note="Whether at least one is in stock, or stock is not tracked.")
-    status = fields.Values(fields.Choice(list(ProductStatus)))
+    status = fields.Values(fields.Choice(ProductStatus))
     currency = fields.Values(fields.Currency())
     sku = fields.Values(fields.Code(**SKU))
     slug = fields.Values(fields.Text(**SLUG))
@@ -291,11 +291,13 @@ class ProductFilterSchema(QuerySchema):
 class ProductQuerySchema(ProductFilterSchema, RankedQuerySchema):
     """Filters and sorting of products."""
 
-    sort_by = fields.Choice([*LISTING.sorts, RELEVANCE], load_default="created_at", note=RankedQuerySchema.NOTE)
-    order = fields.Choice(["asc", "desc"], load_default="desc")
+    sort_by = fields.Choice(
+        [*LISTING.sorts, RELEVANCE], name="ProductSort", load_default="created_at", note=RankedQuerySchema.NOTE
+    )
+    order = fields.Choice(Order, load_default="desc")
 
 
 class ProductExportSchema(ProductFilterSchema):
     """Which products to export, and how."""
 
-    format = fields.Choice(list(FileFormat), load_default=FileFormat.CSV)
+    format = fields.Choice(FileFormat, load_default=FileFormat.CSV)

@@ -2,7 +2,7 @@
 
 from app.features.sessions.service import LISTING
 from app.web import fields
-from app.web.schemas import ListQuerySchema, Schema
+from app.web.schemas import ListQuerySchema, Order, Schema
 
 
 class SessionSchema(Schema):
@@ -19,5 +19,5 @@ class SessionSchema(Schema):
 class SessionQuerySchema(ListQuerySchema):
     """Sorting of sessions."""
 
-    sort_by = fields.Choice(list(LISTING.sorts), load_default="last_seen_at")
-    order = fields.Choice(["asc", "desc"], load_default="desc")
+    sort_by = fields.Choice(list(LISTING.sorts), name="SessionSort", load_default="last_seen_at")
+    order = fields.Choice(Order, load_default="desc")

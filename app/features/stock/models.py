@@ -24,9 +24,13 @@ class HoldStatus(StrEnum):
 class OutOfStock(Conflict):
     """Fewer are available than you requested; `available` is the number."""
 
+    members = {"available": int}
+
 
 class StockChanged(Conflict):
     """The stock is not `expected_stock`; `stock` is the current one."""
+
+    members = {"stock": int}
 
 
 class StockTooLarge(Conflict):
@@ -35,6 +39,8 @@ class StockTooLarge(Conflict):
 
 class HoldEnded(Conflict):
     """The hold was already confirmed or cancelled, or has expired; `hold_status` says which."""
+
+    members = {"hold_status": HoldStatus}
 
 
 class DeltaUnfit(Invalid):

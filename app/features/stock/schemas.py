@@ -7,7 +7,7 @@ from app.features.products.models import MAX_STOCK
 from app.features.stock.models import HoldStatus
 from app.features.stock.service import LISTING
 from app.web import fields
-from app.web.schemas import BodySchema, ListQuerySchema, Schema
+from app.web.schemas import BodySchema, ListQuerySchema, Order, Schema
 
 DELTA: dict[str, Any] = {"minimum": -MAX_STOCK, "maximum": MAX_STOCK, "example": 12}
 STOCK: dict[str, Any] = {"minimum": 0, "maximum": MAX_STOCK, "example": 12}
@@ -21,7 +21,7 @@ class MovementSchema(Schema):
     id = fields.Integer(dump_only=True, example=9001)
     product_id = fields.Integer(example=42)
     delta = fields.Integer(**DELTA)
-    reason = fields.Choice(list(Reason), example="receipt")
+    reason = fields.Choice(Reason, name="MovementReason", example="receipt")
     reference = fields.Text(**REFERENCE)
     stock_after = fields.Integer(**STOCK)
     created_at = fields.Moment(dump_only=True)
@@ -32,7 +32,7 @@ class MovementCreateSchema(BodySchema):
     """A movement to record."""
 
     delta = fields.Integer(required=True, note="Positive for receipts and returns, negative for sales.", **DELTA)
-    reason = fields.Choice(list(Reason), required=True, example="receipt")
+    reason = fields.Choice(Reason, name="MovementReason", required=True, example="receipt")
     reference = fields.Text(load_default=None, **REFERENCE)
     expected_stock = fields.Integer(minimum=0, maximum=MAX_STOCK, note="Refuse the movement unless the stock is this.")
 
@@ -40,9 +40,9 @@ class MovementCreateSchema(BodySchema):
 class MovementQuerySchema(ListQuerySchema):
     """Filters and sorting of movements; by default the newest first."""
 
-    sort_by = fields.Choice(list(LISTING.sorts), load_default="id")
-    order = fields.Choice(["asc", "desc"], load_default="desc")
-    reason = fields.Values(fields.Choice(list(Reason)))
+    sort_by = fields.Choice(list(LISTING.sorts), name="MovementSort", load_default="id")
+    order = fields.Choice(Order, load_default="desc")
+    reason = fields.Values(fields.Choice(Reason, name="MovementReason"))
 
 
 class HoldSchema(Schema):
@@ -51,7 +51,7 @@ class HoldSchema(Schema):
     id = fields.Integer(dump_only=True, example=501)
     product_id = fields.Integer(example=42)
     quantity = fields.Integer(**QUANTITY)
-    status = fields.Choice(list(HoldStatus), example="live")
+    status = fields.Choice(HoldStatus, example="live")
     reference = fields.Text(**REFERENCE)
     expires_at = fields.Moment(dump_only=True)
     created_at = fields.Moment(dump_only=True)

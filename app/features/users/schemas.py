@@ -6,7 +6,7 @@ from app.features.users.service import LISTING
 from app.security.passwords import MAX_PASSWORD_BYTES, MIN_PASSWORD_LENGTH
 from app.security.permissions import Role
 from app.web import fields
-from app.web.schemas import BodySchema, Schema, SearchQuerySchema
+from app.web.schemas import BodySchema, Order, Schema, SearchQuerySchema
 
 USERNAME: dict[str, Any] = {
     "min_length": 3,
@@ -40,7 +40,7 @@ class UserSchema(Schema):
     id = fields.Integer(dump_only=True, example=1)
     email = fields.Email(example="alice@example.com")
     username = fields.Text(**USERNAME)
-    role = fields.Choice(list(Role), dump_only=True, example="user")
+    role = fields.Choice(Role, dump_only=True, example="user")
     is_active = fields.Boolean(dump_only=True, example=True)
     created_at = fields.Moment(dump_only=True)
     updated_at = fields.Moment(dump_only=True)
@@ -59,7 +59,7 @@ class UserCreateSchema(BodySchema):
     email = fields.Email(required=True, example="dave@example.com")
     username = fields.Text(required=True, **USERNAME | {"example": "dave"})
     password = Password(required=True, example="correct horse battery")
-    role = fields.Choice(list(Role), load_default=Role.USER)
+    role = fields.Choice(Role, load_default=Role.USER)
     is_active = fields.Boolean(load_default=True)
 
 
@@ -68,14 +68,14 @@ class UserUpdateSchema(BodySchema):
 
     email = fields.Email(example="carol@example.com")
     username = fields.Text(**USERNAME)
-    role = fields.Choice(list(Role))
+    role = fields.Choice(Role)
     is_active = fields.Boolean()
 
 
 class UserQuerySchema(SearchQuerySchema):
     """Filters and sorting of accounts; `search` matches words in usernames and e-mail addresses."""
 
-    sort_by = fields.Choice(list(LISTING.sorts), load_default="created_at")
-    order = fields.Choice(["asc", "desc"], load_default="desc")
-    role = fields.Values(fields.Choice(list(Role)))
+    sort_by = fields.Choice(list(LISTING.sorts), name="UserSort", load_default="created_at")
+    order = fields.Choice(Order, load_default="desc")
+    role = fields.Values(fields.Choice(Role))
     is_active = fields.QueryBoolean()
