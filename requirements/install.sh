@@ -114,8 +114,11 @@ venv_is_usable && usable=yes
 
 echo "Installing $lock into .venv${UV:+ with uv} ..."
 [ -n "$usable" ] || make_venv
-# An install that fails half-way leaves versions that are in no lock.
-rm -f .venv/installed-*.txt
+# An install that fails half-way leaves versions that are in no lock. These two add to a set, and change no version of it.
+case $1 in
+    fast | clients) rm -f ".venv/installed-$1.txt" ;;
+    *) rm -f .venv/installed-*.txt ;;
+esac
 
 # The installers' warnings and notices are for the log; whether it is wanted shows at the end.
 : >"$log"

@@ -37,7 +37,7 @@ def checkout(tmp_path: Path) -> Path:
         archive.writestr("parcel-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         archive.writestr("parcel-1.0.dist-info/RECORD", "")
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    for name in ("run", "production", "worker", "test"):
+    for name in ("run", "production", "worker", "test", "fast", "clients"):
         (tmp_path / "requirements" / f"{name}.txt").write_text(f"parcel==1.0 \\\n    --hash=sha256:{digest}\n")
     (tmp_path / "uv").write_text(UV)
     (tmp_path / "uv").chmod(0o700)
@@ -91,6 +91,20 @@ class TestInstall:
 
         assert install(smaller).stdout == ""
         assert install(larger).stdout == ""
+
+    @pytest.mark.parametrize("addition", ["fast", "clients"])
+    def test_an_addition_leaves_the_set_that_it_adds_to(self, install: Install, addition: str) -> None:
+        install("test")
+        install(addition)
+
+        assert install("test").stdout == ""
+        assert install(addition).stdout == ""
+
+    def test_a_new_set_is_without_additions(self, install: Install) -> None:
+        install("clients")
+        install("test")
+
+        assert install("clients").stdout.startswith("Installing")
 
     def test_installs_a_lock_that_has_changed(self, install: Install, checkout: Path) -> None:
         install("run")
