@@ -68,6 +68,25 @@ plain: install-test ## Run the tests of the kernel and the features without comp
 browser: install-test ## Run the tests that drive a headless Chromium
 	@$(PY) -m pytest -m browser $(ARGS)
 
+# npm and its programs look for Node on the PATH.
+NPM := PATH="$(CURDIR)/.venv/bin:$$PATH" npm --prefix clients/typescript
+PYTHON_CLIENT := clients/python/build/catalog_client
+
+.PHONY: clients
+clients: install-clients ## Generate clients from openapi.json, check their types, and drive each against a server
+	@rm -rf clients/*/build
+	@$(NPM) run --silent generate
+	@$(NPM) run --silent check
+	@.venv/bin/openapi-python-client generate --path openapi.json --config clients/python/config.yaml --meta none \
+		--output-path $(PYTHON_CLIENT) --overwrite --fail-on-warning
+	@MYPYPATH=$(dir $(PYTHON_CLIENT)) $(PY) -m mypy --config-file= --cache-dir .mypy_cache/clients --strict \
+		clients/python/scenario.py $(PYTHON_CLIENT)
+	@$(PY) -m pytest tests/clients -m clients $(ARGS)
+
+.PHONY: document-lint
+document-lint: install-clients ## Check openapi.json with Redocly and Spectral
+	@$(NPM) run --silent lint
+
 .PHONY: coverage
 coverage: install-test ## Run the tests and list the lines they miss
 	@$(PY) -m pytest $(PARALLEL) --cov $(ARGS)
@@ -142,16 +161,25 @@ lock: ## Pin the dependencies again (ARGS=--upgrade takes newer versions); needs
 	$(COMPILE) --extra production --constraint requirements/test.txt --output-file requirements/production.txt $(ARGS)
 	$(COMPILE) --constraint requirements/test.txt --output-file requirements/run.txt $(ARGS)
 	$(subst pyproject.toml,--group fast,$(COMPILE)) --output-file requirements/fast.txt $(ARGS)
+	$(subst pyproject.toml,--group clients,$(COMPILE)) --constraint requirements/test.txt \
+		--output-file requirements/clients.txt $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what the other targets made, except the data in instance/
 	@rm -rf .venv .bench .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find app benchmarks migrations tests -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
-	@rm -rf __pycache__
+	@rm -rf __pycache__ clients/*/build clients/*/node_modules
 
-.PHONY: install-run install-test
+.PHONY: install-run install-test install-clients
 install-run:
 	@$(INSTALL) $(RUN_SET)
 
 install-test:
 	@$(INSTALL) test
+
+# The copy of the lock beside what it installed is the stamp, as in install.sh.
+install-clients: install-test
+	@$(INSTALL) clients
+	@cd clients/typescript && cmp -s package-lock.json node_modules/installed.json || { \
+		echo "Installing clients/typescript/package-lock.json ..." && cd ../.. && $(NPM) ci --loglevel error && \
+		cp clients/typescript/package-lock.json clients/typescript/node_modules/installed.json; }

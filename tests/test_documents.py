@@ -10,13 +10,13 @@ import pytest
 from config import Config
 from tests.servers import PROJECT
 
-PAPERS = [*(PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md"))]
+PAPERS = [*(PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "clients/README.md"))]
 PAPERS += sorted((PROJECT / "docs").glob("*.md"))
 SETTINGS = {field.name.upper() for field in fields(Config)}
-#: Variables that the README names because they are no settings, and one that only the debugger needs.
-NO_SETTINGS, UNLISTED = {"CORS_ORIGIN", "JWT_ALGORITHM", "MAIL_HOST"}, {"DEBUG"}
+#: Variables that the documents name because they are no settings or a client's, and one that only the debugger needs.
+NO_SETTINGS, UNLISTED = {"API_URL", "CORS_ORIGIN", "JWT_ALGORITHM", "MAIL_HOST"}, {"DEBUG"}
 #: What is made when something runs, and is in no commit.
-MADE = ("instance", ".venv")
+MADE = ("instance", ".venv", "build")
 #: What a reader makes who follows the steps of a document.
 MADE_BY_STEPS = re.compile(r"^`([\w./]+)`:$", re.MULTILINE)
 MEDIA_TYPES = ("application", "text")
@@ -36,7 +36,7 @@ def paths_in(paper: Path) -> Iterator[str]:
     """The names of files and folders; ``<name>`` stands for any."""
     for word in re.split(r"[\s,;='\"()\[\]]+", " ".join(code_in(paper))):
         name = word.rstrip(".:")
-        if PATH.fullmatch(name) and name.partition("/")[0] not in (*MADE, *MEDIA_TYPES):
+        if PATH.fullmatch(name) and not {*MADE, *MEDIA_TYPES} & set(name.split("/")):
             yield name
 
 

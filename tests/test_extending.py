@@ -14,7 +14,17 @@ from tests.servers import INHERITED, PROJECT
 DOCUMENT = (PROJECT / "docs" / "extending.md").read_text("utf-8")
 FILES = re.compile(r"^`([\w./]+)`:\n\n```(python|diff)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 COMMANDS = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-NOT_COPIED = (".git", ".venv", "instance", "__pycache__", ".hypothesis", ".pytest_cache", ".bench")
+NOT_COPIED = (
+    ".git",
+    ".venv",
+    "instance",
+    "__pycache__",
+    ".hypothesis",
+    ".pytest_cache",
+    ".bench",
+    "build",
+    "node_modules",
+)
 
 
 def patched(text: str, diff: str) -> str:

@@ -1,5 +1,6 @@
 """The locked packages: what pyproject.toml asks for, the same everywhere, from any registry, none with a known hole."""
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -12,13 +13,15 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
+NPM_LOCK = ROOT / "clients" / "typescript" / "package-lock.json"
 #: The groups of pyproject.toml that each lock holds.
 SETS: dict[str, set[str]] = {
     "run": {"run"},
     "production": {"run", "production"},
     "worker": {"run", "production", "worker"},
     "test": {"run", "production", "worker", "test"},
-    "fast": set(),
+    "fast": {"fast"},
+    "clients": {"clients"},
 }
 
 # The first releases without a hole that was known when this was written.
@@ -66,10 +69,10 @@ def asked_of(package: str, extras: set[str]) -> Iterator[Requirement]:
 
 
 def declared() -> Iterator[tuple[str, Requirement]]:
-    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    yield from (("run", Requirement(line)) for line in project["dependencies"])
-    for extra, lines in project["optional-dependencies"].items():
-        yield from ((extra, Requirement(line)) for line in lines)
+    settings: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    yield from (("run", Requirement(line)) for line in settings["project"]["dependencies"])
+    for name, lines in (settings["project"]["optional-dependencies"] | settings["dependency-groups"]).items():
+        yield from ((name, Requirement(line)) for line in lines)
 
 
 class TestLocks:
@@ -85,6 +88,11 @@ class TestLocks:
     )
     def test_agree_with_each_other(self, smaller: str, larger: str) -> None:
         assert pins(smaller).items() <= pins(larger).items()
+
+    def test_add_no_other_version_to_the_test_set(self) -> None:
+        tested, added = pins("test"), pins("clients")
+
+        assert {name: added[name] for name in added.keys() & tested.keys() if added[name] != tested[name]} == {}
 
     @pytest.mark.parametrize("name", SETS)
     def test_spell_every_extra_that_is_asked_for(self, name: str) -> None:
@@ -107,6 +115,17 @@ class TestLocks:
 
         assert packages
         assert [package.split()[0] for package in packages if "--hash=sha256:" not in package] == []
+
+    def test_of_npm_name_no_registry(self) -> None:
+        addresses = [key for key, _ in re.findall(r'"(\w+)": "(\w+://[^"]*)', NPM_LOCK.read_text())]
+
+        assert set(addresses) <= {"url"}, "where a package's authors take donations has an address, and nothing else"
+
+    def test_of_npm_hash_every_package(self) -> None:
+        packages = json.loads(NPM_LOCK.read_text())["packages"]
+
+        assert len(packages) > 1
+        assert [name for name, package in packages.items() if name and "integrity" not in package] == []
 
     @pytest.mark.parametrize("name", SETS)
     def test_name_no_registry_and_no_folder(self, name: str) -> None:
