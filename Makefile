@@ -24,7 +24,7 @@ RUN_SET := $(if $(CELERY_BROKER_URL),worker,$(if $(DATABASE_URL)$(REDIS_URL),pro
 
 .PHONY: help
 help: ## This list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: run
 run: install-run ## Serve a demo catalogue on http://127.0.0.1:8000 (PORT=9000 moves it)
