@@ -36,10 +36,14 @@ def _file_content(
     spec: APISpec, rule: Rule, operation: Operation, contract: FileContract, options: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     """The form first: it is what generators choose, and the one way in which a browser sends a file."""
-    properties = {one["name"]: {**one["schema"], "description": one["description"]} for one in options}
+    fields = {one["name"]: {**one["schema"], "description": one["description"]} for one in options}
     if dry_runs.takes_dry_run(rule):
         _, note, schema = PARAMETERS[dry_runs.PARAMETER]
-        properties[dry_runs.PARAMETER] = {**schema, "description": note}
+        fields[dry_runs.PARAMETER] = {**schema, "description": note}
+    # The parameters have the defaults. A client that knows them sends them, and its own spelling of false.
+    properties = {
+        name: {key: fact for key, fact in field.items() if key != "default"} for name, field in fields.items()
+    }
     form = {
         "type": "object",
         "description": "A file, and how to read it.",

@@ -100,15 +100,17 @@ def _reference_to(spec: APISpec, refusal: type[Refusal]) -> dict[str, str]:
     name = f"{refusal.__name__}Problem"
     if name not in spec.components.schemas:
         members = {member: _type_of(spec, declared) for member, declared in refusal.members.items()}
-        always = [*members, *(["errors"] if issubclass(refusal, Invalid) else [])]
+        properties = {
+            "code": {**_TEXT, "enum": [refusal.code()]},
+            **{member: described for member, (described, _) in members.items()},
+            # Compilers believe that a member is there where it is described beside `required`.
+            **({"errors": _FAULTS} if issubclass(refusal, Invalid) else {}),
+        }
         schema = {
             "type": "object",
             "description": refusal.sentence(),
-            "required": ["code", *always],
-            "properties": {
-                "code": {**_TEXT, "enum": [refusal.code()]},
-                **{member: described for member, (described, _) in members.items()},
-            },
+            "required": list(properties),
+            "properties": properties,
         }
         spec.components.schema(name, component={"allOf": [{"$ref": "#/components/schemas/Problem"}, schema]})
         samples = {member: sample for member, (_, sample) in members.items()}

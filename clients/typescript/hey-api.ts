@@ -82,7 +82,7 @@ assert.equal(sale.error.available, 5);
 // 422: every fault has the place that it is about.
 const faulty = await createProduct({ body: { ...order.body, price: "49.905" } });
 assert(faulty.error?.code === "too_precise");
-console.log(faulty.error.errors?.map(({ pointer, detail }) => `${pointer}: ${detail}`));
+console.log(faulty.error.errors.map(({ pointer, detail }) => `${pointer}: ${detail}`));
 
 // Import a file, and follow it to its end.
 const rows = `sku,name,price,category\n${sku},Reading lamp,42.50,${category.name}\n`;
