@@ -126,7 +126,7 @@ migration: install-test ## Write the next migration from the models (m="add supp
 		$(PY) -m flask db upgrade && $(PY) -m flask db migrate --message "$$m"
 
 .PHONY: sure
-sure: lint types layers browser test plain ## Everything CI checks
+sure: lint types layers document-lint clients browser test plain ## Everything CI checks
 
 .PHONY: bench
 bench: install-test ## Compare with other frameworks at equal work, in eight minutes; needs wrk
