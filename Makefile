@@ -163,6 +163,8 @@ lock: ## Pin the dependencies again (ARGS=--upgrade takes newer versions); needs
 	$(subst pyproject.toml,--group fast,$(COMPILE)) --output-file requirements/fast.txt $(ARGS)
 	$(subst pyproject.toml,--group clients,$(COMPILE)) --constraint requirements/test.txt \
 		--output-file requirements/clients.txt $(ARGS)
+	@$(NPM) install --package-lock-only --loglevel error
+	@$(PY) clients/typescript/without_addresses.py clients/typescript/package-lock.json
 
 .PHONY: clean
 clean: ## Remove what the other targets made, except the data in instance/
