@@ -296,6 +296,8 @@ class Worker(gthread.ThreadWorker):
             "title": title,
             "status": status,
             "detail": "The request cannot be read." if status < 500 else "The server failed to process this request.",
+            # A reference to the request itself, whose path may not have been read.
+            "instance": "",
             "code": code,
             "request_id": request_id,
         }

@@ -10,10 +10,13 @@ Refusal
 ├── Gone                    410  it was there, and is no longer
 ├── PreconditionFailed      412  the resource has changed since it was read
 ├── ContentTooLarge         413  more bytes than are accepted
+├── UriTooLong              414  a longer path and query than are read
 ├── UnsupportedMediaType    415  not a media type that is understood here
 ├── Invalid                 422  understood, but a value is wrong
 ├── PreconditionRequired    428  If-Match is missing
 ├── TooManyRequests         429  more than is allowed in this time
+├── RequestHeaderFieldsTooLarge
+│                           431  larger headers than are read
 └── Unavailable             503  something that is needed does not answer
 
 A refusal is a class where its rule lives. It inherits a category from this tree; its name becomes the machine-readable
@@ -109,6 +112,10 @@ class ContentTooLarge(Refusal):
     members = {"limit": int}
 
 
+class UriTooLong(Refusal):
+    """The path and the query string are longer than is accepted."""
+
+
 class UnsupportedMediaType(Refusal):
     """The request body's media type is not supported here."""
 
@@ -152,6 +159,10 @@ class TooManyRequests(Refusal):
     def __init__(self, *, retry_after: int) -> None:
         super().__init__(retry_after=retry_after)
         self.retry_after = retry_after
+
+
+class RequestHeaderFieldsTooLarge(Refusal):
+    """The headers are larger than is accepted."""
 
 
 class Unavailable(Refusal):

@@ -31,10 +31,12 @@ STATUSES: dict[type[Refusal], int] = {
     errors.Gone: 410,
     errors.PreconditionFailed: 412,
     errors.ContentTooLarge: 413,
+    errors.UriTooLong: 414,
     errors.UnsupportedMediaType: 415,
     errors.Invalid: 422,
     errors.PreconditionRequired: 428,
     errors.TooManyRequests: 429,
+    errors.RequestHeaderFieldsTooLarge: 431,
     errors.Unavailable: 503,
 }
 
@@ -56,7 +58,7 @@ CODES = {
 }
 
 #: RFC 9110 renamed these statuses; Python follows it only since 3.13.
-PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
+PHRASES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
 
 log = structlog.get_logger(__name__)
 

@@ -12,6 +12,8 @@ from app.core.errors import (
     PreconditionFailed,
     PreconditionRequired,
     Refusal,
+    RequestHeaderFieldsTooLarge,
+    UriTooLong,
 )
 from app.core.listing import CursorInvalid
 from app.web import access, body, hooks, idempotency, uploads
@@ -47,7 +49,11 @@ def _is_limited(rule: Rule, _operation: Operation) -> bool:
 PARTS: Mapping[str, tuple[Applies, Refusals]] = {
     "Request": (
         lambda _rule, _operation: True,
-        (*hooks.REFUSALS, QueryMalformed, Malformed, Invalid, DatabaseUnavailable, DatabaseBusy),
+        # The first of these are the server's own (gunicorn_worker.py).
+        (
+            *(UriTooLong, RequestHeaderFieldsTooLarge, Malformed),
+            *(*hooks.REFUSALS, QueryMalformed, Invalid, DatabaseUnavailable, DatabaseBusy),
+        ),
     ),
     "Limit": (_is_limited, (RateLimited,)),
     "Credentials": (needs_credentials, access.REFUSALS),

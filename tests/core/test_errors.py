@@ -53,10 +53,12 @@ class TestCodes:
             410: "gone",
             412: "precondition_failed",
             413: "content_too_large",
+            414: "uri_too_long",
             415: "unsupported_media_type",
             422: "invalid",
             428: "precondition_required",
             429: "too_many_requests",
+            431: "request_header_fields_too_large",
             503: "unavailable",
         }
 
