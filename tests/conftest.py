@@ -19,6 +19,7 @@ from flask.testing import FlaskClient, FlaskCliRunner
 from flask_migrate import upgrade
 from sqlalchemy import literal, select, text, union_all
 from structlog.testing import capture_logs
+from werkzeug.exceptions import HTTPException
 from werkzeug.test import TestResponse
 
 from app import create_app
@@ -30,7 +31,10 @@ from app.features.users.models import User
 from app.security.passwords import hash_password
 from app.security.permissions import Role
 from app.security.tokens import issue_access_token
+from app.web.errors import PROBLEM
 from app.web.logs import set_up_logs
+from app.web.operation import Operation
+from app.web.refusals import refusals_by_status
 from config import Config, Environment
 from tests.servers import create_database, drop_database, postgres_server, valkey_server
 
@@ -271,9 +275,11 @@ class Caller:
         """Send one request."""
         credentials = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         where = path.removeprefix("/") if path.startswith("//") else API + path
-        return self.app.test_client(use_cookies=False).open(
+        answer = self.app.test_client(use_cookies=False).open(
             where, method=method, headers={**credentials, **(headers or {})}, **options
         )
+        require_declared(self.app, answer)
+        return answer
 
     def get(self, path: str, **options: Any) -> TestResponse:
         """Read."""
@@ -298,6 +304,20 @@ class Caller:
     def on(self, app: Flask) -> "Caller":
         """The same person at an application with other settings."""
         return replace(self, app=app)
+
+
+def require_declared(app: Flask, answer: TestResponse) -> None:
+    """What refuses a request must be documented for its operation and status: a client has a type for it."""
+    if answer.mimetype != PROBLEM or not answer.data or answer.status_code == 500:
+        return
+    try:
+        rule, _ = app.url_map.bind("localhost").match(answer.request.path, answer.request.method, return_rule=True)
+    except HTTPException:
+        return
+    operation = getattr(app.view_functions[rule.endpoint], "operation", None)
+    if isinstance(operation, Operation) and answer.json is not None:
+        declared = refusals_by_status(rule, operation).get(answer.status_code, ())
+        assert answer.json["code"] in {refusal.code() for refusal in declared}, f"{operation.name} lacks @refuses"
 
 
 def _with_json(json: Any) -> dict[str, Any]:

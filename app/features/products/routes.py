@@ -13,7 +13,7 @@ from app.features.categories.models import Category
 from app.features.products import batches, bulk, facets, service
 from app.features.products.batches import BatchRefused, BatchResult
 from app.features.products.files import MEDIA_TYPES, FileFormat, write_products
-from app.features.products.models import KEYS, REFUSALS, Product, TooPrecise
+from app.features.products.models import KEYS, REFUSALS, Product, TooManyAttributes, TooPrecise
 from app.features.products.schemas import (
     FacetsSchema,
     ProductBatchResultSchema,
@@ -155,7 +155,7 @@ def replace_product(product: Product, data: dict[str, Any]) -> Product:
 @changes(service.get_product)
 @accepts(ProductUpdateSchema)
 @returns(ProductSchema)
-@refuses(TooPrecise, *REFUSALS.values())
+@refuses(TooPrecise, TooManyAttributes, *REFUSALS.values())
 def update_product(product: Product, data: dict[str, Any]) -> Product:
     """Change some members of a product; attributes are merged one by one."""
     return service.update_product(product, **data)
@@ -215,7 +215,7 @@ def put_product_by_key(key: str, value: str, data: dict[str, Any], require: Requ
 @changes(service.get_product_by_key)
 @accepts(ProductUpdateSchema)
 @returns(ProductSchema)
-@refuses(TooPrecise, *REFUSALS.values())
+@refuses(TooPrecise, TooManyAttributes, *REFUSALS.values())
 def update_product_by_key(product: Product, data: dict[str, Any]) -> Product:
     """Change some members of a product that is named by a key; attributes are merged one by one."""
     return service.update_product(product, **data)
