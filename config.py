@@ -213,6 +213,8 @@ def _setting(default: Any, parse: Callable[[str], Any] = _text, *, required: boo
     return field(default=default, metadata={"parse": parse, "required": required})
 
 
+#: The pages that a developer serves from this machine, such as those of a build tool, on any port.
+LOCAL_ORIGINS = (re.compile(r"http://(localhost|127\.0\.0\.1)(:[0-9]{1,5})?\Z"),)
 #: In seconds.
 MONTH = 30 * 24 * 3600
 
@@ -351,6 +353,19 @@ class Config:
         return self.database_url.startswith("sqlite")
 
     @property
+    def runs_on(self) -> str:
+        """The environment and the kinds of servers that are used, for the log: no address and no password."""
+        optional = {"redis": self.redis_url, "celery": self.celery_broker_url}
+        return ", ".join(
+            (self.app_env, "sqlite" if self.is_sqlite else "postgresql", *(name for name in optional if optional[name]))
+        )
+
+    @property
+    def browser_origins(self) -> tuple[str | re.Pattern[str], ...]:
+        """The origins whose scripts may use the API: those of CORS_ORIGINS, and in development all of this machine."""
+        return (*self.cors_origins, *(LOCAL_ORIGINS if self.app_env is Environment.DEVELOPMENT else ()))
+
+    @property
     def runs_jobs_in_server(self) -> bool:
         """Whether the server runs the background jobs itself: in development, where no worker needs to be started."""
         return self.app_env is Environment.DEVELOPMENT and not self.celery_broker_url
@@ -360,6 +375,7 @@ class Config:
         own = {declared.name.upper(): getattr(self, declared.name) for declared in fields(self)}
         return own | {
             "TESTING": self.app_env is Environment.TESTING,
+            "RUNS_ON": self.runs_on,
             "DEBUG": self.debug,
             "PROPAGATE_EXCEPTIONS": False,
             "MAX_CONTENT_LENGTH": self.max_body_bytes,

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from gunicorn import glogging
 from sqlalchemy import make_url
 
 from gunicorn_worker import Worker
@@ -115,6 +116,26 @@ loglevel = "info"
 
 # By default gunicorn, since 25.1, opens a socket in the home directory that accepts commands.
 control_socket_disable = True
+
+
+def _describe(cfg: Any) -> str:
+    # Of gunicorn's own configuration, since options of the command line take precedence over these settings.
+    counts = (
+        f"{number} {unit}{'s' * (number != 1)}" for number, unit in ((cfg.workers, "worker"), (cfg.threads, "thread"))
+    )
+    return f"{_config.runs_on}, {' x '.join(counts)}"
+
+
+class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn is published without types
+    """gunicorn's log, which begins with what the server runs on; a reload sets it up again, with the new settings."""
+
+    def setup(self, cfg: Any) -> None:
+        """Configure the log, and write its first line."""
+        super().setup(cfg)
+        self.info(_describe(cfg))
+
+
+logger_class = Logger
 
 
 def post_fork(_server: Any, _worker: Any) -> None:

@@ -51,7 +51,7 @@ def create_app(config: Config | str | None = None) -> Flask:
     errors.init_app(app)
     limits.init_app(app)
     cookies.init_app(app)
-    cors.init_app(app, origins=config.cors_origins)
+    cors.init_app(app, origins=config.browser_origins)
     access.init_app(app, load_identity=load_identity, mark_seen=mark_seen)
     resources.init_app(app, RESOURCES)
     mail.init_app(app)

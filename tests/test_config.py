@@ -370,3 +370,20 @@ class TestForFlask:
 
         assert settings["REDIS_OPTIONS"] == {}
         assert settings["CACHE_TYPE"] == "app.web.response_cache.ResponseCache"
+
+
+class TestRunsOn:
+    @pytest.mark.parametrize(
+        ("environ", "told"),
+        [
+            ({}, "development, sqlite"),
+            (PRODUCTION, "production, postgresql"),
+            (PRODUCTION | {"REDIS_URL": "redis://:hunter2@host/1"}, "production, postgresql, redis"),
+            (
+                PRODUCTION | {"REDIS_URL": "redis://host", "CELERY_BROKER_URL": "redis://host"},
+                "production, postgresql, redis, celery",
+            ),
+        ],
+    )
+    def test_names_the_environment_and_the_kinds_of_servers(self, environ: dict[str, str], told: str) -> None:
+        assert Config.from_environment(environ).runs_on == told

@@ -6,21 +6,37 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from werkzeug.routing import MapAdapter
 
+from app import create_app
 from config import Config
+from tests.conftest import settings_for
 from tests.servers import PROJECT
 
 PAPERS = [*(PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "clients/README.md"))]
 PAPERS += sorted((PROJECT / "docs").glob("*.md"))
+#: Documents of which only the paths are followed: the others of their names are of other machines or releases.
+OTHER_PAPERS = [
+    PROJECT / "CHANGELOG.md",
+    PROJECT / "deploy" / "README.md",
+    *sorted((PROJECT / "docs" / "decisions").glob("*.md")),
+]
 SETTINGS = {field.name.upper() for field in fields(Config)}
 #: Variables that the documents name because they are no settings or a client's, and one that only the debugger needs.
-NO_SETTINGS, UNLISTED = {"API_URL", "CORS_ORIGIN", "JWT_ALGORITHM", "MAIL_HOST"}, {"DEBUG"}
+NO_SETTINGS, UNLISTED = {"API_URL", "CORS_ORIGIN", "JWT_ALGORITHM", "MAIL_HOST", "NO_COLOR"}, {"DEBUG"}
 #: What is made when something runs, and is in no commit.
 MADE = ("instance", ".venv", "build")
 #: What a reader makes who follows the steps of a document.
 MADE_BY_STEPS = re.compile(r"^`([\w./]+)`:$", re.MULTILINE)
 MEDIA_TYPES = ("application", "text")
 PATH = re.compile(r"[\w.<>*-]+(?:/[\w.<>*-]*)+|[\w.-]+\.(?:conf|ini|json|md|py|sh|toml|txt|yaml)")
+
+#: The start of an address, or the variables and shorthands of examples, which come before a path.
+BEFORE_A_PATH = re.compile(r"^(https?://)?[\w.-]+:\d+(?=/)|^https?://localhost(?=/)")
+API = re.compile(r"^\$\{?(API|api)\}?(?=/)")
+SERVED = re.compile(r"/(?!/)[\w{}$<>./%~-]*")
+#: What looks like a path of the server and is a folder of a machine, or the length of a network's prefix.
+NOT_SERVED = re.compile(r"/(tmp|dev|srv|opt|\d+)(/.*)?")
 
 each_paper = pytest.mark.parametrize("paper", PAPERS, ids=[str(paper.relative_to(PROJECT)) for paper in PAPERS])
 
@@ -60,6 +76,51 @@ def test_every_file_that_is_named_exists(paper: Path) -> None:
     made = MADE_BY_STEPS.findall(paper.read_text("utf-8"))
 
     assert [name for name in paths_in(paper) if name not in made and not exists(name, paper)] == []
+
+
+def served_paths_in(paper: Path) -> Iterator[str]:
+    """The paths of the server that a document names, without their query."""
+    commands = re.sub(r"^# → .*$", "", "\n".join(code_in(paper)), flags=re.MULTILINE)
+    for word in re.split(r"[\s,;='\"()\[\]`]+", commands):
+        path = API.sub("/api/v1", BEFORE_A_PATH.sub("", word)).partition("?")[0].partition("#")[0].rstrip(".:…")
+        if SERVED.fullmatch(path) and path != "/" and not NOT_SERVED.fullmatch(path):
+            yield path
+
+
+def is_served(path: str, routes: MapAdapter) -> bool:
+    """Whether a route has this path, or it is a part of a route's. ``{name}`` stands for any value."""
+    concrete = re.sub(r"\{\w+\}|<\w+>|\$\w+", "1", path.replace("{key}", "external_id")).rstrip("/")
+    if any(routes.allowed_methods(prefix + concrete) for prefix in ("", "/api/v1")):
+        return True
+    rules = (re.sub(r"<any\(.*?>", "external_id", rule.rule) for rule in routes.map.iter_rules())
+    return any(f"{concrete}/" in re.sub(r"<.*?>", "1", rule) + "/" for rule in rules)
+
+
+@pytest.mark.parametrize("paper", [*PAPERS, *OTHER_PAPERS], ids=lambda paper: str(paper.relative_to(PROJECT)))
+def test_every_path_that_is_named_is_served(paper: Path) -> None:
+    app = create_app(settings_for("sqlite:////nowhere/catalog.db"))
+    routes = app.url_map.bind("localhost")
+
+    assert [path for path in served_paths_in(paper) if not is_served(path, routes)] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/livez", True),
+        ("/products/by/{key}/{value}", True),
+        ("/api/v1/products/$PRODUCT/holds", True),
+        ("/auth", True),
+        ("/metrics", False),
+        ("/products/nothing", False),
+        ("/api/v2/products", False),
+        ("/product", False),
+    ],
+)
+def test_what_is_served_is_told_apart(path: str, expected: bool) -> None:
+    app = create_app(settings_for("sqlite:////nowhere/catalog.db"))
+
+    assert is_served(path, app.url_map.bind("localhost")) == expected
 
 
 @each_paper

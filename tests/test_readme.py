@@ -1,4 +1,4 @@
-"""The README's tour does what it says."""
+"""The README's commands do what it says."""
 
 import os
 import re
@@ -8,15 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from config import Config, ConfigError
 from tests.servers import PROJECT, gunicorn_server
+
+
+def block(heading: str, language: str = "sh") -> str:
+    """The first block of code below a heading of the README."""
+    section = (PROJECT / "README.md").read_text("utf-8").split(f"\n## {heading}\n")[1]
+    found = re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)
+    assert found is not None
+    return found[1]
 
 
 def tour() -> str:
     """The script in the README's tour."""
-    section = (PROJECT / "README.md").read_text("utf-8").split("## A tour with curl")[1]
-    script = re.search(r"```sh\n(.*?)```", section, re.DOTALL)
-    assert script is not None
-    return script[1]
+    return block("A tour with curl")
 
 
 @pytest.mark.live
@@ -35,3 +41,27 @@ def test_the_tour_prints_what_it_says(tmp_path: Path) -> None:
         )
 
     assert done.stdout.splitlines() == re.findall(r"^# → (.*)$", tour(), re.MULTILINE), done.stderr
+
+
+def production_settings(secret: str) -> dict[str, str]:
+    """The environment that the README's commands for production export, with this for each secret."""
+    exports = [line for line in block("In production").splitlines() if line.startswith("export ")]
+    script = "\n".join([*exports, "env"]).replace("=...", f"={secret}")
+    told = subprocess.run(
+        ["bash", "-euc", script], env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True
+    )
+    return dict(line.split("=", 1) for line in told.stdout.splitlines())
+
+
+def test_the_commands_for_production_run_production() -> None:
+    command = re.search(r"python3 -c '.*'", block("In production"))
+    assert command is not None
+
+    settings = production_settings(f"$({command[0]})")
+
+    assert Config.from_environment(settings).runs_on == "production, postgresql, redis"
+
+
+def test_the_commands_for_production_refuse_to_run_without_secrets() -> None:
+    with pytest.raises(ConfigError, match="SECRET_KEY must have at least 32 bytes"):
+        Config.from_environment(production_settings("..."))

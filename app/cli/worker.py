@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import click
+import structlog
 from flask.cli import ScriptInfo, pass_script_info
 
 from app.api.tasks import BATCHES, LETTERS, TASKS
 from app.core import jobs
 from app.core.worker import Worker, start_thread
+
+log = structlog.get_logger(__name__)
 
 
 @click.command("worker")
@@ -29,14 +32,17 @@ def worker(info: ScriptInfo, *, once: bool, lease: int) -> None:
     Any number of workers may run, on any machine. After SIGTERM or Ctrl-C a worker finishes the current step and exits;
     the job continues from there in another worker, or after a restart.
     """
-    context = info.load_app().app_context
+    app = info.load_app()
+    context = app.app_context
     with _stop_signals() as (is_stopped, sleep):
         if once:
             click.echo(f"Ran {Worker(TASKS, context, stop=is_stopped, lease=lease).drain()} jobs.")
             return
+        log.info("worker_started", runs_on=app.config["RUNS_ON"], kinds=[*TASKS])
         stop_letters = start_thread(LETTERS, context, lease=lease)
         Worker(BATCHES, context, stop=is_stopped, lease=lease).poll(sleep)
         stop_letters()
+        log.info("worker_stopped")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """A worker: claims jobs and runs them, one after the other, until it is stopped."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing
 
@@ -8,7 +9,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.core import jobs
-from app.core.jobs import Claim, JobFailed, LeaseLost, Task, TransientFailure
+from app.core.jobs import Claim, JobFailed, JobStatus, LeaseLost, Task, TransientFailure
 from app.core.transactions import unit_of_work
 
 #: Seconds between two polls for jobs.
@@ -62,50 +63,61 @@ class Worker:
             if not jobs.has_due_jobs(self._tasks):
                 return None
         with unit_of_work():
-            for job_id, kind in jobs.fail_exhausted_jobs(self._tasks):
+            exhausted = jobs.fail_exhausted_jobs(self._tasks)
+            for job_id, kind in exhausted:
                 self._tasks[kind].end(job_id)
-            return jobs.claim_job(self._tasks, seconds=self._lease)
+            claim = jobs.claim_job(self._tasks, seconds=self._lease)
+        for job_id, kind in exhausted:
+            log.warning("job_ended", job_id=job_id, kind=kind, status=JobStatus.FAILED.value, reason="its workers died")
+        return claim
 
     def _perform(self, claim: Claim, task: Task) -> None:
+        started, job_log = time.monotonic(), log.bind(job_id=claim.job_id, kind=claim.kind)
+        job_log.info("job_started", attempt=claim.attempts)
         try:
-            self._try(claim, task)
+            status = self._try(claim, task)
         except LeaseLost:
-            log.info("job_left", job_id=claim.job_id, kind=claim.kind)
+            job_log.info("job_left")
+        else:
+            job_log.info("job_ended", status=status.value, seconds=round(time.monotonic() - started, 3))
 
-    def _try(self, claim: Claim, task: Task) -> None:
+    def _try(self, claim: Claim, task: Task) -> JobStatus:
+        """The status of the job afterwards; it is queued where another worker, or another attempt, goes on."""
         try:
-            self._run(claim, task)
+            return self._run(claim, task)
         except LeaseLost:
             raise
         except JobFailed as failure:
-            self._end(claim, task, str(failure))
+            return self._end(claim, task, str(failure))
         except TransientFailure as failure:
-            self._end(claim, task, str(failure), can_retry=True)
+            return self._end(claim, task, str(failure), can_retry=True)
         except Exception as error:  # whatever it is, the worker survives and the job is retried
             log.warning("job_failed", job_id=claim.job_id, kind=claim.kind, attempt=claim.attempts, exc_info=error)
             # Its message might quote the data of the job.
-            self._end(claim, task, f"It failed unexpectedly ({type(error).__name__}).", can_retry=True)
+            return self._end(claim, task, f"It failed unexpectedly ({type(error).__name__}).", can_retry=True)
 
-    def _run(self, claim: Claim, task: Task) -> None:
+    def _run(self, claim: Claim, task: Task) -> JobStatus:
         with closing(task.run(claim)) as steps:
             for _ in steps:
                 if self._stop():
                     with unit_of_work():
                         jobs.release(claim)
-                    return
+                    return JobStatus.QUEUED
         with unit_of_work():
             # The job's row first and then what belongs to it, as cancelling does: one order of locks, so no deadlock.
             jobs.finish(claim)
             task.end(claim.job_id)
+        return JobStatus.SUCCEEDED
 
     @staticmethod
-    def _end(claim: Claim, task: Task, error: str, *, can_retry: bool = False) -> None:
+    def _end(claim: Claim, task: Task, error: str, *, can_retry: bool = False) -> JobStatus:
         with unit_of_work():
             if can_retry and not claim.is_last:
                 jobs.retry(claim, error)
-                return
+                return JobStatus.QUEUED
             jobs.fail(claim, error)
             task.end(claim.job_id)
+        return JobStatus.FAILED
 
 
 def start_thread(

@@ -1,8 +1,9 @@
-"""CORS: scripts of the exact origins in CORS_ORIGINS may read responses.
+"""CORS: scripts of the exact origins in CORS_ORIGINS may read responses; in development, those of this machine too.
 
-Their requests may carry the refresh cookie, which is why an origin cannot be a pattern.
+Their requests may carry the refresh cookie, which is why a setting cannot name a pattern of origins.
 """
 
+import re
 from collections.abc import Sequence
 
 from flask import Flask, Response
@@ -28,7 +29,7 @@ EXPOSED_HEADERS = [
 ]
 
 
-def init_app(app: Flask, *, origins: Sequence[str]) -> None:
+def init_app(app: Flask, *, origins: Sequence[str | re.Pattern[str]]) -> None:
     """Answer preflights, and let scripts of ``origins`` read all responses, errors too, and send the refresh cookie."""
     if origins:
         app.after_request(_vary)

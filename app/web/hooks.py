@@ -5,6 +5,7 @@ import random
 import re
 import time
 from typing import Any
+from urllib.parse import quote
 
 import structlog
 from flask import Flask, Request, Response, current_app, g, request
@@ -125,10 +126,11 @@ def _end_request(response: Response) -> Response:
         add("API-Version", API_VERSION)
     if http.is_secure:
         add("Strict-Transport-Security", "max-age=31536000")
-    # The route, and neither path nor query string, which can contain search terms and e-mail addresses.
+    # Never the query string, which can contain search terms. The path is encoded, so that it is one line on a terminal.
     log.info(
         "request",
         method=http.method,
+        path=quote(http.path),
         route=http.url_rule.rule if http.url_rule else None,
         status=response.status_code,
         ms=round(elapsed * 1000, 3),

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from typing import Any
 
@@ -25,8 +26,8 @@ def set_up_logs(*, level: str, as_json: bool) -> None:
         renderers = [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer(_as_json)]
         output = structlog.BytesLoggerFactory(file=sys.stderr.buffer)
     else:
-        plain = structlog.dev.plain_traceback
-        renderers = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+        # https://no-color.org: a variable that is set, and not to nothing.
+        renderers = [Console(is_coloured=sys.stderr.isatty() and not os.environ.get("NO_COLOR"))]
         output = structlog.PrintLoggerFactory(file=sys.stderr)
     structlog.configure(
         processors=[*shared, *renderers],
@@ -34,6 +35,32 @@ def set_up_logs(*, level: str, as_json: bool) -> None:
         logger_factory=output,
         cache_logger_on_first_use=False,
     )
+
+
+class Console:
+    """Renders events for a developer's terminal: a request as one short line, and others as structlog does."""
+
+    #: ANSI colours by the first digit of the status.
+    COLOURS = {2: "32", 3: "36", 4: "33", 5: "1;31"}
+
+    def __init__(self, *, is_coloured: bool) -> None:
+        plain = structlog.dev.plain_traceback
+        self._is_coloured = is_coloured
+        self._render = structlog.dev.ConsoleRenderer(colors=is_coloured, exception_formatter=plain)
+
+    def __call__(
+        self, logger: structlog.typing.WrappedLogger, name: str, event: structlog.typing.EventDict
+    ) -> str | bytes:
+        """The line of an event; `POST /api/v1/products 409 21 ms 5 q req=1c58d087` of a request."""
+        if event["event"] != "request":
+            return self._render(logger, name, event)
+        status = self._coloured(event["status"])
+        counts = f"{event['ms']:.0f} ms {event['queries']} q"
+        return f"{event['method']} {event['path']} {status} {counts} req={event['request_id'][:8]}"
+
+    def _coloured(self, status: int) -> str:
+        colour = self.COLOURS.get(status // 100)
+        return f"\x1b[{colour}m{status}\x1b[0m" if self._is_coloured and colour else str(status)
 
 
 def _as_json(event: dict[str, Any], **options: Any) -> bytes:

@@ -165,6 +165,9 @@ class TestServing:
     def test_opens_no_control_socket(self, server: GunicornServer, home: Path) -> None:
         assert [path for path in home.rglob("*") if path.is_socket()] == []
 
+    def test_logs_first_what_it_runs_on(self, server: GunicornServer) -> None:
+        assert server.log().splitlines()[0].endswith("] [INFO] testing, sqlite, 1 worker x 2 threads")
+
     def test_logs_no_query(self, server: GunicornServer) -> None:
         requests.get(f"{server.url}/livez?looking=for-something", timeout=5)
 

@@ -87,6 +87,7 @@ class TestReload:
                 time.sleep(0.1)
 
             assert self.status(server.port) == "new", server.log()
+            assert server.log().count("testing, sqlite, 1 worker x 8 threads") == 2
 
     @staticmethod
     def release(folder: Path) -> None:

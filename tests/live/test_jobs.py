@@ -1,5 +1,6 @@
 """Background work by processes of their own: killed, told to stop, several at once, and called by a broker."""
 
+import json
 import os
 import random
 import re
@@ -162,12 +163,12 @@ class TestWorker:
         assert undisturbed[-1] == [0, 0]
 
     def test_that_is_told_to_stop_gives_its_job_back(
-        self, sign_in: Callable[..., Caller], flask_worker: Callable[[], Any], runner: FlaskCliRunner
+        self, sign_in: Callable[..., Caller], flask_worker: Callable[..., Any], runner: FlaskCliRunner, tmp_path: Path
     ) -> None:
         alice = sign_in("alice", Role.EDITOR)
         import_id = order(alice)
 
-        with flask_worker() as worker:
+        with flask_worker(LOG_LEVEL="INFO") as worker:
             wait_for_rows(alice, import_id, ROWS_PER_CHUNK)
             worker.send_signal(signal.SIGTERM)
             status = worker.wait(PATIENCE)
@@ -175,6 +176,10 @@ class TestWorker:
         runner.invoke(args=["worker", "--once"], catch_exceptions=False)
         done = look(alice, import_id)
 
+        logged = [json.loads(line) for line in (tmp_path / "worker.log").read_text().splitlines()]
+        assert [line["event"] for line in logged] == ["worker_started", "job_started", "job_ended", "worker_stopped"]
+        assert logged[0]["runs_on"].startswith("production, ")
+        assert logged[2]["status"] == "queued"
         assert status == 0
         assert left["status"] == "queued"
         assert 0 < left["rows_read"] < ROWS

@@ -6,6 +6,7 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from config import Environment
 from tests.conftest import Caller
 
 SHOP = "https://shop.example.com"
@@ -30,6 +31,8 @@ EXPOSED = {
     *("ETag", "Link", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID", "X-Process-Time"),
     *("API-Version", "Content-Disposition", "Deprecation", "Dry-Run", "Sunset", "Idempotency-Replayed"),
 }
+#: Which production accepts.
+SECRETS = {"secret_key": "0123456789abcdef" * 2, "jwt_secret_key": "fedcba9876543210" * 2}
 AppWith = Callable[..., Flask]
 
 
@@ -98,6 +101,55 @@ class TestAnswers:
 
         assert cors_headers(answer) == {}
         assert "Origin" not in vary(answer)
+
+
+class TestLocalOrigins:
+    LOCAL = ("http://localhost:5173", "http://localhost", "http://127.0.0.1:8080")
+    OTHERS = (
+        "http://localhost.evil.example:5173",
+        "http://evil.example/?http://localhost:5173",
+        "http://localhost:5173.evil.example",
+        "http://xlocalhost:5173",
+        "http://127.0.0.10:5173",
+        "http://127x0x0x1:5173",
+        "https://localhost:5173",
+        "http://localhost:",
+        "http://localhost:5173/",
+        "http://user@localhost:5173",
+    )
+
+    @pytest.fixture
+    def development(self, app_with: AppWith) -> Flask:
+        return app_with(app_env=Environment.DEVELOPMENT, cors_origins=(SHOP,))
+
+    @pytest.mark.parametrize("origin", [*LOCAL, SHOP])
+    def test_may_read_answers_and_use_the_cookie_in_development(
+        self, bob: Caller, development: Flask, origin: str
+    ) -> None:
+        answer = bob.on(development).get("/products", headers={"Origin": origin})
+        preflight = TestPreflight.ask(bob, development, origin)
+
+        for one in (answer, preflight):
+            assert one.headers["Access-Control-Allow-Origin"] == origin
+            assert one.headers["Access-Control-Allow-Credentials"] == "true"
+
+    @pytest.mark.parametrize("origin", [*OTHERS, *FOREIGN])
+    def test_are_no_others(self, bob: Caller, development: Flask, origin: str) -> None:
+        answer = bob.on(development).get("/products", headers={"Origin": origin})
+
+        assert cors_headers(answer) == {}
+        assert "Origin" in vary(answer)
+
+    @pytest.mark.parametrize("environment", [Environment.TESTING, Environment.PRODUCTION])
+    @pytest.mark.parametrize("origin", LOCAL)
+    def test_may_read_nothing_elsewhere(
+        self, bob: Caller, app_with: AppWith, environment: Environment, origin: str
+    ) -> None:
+        elsewhere = app_with(app_env=environment, cors_origins=(SHOP,), **SECRETS)
+
+        answer = bob.on(elsewhere).get("/products", headers={"Origin": origin})
+
+        assert cors_headers(answer) == {}
 
 
 class TestErrors:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -189,6 +190,7 @@ class TestAccessLog:
             "log_level": "info",
             "request_id": "request-1",
             "method": "GET",
+            "path": "/api/v1/products",
             "route": "/api/v1/products",
             "status": 200,
             "queries": 2,
@@ -197,12 +199,16 @@ class TestAccessLog:
         }
         assert line["ms"] > 0
 
-    def test_names_the_route_and_not_the_path(self, logged: Flask, bob: Caller) -> None:
+    def test_names_the_path_and_its_route_and_never_the_query(self, logged: Flask, bob: Caller) -> None:
         with capture_logs() as lines:
-            bob.on(logged).get("/products/4711")
-            bob.on(logged).get("/bob@example.com")
+            bob.on(logged).get("/products/4711?search=garden")
+            bob.on(logged).get("/nothing")
 
-        assert [line["route"] for line in lines] == ["/api/v1/products/<id:product_id>", None]
+        assert [(line["path"], line["route"]) for line in lines] == [
+            ("/api/v1/products/4711", "/api/v1/products/<id:product_id>"),
+            ("/api/v1/nothing", None),
+        ]
+        assert "garden" not in repr(lines)
 
     def test_takes_the_address_from_a_trusted_proxy(self, app_with: AppWith, anonymous: Caller) -> None:
         behind = anonymous.on(app_with(log_level="INFO", trusted_proxies=1))
@@ -223,7 +229,7 @@ class TestAccessLog:
         caller.get("/products", headers={"Authorization": "Bearer forged.token.here"})
 
         logged = capsys.readouterr().err
-        assert logged.count("request") >= 6
+        assert logged.count(" q req=") >= 6
         secrets = ["bob@", "eve@", "horse", "garden", "hunter2", "forged", str(bob.token), pair["refresh_token"]]
         assert [secret for secret in secrets if secret in logged] == []
 
@@ -246,6 +252,51 @@ class TestAccessLog:
         assert "RuntimeError" in logged
         assert "broken" in logged
         assert [secret for secret in ("eve@example.com", "horse") if secret in logged] == []
+
+    def test_is_a_short_line_in_development(
+        self, app_with: AppWith, alice: Caller, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        caller = alice.on(app_with(log_level="INFO"))
+
+        caller.post("/categories?dry_run=true", {"name": "Chairs"}, headers={"X-Request-ID": "1c58d087-and-more"})
+
+        (line,) = capsys.readouterr().err.splitlines()
+        assert re.fullmatch(r"POST /api/v1/categories 201 \d+ ms \d+ q req=1c58d087", line)
+
+    def test_is_one_line_in_development_whatever_the_path(
+        self, app_with: AppWith, bob: Caller, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        bob.on(app_with(log_level="INFO")).get("/no%0Athing%1b[31m%C3%A9")
+
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("GET /api/v1/no%0Athing%1B%5B31m%C3%A9 404 ")
+
+    @pytest.mark.parametrize(
+        ("is_terminal", "no_color", "is_coloured"),
+        [(True, None, True), (True, "", True), (True, "1", False), (False, None, False)],
+    )
+    def test_is_coloured_on_a_terminal_unless_no_color_is_set(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        is_terminal: bool,
+        no_color: str | None,
+        is_coloured: bool,
+    ) -> None:
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        if no_color is not None:
+            monkeypatch.setenv("NO_COLOR", no_color)
+        set_up_logs(level="INFO", as_json=False)
+
+        request = {"method": "GET", "path": "/", "ms": 0.6, "queries": 0, "request_id": "1c58d087"}
+        structlog.get_logger("access").info("request", status=404, **request)
+        structlog.get_logger("any").warning("something", told=1)
+
+        first, second = capsys.readouterr().err.splitlines()
+        status = "\x1b[33m404\x1b[0m" if is_coloured else "404"
+        assert first == f"GET / {status} 1 ms 0 q req=1c58d087"
+        assert ("\x1b[" in second) == is_coloured
 
     def test_is_json_in_production(
         self, bob: Caller, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

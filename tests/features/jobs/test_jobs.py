@@ -14,6 +14,7 @@ from app.core.jobs import Claim, Job, JobFailed, JobStatus, LeaseLost, Task, Tra
 from app.core.transactions import unit_of_work
 from app.core.worker import Worker
 from app.extensions import db
+from app.web.logs import set_up_logs
 
 KIND = "count"
 LATER = timedelta(seconds=jobs.LEASE_SECONDS + 1)
@@ -293,6 +294,41 @@ class TestWorker:
 
         assert look(job_id).status == JobStatus.FAILED
         assert counting.ended == [job_id]
+
+    @pytest.mark.parametrize(
+        ("failure", "status"),
+        [
+            (None, "succeeded"),
+            (JobFailed("no such file"), "failed"),
+            (TransientFailure("no answer"), "queued"),
+            (ZeroDivisionError(), "queued"),
+        ],
+        ids=repr,
+    )
+    def test_logs_the_begin_and_the_end_of_each_job(
+        self, app: Flask, counting: Counting, failure: Exception | None, status: str
+    ) -> None:
+        job_id = order()
+        counting.failure = failure
+        set_up_logs(level="INFO", as_json=False)
+
+        with capture_logs() as logs:
+            counting.worker(app).drain()
+
+        begin, *_, end = logs
+        expected = {"job_id": job_id, "kind": KIND, "log_level": "info"}
+        assert begin == {"event": "job_started", "attempt": 1, **expected}
+        assert end.pop("seconds") >= 0
+        assert end == {"event": "job_ended", "status": status, **expected}
+
+    def test_logs_the_end_of_a_job_whose_last_worker_died(self, app: Flask, counting: Counting) -> None:
+        job_id = order(max_attempts=1)
+        claimed()
+
+        with time_machine.travel(clock.now() + LATER, tick=True), capture_logs() as logs:
+            counting.worker(app).drain()
+
+        assert [(line["event"], line["job_id"], line["status"]) for line in logs] == [("job_ended", job_id, "failed")]
 
     def test_loses_the_step_at_which_its_job_was_cancelled(self, app: Flask, counting: Counting) -> None:
         job_id = order()
