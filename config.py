@@ -376,6 +376,7 @@ class Config:
         return own | {
             "TESTING": self.app_env is Environment.TESTING,
             "RUNS_ON": self.runs_on,
+            "SHOWS_README": self.app_env is Environment.DEVELOPMENT,
             "DEBUG": self.debug,
             "PROPAGATE_EXCEPTIONS": False,
             "MAX_CONTENT_LENGTH": self.max_body_bytes,

@@ -1,5 +1,7 @@
 """create_app: the one place where the application is put together."""
 
+from collections.abc import Sequence
+
 from flask import Flask
 
 from app import cli
@@ -14,6 +16,7 @@ from app.web import (
     access,
     cookies,
     cors,
+    demo,
     errors,
     health,
     hooks,
@@ -26,6 +29,7 @@ from app.web import (
     routing,
 )
 from app.web.body import OrjsonProvider
+from app.web.demo import DemoLogin
 from app.web.logs import set_up_logs
 from config import SESSION_SETTINGS, Config, Environment, Pooling
 
@@ -54,6 +58,7 @@ def create_app(config: Config | str | None = None) -> Flask:
     cors.init_app(app, origins=config.browser_origins)
     access.init_app(app, load_identity=load_identity, mark_seen=mark_seen)
     resources.init_app(app, RESOURCES)
+    demo.init_app(app, find_logins=_find_demo_logins if config.app_env is Environment.DEVELOPMENT else None)
     mail.init_app(app)
     broker.init_app(app)
     keys.init_app(app, ring)
@@ -74,3 +79,10 @@ def create_app(config: Config | str | None = None) -> Flask:
     app.register_blueprint(reference.blueprint)
     cli.init_app(app)
     return app
+
+
+def _find_demo_logins() -> Sequence[DemoLogin]:
+    # Not at the top: production never needs the sample catalogue.
+    from app.features.samples.service import working_logins  # noqa: PLC0415
+
+    return working_logins()

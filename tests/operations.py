@@ -294,6 +294,9 @@ class Scene:
     def example(self, operation: Operation) -> dict[str, Any]:
         """The operation's own example, with the ids of rows that are there."""
         example = operation.example
+        if operation.name == "log_in":
+            # Its own are of the demo catalogue.
+            example |= {"email": "alice@example.com", "password": PASSWORD}
         if operation.name == "confirm_password_reset":
             example["token"] = self._reset_token()
         if operation.key:
@@ -366,7 +369,6 @@ class Scene:
                     self._set.append((table, found))
 
     def _make_administrator(self) -> str:
-        # The credentials are those of the login's example.
         with self.app.app_context(), unit_of_work():
             user = User(email="alice@example.com", username="root", password_hash=self._password_hash, role=Role.ADMIN)
             db.session.add(user)

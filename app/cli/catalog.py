@@ -274,8 +274,8 @@ def _output(file: str) -> Iterator[IO[bytes]]:
 
 def _announce() -> None:
     host, port = _reachable(current_app.config["HOST"]), current_app.config["PORT"]
-    click.echo(f"\n  The catalogue   http://{host}:{port}/api/v1/products")
-    click.echo(f"  Documentation   http://{host}:{port}/docs")
+    click.echo(f"\n  Begin at        http://{host}:{port}/")
+    click.echo(f"  API reference   http://{host}:{port}/docs")
     with unit_of_work(reading=True):
         logins = samples.working_logins()
     for login in logins:

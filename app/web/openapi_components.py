@@ -64,6 +64,8 @@ def add_components(spec: APISpec) -> None:
         spec.components.header(name, described if name in OPTIONAL_HEADERS else {**described, "required": True})
     for name, (place, note, schema) in PARAMETERS.items():
         parameter = {"name": name, "description": note, "schema": schema, "required": name == "If-Match"}
+        if parameter["required"]:
+            parameter["example"] = schema["examples"][0]
         spec.components.parameter(name, place, parameter)
 
 
@@ -73,12 +75,17 @@ def refer_to_headers(*names: str) -> dict[str, Any]:
 
 
 def _add_security_schemes(spec: APISpec) -> None:
-    bearer = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
-    spec.components.security_scheme("bearer", {**bearer, "description": "The access token of a login."})
-    spec.components.security_scheme("refresh", {**bearer, "description": "The refresh token; valid for one exchange."})
-    for scheme, place, name, note in (
-        ("apiKey", "header", "X-API-Key", "An API key. Beside a token, the token's rights count: see above."),
-        ("refreshCookie", "cookie", cookies.NAME, "The refresh token of a login that requested the cookie."),
-        ("csrf", "header", "X-CSRF-Token", "The csrf_token that was issued with the cookie."),
+    """Add the credentials in the order in which the documentation page asks for them: the ones of every day first."""
+    token = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+    for scheme, note, described in (
+        ("bearer", "The access token of a login.", token),
+        ("apiKey", "An API key. Beside a token, the token's rights count: see above.", _named("header", "X-API-Key")),
+        ("refresh", "The refresh token; valid for one exchange.", token),
+        ("refreshCookie", "The refresh token of a login that requested the cookie.", _named("cookie", cookies.NAME)),
+        ("csrf", "The csrf_token that was issued with the cookie.", _named("header", "X-CSRF-Token")),
     ):
-        spec.components.security_scheme(scheme, {"type": "apiKey", "in": place, "name": name, "description": note})
+        spec.components.security_scheme(scheme, {**described, "description": note})
+
+
+def _named(place: str, name: str) -> dict[str, str]:
+    return {"type": "apiKey", "in": place, "name": name}

@@ -10,13 +10,17 @@ from app.web import fields
 from app.web.includes import Embedding, Include
 from app.web.kinds import OfKind
 from app.web.resource_links import Links
+from app.web.schemas import BodySchema
 
 
 def example_of(schema: type[Any]) -> dict[str, Any]:
     """An example of an object, made of the examples of its members."""
     members: dict[str, ma_fields.Field[Any]] = schema().fields
+    left_out = schema.NOT_IN_EXAMPLE if issubclass(schema, BodySchema) else ()
     examples: dict[str, Any] = {}
     for name, field in members.items():
+        if name in left_out:
+            continue
         if "examples" in field.metadata:
             examples[field.data_key or name] = field.metadata["examples"][0]
         elif isinstance(field, OfKind):

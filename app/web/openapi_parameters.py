@@ -27,6 +27,11 @@ UPSERT_PRECONDITIONS = {
     "If-None-Match": "With *, create the row, and replace none.",
 }
 
+#: Values of path parameters that the demo catalogue has: the documentation page begins with them. Any other id is 1.
+DEMO_IDS = {"product_id": 42, "category_id": 7, "brand_id": 3, "user_id": 3}
+#: Values of the first key of each resource.
+DEMO_KEYS = {"Product": "CHR-00-OAK", "Category": "kitchen", "Brand": "caldbeck"}
+
 
 def describe_parameters(spec: APISpec, rule: Rule, operation: Operation, method: str) -> list[str | dict[str, Any]]:
     """The parameters of an operation: the names of components, or what is of this operation alone."""
@@ -40,7 +45,9 @@ def describe_parameters(spec: APISpec, rule: Rule, operation: Operation, method:
 
 def _path_parameters(spec: APISpec, rule: Rule, operation: Operation) -> list[dict[str, Any]]:
     described: dict[str, tuple[str, dict[str, Any]]] = {}
+    examples: dict[str, Any] = {name: DEMO_IDS.get(name, 1) for name in rule.arguments}
     if operation.keys:
+        examples = {"key": operation.keys[0], "value": DEMO_KEYS.get(_resource_at(rule), "1")}
         described = {
             "key": (
                 "The key by which the row is named.",
@@ -53,7 +60,14 @@ def _path_parameters(spec: APISpec, rule: Rule, operation: Operation) -> list[di
         }
     row_id = ("The id of the row.", {"type": "integer", "format": "int64", "minimum": 1, "maximum": MAX_ID})
     return [
-        {"name": name, "in": "path", "required": True, "schema": schema, "description": note}
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": schema,
+            "description": note,
+            "example": examples[name],
+        }
         for name in sorted(rule.arguments)
         for note, schema in [described.get(name, row_id)]
     ]

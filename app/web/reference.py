@@ -1,13 +1,15 @@
-"""The routes of the documentation: the OpenAPI document, and the page that displays it."""
+"""The routes of the documentation: the home page, the OpenAPI document, and the page that displays it."""
 
 from typing import Any
 
 import orjson
 from flask import Response, current_app
 
-from app.web import docs, fields
+from app.core.errors import NotFound
+from app.web import docs, fields, home, readme
 from app.web.body import JSON
-from app.web.contract import Blueprint, public, queries, returns
+from app.web.contract import Blueprint, public, queries, refuses, returns
+from app.web.demo import demo_logins
 from app.web.schemas import QuerySchema
 
 blueprint = Blueprint("docs", __name__, about="This documentation.")
@@ -17,6 +19,24 @@ class AssetQuerySchema(QuerySchema):
     """The version in an asset's URL, so that a new release never runs a cached script of an old one."""
 
     v = fields.Text(max_length=64)
+
+
+# Strict slashes would redirect an empty path to the request's Host.
+@blueprint.get("/", strict_slashes=False)
+@public
+@returns()
+def read_home() -> Response:
+    """See what this is and where to begin, as a page or as JSON."""
+    return home.home()
+
+
+@blueprint.get("/readme")
+@public
+@returns()
+@refuses(NotFound)
+def read_readme() -> Response:
+    """Read the README; 404 outside development."""
+    return readme.page()
 
 
 @blueprint.get("/openapi.json")
@@ -35,7 +55,7 @@ def read_document() -> Response:
 @returns()
 def read_page() -> Response:
     """Read about the operations, and try them."""
-    return docs.page()
+    return docs.page(demo_logins())
 
 
 @blueprint.get("/docs/<name>")

@@ -63,6 +63,9 @@ class StrictSchema(Schema):
 class BodySchema(StrictSchema):
     """A schema of a request body."""
 
+    #: Members that the example of a body leaves out: with a key that is unique, it would succeed only once.
+    NOT_IN_EXAMPLE: Collection[str] = ()
+
     def load(self, data: Any, **options: Any) -> Any:
         """The loaded values of a body, as marshmallow returns them; raises its ``ValidationError``."""
         if not options:

@@ -347,7 +347,7 @@ class TestDemo:
     def test_announces_where_and_as_whom(self, catalog: Run) -> None:
         output = catalog("demo", "--announce").stdout
 
-        assert "http://127.0.0.1:8000/docs" in output
+        assert re.findall(r"http://\S+", output) == ["http://127.0.0.1:8000/", "http://127.0.0.1:8000/docs"]
         for login in samples.DEMO_LOGINS:
             assert f"{login.email}  {login.password}" in output
 

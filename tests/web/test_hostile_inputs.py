@@ -807,12 +807,16 @@ class TestPaths:
                 ),
                 *(f"/x{parent}//{last}", f"/api//v1/{last}", f"/.{parent}/{last}", f"/x/..{right}", f"/%2e%2e{right}"),
                 *(f"{right}\x00", f"{right}%00", f"{right} ", f"{right}\n", f"{right}?x", f"{right}#x", f"{right}x"),
-                *("", "*", right.swapcase(), f"{right}/{'x/' * 2000}", f"/{'x' * 100_000}"),
+                *("*", right.swapcase(), f"{right}/{'x/' * 2000}", f"/{'x' * 100_000}"),
                 *("//elsewhere.example/", "https://elsewhere.example/", f"//elsewhere.example{right}"),
             ):
                 answer = scene.send(operation, path=path)
                 report.check(operation, path[:80], answer, statuses=refused, routed=False)
                 assert "Location" not in answer.headers, (operation, path[:80])
+            # An empty path is the root's (RFC 9110 section 4.2.3).
+            answer = scene.send(operation, path="")
+            report.check(operation, "no path", answer, statuses={200 if operation.is_safe else 404}, routed=False)
+            assert "Location" not in answer.headers
             for path in (f"/{right}", f"//{right}"):
                 # WSGI's own reading: the slashes at the beginning are one.
                 answer = scene.send(operation, path=path)

@@ -213,7 +213,8 @@ class TestOperations:
 
         undocumented = served - {(operation.method, operation.path) for operation in operations}
 
-        assert undocumented == {("GET", "/docs"), ("GET", "/docs/{name}"), ("GET", "/openapi.json")}
+        paths = ("/", "/docs", "/docs/{name}", "/openapi.json", "/readme")
+        assert undocumented == {("GET", path) for path in paths}
 
 
 class TestExamples:

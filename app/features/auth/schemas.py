@@ -29,8 +29,8 @@ class RegisterSchema(BodySchema):
 class LoginSchema(BodySchema):
     """The credentials of a user."""
 
-    email = KnownEmail(required=True, max_length=254, example="alice@example.com")
-    password = Password(required=True, min_length=1, example="correct horse battery")
+    email = KnownEmail(required=True, max_length=254, example="editor@example.com")
+    password = Password(required=True, min_length=1, example="demo-editor-password")
     refresh_token_in = fields.Choice(
         ["body", "cookie"],
         name="RefreshTokenPlace",

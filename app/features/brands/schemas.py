@@ -3,6 +3,7 @@
 from typing import Any
 
 from app.core.slugs import MAX_SLUG_LENGTH
+from app.features.brands.models import KEYS
 from app.features.brands.service import LISTING
 from app.web import fields
 from app.web.schemas import BodySchema, Order, PatchSchema, Schema, SearchQuerySchema
@@ -38,6 +39,8 @@ class BrandSchema(Schema):
 
 class BrandCreateSchema(BodySchema):
     """The members of a brand; without a slug, a new one gets one from its name and an existing one keeps its own."""
+
+    NOT_IN_EXAMPLE = tuple(KEYS)
 
     name = fields.Text(required=True, **NAME)
     slug = fields.Text(**SLUG)

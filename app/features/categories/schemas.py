@@ -5,6 +5,7 @@ from typing import Any
 
 import marshmallow as ma
 
+from app.features.categories.models import KEYS
 from app.features.categories.service import LISTING
 from app.web import fields
 from app.web.schemas import BodySchema, Order, Schema, SearchQuerySchema
@@ -31,6 +32,8 @@ class CategorySchema(Schema):
 class CategoryCreateSchema(BodySchema):
     """The members of a category; without a slug, a new one gets one from its name and an existing one keeps its own."""
 
+    NOT_IN_EXAMPLE = tuple(KEYS)
+
     name = fields.Text(required=True, **NAME)
     slug = fields.Text(**SLUG)
     external_id = fields.Text(load_default=None, **EXTERNAL_ID)
@@ -39,6 +42,8 @@ class CategoryCreateSchema(BodySchema):
 
 class CategoryUpdateSchema(BodySchema):
     """The members of a category to change; a null parent makes it a root."""
+
+    NOT_IN_EXAMPLE = tuple(KEYS)
 
     name = fields.Text(**NAME)
     slug = fields.Text(**SLUG)

@@ -171,6 +171,8 @@ class FacetsSchema(Schema):
 class ProductReplaceSchema(BodySchema):
     """The whole of a product but its stock; what is missing takes its default, and the sku and the slug stay."""
 
+    NOT_IN_EXAMPLE = tuple(KEYS)
+
     sku = fields.Code(**SKU)
     slug = fields.Text(**SLUG)
     gtin = Gtin(allow_none=True, load_default=None)

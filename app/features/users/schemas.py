@@ -66,8 +66,8 @@ class UserCreateSchema(BodySchema):
 class UserUpdateSchema(BodySchema):
     """The members of an account that administrators can change."""
 
-    email = fields.Email(example="carol@example.com")
-    username = fields.Text(**USERNAME)
+    email = fields.Email(example="erin@example.com")
+    username = fields.Text(**USERNAME | {"example": "erin"})
     role = fields.Choice(Role)
     is_active = fields.Boolean()
 

@@ -6,12 +6,105 @@ const followColourScheme = () => document.documentElement.classList.toggle("dark
 dark.addEventListener("change", followColourScheme);
 followColourScheme();
 
-SwaggerUIBundle({
+// Opening an operation must not take seconds. By default Swagger UI resolves the references of the whole document for it,
+// and renders a schema, an example and the headers of a dozen problems that have nearly the same.
+
+// What the operation, or another part of the document, refers to, and the part itself.
+function excerpt(document, path) {
+  const whole = ["openapi", "info", "servers", "security", "tags"].filter((name) => name in document);
+  const reduced = Object.fromEntries(whole.map((name) => [name, document[name]]));
+  const copy = (names) => {
+    let [from, to] = [document, reduced];
+    for (const name of names.slice(0, -1)) [from, to] = [from?.[name], (to[name] ??= {})];
+    const last = names.at(-1);
+    if (from?.[last] === undefined || last in to) return;
+    to[last] = from[last];
+    follow(from[last]);
+  };
+  const follow = (value) => {
+    if (typeof value !== "object" || value === null) return;
+    if (typeof value.$ref === "string" && value.$ref.startsWith("#/")) {
+      copy(value.$ref.slice(2).split("/").map((name) => name.replaceAll("~1", "/").replaceAll("~0", "~")));
+    }
+    Object.values(value).forEach(follow);
+  };
+  copy(path);
+  return reduced;
+}
+
+const ResolveLess = {
+  afterLoad(system) {
+    const resolve = system.fn.resolveSubtree;
+    this.fn.resolveSubtree = (document, path, options) => resolve(excerpt(document, path), path, options);
+  },
+};
+
+// A problem is its codes and sentences, until more is wanted.
+const FoldProblems = {
+  wrapComponents: {
+    response: (Response, {React}) => (props) => {
+      const [isOpen, setOpen] = React.useState(false);
+      if (isOpen || Number(props.code) < 400) return React.createElement(Response, props);
+      const inCode = (part, position) => (position % 2 ? React.createElement("code", {key: position}, part) : part);
+      const sentences = props.response.get("description", "").split("\n");
+      const lines = sentences.map((line, position) =>
+        React.createElement("p", {key: position}, ...line.split("`").map(inCode)));
+      const button = React.createElement("button",
+        {className: "more", onClick: () => setOpen(true), "aria-label": `Example of ${props.code}`}, "Example");
+      return React.createElement("tr", {className: "response problem", "data-code": props.code},
+        React.createElement("td", {className: "response-col_status"}, props.code),
+        React.createElement("td", {className: "response-col_description"}, ...lines, button));
+    },
+  },
+};
+
+const ui = SwaggerUIBundle({
   dom_id: "#swagger-ui",
   url: "openapi.json",
   deepLinking: true,
   displayRequestDuration: true,
-  persistAuthorization: false, // A token lives as long as the page, never in the browser's storage.
+  persistAuthorization: false, // It would keep tokens where every script can read them; the session is restored instead.
+  plugins: [ResolveLess, FoldProblems],
   tryItOutEnabled: true,
   validatorUrl: null, // The default validator is another host.
+  onComplete: showSession,
 });
+
+function showSession() {
+  const [form, shown, fault] = ["log-in", "logged-in", "log-in-fault"].map((id) => document.getElementById(id));
+
+  const attempt = async (email, password) => {
+    fault.textContent = "";
+    form.inert = true;
+    try {
+      await session.logIn(email, password);
+      form.reset();
+    } catch (failure) {
+      fault.textContent = failure.message;
+    } finally {
+      form.inert = false;
+    }
+  };
+
+  let isAuthorized = false;
+  session.changed = (email) => {
+    form.hidden = Boolean(email);
+    shown.hidden = !email;
+    shown.querySelector("b").textContent = email ?? "";
+    if (email) ui.preauthorizeApiKey("bearer", session.token);
+    else if (isAuthorized) ui.authActions.logout(["bearer"]);
+    isAuthorized = Boolean(email);
+  };
+
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    attempt(form.elements.email.value, form.elements.password.value);
+  });
+  for (const button of form.querySelectorAll("[data-email]")) {
+    button.addEventListener("click", () => attempt(button.dataset.email, button.dataset.password));
+  }
+  shown.querySelector("button").addEventListener("click", () => session.logOut());
+
+  form.hidden = Boolean(session.stored());
+  session.restore().catch(() => {});
+}
