@@ -2,14 +2,17 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from config import Config, ConfigError
-from tests.servers import PROJECT, gunicorn_server
+from tests.servers import PROJECT, GunicornServer, gunicorn_server
 
 
 def block(heading: str, language: str = "sh") -> str:
@@ -25,22 +28,41 @@ def tour() -> str:
     return block("A tour with curl")
 
 
-@pytest.mark.live
-def test_the_tour_prints_what_it_says(tmp_path: Path) -> None:
+def shell(name: str) -> Any:
+    return pytest.param(name, marks=pytest.mark.skipif(not shutil.which(name), reason=f"needs Debian's package {name}"))
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[GunicornServer]:
+    """What `make run` serves."""
     environment = {"DATABASE_URL": f"sqlite:///{tmp_path / 'tour.db'}"}
     for command in (["db", "upgrade"], ["catalog", "demo"]):
         subprocess.run(
             [sys.executable, "-m", "flask", *command],
             cwd=PROJECT, env={**os.environ, **environment}, check=True, capture_output=True,
         )  # fmt: skip
-
     with gunicorn_server(environment) as server:
-        script = tour().replace("http://127.0.0.1:8000", server.url)
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True, timeout=60, check=False
-        )
+        yield server
 
-    assert done.stdout.splitlines() == re.findall(r"^# → (.*)$", tour(), re.MULTILINE), done.stderr
+
+@pytest.mark.live
+@pytest.mark.parametrize("name", [shell("bash"), shell("zsh")])
+def test_the_tour_prints_what_it_says_and_says_it_again(demo: GunicornServer, name: str) -> None:
+    script = tour().replace("http://127.0.0.1:8000", demo.url)
+
+    for _ in range(2):
+        # As it is pasted: an interactive shell, which reads no file of the user's.
+        done = subprocess.run(
+            [name, *{"bash": ["--norc", "-i"], "zsh": ["-f", "-i"]}[name]],
+            input=script, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+        assert done.stdout.splitlines() == re.findall(r"^# → (.*)$", tour(), re.MULTILINE), done.stderr
+
+
+def test_the_tour_needs_no_new_curl() -> None:
+    # Ubuntu 22.04 has curl 7.81; --json came with 7.82.
+    assert "--json" not in tour()
 
 
 def production_settings(secret: str) -> dict[str, str]:
