@@ -64,13 +64,18 @@ PLAIN ?= tests/core tests/features/stock tests/features/events tests/features/au
 plain: install-test ## Run the tests of the kernel and the features without compiled statements (FAST_SQL=0)
 	@TEST_FAST_SQL=0 $(PY) -m pytest $(PARALLEL) $(PLAIN) $(ARGS)
 
-.PHONY: browser
-browser: install-test ## Run the tests that drive a headless Chromium
-	@$(PY) -m pytest -m browser $(ARGS)
-
 # npm and its programs look for Node on the PATH.
 NPM := PATH="$(CURDIR)/.venv/bin:$$PATH" npm --prefix clients/typescript
 PYTHON_CLIENT := clients/python/build/catalog_client
+
+# axe, which finds faults of accessibility, is published for npm alone; without npm the tests that need it are skipped.
+AXE := tests/browser/node_modules/.package-lock.json
+$(AXE): tests/browser/package-lock.json
+	@PATH="$(CURDIR)/.venv/bin:$$PATH"; ! command -v npm >/dev/null || npm --prefix tests/browser ci --silent
+
+.PHONY: browser
+browser: install-test $(AXE) ## Run the tests that drive a headless Chromium
+	@$(PY) -m pytest -m browser $(ARGS)
 
 .PHONY: clients
 clients: install-clients ## Generate clients from openapi.json, check their types, and drive each against a server
@@ -170,7 +175,7 @@ lock: ## Pin the dependencies again (ARGS=--upgrade takes newer versions); needs
 clean: ## Remove what the other targets made, except the data in instance/
 	@rm -rf .venv .bench .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find app benchmarks migrations tests -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
-	@rm -rf __pycache__ clients/*/build clients/*/node_modules
+	@rm -rf __pycache__ clients/*/build clients/*/node_modules tests/browser/node_modules
 
 .PHONY: install-run install-test install-clients
 install-run:

@@ -23,7 +23,7 @@ OTHER_PAPERS = [
 ]
 SETTINGS = {field.name.upper() for field in fields(Config)}
 #: Variables that the documents name because they are no settings or a client's, and one that only the debugger needs.
-NO_SETTINGS, UNLISTED = {"API_URL", "CORS_ORIGIN", "JWT_ALGORITHM", "MAIL_HOST", "NO_COLOR"}, {"DEBUG"}
+NO_SETTINGS, UNLISTED = {"API_URL", "CORS_ORIGIN", "JWT_ALGORITHM", "MAIL_HOST", "NO_COLOR", "ZSH_VERSION"}, {"DEBUG"}
 #: What is made when something runs, and is in no commit.
 MADE = ("instance", ".venv", "build")
 #: What a reader makes who follows the steps of a document.
@@ -43,7 +43,7 @@ each_paper = pytest.mark.parametrize("paper", PAPERS, ids=[str(paper.relative_to
 
 def code_in(paper: Path) -> list[str]:
     """What stands in a document as code: blocks of commands and output, and what is between backticks."""
-    text = re.sub(r"^```(python|diff)\n.*?^```", "", paper.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^```(python|diff|html)\n.*?^```", "", paper.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
     block = re.compile(r"^ *```\w*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
     return [*block.findall(text), *re.findall(r"`([^`\n]+)`", block.sub("", text))]
 

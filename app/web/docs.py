@@ -25,6 +25,7 @@ class Asset(NamedTuple):
 ASSETS = {
     asset.path.name: asset
     for asset in (
+        Asset(_FOLDER / "access.js", "text/javascript"),
         Asset(_FOLDER / "docs.css", "text/css"),
         Asset(_FOLDER / "docs.js", "text/javascript"),
         Asset(_FOLDER / "favicon.svg", "image/svg+xml"),

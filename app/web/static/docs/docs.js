@@ -58,16 +58,27 @@ const FoldProblems = {
   },
 };
 
+// A link within the button that opens an operation would be two controls in one; the button sets the address as well.
+const NoNestedLinks = {
+  wrapComponents: {DeepLink: (_, {React}) => ({text}) => React.createElement("span", null, text)},
+};
+
 const ui = SwaggerUIBundle({
   dom_id: "#swagger-ui",
   url: "openapi.json",
   deepLinking: true,
   displayRequestDuration: true,
   persistAuthorization: false, // It would keep tokens where every script can read them; the session is restored instead.
-  plugins: [ResolveLess, FoldProblems],
+  plugins: [ResolveLess, FoldProblems, NoNestedLinks],
+  syntaxHighlight: {theme: "obsidian"},
   tryItOutEnabled: true,
   validatorUrl: null, // The default validator is another host.
   onComplete: showSession,
+  responseInterceptor(answer) {
+    // The session may have ended elsewhere: if it has, the form is shown again.
+    if (answer.status === 401 && session.token) session.restore().catch(() => {});
+    return answer;
+  },
 });
 
 function showSession() {
