@@ -16,6 +16,19 @@ function name(control, label) {
   control.setAttribute("aria-label", label);
 }
 
+let dialog = null;
+
+// Each box of the dialog takes the focus when it appears, so that the last has it; the first one should.
+function begin() {
+  const shown = document.querySelector("#swagger-ui .modal-ux");
+  if (shown && shown !== dialog) {
+    shown.querySelector("input")?.focus();
+    shown.querySelector(".modal-ux-content").scrollTop = 0;
+  }
+  dialog = shown;
+}
+
 new MutationObserver(() => {
+  begin();
   for (const [selector, mend] of ACCESS) document.querySelectorAll(`#swagger-ui :is(${selector})`).forEach(mend);
 }).observe(document.getElementById("swagger-ui"), {childList: true, subtree: true});

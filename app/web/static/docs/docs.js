@@ -29,7 +29,18 @@ function excerpt(document, path) {
     Object.values(value).forEach(follow);
   };
   copy(path);
+  if (path[0] === "paths") reduced.paths[path[1]][path[2]] = withoutRepetition(reduced.paths[path[1]][path[2]]);
   return reduced;
+}
+
+// A form may repeat the parameters of the query. Swagger UI would show them twice, and fill the second ones in.
+function withoutRepetition(operation) {
+  const form = operation?.requestBody?.content?.["multipart/form-data"]?.schema;
+  if (!form?.properties) return operation;
+  const names = (operation.parameters ?? []).map((one) => one.name ?? one.$ref.split("/").at(-1));
+  const shorter = structuredClone(operation);
+  for (const name of names) delete shorter.requestBody.content["multipart/form-data"].schema.properties[name];
+  return shorter;
 }
 
 const ResolveLess = {
