@@ -148,6 +148,37 @@ class TestLogin:
         assert (stored["cookie"], stored["session"], [*stored["local"]]) == ("", {}, ["catalog-session"])
         assert json.loads(stored["local"]["catalog-session"]).keys() == {"email", "csrf_token"}
 
+    def test_is_renewed_before_the_access_token_expires(self, visit: Visit) -> None:
+        visit.open_docs()
+        visit.press("#as-editor")
+        find(visit.browser, LOGGED_IN)
+        before = visit.browser.execute_script("return session.token")
+
+        visit.browser.execute_script("session.renewAt = 0; session.renew()")
+        wait(visit.browser).until(lambda _: visit.browser.execute_script("return session.token") != before)
+
+        assert visit.browser.execute_script("return session.renewAt - Date.now()") > 0
+
+    def test_is_shared_by_tabs_and_ends_in_all(self, visit: Visit) -> None:
+        visit.open_docs()
+        first = visit.browser.current_window_handle
+        visit.browser.switch_to.new_window("tab")
+        try:
+            visit.open("/docs")
+            find(visit.browser, LOG_IN)
+            visit.press("#as-editor")
+            visit.browser.switch_to.window(first)
+            assert "editor@example.com" in visit.text(LOGGED_IN)
+
+            visit.press(f"{LOGGED_IN} button")
+            visit.browser.switch_to.window(visit.browser.window_handles[1])
+
+            find(visit.browser, LOG_IN)
+        finally:
+            visit.browser.switch_to.window(visit.browser.window_handles[1])
+            visit.browser.close()
+            visit.browser.switch_to.window(first)
+
     def test_that_was_ended_elsewhere_asks_to_log_in_again(self, visit: Visit) -> None:
         visit.open_docs()
         visit.press("#as-editor")
