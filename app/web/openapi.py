@@ -74,6 +74,8 @@ def describe(app: Flask) -> dict[str, Any]:
 def _in_order(document: dict[str, Any]) -> dict[str, Any]:
     """The document with its components by name, so that a new operation moves none of them in a comparison."""
     components = {kind: dict(sorted(named.items())) for kind, named in document["components"].items()}
+    # The documentation page asks for credentials in this order.
+    components["securitySchemes"] = document["components"]["securitySchemes"]
     names = ("openapi", "info", "servers", "tags", "paths")
     return {**{name: document[name] for name in names}, "components": components}
 

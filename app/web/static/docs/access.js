@@ -7,6 +7,7 @@ const ACCESS = [
     name(control, paramName ?? propertyName);
   }],
   [".body-param__text", (control) => name(control, "Request body")],
+  ["#servers", (control) => name(control, "Server")],
   [".close-modal", (control) => name(control, "Close")],
   [".microlight", (code) => code.setAttribute("tabindex", "0")], // it may be scrolled
   [".auth-btn-wrapper [aria-label]", (control) => control.removeAttribute("aria-label")], // it contradicts the text

@@ -29,18 +29,22 @@ function excerpt(document, path) {
     Object.values(value).forEach(follow);
   };
   copy(path);
-  if (path[0] === "paths") reduced.paths[path[1]][path[2]] = withoutRepetition(reduced.paths[path[1]][path[2]]);
+  if (path[0] === "paths") shortenForm(reduced, path);
   return reduced;
 }
 
 // A form may repeat the parameters of the query. Swagger UI would show them twice, and fill the second ones in.
-function withoutRepetition(operation) {
-  const form = operation?.requestBody?.content?.["multipart/form-data"]?.schema;
-  if (!form?.properties) return operation;
-  const names = (operation.parameters ?? []).map((one) => one.name ?? one.$ref.split("/").at(-1));
-  const shorter = structuredClone(operation);
-  for (const name of names) delete shorter.requestBody.content["multipart/form-data"].schema.properties[name];
-  return shorter;
+function shortenForm(document, [, path, method]) {
+  const referred = (value) => {
+    const names = value.$ref?.slice(2).split("/") ?? [];
+    return names.reduce((from, name) => from[name], names.length ? document : value);
+  };
+  const operation = structuredClone(document.paths[path][method]);
+  const form = operation?.requestBody?.content?.["multipart/form-data"];
+  if (!form) return;
+  form.schema = structuredClone(referred(form.schema));
+  for (const parameter of operation.parameters ?? []) delete form.schema.properties[referred(parameter).name];
+  document.paths[path] = {...document.paths[path], [method]: operation};
 }
 
 const ResolveLess = {
