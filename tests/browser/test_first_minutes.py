@@ -220,12 +220,12 @@ class TestOperations:
         visit.open_docs()
         visit.press(f"{UPDATE} .opblock-summary-control")
         assert "precondition_failed" in visit.text(f"{UPDATE} .problem[data-code='412']")
-        examples = f"{UPDATE} .responses-table .highlight-code"
-        assert len(visit.browser.find_elements(By.CSS_SELECTOR, examples)) == 1
+        assert visit.browser.find_elements(By.CSS_SELECTOR, f"{UPDATE} .problem pre") == []
 
         visit.press(f"{UPDATE} .problem[data-code='412'] .more")
 
-        wait(visit.browser).until(lambda _: len(visit.browser.find_elements(By.CSS_SELECTOR, examples)) == 2)
+        example = json.loads(visit.text(f"{UPDATE} .problem[data-code='412'] pre"))
+        assert (example["status"], example["code"]) == (412, "precondition_failed")
 
     def test_ask_for_the_credentials_of_every_day_first(self, visit: Visit) -> None:
         visit.open_docs()

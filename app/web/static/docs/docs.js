@@ -28,22 +28,34 @@ function excerpt(document, path) {
     }
     Object.values(value).forEach(follow);
   };
+  if (path[0] === "paths") document = withoutProblems(document, path);
   copy(path);
   if (path[0] === "paths") shortenForm(reduced, path);
   return reduced;
 }
 
+function referred(document, value) {
+  const names = value.$ref?.slice(2).split("/") ?? [];
+  return names.reduce((from, name) => from[name], names.length ? document : value);
+}
+
+// The document whose operation has of its problems the descriptions alone.
+function withoutProblems(document, [, path, method]) {
+  const operation = document.paths[path]?.[method];
+  if (!operation?.responses) return document;
+  const responses = Object.entries(operation.responses).map(([code, response]) =>
+    [code, Number(code) < 400 ? response : {description: referred(document, response).description}]);
+  const shorter = {...operation, responses: Object.fromEntries(responses)};
+  return {...document, paths: {...document.paths, [path]: {...document.paths[path], [method]: shorter}}};
+}
+
 // A form may repeat the parameters of the query. Swagger UI would show them twice, and fill the second ones in.
 function shortenForm(document, [, path, method]) {
-  const referred = (value) => {
-    const names = value.$ref?.slice(2).split("/") ?? [];
-    return names.reduce((from, name) => from[name], names.length ? document : value);
-  };
   const operation = structuredClone(document.paths[path][method]);
   const form = operation?.requestBody?.content?.["multipart/form-data"];
   if (!form) return;
-  form.schema = structuredClone(referred(form.schema));
-  for (const parameter of operation.parameters ?? []) delete form.schema.properties[referred(parameter).name];
+  form.schema = structuredClone(referred(document, form.schema));
+  for (const parameter of operation.parameters ?? []) delete form.schema.properties[referred(document, parameter).name];
   document.paths[path] = {...document.paths[path], [method]: operation};
 }
 
@@ -54,24 +66,32 @@ const ResolveLess = {
   },
 };
 
-// A problem is its codes and sentences, until more is wanted.
+// A problem is its codes and sentences, and its example when that is wanted.
 const FoldProblems = {
   wrapComponents: {
-    response: (Response, {React}) => (props) => {
+    response: (Response, {React, specSelectors}) => (props) => {
       const [isOpen, setOpen] = React.useState(false);
-      if (isOpen || Number(props.code) < 400) return React.createElement(Response, props);
+      if (Number(props.code) < 400) return React.createElement(Response, props);
       const inCode = (part, position) => (position % 2 ? React.createElement("code", {key: position}, part) : part);
       const sentences = props.response.get("description", "").split("\n");
       const lines = sentences.map((line, position) =>
-        React.createElement("p", {key: position}, ...line.split("`").map(inCode)));
-      const button = React.createElement("button",
-        {className: "more", onClick: () => setOpen(true), "aria-label": `Example of ${props.code}`}, "Example");
+        React.createElement("p", {key: position}, ...line.replace(/^- /, "").split("`").map(inCode)));
+      const more = isOpen
+        ? React.createElement("pre", {className: "microlight"}, examplesOf(specSelectors.specJson().toJS(), props))
+        : React.createElement("button",
+          {className: "more", onClick: () => setOpen(true), "aria-label": `Example of ${props.code}`}, "Example");
       return React.createElement("tr", {className: "response problem", "data-code": props.code},
         React.createElement("td", {className: "response-col_status"}, props.code),
-        React.createElement("td", {className: "response-col_description"}, ...lines, button));
+        React.createElement("td", {className: "response-col_description"}, ...lines, more));
     },
   },
 };
+
+function examplesOf(document, {path, method, code}) {
+  const {content} = referred(document, document.paths[path][method].responses[code]);
+  const {example, examples = {example: {value: example}}} = Object.values(content)[0];
+  return Object.values(examples).map((one) => JSON.stringify(referred(document, one).value, null, 2)).join("\n\n");
+}
 
 // A link within the button that opens an operation would be two controls in one; the button sets the address as well.
 const NoNestedLinks = {
