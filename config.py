@@ -173,6 +173,12 @@ def _currency(value: str) -> str:
     return value
 
 
+def _import_status(value: str) -> str:
+    if value not in {"draft", "active"}:
+        raise ValueError("must be draft or active")
+    return value
+
+
 def _database(value: str) -> str:
     url = _database_url(value)
     if url.get_backend_name() == "postgresql":
@@ -260,6 +266,7 @@ class Config:
     public_cache_stale_while_revalidate: int = _setting(0, _integer(0, MONTH))
     answer_cache_bytes: int = _setting(32 * 1024 * 1024, _integer(0, 2**40))
     default_currency: str = _setting("USD", _currency)
+    default_import_status: str = _setting("draft", _import_status)
     max_body_bytes: int = _setting(1024 * 1024, _integer(1024, 64 * 1024 * 1024))
     max_upload_bytes: int = _setting(100 * 1024 * 1024, _integer(1024, 2**31 - 1))
 

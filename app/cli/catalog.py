@@ -6,10 +6,10 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import click
 from flask import current_app
@@ -18,15 +18,16 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.cli.failures import describe_failure
+from app.cli.import_options import import_options, load_reading
 from app.cli.import_report import print_report, printable
 from app.cli.progress import progress
-from app.core.money import CURRENCIES
 from app.core.transactions import unit_of_work
 from app.features.categories import service as categories
-from app.features.imports.columns import Columns
-from app.features.imports.importer import import_rows
-from app.features.imports.models import FileUnreadable, Report
-from app.features.imports.reading import Reading, RowFile, read_rows
+from app.features.imports import failed_rows as failed_rows_of
+from app.features.imports.importer import Chunk, import_rows
+from app.features.imports.models import FileUnreadable
+from app.features.imports.reading.files import RowFile, advice_on, read_rows
+from app.features.imports.report import NothingImported, Report
 from app.features.imports.trees import read_tree
 from app.features.products import bulk
 from app.features.products.files import SUFFIXES, FileFormat, write_products
@@ -46,93 +47,54 @@ _format = click.option(
 )
 
 
-def _one_character(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    value = {"\\t": "\t", "tab": "\t"}.get(value, value)
-    if len(value) != 1 or value in '"\r\n\0 ' or value.isalnum():
-        raise click.BadParameter("one character that is no letter, digit, quote or space; tab for a tab")
-    return value
-
-
-def _currency(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    if value is not None and value not in CURRENCIES:
-        raise click.BadParameter("not an ISO 4217 currency code, such as EUR")
-    return value
-
-
 @catalog.command("import", short_help="Create and update products from a CSV or NDJSON file.")
 @click.argument("file", type=click.Path(allow_dash=True))
-@_format
-@click.option(
-    "--delimiter", default=",", show_default=True, callback=_one_character, help="Between a CSV file's cells."
-)
-@click.option(
-    "--decimal", type=click.Choice([".", ","]), default=".", show_default=True, help="The decimal mark of CSV prices."
-)
-@click.option("--encoding", default="utf-8-sig", show_default=True, help="Of the file, such as cp1252 or utf-16.")
-@click.option(
-    "--map",
-    "pairs",
-    multiple=True,
-    metavar="FIELD=COLUMN",
-    help="The column that sets a field; attributes.NAME=COLUMN sets an attribute.",
-)
-@click.option(
-    "--currency", callback=_currency, help="Of new products whose rows have none.  [default: DEFAULT_CURRENCY]"
-)
+@import_options
 @click.option("--dry-run", is_flag=True, help="Report what would happen, and save nothing.")
-def import_products(
-    *,
-    file: str,
-    given_format: str | None,
-    delimiter: str,
-    decimal: str,
-    encoding: str,
-    pairs: tuple[str, ...],
-    currency: str | None,
-    dry_run: bool,
-) -> None:
+@click.option(
+    "--failed-rows",
+    type=click.Path(dir_okay=False),
+    help="Write the rows that failed into this file, to be mended and imported again with the same options.",
+)
+def import_products(*, file: str, dry_run: bool, failed_rows: str | None, **given: Any) -> None:
     """Create and update products from FILE, CSV with a header or NDJSON; - reads standard input.
 
-    A row needs sku, name, price, and category or category_id. It updates the product with its sku; a missing or empty
-    value leaves the field unchanged. Of several rows with one sku the first counts and the others are merged. A
-    category is given by its name, and created when no category has that name; category_id distinguishes categories of
-    the same name. So is a brand; its name takes precedence over brand_id. Tags are separated by |, attributes are a
-    JSON object.
+    A row creates or updates the product with its key, which is the sku unless --key says otherwise; it needs no more
+    than the key and what changes. A missing or empty value leaves the field unchanged. A new product needs a sku, a
+    name, a price, and a category or category_id, and is a draft unless its row or --set status=active says otherwise
+    (DEFAULT_IMPORT_STATUS). Of several rows with one key the first counts: the same again is merged, and another
+    content is a fault.
 
-    A column sets the field of its own name, or the one that --map says. Spaces around cells are removed, repeated ones
-    within texts collapsed; prices have no thousands separators. A file whose columns are exactly those of an export is
-    imported literally: spaces are preserved, and an empty description, tags, brand or external_id clears the field.
+    A category is given by its name, slug or external id, or by its path from the root (Garden > Chairs), and created
+    where there is none; so is a brand by its name. Tags are separated by |, attributes are a JSON object.
+
+    A column sets the field of its own name, or the one that --map says; the case of names does not matter. Spaces
+    around cells are removed, repeated ones within texts collapsed, and what spreadsheets put before a number to keep it
+    is taken off. A file whose columns are exactly those of an export is imported literally: spaces are preserved, and
+    an empty description, tags, brand or external_id clears the field.
 
     Rows are saved in chunks of 1,000, each in one transaction. An invalid row is reported with its line and stops no
     other.
 
-    Exits with 0 when all rows were imported, 1 when the file or the database failed, 2 on wrong usage, 3 when rows
-    failed.
+    Exits with 0 when all rows were imported, 1 when no row was, or the file or the database failed, 2 on wrong usage, 3
+    when some rows failed.
     """
     started, report, failure = time.monotonic(), Report(), ""
-    ignored: tuple[str, ...] = ()
+    reading = load_reading(given, lambda options: _defaults(file, options))
     try:
-        reading = Reading(
-            file_format=_format_of(file, given_format),
-            encoding=encoding,
-            delimiter=delimiter,
-            decimal_mark=decimal,
-            columns=Columns.parse(pairs),
-        )
-        with _seekable(file) as stream:
-            rows = read_rows(stream, reading)
-            ignored = rows.ignored
-            _import(rows, report, currency=currency or current_app.config["DEFAULT_CURRENCY"], dry_run=dry_run)
-    except FileUnreadable as unreadable:
+        with _seekable(file) as stream, _failed_rows(failed_rows) as write:
+            _import(read_rows(stream, reading), report, dry_run=dry_run, write=write)
+        report.require_a_row()
+    except (FileUnreadable, NothingImported) as unreadable:
         failure = str(unreadable)
     except OSError as error:
         failure = error.strerror or str(error)
     except (DBAPIError, PoolTimeoutError) as error:
         failure = f"the database failed: {describe_failure(error)}"
-    if report.rows or not failure:
-        print_report(report, seconds=time.monotonic() - started, ignored=ignored, dry_run=dry_run)
+    if report.rows:
+        print_report(report, seconds=time.monotonic() - started, dry_run=dry_run)
     if failure:
-        stopped = f" The import stopped after the row in line {report.last_line}." if report.rows else ""
+        stopped = f" The import stopped after the row in line {report.last_line}." if report.went_in else ""
         raise click.ClickException(printable(f"{file}: {failure}.{stopped}"))
     if report.failed:
         sys.exit(SOME_ROWS_FAILED)
@@ -220,11 +182,43 @@ def demo(announce: bool) -> None:
         _announce()
 
 
-def _import(rows: RowFile, report: Report, *, currency: str, dry_run: bool) -> None:
+def _defaults(file: str, options: dict[str, Any]) -> dict[str, Any]:
+    """What the name of a file and the settings say where no option does."""
+    return {
+        "format": _format_of(file, options.get("format")),
+        "delimiter": "\t" if file.lower().endswith(".tsv") else ",",
+        "default_currency": current_app.config["DEFAULT_CURRENCY"],
+    }
+
+
+def _import(rows: RowFile, report: Report, *, dry_run: bool, write: Callable[[RowFile, Chunk], None]) -> None:
+    status = current_app.config["DEFAULT_IMPORT_STATUS"]
     with progress("Importing", rows.lines, "lines") as advance:
-        for chunk in import_rows(rows.rows, currency=currency, dry_run=dry_run):
-            report.add(chunk)
+        for chunk in import_rows(rows, status=status, dry_run=dry_run):
+            report.add(chunk.report)
+            write(rows, chunk)
             advance(report.last_line)
+
+
+@contextlib.contextmanager
+def _failed_rows(path: str | None) -> Iterator[Callable[[RowFile, Chunk], None]]:
+    """A function that writes the failed rows of each chunk into a file; the file is there only if a row failed."""
+    with contextlib.ExitStack() as stack:
+        opened: list[IO[str]] = []
+
+        def write(rows: RowFile, chunk: Chunk) -> None:
+            if path is None or not chunk.bad:
+                return
+            if not opened:
+                opened.append(
+                    stack.enter_context(
+                        Path(path).open("w", encoding=rows.reading.encoding, errors="replace", newline="")
+                    )
+                )
+                opened[0].write(failed_rows_of.head_of(rows))
+            opened[0].write(failed_rows_of.text_of(rows, chunk.bad))
+
+        yield write
 
 
 def _format_of(file: str, given: str | None) -> FileFormat:
@@ -235,7 +229,7 @@ def _format_of(file: str, given: str | None) -> FileFormat:
     try:
         return SUFFIXES[Path(file).suffix.lower()]
     except KeyError:
-        raise click.ClickException(f"{file}: give --format csv or ndjson; the suffix is of neither.") from None
+        raise click.ClickException(f"{file}: {advice_on(file)}.") from None
 
 
 @contextlib.contextmanager

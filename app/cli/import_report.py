@@ -1,22 +1,22 @@
 """The report that ``flask catalog import`` prints at its end."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 
 import click
 
-from app.features.imports.models import Report
+from app.features.imports.report import FaultGroup, Report
 
 #: Lines per section of the report.
 MAX_LINES = 20
 
 
-def print_report(report: Report, *, seconds: float, ignored: Iterable[str], dry_run: bool) -> None:
-    """Print the counts, the ignored columns, the categories, the brands and the errors."""
+def print_report(report: Report, *, seconds: float, dry_run: bool) -> None:
+    """Print the counts, what became public, what was left unread or made, and the faults."""
     click.echo("Dry run: nothing was saved." if dry_run else "Imported.")
     for name in ("created", "updated", "unchanged", "merged", "failed"):
         click.echo(f"  {name:<10}{getattr(report, name):>10,}")
     click.echo(f"  {'rows':<10}{report.rows:>10,}  in {seconds:.1f} s, {report.rows / max(seconds, 0.001):,.0f} rows/s")
-    for line in (*_columns(list(ignored)), *_other_rows(report), *_errors(report)):
+    for line in (*_products(report), *_named(report), *_faults(report)):
         click.echo(printable(line))
 
 
@@ -25,18 +25,20 @@ def printable(line: str) -> str:
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
 
 
-def _columns(ignored: list[str]) -> Iterator[str]:
-    if ignored:
-        yield f"Columns that set no field: {', '.join(ignored)}"
+def _products(report: Report) -> Iterator[str]:
+    for status in ("active", "draft", "archived"):
+        if number := getattr(report, f"made_{status}"):
+            public = ", and public" if status == "active" else ""
+            yield f"Products made {status}{public}: {number:,}"
+    if report.stock_assumed:
+        yield f"New products without a stock in the file, which have 0: {report.stock_assumed:,}"
 
 
-def _other_rows(report: Report) -> Iterator[str]:
+def _named(report: Report) -> Iterator[str]:
+    if report.unread_columns:
+        yield f"Columns that set no field: {', '.join(report.unread_columns)}"
     yield from _made("Categories", report.made_categories)
     yield from _made("Brands", report.made_brands)
-    if report.kept_categories:
-        yield "Merged rows whose category differs from that of the sku's first row, which was kept:"
-        pairs = report.kept_categories.most_common()
-        yield from _first([f"  {count:>7,}  kept {kept!r}, not {other!r}" for (kept, other), count in pairs])
 
 
 def _made(what: str, names: Collection[str]) -> Iterator[str]:
@@ -45,14 +47,20 @@ def _made(what: str, names: Collection[str]) -> Iterator[str]:
         yield from _first([f"  {name}" for name in names])
 
 
-def _errors(report: Report) -> Iterator[str]:
+def _faults(report: Report) -> Iterator[str]:
     if report.failed:
         yield f"Rows that failed: {report.failed:,}"
-        lines = [
-            f"  line {error.line}: {error.field + ': ' if error.field else ''}{error.sentence} [{error.code}]"
-            for error in report.errors
-        ]
-        yield from _first(lines)
+        yield from _first([_fault(group) for group in report.fault_groups])
+
+
+def _fault(group: FaultGroup) -> str:
+    lines = ", ".join(map(str, group.lines))
+    where = f"line {lines}" if group.count == 1 else f"{group.count:,} times, lines {lines}"
+    more = ", ..." if group.count > len(group.lines) else ""
+    values = " ".join(f"'{value}'" for value in group.values)
+    said = " ".join(part for part in (f"{group.column}:" if group.column else "", values, group.detail) if part)
+    expected = f" Expected: {group.expected}." if group.expected else ""
+    return f"  {where}{more}: {said}{expected} [{group.code}]"
 
 
 def _first(lines: list[str]) -> Iterator[str]:

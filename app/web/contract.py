@@ -137,13 +137,16 @@ def accepts(schema: type[BodySchema], *, max_bytes: int = 0, is_small: bool = Fa
     return _declare(accepts=schema, max_bytes=max_bytes, is_small=is_small)
 
 
-def takes_file(*media_types: str, options: type[QuerySchema], limit: str) -> Callable[[View], View]:
+def takes_file(
+    *media_types: str, options: type[QuerySchema], limit: str, rehearses: bool = False
+) -> Callable[[View], View]:
     """Take a file as ``upload``: the body, of one of these media types, or the part ``file`` of a form.
 
     Its options come as ``query``: parameters of the query string; the other fields of the form take precedence over
-    them. ``limit`` names the setting that bounds the body, in bytes.
+    them. ``limit`` names the setting that bounds the body, in bytes. ``rehearses`` says that the view does a dry run
+    itself, because what is written is only the order: it gets ``dry_run`` among the options.
     """
-    return _declare(takes_file=FileContract(media_types, limit), query=options)
+    return _declare(takes_file=FileContract(media_types, limit, rehearses), query=options)
 
 
 def streams(*media_types: str, query: type[QuerySchema]) -> Callable[[View], View]:

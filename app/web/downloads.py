@@ -1,5 +1,7 @@
 """Downloads: files that are made while they are sent; a failure after the first bytes breaks the connection."""
 
+import codecs
+import re
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import TypeVar
@@ -23,15 +25,24 @@ def read_in_batches(batches: Iterator[Batch]) -> Iterator[Batch]:
         yield batch
 
 
-def download(pieces: Iterator[str], *, media_type: str, name: str) -> Response:
-    """A response that sends these pieces of text as a file with this name.
+def download(pieces: Iterator[str], *, media_type: str, name: str, encoding: str = "utf-8") -> Response:
+    """A response that sends these pieces of text as a file with this name; what the encoding lacks becomes a ``?``.
 
     It has no Content-Length, so that the server uses chunked transfer coding (RFC 9112 section 7.1): its last chunk
     marks a complete file, and after a failure the server closes the connection without it.
     """
     # The first pieces are made now, so that an unavailable database is a 503 and not an incomplete file.
     first = list(islice(pieces, 2))
-    content = stream_with_context(piece.encode() for piece in chain(first, pieces))
+    encoder = codecs.getincrementalencoder(encoding)("replace")
+    content = stream_with_context(encoder.encode(piece) for piece in chain(first, pieces))
     response = Response(content, mimetype=media_type)
+    if (charset := charset_of(encoding)) != "utf-8":
+        response.content_type = f"{media_type}; charset={charset}"
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
+
+
+def charset_of(encoding: str) -> str:
+    """The name of an encoding in a media type (IANA), for one of Python's."""
+    name = encoding.removesuffix("-sig").replace("mac-roman", "macintosh").replace("iso8859", "iso-8859")
+    return re.sub(r"^cp(125[0-8])$", r"windows-\1", name)

@@ -32,6 +32,8 @@ class FileContract:
 
     media_types: tuple[str, ...]
     limit: str
+    #: Whether the view does a dry run itself: it gets ``dry_run`` among the options, and what it writes is committed.
+    rehearses: bool = False
 
 
 @dataclass

@@ -87,7 +87,9 @@ class Call:
         require = conditional.read_preconditions() if operation.upserts else None
         query = self._read_query()
         is_dry_run = query.pop(dry_runs.PARAMETER, False)
-        if is_dry_run:
+        if operation.takes_file is not None and operation.takes_file.rehearses:
+            query[dry_runs.PARAMETER] = is_dry_run
+        elif is_dry_run:
             roll_back_at_end()
         row = self._load_row(if_match)
         values: dict[str, Any] = dict(self.path) if row is None else {}

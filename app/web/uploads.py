@@ -15,6 +15,7 @@ from typing import IO
 import orjson
 from flask import request
 from werkzeug.exceptions import HTTPException
+from werkzeug.http import parse_options_header
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
 
 from app.core.errors import ContentTooLarge, Fault, Invalid, Malformed, UnsupportedMediaType
@@ -44,11 +45,13 @@ REFUSALS = (*UNREAD, FormMalformed, FileMissing)
 
 @dataclass
 class Upload:
-    """A complete file. ``media_type`` and ``name`` are what the client claims, and may be empty."""
+    """A complete file. ``media_type``, ``charset`` and ``name`` are what the client claims, and may be empty."""
 
     stream: IO[bytes]
     size: int = 0
     media_type: str = ""
+    #: The charset that its media type states; empty where it states none.
+    charset: str = ""
     name: str = ""
     #: The other fields of the form.
     fields: dict[str, str] = field(default_factory=dict)
@@ -63,25 +66,25 @@ class Upload:
         while block := self.stream.read(BLOCK_BYTES):
             digest.update(block)
         self.stream.seek(0)
-        return digest.digest() + orjson.dumps([self.media_type, self.name, self.fields], option=orjson.OPT_SORT_KEYS)
+        stated = [self.media_type, self.charset, self.name, self.fields]
+        return digest.digest() + orjson.dumps(stated, option=orjson.OPT_SORT_KEYS)
 
 
 @contextmanager
 def receive(*, limit: int, accepted: tuple[str, ...]) -> Iterator[Upload]:
     """The file of this request, until the end of the block deletes it.
 
-    Refuses another media type, charset or content coding (415), more than ``limit`` bytes (413), and a form that is
+    Refuses another media type or content coding (415), more than ``limit`` bytes (413), and a form that is
     broken (400) or has no file (422).
     """
-    charset = request.mimetype_params.get("charset", "utf-8").lower()
-    if request.mimetype not in accepted or charset not in {"utf-8", "utf8"} or request.content_encoding:
+    if request.mimetype not in accepted or request.content_encoding:
         raise UnsupportedMediaType(accepted=list(accepted))
     with tempfile.TemporaryFile() as stream:
         upload = Upload(stream)
         if request.mimetype == FORM:
             _receive_form(read_blocks(limit), upload)
         else:
-            upload.media_type = request.mimetype
+            upload.media_type, upload.charset = request.mimetype, request.mimetype_params.get("charset", "")
             stream.writelines(read_blocks(limit))
         upload.size = stream.tell()
         stream.seek(0)
@@ -114,7 +117,8 @@ def _begin_part(event: File | Field, parts: dict[str, IO[bytes]], upload: Upload
     if event.name in parts:
         raise Invalid(Fault("Given more than once.", "repeated", pointer=f"/{event.name}"))
     if event.name == PART:
-        upload.media_type = event.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        media_type, parameters = parse_options_header(event.headers.get("Content-Type"))
+        upload.media_type, upload.charset = media_type.lower(), parameters.get("charset", "")
         upload.name = (event.filename or "") if isinstance(event, File) else ""
         parts[PART] = upload.stream
     else:

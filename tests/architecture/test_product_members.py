@@ -11,10 +11,10 @@ from app.core import clock
 from app.core.feed import Published
 from app.core.references import references_of
 from app.extensions import Model
-from app.features.imports.columns import REQUIRED
-from app.features.imports.models import Row
-from app.features.imports.reading import Reading, read_rows
-from app.features.imports.schemas import ImportRowSchema
+from app.features.imports.reading.files import read_rows
+from app.features.imports.reading.options import Reading
+from app.features.imports.row_schema import ImportRowSchema
+from app.features.imports.rows import Row
 from app.features.products.files import COLUMNS, FileFormat, write_products
 from app.features.products.models import DEFAULTS, MEMBERS, PRODUCTS, new_row
 from app.features.products.schemas import (
@@ -58,7 +58,7 @@ def import_back(name: str, members: Mapping[str, Any], file_format: FileFormat) 
     text = "".join(write_products([[row]], file_format))
     (read,) = read_rows(io.BytesIO(text.encode()), Reading(file_format=file_format)).rows
     assert isinstance(read, Row), read
-    stated = {key: read.values[key] for key in {*REQUIRED, "category", name} & read.values.keys()}
+    stated = {key: read.values[key] for key in {"sku", "category", name} & read.values.keys()}
     try:
         return shared(ImportRowSchema).load(stated).get(name, "nothing")
     except ma.ValidationError as error:
@@ -145,7 +145,7 @@ class TestFiles:
         )
         assert import_back(name, members, file_format) == read_as_values(members)[name], (
             f"{name} changes when it is exported to {file_format} and imported again: write a value of its type in"
-            " app/features/products/files.py, and read it by its field in CellReader in app/features/imports/cells.py"
+            " app/features/products/files.py, and read it by its field in app/features/imports/reading/cells.py"
         )
 
 

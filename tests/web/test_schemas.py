@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import app.factory  # noqa: F401 -- and with it every feature's schemas
-from app.features.imports.schemas import ImportRowSchema
+from app.features.imports.row_schema import ImportRowSchema
 from app.features.products.schemas import ProductCreateSchema, ProductUpsertSchema
 from app.web import fields
 from app.web.body import parse_json

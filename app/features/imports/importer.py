@@ -1,25 +1,33 @@
 """The importer: rows are validated and saved in chunks, each in a transaction of its own.
 
 The command line and the API share it. Their loops take the report of each chunk as it comes; a crash leaves the chunks
-before it whole. The command line remembers what a file has had in memory, and importing the file again finds
+before it whole. The command line remembers what a file has had in a temporary file, and importing the file again finds
 those products unchanged; the API remembers it in the transaction of each chunk, and goes on after the last of them.
 """
 
 import random
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 import marshmallow as ma
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from app.core.errors import Fault, Invalid
 from app.core.slugs import SlugTaken
 from app.core.transactions import unit_of_work
 from app.features.brands.models import BrandNameTaken
 from app.features.imports import service
-from app.features.imports.models import BadRow, Report, Row
-from app.features.imports.schemas import ImportRowSchema
+from app.features.imports.claims import Claim, TemporaryClaims, digest_of, fingerprint
+from app.features.imports.reading.files import RowFile
+from app.features.imports.reading.forms import explain
+from app.features.imports.report import Report
+from app.features.imports.row_schema import ImportRowSchema
+from app.features.imports.rows import BadRow, Row, RowError, shortened
+from app.features.products.models import DEFAULTS, KEYS
 from app.web.schemas import shared
 from app.web.validation import faults_of
 
@@ -30,74 +38,196 @@ _TRANSIENT = (IntegrityError, OperationalError, SlugTaken, BrandNameTaken)
 _ATTEMPTS = 4
 
 
+class KeyMissing(Invalid):
+    """Every row needs its key."""
+
+
+@dataclass
+class Chunk:
+    """What became of a chunk of rows: the report, the failed rows, and the keys that its rows are the first with."""
+
+    report: Report
+    bad: Sequence[BadRow]
+    claims: Mapping[str, Claim]
+
+
+@dataclass(frozen=True)
+class _Keyed:
+    """A row with the digest of its key, or None where it has no valid one."""
+
+    row: Row | BadRow
+    key: str | None = None
+    value: str = ""
+
+
 class Memory:
-    """What later chunks of a file must know of those before: here of one run, in this process."""
+    """What later chunks of a file must know of those before: here of one run, in a temporary file."""
 
     def __init__(self) -> None:
-        self._filed: dict[str, str] = {}
+        self._claims = TemporaryClaims()
 
-    def recall(self, _skus: Collection[str]) -> Mapping[str, str]:
-        """The category's name of each of these skus that an earlier chunk had."""
-        return self._filed
+    def begin(self) -> None:
+        """Begin the transaction of a chunk."""
 
-    def record(self, report: Report, filed: Mapping[str, str]) -> None:
+    def recall(self, keys: Collection[str]) -> Mapping[str, Claim]:
+        """The claims of earlier chunks on these keys, by their digests."""
+        return self._claims.find(keys)
+
+    def record(self, chunk: Chunk) -> None:
         """Take note of a chunk, in its transaction."""
 
-    def keep(self, filed: Mapping[str, str]) -> None:
+    def keep(self, chunk: Chunk) -> None:
         """Take note of a chunk that is saved."""
-        self._filed |= filed
+        self._claims.add(chunk.claims)
 
 
 def import_rows(
-    rows: Iterable[Row | BadRow],
+    file: RowFile,
     *,
-    currency: str,
+    status: str | None = None,
     dry_run: bool = False,
     rows_per_chunk: int = ROWS_PER_CHUNK,
     memory: Memory | None = None,
-) -> Iterator[Report]:
-    """Import rows, and report on each chunk of ``rows_per_chunk`` once it is saved.
+) -> Iterator[Chunk]:
+    """Import the rows of a file, and report on each chunk of ``rows_per_chunk`` once it is saved.
 
-    A new product whose row states no currency gets ``currency``. A dry run saves nothing and reports the same. Raises
-    the error of the database where a chunk fails again and again; the chunks before it stay.
+    A new product whose row states no status gets ``status``. A dry run saves nothing and reports the same. Raises the
+    error of the database where a chunk fails again and again; the chunks before it stay.
     """
-    memory = memory or Memory()
-    source = iter(rows)
-    while read := list(islice(source, rows_per_chunk)):
-        checked = [_check(row) for row in read]
-        chunk = _save(checked, currency=currency, memory=memory, dry_run=dry_run)
-        memory.keep(chunk.filed)
-        yield chunk.report
+    defaults = dict(DEFAULTS) | {"currency": file.reading.currency or file.reading.default_currency}
+    saving = _Saving(file, memory or Memory(), {**defaults, **({"status": status} if status else {})}, dry_run=dry_run)
+    while read := list(islice(file.rows, rows_per_chunk)):
+        yield saving.save([saving.check(row) for row in read])
 
 
-def _check(row: Row | BadRow) -> Row | BadRow:
-    if isinstance(row, BadRow):
-        return row
-    try:
-        values = shared(ImportRowSchema).load(row.values)
-    except ma.ValidationError as error:
-        return BadRow.of_faults(row.line, faults_of(error.messages))
-    return Row(row.line, values)
+@dataclass(frozen=True)
+class _Saving:
+    """How the chunks of a file are saved."""
 
+    file: RowFile
+    memory: Memory
+    defaults: Mapping[str, Any]
+    dry_run: bool
 
-def _save(checked: list[Row | BadRow], *, currency: str, memory: Memory, dry_run: bool) -> service.SavedChunk:
-    # A chunk that was saved although its COMMIT seemed to fail is harmless: the repetition finds it unchanged.
-    for attempt in range(1, _ATTEMPTS):
+    def check(self, row: Row | BadRow) -> _Keyed:
+        """A row with valid values, or a bad one; each with its key."""
+        if isinstance(row, BadRow):
+            return self._keyed(row, row.values)
         try:
-            return _save_once(checked, currency=currency, memory=memory, dry_run=dry_run)
-        except _TRANSIENT:
-            time.sleep(random.uniform(0, 0.2) * attempt)  # noqa: S311 -- jitter, not a secret
-    return _save_once(checked, currency=currency, memory=memory, dry_run=dry_run)
+            values = shared(ImportRowSchema).load(row.values)
+        except ma.ValidationError as error:
+            return self._keyed(BadRow.of_faults(row.line, faults_of(error.messages), row.source), row.values)
+        if values.get(self.file.reading.key) is None:
+            faults = [Fault(KeyMissing.sentence(), "required", pointer=f"/{self.file.reading.key}")]
+            return _Keyed(BadRow.of_faults(row.line, faults, row.source))
+        return self._keyed(Row(row.line, values, row.source), values)
 
+    def save(self, checked: Sequence[_Keyed]) -> Chunk:
+        """Save a chunk, again where others were in the way."""
+        # A chunk that was saved although its COMMIT seemed to fail is harmless: the repetition finds it unchanged.
+        for attempt in range(1, _ATTEMPTS):
+            try:
+                return self._save_once(checked)
+            except _TRANSIENT:
+                time.sleep(random.uniform(0, 0.2) * attempt)  # noqa: S311 -- jitter, not a secret
+        return self._save_once(checked)
 
-def _save_once(checked: list[Row | BadRow], *, currency: str, memory: Memory, dry_run: bool) -> service.SavedChunk:
-    good = [row for row in checked if isinstance(row, Row)]
-    with _undone() if dry_run else unit_of_work():
-        seen = memory.recall({row.values["sku"] for row in good})
-        chunk = service.save_chunk(good, seen=seen, currency=currency) if good else service.SavedChunk(Report())
-        _complete(chunk.report, checked)
-        memory.record(chunk.report, chunk.filed)
-    return chunk
+    def _save_once(self, checked: Sequence[_Keyed]) -> Chunk:
+        with _undone() if self.dry_run else unit_of_work():
+            self.memory.begin()
+            chunk = self._save_first(checked)
+            if not self.dry_run:
+                self.memory.record(chunk)
+        if self.dry_run:
+            with unit_of_work():
+                self.memory.record(chunk)
+        self.memory.keep(chunk)
+        return chunk
+
+    def _save_first(self, checked: Sequence[_Keyed]) -> Chunk:
+        """Save the rows that are the first with their key, and compare the others with them."""
+        seen = self.memory.recall({each.key for each in checked if each.key is not None})
+        claims: dict[str, Claim] = {}
+        bad: list[BadRow] = []
+        first: dict[int, _Keyed] = {}
+        repeats: list[_Keyed] = []
+        for each in checked:
+            claim = None if each.key is None else claims.get(each.key) or seen.get(each.key)
+            if each.key is not None and claim is None:
+                claims[each.key] = Claim(each.row.line, fingerprint(each.row.source.cells))
+            if isinstance(each.row, BadRow):
+                bad.append(each.row)
+            elif claim is None:
+                first[each.row.line] = each
+            elif fault := self._difference(each, claim):
+                bad.append(BadRow(each.row.line, (fault,), each.row.source))
+            else:
+                repeats.append(each)
+        good = [each.row for each in first.values() if isinstance(each.row, Row)]
+        saved = service.save_chunk(good, key=self.file.reading.key, defaults=self.defaults) if good else None
+        report = saved.report if saved else Report()
+        bad += saved.bad if saved else []
+        failed = {row.line for row in bad}
+        for line, each in first.items():
+            if line not in failed and each.key is not None:
+                claims[each.key] = claims[each.key].saved()
+        for each in repeats:
+            self._merge(each, claims.get(str(each.key)) or seen[str(each.key)], report, bad)
+        return self._complete(report, bad, claims, checked[-1].row.line)
+
+    def _merge(self, each: _Keyed, claim: Claim, report: Report, bad: list[BadRow]) -> None:
+        """Count a row that repeats another, or leave it out as that was."""
+        if claim.is_saved:
+            report.merged += 1
+            return
+        sentence = f"This is the same as line {claim.line}, which failed."
+        bad.append(BadRow(each.row.line, (RowError(each.row.line, "", "same_as_failed", sentence),), each.row.source))
+
+    def _difference(self, each: _Keyed, claim: Claim) -> RowError | None:
+        """In what a row differs from the first one with its key; None where it is the same."""
+        cells = each.row.source.cells
+        places = claim.differing(fingerprint(cells))
+        if places is None:
+            return None
+        names = self.file.names
+        columns = [names[place] or f"column {place + 1}" for place in places if place < len(names)]
+        fields = {column: name for name, column in self.file.sources.items()}
+        # A member of the product first: that is what the catalogue would have to choose between.
+        columns.sort(key=lambda column: column in self.file.unread)
+        key, column = self.file.reading.key, columns[0] if columns else ""
+        listed = shortened(", ".join(columns) or "something", 200)
+        return RowError(
+            each.row.line,
+            fields.get(column, "" if column in self.file.unread else column),
+            "rows_differ",
+            f"Line {claim.line} has the same {key} ({shortened(each.value)}) and differs in {listed}.",
+            column=shortened(column),
+            value=shortened(self.file.cell_of(column, cells)),
+            expected=f"one row for each {key}, or the same again",
+        )
+
+    def _keyed(self, row: Row | BadRow, values: Mapping[str, Any]) -> _Keyed:
+        """The row with its key, where that is valid."""
+        name = self.file.reading.key
+        value = values.get(name)
+        if isinstance(row, BadRow):
+            with suppress(ma.ValidationError):
+                value = shared(ImportRowSchema).fields[name].deserialize(value, name, values)
+                return _Keyed(row, digest_of(KEYS[name].normalize(value)), value) if value else _Keyed(row)
+            return _Keyed(row)
+        return _Keyed(row, digest_of(KEYS[name].normalize(str(value))), str(value))
+
+    def _complete(self, report: Report, bad: Sequence[BadRow], claims: Mapping[str, Claim], last_line: int) -> Chunk:
+        explained = [
+            replace(row, errors=tuple(explain(self.file, error, row.source.cells) for error in row.errors))
+            for row in sorted(bad, key=lambda row: row.line)
+        ]
+        for row in explained:
+            report.fail(row)
+        report.group_faults()
+        report.unread_columns = dict(self.file.unread)
+        report.last_line = last_line
+        return Chunk(report, explained, claims)
 
 
 class _Undo(Exception):
@@ -109,11 +239,3 @@ def _undone() -> Iterator[None]:
     with suppress(_Undo), unit_of_work():
         yield
         raise _Undo
-
-
-def _complete(report: Report, checked: list[Row | BadRow]) -> None:
-    for row in checked:
-        if isinstance(row, BadRow):
-            report.fail(row)
-    report.errors.sort(key=lambda error: error.line)
-    report.last_line = checked[-1].line

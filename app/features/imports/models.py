@@ -1,23 +1,17 @@
-"""What an import is made of: the tables, the rows of a file, what is wrong with them, and the report."""
+"""What an import is made of: its tables and refusals."""
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.core import clock
 from app.core.audit import Audited
-from app.core.errors import Conflict, Fault, Invalid
+from app.core.errors import Conflict
 from app.core.jobs import Job, JobStatus
 from app.core.model import Keyed, Moment, big_integer, ordered_text
 from app.extensions import Model
-
-#: A report lists this many errors and counts the others.
-MAX_ERRORS = 1000
+from app.features.imports.report import Report
 
 
 class FileUnreadable(Exception):
@@ -26,12 +20,6 @@ class FileUnreadable(Exception):
 
 class ImportEnded(Conflict):
     """This import has ended already."""
-
-
-class CategoryAmbiguous(Invalid):
-    """Several categories have this name; say which one by its category_id."""
-
-    pointer = "/category"
 
 
 class Import(Keyed, Audited, Model):
@@ -60,9 +48,14 @@ class Import(Keyed, Audited, Model):
         return str(self.job.payload["format"])
 
     @property
-    def counts(self) -> "Counts":
+    def dry_run(self) -> bool:
+        """Whether it reports what would happen, and changes nothing."""
+        return bool(self.job.payload.get("dry_run"))
+
+    @property
+    def report(self) -> Report:
         """What became of the rows so far."""
-        return Counts(**self.job.progress)
+        return Report.load(self.job.progress)
 
     @property
     def error(self) -> str | None:
@@ -94,7 +87,7 @@ class ImportChunk(Model):
 
 
 class ImportSku(Model):
-    """A sku that an import has saved, and its category's name: later rows with it are merged. Deleted at the end."""
+    """What `ImportClaim` was in the release before, whose workers need the table; a later migration drops it."""
 
     __tablename__ = "import_skus"
 
@@ -103,8 +96,30 @@ class ImportSku(Model):
     category: Mapped[str] = mapped_column(String(200))
 
 
+class ImportClaim(Model):
+    """A key that a row of an import had: what later rows with it are compared with. Deleted at the end."""
+
+    __tablename__ = "import_claims"
+
+    import_id: Mapped[int] = mapped_column(ForeignKey("imports.id", ondelete="CASCADE"), primary_key=True)
+    #: A digest of the key.
+    key: Mapped[str] = mapped_column(String(32), primary_key=True)
+    claim: Mapped[str] = mapped_column(Text)
+
+
+class FailedRows(Model):
+    """The failed rows of a chunk of an import, as its file has them, in UTF-8; a download puts them together."""
+
+    __tablename__ = "import_failed_rows"
+
+    import_id: Mapped[int] = mapped_column(ForeignKey("imports.id", ondelete="CASCADE"), primary_key=True)
+    #: On which the last row of the chunk begins; 0 for what stands above the rows.
+    line: Mapped[int] = mapped_column(big_integer, primary_key=True, autoincrement=False)
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+
+
 class ImportFault(Keyed, Model):
-    """What is wrong with a row of an import; only the first MAX_ERRORS are stored."""
+    """What is wrong with a row of an import; only the first ``MAX_ERRORS`` of its report are stored."""
 
     __tablename__ = "import_faults"
 
@@ -113,110 +128,10 @@ class ImportFault(Keyed, Model):
     pointer: Mapped[str] = mapped_column(Text)
     code: Mapped[str] = mapped_column(String(64))
     detail: Mapped[str] = mapped_column(Text)
+    #: The name of the column in the file, the value that stands there, shortened, and the expected form.
+    file_column: Mapped[str | None] = mapped_column(Text)
+    value: Mapped[str | None] = mapped_column(Text)
+    expected: Mapped[str | None] = mapped_column(Text)
 
 
 Index("ix_import_faults_import_id_line_id", ImportFault.import_id, ImportFault.line, ImportFault.id)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Counts:
-    """How many rows of a file were read, and what became of them; how many faults the failed ones have."""
-
-    rows_read: int = 0
-    created: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    merged: int = 0
-    failed: int = 0
-    faults: int = 0
-
-    def plus(self, report: "Report") -> "Counts":
-        """The counts after one more chunk."""
-        return Counts(
-            rows_read=self.rows_read + report.rows,
-            created=self.created + report.created,
-            updated=self.updated + report.updated,
-            unchanged=self.unchanged + report.unchanged,
-            merged=self.merged + report.merged,
-            failed=self.failed + report.failed,
-            faults=self.faults + len(report.errors),
-        )
-
-
-@dataclass(frozen=True)
-class Row:
-    """The members that one row states, and the line it begins on, counted from 1 as an editor does."""
-
-    line: int
-    values: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class RowError:
-    """What is wrong with one row. The field is empty where it is the row as a whole."""
-
-    line: int
-    field: str
-    code: str
-    sentence: str
-
-
-@dataclass(frozen=True)
-class BadRow:
-    """A row that is left out, and why."""
-
-    line: int
-    errors: tuple[RowError, ...]
-
-    @classmethod
-    def of_faults(cls, line: int, faults: Iterable[Fault]) -> "BadRow":
-        """A row whose values are not acceptable."""
-        return cls(
-            line,
-            tuple(
-                RowError(line, (fault.pointer or "").removeprefix("/"), fault.code, fault.detail) for fault in faults
-            ),
-        )
-
-
-@dataclass
-class Report:
-    """What became of the rows of an import, or of one chunk of it."""
-
-    #: The line on which the last of the rows begins.
-    last_line: int = 0
-    created: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    merged: int = 0
-    failed: int = 0
-    #: The names of the categories that were made; a dict for its order.
-    made_categories: dict[str, None] = field(default_factory=dict)
-    #: The names of the brands that were made, likewise.
-    made_brands: dict[str, None] = field(default_factory=dict)
-    #: How often a product stayed in the first category while a merged row named the second.
-    kept_categories: Counter[tuple[str, str]] = field(default_factory=Counter)
-    errors: list[RowError] = field(default_factory=list)
-
-    @property
-    def rows(self) -> int:
-        """How many rows there were."""
-        return self.created + self.updated + self.unchanged + self.merged + self.failed
-
-    def fail(self, row: BadRow) -> None:
-        """Count a bad row."""
-        self.failed += 1
-        self.errors.extend(row.errors)
-
-    def add(self, other: "Report") -> None:
-        """Count what a later chunk reports."""
-        self.last_line = other.last_line
-        self.created += other.created
-        self.updated += other.updated
-        self.unchanged += other.unchanged
-        self.merged += other.merged
-        self.failed += other.failed
-        self.made_categories |= other.made_categories
-        self.made_brands |= other.made_brands
-        self.kept_categories += other.kept_categories
-        self.errors.extend(other.errors[: MAX_ERRORS - len(self.errors)])

@@ -1,17 +1,19 @@
 """Routes of imports."""
 
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
-from flask import current_app
+import marshmallow as ma
+from flask import Response, current_app
 from sqlalchemy import Select
 
 from app.core.errors import Fault, Invalid
 from app.features.imports import service
 from app.features.imports.models import Import, ImportEnded, ImportFault
+from app.features.imports.reading.cells import check_constants
+from app.features.imports.reading.options import Reading
 from app.features.imports.schemas import (
-    DELIMITERS,
-    ENCODINGS,
     ImportFaultQuerySchema,
     ImportFaultSchema,
     ImportOptionsSchema,
@@ -21,8 +23,11 @@ from app.features.imports.schemas import (
 from app.features.products.files import MEDIA_TYPES, SUFFIXES, FileFormat
 from app.security.permissions import Permission
 from app.web.access import current_identity
-from app.web.contract import Blueprint, lists, refuses, requires, returns, takes_file
+from app.web.contract import Blueprint, lists, refuses, requires, returns, streams, takes_file
+from app.web.downloads import download, read_in_batches
+from app.web.schemas import QuerySchema, shared
 from app.web.uploads import Upload
+from app.web.validation import faults_of
 
 blueprint = Blueprint(
     "imports", __name__, url_prefix="/imports", about="Files of products that are read in the background."
@@ -47,26 +52,35 @@ def list_imports() -> Select[Import]:
 
 @blueprint.post("")
 @requires(Permission.PRODUCTS_WRITE)
-@takes_file(*MEDIA_TYPES.values(), options=ImportOptionsSchema, limit="MAX_UPLOAD_BYTES")
+@takes_file(*MEDIA_TYPES.values(), options=ImportOptionsSchema, limit="MAX_UPLOAD_BYTES", rehearses=True)
 @returns(ImportSchema, status=202, location=lambda ordered: f"/api/v1/imports/{ordered.id}")
 @refuses(FormatUnknown)
 def create_import(upload: Upload, query: dict[str, Any]) -> Import:
     """Import a file of products in the background.
 
-    A row creates the product of its sku, or updates it; what it does not state, or an empty cell, stays as it is. A row
-    needs `sku`, `name`, `price`, and `category` (a name; it is made when there is none) or `category_id`. It may have a
-    `brand` in the same way, or a `brand_id`; the name counts where it has both. Rows are saved in chunks; a bad row is
-    reported and stops no other. What `GET /products/export` gives is taken to the letter.
+    A row creates the product of its key, or updates it; what it does not state, or an empty cell, stays as it is. A new
+    product needs `sku`, `name`, `price`, and `category` or `category_id`, and is a draft unless its row says otherwise
+    (DEFAULT_IMPORT_STATUS). A `category` is a name, a slug, an external id or a path (`Garden > Chairs`), and is made
+    when there is none; so is a `brand`, which counts before `brand_id`. Rows are saved in chunks; a bad row is reported
+    and stops no other. Of several rows with one key the first counts: the same again is merged, and another content is
+    a fault. An import of which no row goes in has `failed`. What `GET /products/export` gives is taken to the letter.
+
+    With `dry_run` the whole file is read and reported in the same way, and nothing in the catalogue changes.
     """
-    reading = {
-        "format": _format_of(upload, query),
-        "encoding": ENCODINGS[query["encoding"]],
-        "delimiter": DELIMITERS[query["delimiter"]],
-        "decimal": query["decimal"],
-        "columns": query.get("map", []),
-        "currency": query.get("currency", current_app.config["DEFAULT_CURRENCY"]),
+    file_format = _format_of(upload, query)
+    options = {
+        **query,
+        "format": file_format,
+        "encoding": query.get("encoding") or _encoding_of(upload),
+        "delimiter": query.get("delimiter") or ("\t" if PurePath(upload.name).suffix.lower() == ".tsv" else ","),
+        "default_currency": current_app.config["DEFAULT_CURRENCY"],
+        "status": current_app.config["DEFAULT_IMPORT_STATUS"],
     }
-    return service.create_import(upload.stream, size=upload.size, reading=reading, identity=current_identity())
+    try:
+        check_constants(Reading.of(options))
+    except ma.ValidationError as error:
+        raise Invalid(*(replace(fault, parameter="set", pointer=None) for fault in faults_of(error.messages))) from None
+    return service.create_import(upload.stream, size=upload.size, options=options, identity=current_identity())
 
 
 @blueprint.get("/<id:import_id>")
@@ -85,6 +99,22 @@ def list_import_errors(import_id: int) -> Select[ImportFault]:
     return service.faults_of(service.get_import(import_id, identity=current_identity()))
 
 
+@blueprint.get("/<id:import_id>/failed-rows")
+@requires(Permission.PRODUCTS_WRITE)
+@streams(*MEDIA_TYPES.values(), query=QuerySchema)
+def download_failed_rows(import_id: int, query: dict[str, Any]) -> Response:  # noqa: ARG001 -- there are no options
+    """Download the rows that failed, as a file that can be mended and sent again with the same options.
+
+    It has the header and the dialect of the file, and at its end the column `import_error`, which says what is wrong
+    with each row and which an import leaves unread.
+    """
+    payload = service.get_failed_import(import_id, identity=current_identity()).job.payload
+    file_format = FileFormat(payload["format"])
+    pieces = (piece.decode() for piece in read_in_batches(service.iter_failed_rows(import_id)))
+    name = f"import-{import_id}-failed-rows.{file_format}"
+    return download(pieces, media_type=MEDIA_TYPES[file_format], name=name, encoding=payload["encoding"])
+
+
 @blueprint.post("/<id:import_id>/cancel")
 @requires(Permission.PRODUCTS_WRITE)
 @returns(ImportSchema)
@@ -99,3 +129,12 @@ def _format_of(upload: Upload, query: dict[str, Any]) -> FileFormat:
     if given is None:
         raise FormatUnknown
     return FileFormat(given)
+
+
+def _encoding_of(upload: Upload) -> str:
+    """The encoding that the media type of the file states; refuses one that there is not."""
+    try:
+        encoding = shared(ImportOptionsSchema).fields["encoding"].deserialize(upload.charset or "utf-8")
+    except ma.ValidationError as error:
+        raise Invalid(*faults_of({"encoding": error.messages}, in_query=True)) from None
+    return str(encoding)

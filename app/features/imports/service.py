@@ -1,6 +1,6 @@
 """Use cases of imports: order one, follow it, cancel it; and save a chunk of its rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import IO, Any
@@ -16,21 +16,14 @@ from app.core.listing import Listing, OneOf
 from app.core.pruning import delete_batch
 from app.core.references import find_unknown_among
 from app.extensions import db
-from app.features.imports.models import (
-    BadRow,
-    CategoryAmbiguous,
-    Import,
-    ImportChunk,
-    ImportEnded,
-    ImportFault,
-    ImportSku,
-    Report,
-    Row,
-)
-from app.features.imports.named import Brands, Shelf
+from app.features.imports.filing import Brands, Shelf
+from app.features.imports.models import FailedRows, Import, ImportChunk, ImportClaim, ImportEnded, ImportFault
+from app.features.imports.report import Report
+from app.features.imports.rows import BadRow, Row
 from app.features.products import bulk
 from app.features.products.files import NAMES
-from app.features.products.models import DEFAULTS, Product
+from app.features.products.keys import find_skus
+from app.features.products.models import KEYS, Product, ProductIncomplete, SkuTaken
 from app.security.identity import Identity
 from app.security.permissions import Permission
 
@@ -38,8 +31,6 @@ from app.security.permissions import Permission
 KIND = "import"
 #: Of a piece of a file in the database, in bytes.
 CHUNK_SIZE = 512 * 1024
-#: Rows of one sku that are tried, one after the other, until one is good: each costs the chunk some statements.
-MAX_ROUNDS = 5
 #: Imports that are pruned at once: each can have a thousand faults.
 IMPORTS_PER_BATCH = 20
 
@@ -65,9 +56,17 @@ def get_import(import_id: int, *, identity: Identity) -> Import:
     return found
 
 
-def create_import(file: IO[bytes], *, size: int, reading: Mapping[str, Any], identity: Identity) -> Import:
-    """Keep a file, of ``size`` bytes, and order its import; ``reading`` is how to read it."""
-    ordered = Import(user_id=identity.user_id, size=size, job=jobs.enqueue(KIND, dict(reading)))
+def get_failed_import(import_id: int, *, identity: Identity) -> Import:
+    """One import that ``identity`` may see and in which rows failed."""
+    found = get_import(import_id, identity=identity)
+    if not found.report.failed:
+        raise NotFound
+    return found
+
+
+def create_import(file: IO[bytes], *, size: int, options: Mapping[str, Any], identity: Identity) -> Import:
+    """Keep a file, of ``size`` bytes, and order its import; ``options`` are how to read it."""
+    ordered = Import(user_id=identity.user_id, size=size, job=jobs.enqueue(KIND, dict(options)))
     db.session.add(ordered)
     db.session.flush()
     number = 0
@@ -90,7 +89,7 @@ def cancel_import(ordered: Import) -> Import:
 
 def clear_away(import_id: int) -> None:
     """Delete what only a running import needs."""
-    for table in (ImportChunk, ImportSku):
+    for table in (ImportChunk, ImportClaim):
         db.session.execute(delete(table).where(table.import_id == import_id))
 
 
@@ -104,67 +103,74 @@ def faults_of(ordered: Import) -> Select[ImportFault]:
     return select(ImportFault).where(ImportFault.import_id == ordered.id)
 
 
+def iter_failed_rows(import_id: int) -> Iterator[bytes]:
+    """What was stored of the failed rows of an import, in the order of the file; each piece is a read of its own."""
+    last = -1
+    pieces = select(FailedRows.line, FailedRows.content).where(FailedRows.import_id == import_id)
+    pieces = pieces.order_by(FailedRows.line).limit(1)
+    while piece := db.session.execute(pieces.where(FailedRows.line > last)).one_or_none():
+        yield piece.content
+        last = piece.line
+
+
+class KeyOfAnother(Invalid):
+    """The product with the key of this row has another sku."""
+
+    pointer = "/sku"
+
+
+class SkuRepeated(Invalid):
+    """A row before has this sku and another key."""
+
+    pointer = "/sku"
+
+
 @dataclass
 class SavedChunk:
-    """What became of a chunk, and the name of the category of each product in it, by sku."""
+    """What became of a chunk, and which of its rows are left out."""
 
-    report: Report
-    filed: dict[str, str] = field(default_factory=dict)
+    report: Report = field(default_factory=Report)
+    bad: list[BadRow] = field(default_factory=list)
+
+    def leave_out(self, row: Row, refusal: Invalid) -> None:
+        """Leave a row out, for what a refusal says."""
+        self.bad.append(BadRow.of_faults(row.line, refusal.faults, row.source))
 
 
-def save_chunk(rows: Sequence[Row], *, seen: Mapping[str, str], currency: str) -> SavedChunk:
-    """Upsert valid rows by sku, in the caller's transaction.
+def save_chunk(rows: Sequence[Row], *, key: str, defaults: Mapping[str, Any]) -> SavedChunk:
+    """Upsert valid rows by their key, of which no two have the same, in the caller's transaction.
 
-    ``seen`` has the category's name of each product that an earlier chunk of the file had; a new product whose row
-    states no currency gets ``currency``. Of rows with the same sku the first good one makes the product, and the others
-    are merged; after ``MAX_ROUNDS`` bad ones all others fail as the last of these. A category or brand that is named
-    and not there is made, a category as a root. A row fails, and no other with it, that has an unknown reference, such
-    as a category_id that is not there, a name that several categories have, or values that the upsert refuses.
+    A new product takes ``defaults`` for what its row does not state. A category or brand that is named and not there is
+    made, with all of a category's path. A row is left out, and no other with it, that has an unknown reference, such as
+    a category_id that is not there, a name that several categories have, or values that the upsert refuses.
     """
-    chunk = SavedChunk(Report(last_line=rows[-1].line))
-    known = _known_rows(rows, chunk.report)
-    shelf, brands = Shelf(known), Brands(known)
-    left = [row for row in known if _has_one_category(row, shelf, chunk.report)]
-    refused: dict[str, Invalid] = {}
-    for _ in range(MAX_ROUNDS):
-        # The first row of each sku; one after it is merged, or makes the product where the upsert refuses the first.
-        left = [row for row in left if not _is_merged(row, shelf, seen, chunk)]
-        first = {row.values["sku"]: row for row in reversed(left)}
-        kept = [row for row in left if first[row.values["sku"]] is row]
-        if not kept:
-            return chunk
-        refused = _upsert(kept, shelf, brands, chunk, currency=currency)
-        left = [row for row in left if first[row.values["sku"]] is not row]
-    for row in left:
-        if not _is_merged(row, shelf, seen, chunk):
-            chunk.report.fail(BadRow.of_faults(row.line, refused[row.values["sku"]].faults))
+    chunk = SavedChunk()
+    rows = _known_rows(rows, chunk) if key == "sku" else _with_skus(_known_rows(rows, chunk), key, chunk)
+    shelf, brands = Shelf(rows), Brands(rows)
+    rows = [row for row in rows if _has_one_category(row, shelf, chunk)]
+    if rows:
+        _upsert(rows, shelf, brands, chunk, defaults)
     return chunk
 
 
-def _upsert(
-    rows: Sequence[Row], shelf: Shelf, brands: Brands, chunk: SavedChunk, *, currency: str
-) -> dict[str, Invalid]:
-    """Make or change the product of each row, or report why it is refused; the refusals, by sku."""
-    chunk.report.made_categories |= dict.fromkeys(shelf.make_missing(rows))
-    chunk.report.made_brands |= dict.fromkeys(brands.make_missing(rows))
-    defaults = {**DEFAULTS, "currency": currency}
+def _upsert(rows: Sequence[Row], shelf: Shelf, brands: Brands, chunk: SavedChunk, defaults: Mapping[str, Any]) -> None:
+    """Make or change the product of each row, or leave it out where that is refused."""
+    chunk.report.made_categories = dict.fromkeys(shelf.make_missing(rows))
+    chunk.report.made_brands = dict.fromkeys(brands.make_missing(rows))
     upserted = bulk.upsert_products((_members(row.values, shelf, brands) for row in rows), defaults=defaults)
     for row in rows:
-        sku = row.values["sku"]
-        became = upserted[sku]
+        became = upserted[row.values["sku"]]
         if isinstance(became, Invalid):
-            chunk.report.fail(BadRow.of_faults(row.line, became.faults))
+            chunk.leave_out(row, became)
         else:
-            chunk.filed[sku] = shelf.name_for(row.values)
-            _count(chunk.report, became.effect)
-    return {sku: became for sku, became in upserted.items() if isinstance(became, Invalid)}
+            chunk.report.count(became, row.values)
 
 
-def _known_rows(rows: Sequence[Row], report: Report) -> list[Row]:
-    """The rows whose references are known; what these refer to stays until the transaction ends. The others fail."""
+def _known_rows(rows: Sequence[Row], chunk: SavedChunk) -> list[Row]:
+    """The rows whose references are known; what these refer to stays until the transaction ends."""
     unknown = find_unknown_among(Product, {index: _stated(row.values) for index, row in enumerate(rows)})
     for index, reference in unknown.items():
-        report.fail(BadRow.of_faults(rows[index].line, reference.unknown().faults))
+        chunk.leave_out(rows[index], reference.unknown())
     return [row for index, row in enumerate(rows) if index not in unknown]
 
 
@@ -173,38 +179,46 @@ def _stated(values: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: value for name, value in values.items() if NAMES.get(name) not in values}
 
 
-def _has_one_category(row: Row, shelf: Shelf, report: Report) -> bool:
-    """Whether a row says which category it means; one that does not fails."""
+def _with_skus(rows: Sequence[Row], key: str, chunk: SavedChunk) -> list[Row]:
+    """The rows, each with the sku of the product that has its key, or with its own if there is no such product."""
+    normalize = KEYS[key].normalize
+    skus = find_skus(key, {row.values[key] for row in rows})
+    taken = find_skus("sku", {row.values["sku"] for row in rows if "sku" in row.values})
+    seen: set[str] = set()
+    known: list[Row] = []
+    for row in rows:
+        own, found = row.values.get("sku"), skus.get(normalize(row.values[key]))
+        if refusal := _refusal_of_sku(own, found, taken, seen):
+            chunk.leave_out(row, refusal)
+        else:
+            sku = str(found or own)
+            seen.add(sku)
+            known.append(Row(row.line, {**row.values, "sku": sku}, row.source))
+    return known
+
+
+def _refusal_of_sku(own: str | None, found: str | None, taken: Container[str], seen: Container[str]) -> Invalid | None:
+    if found is None and own is None:
+        return ProductIncomplete.at("sku")
+    if found is not None and own not in {None, found}:
+        return KeyOfAnother()
+    if found is None and own in taken:
+        return Invalid.because(SkuTaken, "sku")
+    return SkuRepeated() if (found or own) in seen else None
+
+
+def _has_one_category(row: Row, shelf: Shelf, chunk: SavedChunk) -> bool:
+    """Whether a row says which category it means, or means none; one that does neither is left out."""
     try:
-        shelf.name_for(row.values)
-    except CategoryAmbiguous as refusal:
-        report.fail(BadRow.of_faults(row.line, refusal.faults))
+        shelf.refuse(row.values)
+    except Invalid as refusal:
+        chunk.leave_out(row, refusal)
         return False
-    return True
-
-
-def _is_merged(row: Row, shelf: Shelf, seen: Mapping[str, str], chunk: SavedChunk) -> bool:
-    """Whether a row before made or changed the product of this one, which is counted then."""
-    sku, name = row.values["sku"], shelf.name_for(row.values)
-    first = seen.get(sku) or chunk.filed.get(sku)
-    if first is None:
-        return False
-    chunk.report.merged += 1
-    if name != first:
-        chunk.report.kept_categories[first, name] += 1
     return True
 
 
 def _members(values: Mapping[str, Any], shelf: Shelf, brands: Brands) -> dict[str, Any]:
     members = {name: value for name, value in values.items() if name not in NAMES.values()}
-    return members | {"category_id": shelf.id_for(values)} | brands.members_for(values)
-
-
-def _count(report: Report, effect: bulk.Effect) -> None:
-    match effect:
-        case bulk.Effect.CREATED:
-            report.created += 1
-        case bulk.Effect.UPDATED:
-            report.updated += 1
-        case bulk.Effect.UNCHANGED:
-            report.unchanged += 1
+    category_id = shelf.id_for(values)
+    filed = {} if category_id is None else {"category_id": category_id}
+    return members | filed | brands.members_for(values)

@@ -2,8 +2,6 @@
 
 import io
 from collections.abc import Collection, Generator, Mapping
-from dataclasses import asdict
-from itertools import islice
 from typing import Any
 
 import orjson
@@ -14,30 +12,21 @@ from app.core.audit import Origin, origin
 from app.core.jobs import Claim, JobFailed, LeaseLost
 from app.core.transactions import unit_of_work
 from app.extensions import db
-from app.features.imports import importer, service
-from app.features.imports.columns import Columns
-from app.features.imports.models import (
-    MAX_ERRORS,
-    Counts,
-    FileUnreadable,
-    Import,
-    ImportChunk,
-    ImportFault,
-    ImportSku,
-    Report,
-    RowError,
-)
-from app.features.imports.reading import Reading, read_rows
+from app.features.imports import claims, failed_rows, importer, service
+from app.features.imports.models import FailedRows, FileUnreadable, Import, ImportChunk, ImportClaim, ImportFault
+from app.features.imports.reading.files import RowFile, read_rows
+from app.features.imports.reading.options import Reading
+from app.features.imports.report import MAX_ERRORS, NothingImported, Report
+from app.features.imports.rows import RowError
 from app.features.products import bulk
-from app.features.products.files import FileFormat
 
-SKUS = ImportSku.metadata.tables["import_skus"]
-# The skus of a chunk and their categories as one parameter: an object whose members are the rows.
+CLAIMS = ImportClaim.metadata.tables["import_claims"]
+# The claims of a chunk as one parameter: an object whose members are the rows.
 _REMEMBER = {
-    dialect: text(f"INSERT INTO import_skus (import_id, sku, category) SELECT :import_id, key, value FROM {members}")  # noqa: S608 -- constants
+    dialect: text(f"INSERT INTO import_claims (import_id, key, claim) SELECT :import_id, key, value FROM {members}")  # noqa: S608 -- constants
     for dialect, members in {
-        "postgresql": "jsonb_each_text(CAST(:filed AS jsonb))",
-        "sqlite": "json_each(:filed)",
+        "postgresql": "jsonb_each_text(CAST(:claims AS jsonb))",
+        "sqlite": "json_each(:claims)",
     }.items()
 }
 
@@ -50,19 +39,23 @@ def run_import(claim: Claim) -> Generator[None, None, None]:
     with unit_of_work(reading=True):
         of_job = select(Import.id, Import.user_id, Import.size).where(Import.job_id == claim.job_id)
         ordered = db.session.execute(of_job).one()
-    memory = StoredMemory(claim, ordered.id)
     # In the audit trail, what an import does was done by the user who ordered it.
     before = origin.set(Origin(user_id=ordered.user_id))
     try:
-        file = io.BufferedReader(StoredFile(ordered.id, ordered.size), service.CHUNK_SIZE)
-        rows = read_rows(file, _reading(claim.payload)).rows
-        # Reading again what was read before is fast, and the only way to be sure of where a CSV record begins.
-        rest = islice(rows, memory.counts.rows_read, None)
+        stream = io.BufferedReader(StoredFile(ordered.id, ordered.size), service.CHUNK_SIZE)
+        file = read_rows(stream, Reading.of(claim.payload))
+        memory = StoredMemory(claim, ordered.id, file)
+        file.skip(memory.report.rows)
         for _ in importer.import_rows(
-            rest, currency=claim.payload["currency"], rows_per_chunk=importer.ROWS_PER_CHUNK, memory=memory
+            file,
+            status=claim.payload.get("status"),
+            dry_run=claim.payload.get("dry_run", False),
+            rows_per_chunk=importer.ROWS_PER_CHUNK,
+            memory=memory,
         ):
             yield
-    except FileUnreadable as unreadable:
+        memory.report.require_a_row()
+    except (FileUnreadable, NothingImported) as unreadable:
         raise JobFailed(_storable(str(unreadable), MAX_DETAIL_LENGTH)) from None
     finally:
         origin.reset(before)
@@ -76,34 +69,51 @@ def clear_away(job_id: int) -> None:
 class StoredMemory(importer.Memory):
     """What later chunks must know of those before: stored in the transaction of each chunk, with its position."""
 
-    def __init__(self, claim: Claim, import_id: int) -> None:
-        super().__init__()
-        self.counts = Counts(**claim.progress)
-        self._recorded = self.counts
-        self._claim, self._import_id, self._progress = claim, import_id, claim.progress
+    def __init__(self, claim: Claim, import_id: int, file: RowFile) -> None:
+        self.report = Report.load(claim.progress)
+        self._recorded = self.report
+        self._claim, self._import_id, self._file, self._progress = claim, import_id, file, claim.progress
 
-    def recall(self, skus: Collection[str]) -> Mapping[str, str]:
-        """The category's name of each of these skus that was saved, by any worker."""
+    def begin(self) -> None:
+        """Check that this worker still has the import."""
         jobs.confirm(self._claim, self._progress)
-        seen = select(SKUS.c.sku, SKUS.c.category).where(
-            SKUS.c.import_id == self._import_id, bulk.is_one_of(SKUS.c.sku, list(skus))
+
+    def recall(self, keys: Collection[str]) -> Mapping[str, claims.Claim]:
+        """The claims on these keys that any worker stored."""
+        found = select(CLAIMS.c.key, CLAIMS.c.claim).where(
+            CLAIMS.c.import_id == self._import_id, bulk.is_one_of(CLAIMS.c.key, list(keys))
         )
         # A prepared plan would be for the table as it was when the import began: nearly empty.
-        return {row.sku: row.category for row in db.session.execute(seen)}
+        return {row.key: claims.Claim.load(row.claim) for row in db.session.execute(found)}
 
-    def record(self, report: Report, filed: Mapping[str, str]) -> None:
-        """Store the skus and faults of a chunk, and that it is saved."""
-        remember = _REMEMBER[db.engine.dialect.name]
-        db.session.execute(remember, {"import_id": self._import_id, "filed": orjson.dumps(filed).decode()})
-        faults = [self._fault(error) for error in report.errors[: max(0, MAX_ERRORS - self.counts.faults)]]
+    def record(self, chunk: importer.Chunk) -> None:
+        """Store the claims, the faults and the failed rows of a chunk, and that it is saved."""
+        if chunk.claims:
+            content = orjson.dumps({key: claim.dump() for key, claim in chunk.claims.items()}).decode()
+            db.session.execute(_REMEMBER[db.engine.dialect.name], {"import_id": self._import_id, "claims": content})
+        faults = [self._fault(error) for error in chunk.report.errors[: max(0, MAX_ERRORS - self.report.faults)]]
         if faults:
             db.session.execute(insert(ImportFault), faults)
-        self._recorded = self.counts.plus(report)
-        jobs.advance(self._claim, asdict(self._recorded))
+        self._record_failed_rows(chunk)
+        self._recorded = Report.load(self._progress)
+        self._recorded.add(chunk.report)
+        jobs.advance(self._claim, self._recorded.dump())
 
-    def keep(self, _filed: Mapping[str, str]) -> None:
+    def keep(self, chunk: importer.Chunk) -> None:  # noqa: ARG002 -- it is stored already
         """Count a chunk that is saved."""
-        self.counts, self._progress = self._recorded, asdict(self._recorded)
+        self.report, self._progress = self._recorded, self._recorded.dump()
+
+    def _record_failed_rows(self, chunk: importer.Chunk) -> None:
+        if not chunk.bad:
+            return
+        pieces = {chunk.report.last_line: failed_rows.text_of(self._file, chunk.bad)}
+        if not self.report.failed:
+            pieces[0] = failed_rows.head_of(self._file)
+        rows = [
+            {"import_id": self._import_id, "line": line, "content": content.encode()}
+            for line, content in pieces.items()
+        ]
+        db.session.execute(insert(FailedRows), rows)
 
     def _fault(self, error: RowError) -> dict[str, Any]:
         return {
@@ -112,6 +122,9 @@ class StoredMemory(importer.Memory):
             "pointer": _storable(f"/{error.field}" if error.field else "", MAX_POINTER_LENGTH),
             "code": error.code,
             "detail": _storable(error.sentence, MAX_DETAIL_LENGTH),
+            "file_column": error.column or None,
+            "value": error.value or None,
+            "expected": error.expected or None,
         }
 
 
@@ -161,16 +174,6 @@ class StoredFile(io.RawIOBase):
                 raise LeaseLost  # the import was cancelled, and its file is gone
             self._number, self._content = number, content
         return self._content
-
-
-def _reading(payload: Mapping[str, Any]) -> Reading:
-    return Reading(
-        file_format=FileFormat(payload["format"]),
-        encoding=payload["encoding"],
-        delimiter=payload["delimiter"],
-        decimal_mark=payload["decimal"],
-        columns=Columns.parse(payload["columns"]),
-    )
 
 
 def _storable(text: str, max_length: int) -> str:

@@ -3,8 +3,9 @@
 A stock that is stated here goes into the ledger: as a receipt of a new product, as a correction of one that is there.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -43,6 +44,7 @@ from app.extensions import db
 from app.features.brands.models import Brand
 from app.features.categories.models import Category
 from app.features.products import keys, ledger
+from app.features.products.files import join_path
 from app.features.products.ledger import Reason
 from app.features.products.models import (
     DEFAULTS,
@@ -50,6 +52,7 @@ from app.features.products.models import (
     PRODUCTS,
     Product,
     ProductIncomplete,
+    ProductStatus,
     StockNotTracked,
     TooPrecise,
     missing_members,
@@ -80,6 +83,8 @@ class Upserted:
 
     product_id: int
     effect: Effect
+    #: The status that it has now; None where it had it before.
+    status: ProductStatus | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -156,9 +161,14 @@ def upsert_products(
     for sku, made in created.items():
         after = {**defaults, **wanted[sku], "slug": made.slug}
         record_bulk_write(Product, made.id, "created", before={}, after=after)
-    upserted = {sku: Upserted(made.id, Effect.CREATED) for sku, made in created.items()}
+    upserted = {
+        sku: Upserted(made.id, Effect.CREATED, ProductStatus({**defaults, **wanted[sku]}["status"]))
+        for sku, made in created.items()
+    }
     for sku, there in found.items():
-        upserted[sku] = Upserted(there["id"], Effect.UPDATED if there["id"] in changed else Effect.UNCHANGED)
+        change = changed.get(there["id"])
+        effect = Effect.UNCHANGED if change is None else Effect.UPDATED
+        upserted[sku] = Upserted(there["id"], effect, None if change is None else change.differing.get("status"))
     return upserted | refused
 
 
@@ -192,23 +202,54 @@ def insert_products(
     return made
 
 
-def iter_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterator[Sequence[RowMapping]]:
-    """The living products that meet the conditions, each with the names ``category`` and ``brand``, in batches by id.
+def iter_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterator[Sequence[Mapping[str, Any]]]:
+    """The living products that meet the conditions, in batches by id.
 
-    Each batch is a statement of its own, so that memory stays flat and no writer waits for a slow reader.
+    Each has the path of its ``category``, from the root down, and the name of its ``brand``. Each batch is a statement
+    of its own, so that memory stays flat and no writer waits for a slow reader.
     """
-    last_id = 0
+    last_id, paths = 0, _Paths()
     rows = (
-        select(PRODUCTS.c.id, *_COLUMNS, Category.name.label("category"), Brand.name.label("brand"))
-        .join(Category, Category.id == PRODUCTS.c.category_id)
+        select(PRODUCTS.c.id, *_COLUMNS, Brand.name.label("brand"))
         .outerjoin(Brand, Brand.id == PRODUCTS.c.brand_id)
         .where(_IS_ALIVE, *conditions)
         .order_by(PRODUCTS.c.id)
         .limit(batch)
     )
     while found := db.session.execute(rows.where(PRODUCTS.c.id > last_id)).mappings().all():
-        yield found
+        yield [{**row, "category": paths.path_of(row["category_id"])} for row in found]
         last_id = found[-1]["id"]
+
+
+class _Paths:
+    """The paths of categories, from the whole tree, which is read in one statement because it is small."""
+
+    def __init__(self) -> None:
+        self._paths: dict[int, str] = {}
+
+    def path_of(self, category_id: int) -> str:
+        """The path of a category, as files have it."""
+        if category_id not in self._paths:
+            # At the first, and where a category has come since.
+            self._paths = self._read()
+        return self._paths[category_id]
+
+    @staticmethod
+    def _read() -> dict[int, str]:
+        rows = db.session.execute(select(Category.id, Category.name, Category.parent_id)).all()
+        names = {row.id: row.name for row in rows}
+        parents = {row.id: row.parent_id for row in rows}
+        times = Counter(names.values())
+
+        def line_of(category_id: int) -> list[str]:
+            line: list[str] = []
+            above: int | None = category_id
+            while above in names:
+                line.append(names[above])
+                above = parents[above]
+            return line[::-1]
+
+        return {each: join_path(line_of(each), is_unique=times[names[each]] == 1) for each in names}
 
 
 def is_one_of(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:
@@ -270,14 +311,14 @@ def _moves_untracked_stock(row: Mapping[str, Any], there: Mapping[Any, Any]) -> 
     return not row.get("track_stock", there["track_stock"]) and row.get("stock", there["stock"]) != there["stock"]
 
 
-def _update_different(found: Mapping[str, RowMapping], wanted: Mapping[str, Mapping[str, Any]]) -> set[int]:
-    """Bring the locked products to what their rows state; the ids of those that differed."""
+def _update_different(found: Mapping[str, RowMapping], wanted: Mapping[str, Mapping[str, Any]]) -> dict[int, Change]:
+    """Bring the locked products to what their rows state; the changes of those that differed, by their ids."""
     changes = [change for sku, there in found.items() if (change := Change.between(there, wanted[sku]))]
     _update_products([change.row() for change in changes])
     keys.retire(renaming for change in changes if (renaming := change.slug_change))
     for change in changes:
         change.record()
-    changed = {change.product_id for change in changes}
+    changed = {change.product_id: change for change in changes}
     _balance(changed, Reason.CORRECTION)
     return changed
 

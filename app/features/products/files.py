@@ -13,7 +13,6 @@ from enum import StrEnum
 from typing import Any
 
 import orjson
-from sqlalchemy import RowMapping
 
 from app.core.money import CURRENCY, amount_text
 from app.features.products.models import AMOUNTS, MEMBERS
@@ -35,6 +34,9 @@ SUFFIXES = {
     ".jsonl": FileFormat.NDJSON,
 }
 
+#: Between the tags of a cell, and between the names of a category's path.
+TAG_SEPARATOR, CATEGORY_SEPARATOR = "|", ">"
+
 #: The names of other rows that stand beside their ids: a name finds the row in another catalogue, and the id of a
 #: category distinguishes it from others of the same name in this one.
 NAMES: Mapping[str, str] = {"category_id": "category", "brand_id": "brand"}
@@ -46,7 +48,7 @@ _is_formula = re.compile(f"'*[{_FORMULA}]").match
 _is_guarded = re.compile(f"'+[{_FORMULA}]").match
 
 
-def write_products(batches: Iterable[Sequence[RowMapping]], file_format: FileFormat) -> Iterator[str]:
+def write_products(batches: Iterable[Sequence[Mapping[str, Any]]], file_format: FileFormat) -> Iterator[str]:
     """The text of a file of products, piece by piece."""
     return _WRITERS[file_format](batches)
 
@@ -63,7 +65,7 @@ def unguard_formula(cell: str) -> str:
 
 def join_tags(tags: Iterable[str]) -> str:
     """The tags in one cell, with ``|`` between them; a ``|`` or backslash within a tag has a backslash before it."""
-    return "|".join(re.sub(r"([\\|])", r"\\\1", tag) for tag in tags)
+    return TAG_SEPARATOR.join(re.sub(r"([\\|])", r"\\\1", tag) for tag in tags)
 
 
 def split_tags(cell: str) -> list[str]:
@@ -73,7 +75,16 @@ def split_tags(cell: str) -> list[str]:
     return [re.sub(r"\\([\\|])", r"\1", tag) for tag in re.findall(r"(?:\\[\\|]|[^|])+", cell)]
 
 
-def _write_csv(batches: Iterable[Sequence[RowMapping]]) -> Iterator[str]:
+def join_path(names: Sequence[str], *, is_unique: bool) -> str:
+    """The path of a category in one cell, from the root down; a ``>`` or backslash within a name has one before it.
+
+    A root of whose name there are others in the tree has a ``>`` before it: a bare name means any category of it.
+    """
+    path = f" {CATEGORY_SEPARATOR} ".join(re.sub(r"([\\>])", r"\\\1", name) for name in names)
+    return path if is_unique or len(names) > 1 else f"{CATEGORY_SEPARATOR} {path}"
+
+
+def _write_csv(batches: Iterable[Sequence[Mapping[str, Any]]]) -> Iterator[str]:
     yield _csv_text([COLUMNS])
     for batch in batches:
         yield _csv_text([guard_formula(cell) for cell in _cells(row)] for row in batch)
@@ -85,11 +96,11 @@ def _csv_text(records: Iterable[Sequence[str]]) -> str:
     return text.getvalue()
 
 
-def _cells(row: RowMapping) -> list[str]:
+def _cells(row: Mapping[str, Any]) -> list[str]:
     return [_cell(value) for value in _values(row).values()]
 
 
-def _values(row: RowMapping) -> dict[str, Any]:
+def _values(row: Mapping[str, Any]) -> dict[str, Any]:
     """What a row has in each column; an amount is a decimal string, as in a body."""
     values = {column: row[column] for column in COLUMNS}
     for name in AMOUNTS:
@@ -112,7 +123,7 @@ def _cell(value: Any) -> str:
             return str(value)
 
 
-def _write_ndjson(batches: Iterable[Sequence[RowMapping]]) -> Iterator[str]:
+def _write_ndjson(batches: Iterable[Sequence[Mapping[str, Any]]]) -> Iterator[str]:
     for batch in batches:
         yield "".join(f"{_json_text(_values(row))}\n" for row in batch)
 
@@ -121,7 +132,7 @@ def _json_text(value: Mapping[str, Any]) -> str:
     return orjson.dumps(value).decode()
 
 
-_WRITERS: dict[FileFormat, Callable[[Iterable[Sequence[RowMapping]]], Iterator[str]]] = {
+_WRITERS: dict[FileFormat, Callable[[Iterable[Sequence[Mapping[str, Any]]]], Iterator[str]]] = {
     FileFormat.CSV: _write_csv,
     FileFormat.NDJSON: _write_ndjson,
 }

@@ -71,6 +71,14 @@ def find_taken(rows: Rows, ids: Mapping[str, int]) -> dict[str, Invalid]:
     return refused
 
 
+def find_skus(name: str, values: Collection[str]) -> dict[str, str]:
+    """The skus of the living products with one of these values of a key, by the value as `Key.normalize` has it."""
+    holders = _holders(name, {KEYS[name].normalize(value) for value in values})
+    found = select(PRODUCTS.c.id, PRODUCTS.c.sku).where(PRODUCTS.c.id.in_(set(holders.values())))
+    skus = {row.id: row.sku for row in db.session.execute(found)} if holders else {}
+    return {value: skus[product_id] for value, product_id in holders.items()}
+
+
 def _stated_keys(row: Mapping[str, Any]) -> dict[str, str]:
     return {name: KEYS[name].normalize(row[name]) for name in _OTHERS if row.get(name) is not None}
 

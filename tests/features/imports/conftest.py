@@ -1,7 +1,7 @@
 """Importing texts, and looking at what is there afterwards."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -9,10 +9,11 @@ import pytest
 from flask import Flask
 
 from app.core.transactions import unit_of_work
-from app.features.imports.columns import Columns
 from app.features.imports.importer import import_rows
-from app.features.imports.models import Report
-from app.features.imports.reading import Reading, read_rows
+from app.features.imports.reading.columns import Columns
+from app.features.imports.reading.files import read_rows
+from app.features.imports.reading.options import Reading
+from app.features.imports.report import Report
 from app.features.products import bulk
 from app.features.products.files import FileFormat
 
@@ -25,19 +26,23 @@ def import_text(app: Flask) -> Import:
     """Import a text, CSV unless told otherwise, and return the whole report."""
 
     def import_text(
-        text: str,
+        text: str | bytes,
         *,
         file_format: FileFormat = FileFormat.CSV,
         pairs: tuple[str, ...] = (),
-        decimal_mark: str = ".",
+        reading: Mapping[str, Any] | None = None,
+        currency: str = "USD",
+        status: str = "active",
         **options: Any,
     ) -> Report:
-        reading = Reading(file_format=file_format, columns=Columns.parse(pairs), decimal_mark=decimal_mark)
+        how = Reading(
+            file_format=file_format, columns=Columns.parse(pairs), default_currency=currency, **(reading or {})
+        )
         report = Report()
+        content = text if isinstance(text, bytes) else text.encode()
         with app.app_context():
-            rows = read_rows(io.BytesIO(text.encode()), reading).rows
-            for chunk in import_rows(rows, **{"currency": "USD", **options}):
-                report.add(chunk)
+            for chunk in import_rows(read_rows(io.BytesIO(content), how), status=status, **options):
+                report.add(chunk.report)
         return report
 
     return import_text

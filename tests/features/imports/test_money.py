@@ -73,12 +73,6 @@ class TestARow:
 
         assert (catalogue()["A"]["price"], catalogue()["A"]["currency"]) == (Decimal(2), "EUR")
 
-    def test_that_is_refused_leaves_its_product_to_a_later_one(self, import_text: Import, catalogue: Catalogue) -> None:
-        report = import_text(f"{HEADER}A,First,1.5,D,JPY\nA,Second,2,D,JPY\nA,Third,3,D,JPY\nB,C,1,D,JPY\n")
-
-        assert (report.created, report.merged, report.failed) == (2, 1, 1)
-        assert catalogue()["A"]["name"] == "Second"
-
     def test_is_refused_in_a_dry_run_as_well(self, import_text: Import, catalogue: Catalogue) -> None:
         report = import_text(f"{HEADER}A,C,1.5,D,JPY\nB,C,1,D,JPY\n", dry_run=True)
 

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
-from app.features.imports.columns import MAX_COLUMNS, Columns
-from app.features.imports.models import BadRow, FileUnreadable, Row
-from app.features.imports.reading import MAX_RECORD_LENGTH, Reading, RowFile, read_rows
+from app.features.imports.models import FileUnreadable
+from app.features.imports.paths import CategoryPath
+from app.features.imports.reading.columns import MAX_COLUMNS, Columns
+from app.features.imports.reading.files import MAX_RECORD_LENGTH, RowFile, read_rows
+from app.features.imports.reading.options import Reading
+from app.features.imports.rows import BadRow, Row
 from app.features.products.files import COLUMNS, FileFormat
 
 HEADER = "sku,name,price,category\n"
@@ -43,7 +46,8 @@ class TestCsvRows:
     def test_hold_what_the_columns_of_fields_say(self) -> None:
         values = csv_values("sku,name,price,category,stock\nA-1,Chair,9.90,Chairs,7\n")
 
-        assert values == {"sku": "A-1", "name": "Chair", "price": "9.90", "category": "Chairs", "stock": 7}
+        category = CategoryPath(("Chairs",))
+        assert values == {"sku": "A-1", "name": "Chair", "price": "9.90", "category": category, "stock": 7}
 
     def test_state_nothing_where_a_cell_is_empty(self) -> None:
         values = csv_values("sku,name,price,category,stock,tags\nA-1,Chair,9.90,Chairs,,\n")
@@ -53,7 +57,8 @@ class TestCsvRows:
     def test_lose_blanks_around_cells_and_repeated_ones_in_names(self) -> None:
         values = csv_values(HEADER + " A-1 ,  Oak \t chair ,\u00a09.90 ,Bar   furniture\n")
 
-        assert values == {"sku": "A-1", "name": "Oak chair", "price": "9.90", "category": "Bar furniture"}
+        category = CategoryPath(("Bar furniture",))
+        assert values == {"sku": "A-1", "name": "Oak chair", "price": "9.90", "category": category}
 
     def test_keep_the_lines_of_a_description_and_collapse_within_them(self) -> None:
         text = 'sku,name,price,category,description\nA-1,Chair,9.90,Chairs,"  Oak,   oiled. \r\n\r\n  Two   arms. "\n'
@@ -87,13 +92,13 @@ class TestCsvRows:
 
     def test_take_a_decimal_comma_when_told(self) -> None:
         assert (
-            csv_values(HEADER.replace(",", ";") + "A-1;Chair;9,90;Chairs\n", delimiter=";", decimal_mark=",")["price"]
+            csv_values(HEADER.replace(",", ";") + "A-1;Chair;9,90;Chairs\n", delimiter=";", decimal=",")["price"]
             == "9.90"
         )
 
     @pytest.mark.parametrize("price", ["1.234,50", "1.234", "1 234,50", "1'234,50"])
     def test_make_no_price_of_thousands_separators(self, price: str) -> None:
-        values = csv_values(f"sku;name;price;category\nA-1;Chair;{price};Chairs\n", delimiter=";", decimal_mark=",")
+        values = csv_values(f"sku;name;price;category\nA-1;Chair;{price};Chairs\n", delimiter=";", decimal=",")
 
         assert values["price"] not in {"1234.50", "1.234", "1234"}
 
@@ -153,7 +158,8 @@ class TestCsvRowsThatAreBad:
         rows = csv_rows(HEADER + 'A-1,"Chair"x,9.90,Chairs\nA-2,Table,9.90,Tables\n')
 
         assert codes(rows) == [(2, "csv_malformed")]
-        assert rows[1] == Row(3, {"sku": "A-2", "name": "Table", "price": "9.90", "category": "Tables"})
+        category = CategoryPath(("Tables",))
+        assert rows[1] == Row(3, {"sku": "A-2", "name": "Table", "price": "9.90", "category": category})
 
     def test_leave_a_quote_open_to_the_end(self) -> None:
         rows = csv_rows(HEADER + 'A-1,"Chair,9.90,Chairs\nA-2,Table,9.90,Tables\n')
@@ -194,9 +200,11 @@ class TestCsvFilesThatAreUnreadable:
         with pytest.raises(FileUnreadable, match="more than one column 'name'"):
             csv_file("sku,name,name,price,category\n")
 
-    def test_lack_what_every_row_needs(self) -> None:
-        with pytest.raises(FileUnreadable, match="no column feeds price, category"):
-            csv_file("sku,name\n")
+    def test_lack_the_key_that_every_row_needs(self) -> None:
+        with pytest.raises(FileUnreadable, match="no column feeds sku"):
+            csv_file("name,price\n")
+        with pytest.raises(FileUnreadable, match="no column feeds gtin"):
+            csv_file("sku,name\n", key="gtin")
 
     def test_have_a_record_without_end(self) -> None:
         rows = csv_file(HEADER + 'A-1,"' + "x\n" * (MAX_RECORD_LENGTH // 2 + 1)).rows
@@ -293,8 +301,12 @@ class TestNdjsonRows:
         assert isinstance(row, BadRow)
         assert "request" not in row.errors[0].sentence
 
-    def test_keep_members_that_are_no_fields_for_the_schema_to_refuse(self) -> None:
-        assert ndjson_rows('{"sku": "A-1", "colour": 1}') == [Row(1, {"sku": "A-1", "colour": 1})]
+    def test_leave_members_unread_that_are_no_fields_and_say_so(self) -> None:
+        lines = '{"sku": "A-1", "colour": 1}\n{"sku": "A-2", "id": 7}\n'
+        file = read_rows(io.BytesIO(lines.encode()), Reading(file_format=FileFormat.NDJSON))
+
+        assert list(file.rows) == [Row(1, {"sku": "A-1"}), Row(2, {"sku": "A-2"})]
+        assert file.ignored == ("colour", "id")
 
     def test_take_mapped_members_and_those_of_fields(self) -> None:
         line = json.dumps({"id": "A-1", "name": "Chair", "w": 45, "other": 1})

@@ -15,9 +15,10 @@ from app.extensions import db
 from app.features.brands.service import create_brand
 from app.features.categories.models import Category
 from app.features.categories.service import create_category
-from app.features.imports.schemas import ImportRowSchema
+from app.features.imports.paths import read_path
+from app.features.imports.row_schema import ImportRowSchema
 from app.features.products import bulk, ledger
-from app.features.products.files import COLUMNS
+from app.features.products.files import CATEGORY_SEPARATOR, COLUMNS
 from app.features.products.models import PRODUCTS, Product, search_text
 from app.features.samples import service as samples
 from app.features.samples.vocabulary import BRANDS
@@ -66,7 +67,8 @@ class TestLoadDemo:
 
         for product in products_of(app):
             row = {name: product[name] for name in COLUMNS if product[name] is not None}
-            ImportRowSchema().load({**row, "price": str(product["price"])})
+            path = read_path(product["category"], CATEGORY_SEPARATOR)
+            ImportRowSchema().load({**row, "category": path, "price": str(product["price"])})
 
     def test_gives_a_range_one_brand_or_none(self, app: Flask) -> None:
         load_demo(app)
@@ -196,7 +198,8 @@ class TestGenerateProducts:
 
         for product in products_of(app):
             row = {name: product[name] for name in COLUMNS if product[name] is not None}
-            ImportRowSchema().load({**row, "price": str(product["price"])})
+            path = read_path(product["category"], CATEGORY_SEPARATOR)
+            ImportRowSchema().load({**row, "category": path, "price": str(product["price"])})
 
     def test_keeps_the_search_text(self, app: Flask, generate: Generate) -> None:
         generate(50)

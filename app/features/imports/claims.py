@@ -1,0 +1,90 @@
+"""Which rows of a file had which key: a key is claimed by the first row that has it, whatever becomes of that row.
+
+A later row with the key and the same content is merged; one with other content is a fault. What must be remembered of
+a row is its line, whether it was saved, and a fingerprint: eight bytes of the whole, and two of each cell to say which
+one differs. So a file of twelve columns takes about a hundred bytes a row, in a temporary file or in the database.
+"""
+
+import base64
+import sqlite3
+import struct
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from itertools import zip_longest
+from zlib import crc32
+
+_WHOLE = 8
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The first row with a key: where it stands, what stands in it, and whether it was saved."""
+
+    line: int
+    content: bytes
+    is_saved: bool = False
+
+    def saved(self) -> "Claim":
+        """The claim of a row that was saved."""
+        return replace(self, is_saved=True)
+
+    def differing(self, content: bytes) -> list[int] | None:
+        """The columns in which another row differs; None where it is the same."""
+        if self.content[:_WHOLE] == content[:_WHOLE]:
+            return None
+        pairs = zip_longest(_cells_of(self.content), _cells_of(content), fillvalue=0)
+        return [place for place, (first, other) in enumerate(pairs) if first != other]
+
+    def dump(self) -> str:
+        """The claim as a text."""
+        return f"{self.line} {int(self.is_saved)} {base64.b64encode(self.content).decode()}"
+
+    @classmethod
+    def load(cls, text: str) -> "Claim":
+        """The claim that `dump` wrote."""
+        line, is_saved, content = text.split(" ")
+        return cls(int(line), base64.b64decode(content), is_saved == "1")
+
+
+def fingerprint(cells: Sequence[str]) -> bytes:
+    """What to remember of the content of a row; blanks around cells do not count."""
+    texts = [cell.strip().encode() for cell in cells]
+    whole = blake2b(b"\0".join(texts), digest_size=_WHOLE).digest()
+    return whole + struct.pack(f"<{len(texts)}H", *[crc32(text) & 0xFFFF for text in texts])
+
+
+def digest_of(key: str) -> str:
+    """What stands for a key, however long it is."""
+    return blake2b(key.encode(), digest_size=16).hexdigest()
+
+
+class TemporaryClaims:
+    """The claims of one run, in a temporary file of this process, which is deleted with it."""
+
+    def __init__(self) -> None:
+        # SQLite keeps a database without a name in a temporary file, as far as its cache does not suffice.
+        self._database = sqlite3.connect("", isolation_level=None)
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute("CREATE TABLE claims (key TEXT PRIMARY KEY, claim TEXT) WITHOUT ROWID")
+
+    def find(self, keys: Collection[str]) -> dict[str, Claim]:
+        """The claims on these keys."""
+        places = ",".join("?" * len(keys))
+        found = self._database.execute(f"SELECT key, claim FROM claims WHERE key IN ({places})", list(keys))  # noqa: S608 -- question marks
+        return {key: Claim.load(claim) for key, claim in found}
+
+    def add(self, claims: Mapping[str, Claim]) -> None:
+        """Remember claims."""
+        self._database.execute("BEGIN")
+        rows = [(key, claim.dump()) for key, claim in claims.items()]
+        self._database.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?)", rows)
+        self._database.execute("COMMIT")
+
+    def close(self) -> None:
+        """Delete them."""
+        self._database.close()
+
+
+def _cells_of(content: bytes) -> tuple[int, ...]:
+    return struct.unpack(f"<{(len(content) - _WHOLE) // 2}H", content[_WHOLE:])

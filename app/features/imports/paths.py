@@ -1,0 +1,81 @@
+"""Paths of categories, as cells have them: the names from the root down, with a separator between them."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from app.features.products.files import join_path
+
+#: Separators of lists whatever else is stated; a comma is one where no blank follows it, or within a path.
+_LISTS = ";|\n"
+
+
+@dataclass(frozen=True)
+class CategoryPath:
+    """The category that a row names: the names from the root down, or one name wherever it stands in the tree."""
+
+    names: tuple[str, ...]
+    is_rooted: bool = False
+    #: Whether the cell seems to name several categories, unless there is one whose name it is.
+    is_list: bool = False
+    #: The parts of the cell, where it names several categories if one of them is there.
+    parts: tuple[str, ...] = ()
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it is one name, of a category wherever it stands."""
+        return len(self.names) == 1 and not self.is_rooted
+
+    def above(self, depth: int) -> "CategoryPath":
+        """The first ``depth`` names of the path."""
+        return CategoryPath(self.names[:depth], self.is_rooted or len(self.names) > 1)
+
+    def __str__(self) -> str:
+        return join_path(self.names, is_unique=True)
+
+
+def read_path(cell: str, separator: str | None, lists: str = "") -> CategoryPath:
+    """The path that a cell states; without a separator the cell is one name.
+
+    A separator within a name has a backslash before it, and so has a backslash before another. ``lists`` separates the
+    entries of lists in this file, of which a category must be one; None of them is looked for where it is empty.
+    """
+    if separator is None:
+        return CategoryPath((cell,))
+    names = [" ".join(name.split()) for name in _split(cell, separator)]
+    is_rooted = len(names) > 1 and not names[0]
+    if is_rooted:
+        names = names[1:]
+    is_list, parts = _is_list(cell, separator, lists, len(names)) if lists else (False, ())
+    return CategoryPath(tuple(names), is_rooted, is_list, parts)
+
+
+def _is_list(cell: str, separator: str, lists: str, depth: int) -> tuple[bool, tuple[str, ...]]:
+    bare = re.sub(r"\\.", "", cell)
+    marks = {*_LISTS, lists} - {separator}
+    if any(mark in bare for mark in marks):
+        return True, ()
+    if "," not in bare or separator == ",":
+        return False, ()
+    is_list = depth > 1 or re.search(r",\S", bare) is not None
+    return is_list, tuple(part.strip() for part in cell.split(","))
+
+
+def _split(cell: str, separator: str) -> Sequence[str]:
+    if "\\" not in cell:
+        return cell.split(separator)
+    return [_unescape(separator)(r"\1", name) for name in _find_names(separator)(cell)]
+
+
+@cache
+def _find_names(separator: str) -> Any:
+    mark = re.escape(separator)
+    # A name begins at the start of the cell or behind a separator, and every character can match in one way only.
+    return re.compile(rf"(?:\A|{mark})((?:\\(?:{mark}|[\\,;|])|(?!{mark}).)*)", re.DOTALL).findall
+
+
+@cache
+def _unescape(separator: str) -> Any:
+    return re.compile(rf"\\({re.escape(separator)}|[\\,;|])").sub

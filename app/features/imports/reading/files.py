@@ -1,0 +1,319 @@
+"""Reading a file: from bytes to rows, in flat memory.
+
+A fault of one record is a bad row; a fault that hides where the next record begins ends the reading.
+"""
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import PurePath
+from typing import IO, Any
+
+import marshmallow as ma
+import orjson
+
+from app.core.errors import Malformed
+from app.features.imports.models import FileUnreadable
+from app.features.imports.reading.cells import CellReader, MemberReader
+from app.features.imports.reading.columns import MAX_COLUMNS, REASON
+from app.features.imports.reading.options import Quoting, Reading
+from app.features.imports.rows import BadRow, Row, RowError, Source
+from app.features.products.files import FileFormat
+from app.web.body import DuplicateKey, JsonMalformed, NumberOutOfRange, parse_json
+from app.web.validation import faults_of
+
+#: In characters; what the body of a request that creates a product may have.
+MAX_RECORD_LENGTH = 2**20
+#: How many names of members an NDJSON file may have, before they share a column.
+MAX_MEMBERS = 2000
+
+_JSON_FAULTS: dict[type[Malformed], str] = {
+    JsonMalformed: "Not one JSON text (RFC 8259).",
+    DuplicateKey: "An object has the same key twice.",
+    NumberOutOfRange: "A number does not fit 64 bits.",
+}
+#: How files begin that are no text, and what to do with them.
+_ADVICE: Mapping[bytes, str] = {
+    b"PK\x03\x04": "this is a ZIP archive, as XLSX and ODS workbooks are; save the sheet as CSV (UTF-8), or unpack it",
+    b"\xd0\xcf\x11\xe0": "this is a workbook of an old Excel (XLS); save the sheet as CSV (UTF-8)",
+    b"\x1f\x8b": "this is compressed with gzip; unpack it first (gunzip)",
+    b"%PDF": "this is a PDF; ask for the data as CSV",
+}
+_JSON_ADVICE = "an import takes one object per line (NDJSON), which `jq -c '.[]' FILE` makes of an array"
+
+
+@dataclass
+class RowFile:
+    """A file that can be read: its rows, the number of its lines, and what they are called there."""
+
+    rows: Iterator[Row | BadRow]
+    lines: int
+    reading: Reading
+    #: The names of the columns, as the file has them; of NDJSON, of those members that were met so far.
+    names: list[str] = field(default_factory=list)
+    #: The names of the columns that feed fields, by the field, where they differ from it.
+    sources: Mapping[str, str] = field(default_factory=dict)
+    unread: dict[str, None] = field(default_factory=dict)
+    #: What stands above the header, to the letter.
+    above: str = ""
+    #: As the file states it, if it does.
+    delimiter: str = ","
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The columns that feed no field, as far as the file was read."""
+        return tuple(self.unread)
+
+    def cell_of(self, column: str, cells: Sequence[str]) -> str:
+        """What a row has in a column; nothing where it ends before it."""
+        place = self.names.index(column) if column in self.names else len(cells)
+        return cells[place] if place < len(cells) else ""
+
+    def skip(self, count: int) -> None:
+        """Leave rows out that were read before."""
+        # Reading again what was read before is fast, and the only way to be sure of where a CSV record begins.
+        next(islice(self.rows, count, count), None)
+
+
+def read_rows(stream: IO[bytes], reading: Reading) -> RowFile:
+    """The rows of a seekable file, which is closed after the last.
+
+    It is read once before, to prove its encoding: half a file is not imported. Raises ``FileUnreadable``, here or from
+    the rows.
+    """
+    _refuse_what_is_no_text(stream, reading.file_format)
+    line_count = _count_lines(stream, reading.encoding)
+    stream.seek(0)
+    # The csv module wants line ends as they are; an NDJSON line ends at a line feed only.
+    newline = "" if reading.file_format is FileFormat.CSV else "\n"
+    text = io.TextIOWrapper(stream, reading.encoding, newline=newline)
+    file = RowFile(iter(()), line_count, reading)
+    lines = _Lines(text)
+    try:
+        rows = _read_ndjson(lines, file) if reading.file_format is FileFormat.NDJSON else _read_csv(lines, file)
+    except ma.ValidationError as error:
+        said = "; ".join(f"{fault.pointer or ''}: {fault.detail}" for fault in faults_of(error.messages))
+        raise FileUnreadable(f"a constant is not acceptable: {said or error}") from None
+    file.rows = _closing(text, rows)
+    return file
+
+
+def advice_on(name: str) -> str:
+    """What to do with a file whose name says that it is neither CSV nor NDJSON."""
+    suffix = PurePath(name).suffix.lower()
+    if suffix in {".xlsx", ".xls", ".ods"}:
+        return "this is a workbook; save the sheet as CSV (UTF-8)"
+    if suffix in {".gz", ".zip"}:
+        return "this is compressed; unpack it first"
+    if suffix == ".json":
+        return f"state the format ndjson; {_JSON_ADVICE}"
+    return "state the format, csv or ndjson (--format); the suffix is of neither"
+
+
+class _Lines:
+    """The lines of a text, counted; a record of many lines is bounded, be it an unclosed quote or an attack."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text = text
+        self._left = MAX_RECORD_LENGTH
+        self.number = 0
+        self._waiting: list[str] = []
+        #: Takes the lines of the present record as well.
+        self.record: Callable[[str], None] | None = None
+
+    def begin_record(self) -> int:
+        """The number of the line that comes next."""
+        self._left = MAX_RECORD_LENGTH
+        return self.number + 1
+
+    def put_back(self, line: str) -> None:
+        """Have a line come again."""
+        self.number -= 1
+        self._waiting.append(line)
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._waiting.pop() if self._waiting else self._text.readline(self._left + 1)
+        if not line:
+            raise StopIteration
+        self.number += 1
+        self._left -= len(line)
+        if self._left < 0:
+            raise FileUnreadable(
+                f"line {self.number}: a record is longer than {MAX_RECORD_LENGTH:,} characters; is a quote left open?"
+            )
+        if self.record is not None:
+            self.record(line)
+        return line
+
+
+def _closing(text: io.TextIOWrapper, rows: Iterator[Row | BadRow]) -> Iterator[Row | BadRow]:
+    with text:
+        yield from rows
+
+
+def _refuse_what_is_no_text(stream: IO[bytes], file_format: FileFormat) -> None:
+    beginning = stream.read(1024)
+    stream.seek(0)
+    for magic, advice in _ADVICE.items():
+        if beginning.startswith(magic):
+            raise FileUnreadable(advice)
+    text = beginning.removeprefix(codecs.BOM_UTF8).lstrip()
+    if re.match(rb"\[\s*\{", text):
+        raise FileUnreadable(f"this is a JSON array; {_JSON_ADVICE}")
+    if file_format is FileFormat.CSV and re.match(rb'\{\s*"', text):
+        raise FileUnreadable("this is JSON and no CSV; state the format ndjson, if each line is one object")
+
+
+def _count_lines(stream: IO[bytes], encoding: str) -> int:
+    try:
+        "".encode(encoding)
+    except LookupError:
+        raise FileUnreadable(f"there is no text encoding {encoding!r}") from None
+    lines, ends_within_line = 0, False
+    try:
+        decoder = codecs.getincrementaldecoder(encoding)()
+        while block := stream.read(2**16):
+            text = decoder.decode(block)
+            text.encode()  # some decoders make halves of characters, which no database takes
+            lines += text.count("\n")
+            ends_within_line = not text.endswith("\n") if text else ends_within_line
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        line = lines + error.object[: error.start].count(b"\n") + 1
+        raise FileUnreadable(f"line {line}: this is not {encoding}; name the file's encoding") from None
+    except UnicodeError:
+        raise FileUnreadable(f"this is not {encoding}; name the file's encoding") from None
+    return lines + ends_within_line
+
+
+def _read_csv(lines: _Lines, file: RowFile) -> Iterator[Row | BadRow]:
+    # The limit is the process's; _Lines keeps a record below it, and the default is below the largest product.
+    csv.field_size_limit(MAX_RECORD_LENGTH)
+    reading = file.reading
+    above, delimiter = _skip(lines, reading)
+    if reading.quoting == Quoting.NONE:
+        records = csv.reader(lines, delimiter=delimiter, strict=True, quoting=csv.QUOTE_NONE)
+    else:
+        records = csv.reader(lines, delimiter=delimiter, strict=True)
+    try:
+        header = next((record for record in records if any(record)), None)
+    except csv.Error as error:
+        raise FileUnreadable(f"line {lines.number}: the header is not CSV: {error}") from None
+    if header is None:
+        raise FileUnreadable("the file is empty: its first line must name the columns")
+    # A byte order mark is left there by who says utf-8 for a file that has one.
+    names = [name.removeprefix("\ufeff").strip() for name in header]
+    layout = reading.columns.lay_out(names, key=reading.key, constants=reading.constants)
+    file.names, file.sources, file.above = names, layout.sources, above
+    file.unread, file.delimiter = dict.fromkeys(layout.ignored), delimiter
+    return _csv_rows(lines, records, CellReader(layout, reading))
+
+
+def _skip(lines: _Lines, reading: Reading) -> tuple[str, str]:
+    """What stands above the header, and the delimiter, which a line such as ``sep=;`` states for spreadsheets."""
+    above = "".join(islice(lines, reading.skip_lines))
+    lines.begin_record()
+    line = next(lines, "")
+    stated = line.removeprefix("\ufeff").strip("\r\n").lower()
+    if stated.startswith("sep=") and len(stated) == len("sep=") + 1:
+        return above + line, stated[-1]
+    if line:
+        lines.put_back(line)
+    lines.begin_record()
+    return above, reading.delimiter
+
+
+def _csv_rows(lines: _Lines, records: Iterator[list[str]], cells: CellReader) -> Iterator[Row | BadRow]:
+    raw: list[str] = []
+    lines.record = raw.append
+    while True:
+        raw.clear()
+        line = lines.begin_record()
+        try:
+            record = next(records)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            where = f"Lines {line} to {lines.number} are" if lines.number > line else "This is"
+            sentence = f"{where} not a CSV record: {error}. Where quotation marks are text, state quoting none."
+            yield _bad_row(line, "csv_malformed", sentence, Source(text="".join(raw)))
+            continue
+        if not any(record):
+            continue  # a blank line, or the empty rows that spreadsheets leave at the end
+        if len(record) != cells.width:
+            sentence = f"This row has {len(record)} cells, and the header {cells.width}."
+            yield _bad_row(line, "cell_count", sentence, Source(record))
+            continue
+        yield cells.read(line, record)
+
+
+def _read_ndjson(lines: _Lines, file: RowFile) -> Iterator[Row | BadRow]:
+    file.above = "".join(islice(lines, file.reading.skip_lines))
+    return _ndjson_rows(lines, file, _Members(file), MemberReader(file.reading))
+
+
+def _ndjson_rows(lines: _Lines, file: RowFile, members: "_Members", reader: MemberReader) -> Iterator[Row | BadRow]:
+    while True:
+        number = lines.begin_record()
+        line = next(lines, None)
+        if line is None:
+            return
+        if line.isspace():
+            continue
+        try:
+            value: Any = parse_json(line.encode())
+        except Malformed as refusal:
+            yield _bad_row(
+                number, refusal.code(), _JSON_FAULTS.get(type(refusal), refusal.sentence()), Source(text=line)
+            )
+            continue
+        if not isinstance(value, dict):
+            yield _bad_row(number, "not_an_object", "Not an object.", Source(text=line))
+            continue
+        if len(value) > MAX_COLUMNS:
+            sentence = f"This object has {len(value):,} members, and {MAX_COLUMNS} are the most."
+            yield _bad_row(number, "too_many_members", sentence, Source(text=line))
+            continue
+        value.pop(REASON, None)
+        values, sources = file.reading.columns.pick(value)
+        members.meet(value, sources)
+        yield reader.read(number, values, Source(members.cells_of(value), line))
+
+
+class _Members:
+    """The members of the lines of an NDJSON file, each with a place among the columns, in the order of the file."""
+
+    def __init__(self, file: RowFile) -> None:
+        self._file, self._places = file, dict[str, int]()
+        file.sources = file.reading.columns.named
+
+    def meet(self, value: Mapping[str, Any], sources: Mapping[str, str]) -> None:
+        """Take note of the members of a line."""
+        if self._places.keys() >= value.keys():
+            return
+        read = {*sources.values(), *self._file.sources.values()}
+        for name in value:
+            if name not in self._places and len(self._places) < MAX_MEMBERS:
+                self._places[name] = len(self._places)
+                self._file.names.append(name)
+                if name not in read:
+                    self._file.unread[name] = None
+
+    def cells_of(self, value: Mapping[str, Any]) -> list[str]:
+        """The members as the cells of a record; those that are too many are in the last."""
+        places = [self._places.get(name, MAX_MEMBERS) for name in value]
+        cells = [""] * (max(places, default=-1) + 1)
+        for place, member in zip(places, value.values(), strict=True):
+            cells[place] += member if isinstance(member, str) else orjson.dumps(member).decode()
+        return cells
+
+
+def _bad_row(line: int, code: str, sentence: str, source: Source) -> BadRow:
+    return BadRow(line, (RowError(line, "", code, sentence),), source)

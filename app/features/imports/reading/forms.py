@@ -1,0 +1,91 @@
+"""What a report says of a fault: the column as the file has it, the value that stands there, and what should."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from app.core.money import CURRENCY
+from app.features.imports.reading.files import RowFile
+from app.features.imports.reading.options import Reading
+from app.features.imports.row_schema import ImportRowSchema
+from app.features.imports.rows import RowError, shortened
+from app.features.products.files import FileFormat
+from app.features.products.models import AMOUNTS
+from app.web import fields
+from app.web.schemas import shared
+
+
+def explain(file: RowFile, error: RowError, cells: Sequence[str]) -> RowError:
+    """The fault with the user's column, the value that stands there, and the expected form."""
+    name = _field_of(error.field, file)
+    if not name:
+        return error
+    column = error.column or file.sources.get(name, name)
+    value = file.cell_of(column, cells) if column in file.names else file.reading.constants.get(name, "")
+    expected = error.expected or expected_form(name, file.reading)
+    return replace(error, column=shortened(column), value=shortened(value), expected=expected)
+
+
+def expected_form(name: str, reading: Reading) -> str:
+    """What a member is to be written like, in words without a verb."""
+    if name == "category":
+        return _category_form(reading)
+    if name in AMOUNTS:
+        return _amount_form(reading)
+    return _FORMS.get(name) or _form_of_kind(shared(ImportRowSchema).fields.get(name), reading)
+
+
+#: Of members that are more than texts.
+_FORMS = {
+    "gtin": "8, 12, 13 or 14 digits, the last of which is their check digit",
+    "attributes": 'a JSON object, such as {"colour": "natural"}',
+    CURRENCY: "an ISO 4217 code, such as EUR",
+}
+
+
+def _form_of_kind(field: Any, reading: Reading) -> str:
+    match field:
+        case fields.Choice():
+            return f"one of {', '.join([*field.choices, *reading.status_words])}"
+        case fields.Integer():
+            return f"a whole number from {field.minimum} to {field.maximum}, {_marks(reading)}"
+        case fields.Boolean():
+            return "true or false"
+        case fields.Items():
+            return f"texts of at most 50 characters, each once, with {_shown(reading.list_separator)} between them"
+        case fields.Text():
+            return f"a text of at most {field.max_length:,} characters"
+        case _:
+            return ""
+
+
+def _field_of(pointer: str, file: RowFile) -> str:
+    """The field that a pointer into the row's members leads to."""
+    name, _, rest = pointer.partition("/")
+    one = f"{name}.{rest}"
+    return one if rest and (one in file.sources or one in file.names) else name
+
+
+def _amount_form(reading: Reading) -> str:
+    example = f"1{reading.thousands[:1]}299{reading.decimal}00"
+    beside = ", with or without its currency" if reading.currency_marks else ""
+    return f"an amount such as {example}{beside}, {_marks(reading)}, and no more decimals than its {CURRENCY} has"
+
+
+def _marks(reading: Reading) -> str:
+    decimal = f"{_shown(reading.decimal)} before decimals"
+    if reading.file_format is FileFormat.NDJSON and reading.decimal == "." and not reading.thousands:
+        return decimal
+    thousands = " or ".join(_shown(mark) for mark in reading.thousands)
+    return f"{decimal} and {thousands or 'nothing'} between thousands"
+
+
+def _category_form(reading: Reading) -> str:
+    if reading.category_separator is None:
+        return "the name of one category"
+    mark = reading.category_separator
+    return f"one category: its name, slug or external id, or its path, such as A {mark} B; \\{mark} within a name"
+
+
+def _shown(mark: str) -> str:
+    return {" ": "a blank", "\t": "a tab", ".": "a point", ",": "a comma"}.get(mark, mark)

@@ -1,0 +1,41 @@
+"""The shape of a row, whatever file it comes from."""
+
+from typing import Any
+
+from app.features.brands import schemas as brands
+from app.features.categories import schemas as categories
+from app.features.imports.paths import CategoryPath
+from app.features.products import schemas as products
+from app.web import fields
+from app.web.schemas import PatchSchema
+
+
+class CategoryName(fields.Field):
+    """The path of a category, of which each name is as one of a category's."""
+
+    _NAME = fields.Text(**categories.NAME)
+    MAX_DEPTH = 20
+    default_error_messages = {
+        "invalid": "Not the name or the path of one category.",
+        "too_deep": "A path of more than 20 categories.",
+    }
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> CategoryPath:
+        if not isinstance(value, CategoryPath):
+            raise self.make_error("invalid")
+        if len(value.names) > self.MAX_DEPTH:
+            raise self.make_error("too_deep")
+        for name in value.names:
+            self._NAME.read(name)
+        return value
+
+
+class ImportRowSchema(PatchSchema, products.ProductCreateSchema):
+    """A row states a product as the body that creates one does, but may name its category and brand.
+
+    What it does not state is left to the upsert: a product that exists keeps it.
+    """
+
+    category = CategoryName()
+    category_id = fields.Integer(example=7)
+    brand = fields.Text(allow_none=True, **brands.NAME)
