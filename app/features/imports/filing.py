@@ -34,6 +34,7 @@ class Shelf:
     def __init__(self, rows: Sequence[Row]) -> None:
         self._ids: dict[str, list[int]] = {}
         self._below: dict[tuple[int | None, str], list[int]] = {}
+        self._known: dict[CategoryPath, int] = {}
         self._by_slug: dict[str, int] = {}
         self._by_external_id: dict[str, int] = {}
         self._paths = {row.values["category"] for row in rows if "category" in row.values}
@@ -53,15 +54,24 @@ class Shelf:
 
     def make_missing(self, rows: Sequence[Row]) -> list[str]:
         """Make the categories that rows name and that are not there; their paths."""
-        if not self._missing(rows):
-            return []
-        # Two imports that both miss a category must not both make it: the second waits here, and looks again.
-        advisory_lock("import-categories")
-        self._find(self._paths)
-        return [made for path in self._missing(rows) for made in self._make(path)]
+        named = dict.fromkeys(row.values["category"] for row in rows if "category" in row.values)
+        if not all(map(self._candidates, named)):
+            # Two imports that both miss a category must not both make it: the second waits here, and looks again.
+            advisory_lock("import-categories")
+            self._find(self._paths)
+        made: list[str] = []
+        for path in named:
+            made += [] if self._candidates(path) else self._make(path)
+            found = self._candidates(path)
+            if len(found) == 1:
+                # A bare name means what it meant at its row, though another row may make a second category of it.
+                self._known[path] = found[0]
+        return made
 
     def _lookup(self, path: CategoryPath, category_id: int | None) -> int | None:
         """The id of a category; None where it is to be made."""
+        if path in self._known:
+            return self._known[path]
         found = self._candidates(path)
         if len(found) > 1 and category_id not in found:
             raise CategoryAmbiguous
@@ -100,10 +110,6 @@ class Shelf:
                 found = [category_id]
             parent = found[0]
         return made
-
-    def _missing(self, rows: Sequence[Row]) -> list[CategoryPath]:
-        named = dict.fromkeys(row.values["category"] for row in rows if "category" in row.values)
-        return [path for path in named if not self._candidates(path)]
 
     def _find(self, paths: Collection[CategoryPath]) -> None:
         bare = {path.names[0] for path in paths if path.is_bare}

@@ -48,12 +48,15 @@ from app.features.products.files import join_path
 from app.features.products.ledger import Reason
 from app.features.products.models import (
     DEFAULTS,
+    MAX_ATTRIBUTES,
     MEMBERS,
     PRODUCTS,
+    AttributePatch,
     Product,
     ProductIncomplete,
     ProductStatus,
     StockNotTracked,
+    TooManyAttributes,
     TooPrecise,
     missing_members,
     new_row,
@@ -146,14 +149,15 @@ def upsert_products(
     """Create the products whose sku no living product has and update the others; what became of each, by sku.
 
     No two rows have the same sku. A row holds the members that it states: a product that exists keeps the others, and a
-    new one takes ``defaults``. A row that the product's rules do not allow writes nothing and is refused by itself,
-    with a fault at each member that is wrong. Only a product that really differs is written: its version counts changes
-    of what clients write, and ``live`` those of its stock. The audit trail has the members of each product before and
-    after. The caller has validated the values, owns the transaction and has looked the references up: an unknown one
-    raises ``IntegrityError``.
+    new one takes ``defaults``; an ``AttributePatch`` keeps the attributes that it does not set. A row that the
+    product's rules do not allow writes nothing and is refused by itself, with a fault at each member that is wrong.
+    Only a product that really differs is written: its version counts changes of what clients write, and ``live`` those
+    of its stock. The audit trail has the members of each product before and after. The caller has validated the
+    values, owns the transaction and has looked the references up: an unknown one raises ``IntegrityError``.
     """
     wanted = {row["sku"]: row for row in rows}
     created, found, refused = _insert_new_and_lock_others(wanted, defaults)
+    wanted |= {sku: _with_all_attributes(wanted[sku], there) for sku, there in found.items()}
     refused |= _refusals({sku: wanted[sku] for sku in found}, found, defaults)
     ids = {sku: there["id"] for sku, there in found.items()}
     refused |= keys.find_taken({sku: row for sku, row in wanted.items() if sku in found and sku not in refused}, ids)
@@ -302,9 +306,17 @@ def _refusal_of(row: Mapping[str, Any], there: Mapping[Any, Any] | None, default
         return ProductIncomplete.at(*missing)
     if wrong := too_precise_amounts(row if there is not None else {**defaults, **row}, there):
         return TooPrecise.at(*wrong)
+    if len(row.get("attributes", ())) > MAX_ATTRIBUTES:
+        return TooManyAttributes()
     if there is not None and _moves_untracked_stock(row, there):
         return Invalid.because(StockNotTracked, "stock")
     return None
+
+
+def _with_all_attributes(row: Mapping[str, Any], there: Mapping[Any, Any]) -> Mapping[str, Any]:
+    """The row, with the attributes that its product has beside those that it sets."""
+    stated = row.get("attributes")
+    return {**row, "attributes": {**there["attributes"], **stated}} if isinstance(stated, AttributePatch) else row
 
 
 def _moves_untracked_stock(row: Mapping[str, Any], there: Mapping[Any, Any]) -> bool:

@@ -83,6 +83,10 @@ MAX_ATTRIBUTES = 100
 MAX_STOCK = 2**53
 
 
+class AttributePatch(dict[str, Any]):
+    """Attributes that are set beside those that a product has, as a row of a batch may state them."""
+
+
 class Product(Keyed, Stamped, Versioned, Live, Slugged, Published, Model):
     """Something for sale. ``search_text`` is what `search` reads, updated by the listener below."""
 

@@ -19,7 +19,7 @@ from app.features.imports.reading.options import Reading
 from app.features.imports.row_schema import ImportRowSchema
 from app.features.imports.rows import BadRow, Row, Source
 from app.features.products import files
-from app.features.products.models import AMOUNTS
+from app.features.products.models import AMOUNTS, AttributePatch
 from app.web import fields
 from app.web.body import parse_json
 from app.web.schemas import shared
@@ -223,14 +223,14 @@ class RowMaker:
         """State that a member is empty."""
         if name in self._conversions.clearable:
             self._values[name] = self._conversions.of_export[name]("")
-        elif not name.startswith("attributes."):
-            self._fail(NotClearable, name)
+        else:
+            self._fail(NotClearable, name.replace(".", "/", 1))
 
     def finish(self, constants: Mapping[str, Any]) -> Row | BadRow:
         """The row; a constant stands where it states nothing."""
         for name, value in constants.items():
-            if name == "attributes":
-                self._values[name] = {**value, **self._values.get(name, {})}
+            if isinstance(value, AttributePatch) and isinstance(stated := self._values.get(name, value), dict):
+                self._values[name] = type(stated)({**value, **stated})
             else:
                 self._values.setdefault(name, value)
         for name, amount in self._beside:

@@ -7,6 +7,7 @@ from typing import Any
 
 from app.features.imports.models import FileUnreadable
 from app.features.products import files
+from app.features.products.models import AttributePatch
 from app.web import fields
 
 ATTRIBUTE = "attributes."
@@ -117,7 +118,7 @@ def put_field(values: dict[str, Any], name: str, value: Any) -> None:
     if not name.startswith(ATTRIBUTE):
         values[name] = value
         return
-    attributes = values.setdefault("attributes", {})
+    attributes = values.setdefault("attributes", AttributePatch())
     if isinstance(attributes, dict):  # else the schema has something to say
         # A column may feed both the attributes and one of them, which must not become its own member.
         attributes[name.removeprefix(ATTRIBUTE)] = dict(value) if value is attributes else value
