@@ -79,6 +79,8 @@ def import_products(*, file: str, dry_run: bool, failed_rows: str | None, **give
     Exits with 0 when all rows were imported, 1 when no row was, or the file or the database failed, 2 on wrong usage, 3
     when some rows failed.
     """
+    if failed_rows and file != "-" and Path(failed_rows).resolve() == Path(file).resolve():
+        raise click.BadParameter("it is the file that is read", param_hint="--failed-rows")
     started, report, failure = time.monotonic(), Report(), ""
     reading = load_reading(given, lambda options: _defaults(file, options))
     try:
@@ -210,10 +212,9 @@ def _failed_rows(path: str | None) -> Iterator[Callable[[RowFile, Chunk], None]]
             if path is None or not chunk.bad:
                 return
             if not opened:
+                encoding = failed_rows_of.encoding_of(rows.reading.encoding)
                 opened.append(
-                    stack.enter_context(
-                        Path(path).open("w", encoding=rows.reading.encoding, errors="replace", newline="")
-                    )
+                    stack.enter_context(Path(path).open("w", encoding=encoding, errors="replace", newline=""))
                 )
                 opened[0].write(failed_rows_of.head_of(rows))
             opened[0].write(failed_rows_of.text_of(rows, chunk.bad))

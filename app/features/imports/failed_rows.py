@@ -36,6 +36,11 @@ def text_of(file: RowFile, rows: Iterable[BadRow]) -> str:
     return "".join(write(row) for row in rows)
 
 
+def encoding_of(encoding: str) -> str:
+    """The encoding of the file of failed rows: that of the file that was sent, without a byte order mark of UTF-8."""
+    return encoding.removesuffix("-sig")
+
+
 def _csv_text(file: RowFile, row: BadRow) -> str:
     if row.source.text is not None:
         return row.source.text if row.source.text.endswith(("\n", "\r")) else f"{row.source.text}\r\n"

@@ -9,7 +9,7 @@ from flask import Response, current_app
 from sqlalchemy import Select
 
 from app.core.errors import Fault, Invalid
-from app.features.imports import service
+from app.features.imports import failed_rows, service
 from app.features.imports.models import Import, ImportEnded, ImportFault
 from app.features.imports.reading.cells import check_constants
 from app.features.imports.reading.options import Reading
@@ -112,7 +112,9 @@ def download_failed_rows(import_id: int, query: dict[str, Any]) -> Response:  # 
     file_format = FileFormat(payload["format"])
     pieces = (piece.decode() for piece in read_in_batches(service.iter_failed_rows(import_id)))
     name = f"import-{import_id}-failed-rows.{file_format}"
-    return download(pieces, media_type=MEDIA_TYPES[file_format], name=name, encoding=payload["encoding"])
+    return download(
+        pieces, media_type=MEDIA_TYPES[file_format], name=name, encoding=failed_rows.encoding_of(payload["encoding"])
+    )
 
 
 @blueprint.post("/<id:import_id>/cancel")
