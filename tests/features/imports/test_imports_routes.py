@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import time_machine
@@ -32,6 +33,9 @@ from tests.features.imports.conftest import Catalogue, prices
 
 HEADER = "sku,name,price,category\n"
 TWO = f"{HEADER}A-1,Chair,10.00,Chairs\nA-2,Table,20.00,Tables\n"
+#: What each import has of its own.
+OWN = ("id", "created_at", "started_at", "finished_at", "made_categories")
+MAPPED = urlencode({"map": json.dumps({"sku": "Nr", "price": "Preis"})})
 Work = Callable[[], None]
 Imported = Callable[..., dict[str, Any]]
 
@@ -358,6 +362,131 @@ class TestFaults:
         assert remains(app) == 0
 
 
+class TestDryRun:
+    def test_runs_the_whole_import_and_changes_nothing(
+        self, app: Flask, alice: Caller, work: Work, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(importer, "ROWS_PER_CHUNK", 2)
+        text = f"{TWO}A-3,Lamp,free,Lamps\nA-1,Chair,10.00,Chairs\nA-2,Desk,20.00,Tables\nA-4,Lamp,1.00,Home > Lamps\n"
+
+        sent = send(alice, text, query="?dry_run=true")
+        work()
+        tried = follow(alice, sent)
+        before = [rows_of(app, table) for table in ("products", "categories", "stock_movements", "change_events")]
+        real = send(alice, text)
+        work()
+        done = follow(alice, real)
+
+        assert before == [[], [], [], []]
+        assert (sent.headers["Dry-Run"], tried["dry_run"], done["dry_run"]) == ("true", True, False)
+        own = (*OWN[:-1], "dry_run")
+        assert {**tried, **dict.fromkeys(own)} == {**done, **dict.fromkeys(own)}
+        assert (tried["status"], tried["created"], tried["merged"], tried["failed"]) == ("succeeded", 3, 1, 2)
+        assert tried["made_categories"] == ["Chairs", "Tables", "Home", "Home > Lamps"]
+        assert (
+            errors_of(alice, tried) == errors_of(alice, done) == [(4, "/price", "invalid"), (6, "/name", "rows_differ")]
+        )
+        assert len(catalogue()) == 3
+
+    def test_can_be_a_field_of_the_form(self, app: Flask, alice: Caller, work: Work) -> None:
+        sent = send_form(alice, TWO, dry_run="true")
+        work()
+
+        assert follow(alice, sent)["created"] == 2
+        assert rows_of(app, "products") == []
+
+    def test_of_a_file_that_would_fail_fails(self, alice: Caller, work: Work) -> None:
+        sent = send(alice, HEADER + "A-1,Chair,ten,Chairs\n", query="?dry_run=true")
+        work()
+
+        assert follow(alice, sent)["status"] == "failed"
+
+
+class TestTheReport:
+    def test_says_what_was_made_assumed_and_left_unread(self, imported: Imported) -> None:
+        text = "sku,name,price,category,brand,status,stock,Remarks\n"
+        text += "A,Cup,1,Home > Cups,Oak,active,3,x\nB,Mug,1,Home,,,,\nC,Pan,1,Home,,archived,0,\n"
+
+        done = imported(text)
+
+        assert (done["made_active"], done["made_draft"], done["made_archived"]) == (1, 1, 1)
+        assert (done["stock_assumed"], done["unread_columns"]) == (1, ["Remarks"])
+        assert (done["made_categories"], done["made_brands"]) == (["Home", "Home > Cups"], ["Oak"])
+
+    def test_counts_what_an_update_publishes(self, imported: Imported) -> None:
+        imported(TWO)
+
+        done = imported("sku,status\nA-1,active\nA-2,draft\n")
+
+        assert (done["updated"], done["unchanged"], done["made_active"], done["made_draft"]) == (1, 1, 1, 0)
+
+    def test_groups_equal_faults_by_column_and_kind(self, alice: Caller, imported: Imported) -> None:
+        rows = "".join(f"A-{number},Cup,{price},C\n" for number, price in enumerate(["free", "1", "gratis", "free"]))
+
+        done = imported(f"Nr,name,Preis,category\n{rows}A-9,,1,C\n", query="?" + MAPPED)
+
+        assert [(group["column"], group["code"], group["count"]) for group in done["fault_groups"]] == [
+            ("Preis", "invalid", 3),
+            ("name", "product_incomplete", 1),
+        ]
+        group = done["fault_groups"][0]
+        assert (group["lines"], group["values"]) == ([2, 4, 5], ["free", "gratis"])
+        assert group["expected"].startswith("an amount such as 1299.00")
+        page = body_of(alice.get(f"/imports/{done['id']}/errors"))["items"]
+        assert [(error["line"], error["column"], error["value"]) for error in page][:2] == [
+            (2, "Preis", "free"),
+            (4, "Preis", "gratis"),
+        ]
+
+    def test_shortens_values(self, alice: Caller, imported: Imported) -> None:
+        done = imported(f"{HEADER}A,Cup,{'9x' * 500}\x1b,C\n")
+
+        (error,) = body_of(alice.get(f"/imports/{done['id']}/errors"))["items"]
+        assert error["value"] == "9x" * 38 + "9..."
+
+    def test_takes_the_status_of_the_setting(
+        self, alice: Caller, app_with: Callable[..., Flask], catalogue: Catalogue
+    ) -> None:
+        app = app_with(default_import_status="active")
+        sent = send(alice.on(app), TWO)
+
+        app.test_cli_runner().invoke(args=["worker", "--once"])
+
+        assert follow(alice, sent)["made_active"] == 2
+        assert {row["status"] for row in catalogue().values()} == {"active"}
+
+
+class TestCharset:
+    @pytest.mark.parametrize(
+        ("charset", "codec"), [("windows-1252", "cp1252"), ("UTF-16", "utf-16"), ("utf-8", "utf-8")]
+    )
+    def test_of_the_media_type_is_that_of_the_file(
+        self, imported: Imported, catalogue: Catalogue, charset: str, codec: str
+    ) -> None:
+        imported((HEADER + "A,Müsli –,1.00,C\n").encode(codec), media_type=f'text/csv; charset="{charset}"')
+
+        assert catalogue()["A"]["name"] == "Müsli –"
+
+    def test_of_the_part_of_a_form_is_taken_too(self, alice: Caller, work: Work, catalogue: Catalogue) -> None:
+        sent = send_form(alice, HEADER + "A,M\u00fcsli,1.00,C\n", media_type="text/csv; charset=iso-8859-1")
+        work()
+
+        # The form was sent in UTF-8, and is read as it says.
+        assert follow(alice, sent)["created"] == 1
+        assert catalogue()["A"]["name"] == "M\u00c3\u00bcsli"
+
+    def test_goes_after_the_option(self, imported: Imported, catalogue: Catalogue) -> None:
+        content = (HEADER + "A,Müsli,1.00,C\n").encode("cp1252")
+
+        imported(content, media_type="text/csv; charset=utf-8", query="?encoding=windows-1252")
+
+        assert catalogue()["A"]["name"] == "Müsli"
+
+    def test_that_there_is_not_is_refused(self, app: Flask, alice: Caller) -> None:
+        assert faults_of(send(alice, TWO, media_type="text/csv; charset=klingon")) == [("encoding", "encoding_unknown")]
+        assert rows_of(app, "imports") == []
+
+
 class TestReadImport:
     @pytest.mark.parametrize("path", ["", "/errors"])
     def test_is_for_who_ordered_it_and_for_administrators(
@@ -448,10 +577,6 @@ class TestCancelImport:
         sent = send(alice, TWO)
 
         assert sign_in("dave", Role.EDITOR).post(f"/imports/{body_of(sent)['id']}/cancel").status_code == 404
-
-
-#: What each import has of its own.
-OWN = ("id", "created_at", "started_at", "finished_at", "made_categories")
 
 
 def without_ids(products: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

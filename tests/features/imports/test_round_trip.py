@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from sqlalchemy import select
 
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.brands.service import create_brand
+from app.features.categories.models import Category
 from app.features.categories.service import create_category
 from app.features.products import bulk, ledger
 from app.features.products.files import FileFormat, write_products
 from app.features.products.models import PRODUCTS
+from app.features.samples.service import load_demo
 from tests.conftest import empty
 from tests.features.imports.conftest import Catalogue, Import
 
@@ -123,6 +126,56 @@ class TestRoundTrip:
         import_text(exported, file_format=file_format)
 
         assert without_ids(catalogue()) == without_ids(before)
+
+
+def tree(app: Flask) -> set[tuple[str, ...]]:
+    """The categories as the names from their root down."""
+    with app.app_context():
+        found = db.session.execute(select(Category.id, Category.name, Category.parent_id)).all()
+    rows = {row.id: row for row in found}
+
+    def line(category_id: int | None) -> tuple[str, ...]:
+        return () if category_id is None else (*line(rows[category_id].parent_id), rows[category_id].name)
+
+    return {line(category_id) for category_id in rows}
+
+
+@pytest.mark.parametrize("file_format", list(FileFormat))
+class TestTheTree:
+    def test_of_the_demo_is_the_same_after_an_import_into_an_empty_database(
+        self, app: Flask, import_text: Import, catalogue: Catalogue, file_format: FileFormat
+    ) -> None:
+        with app.app_context(), unit_of_work():
+            load_demo(currency="USD")
+        before, products, exported = tree(app), catalogue(), export(app, file_format)
+        empty(app)
+
+        report = import_text(exported, file_format=file_format)
+
+        assert (tree(app), len(report.made_categories)) == (before, len(before))
+        assert len([path for path in before if len(path) < 3]) > 20
+        assert without_ids(catalogue()) == without_ids(products)
+
+    def test_of_awkward_names_is_the_same(
+        self, app: Flask, import_text: Import, catalogue: Catalogue, file_format: FileFormat
+    ) -> None:
+        names = ["A > B", "back\\slash", "\\>", "Bed, Bath", "x;y|z", ">", "Chairs", "Chairs"]
+        with app.app_context(), unit_of_work():
+            root = create_category(name="=Root, all").id
+            shelves = [
+                create_category(name=name, parent_id=(None, root)[number % 2]).id for number, name in enumerate(names)
+            ]
+            bulk.upsert_products(
+                {"sku": f"A-{number}", "name": "X", "price": Decimal(1), "currency": "USD", "category_id": shelf}
+                for number, shelf in enumerate(shelves)
+            )
+        before, products, exported = tree(app), catalogue(), export(app, file_format)
+        empty(app)
+
+        import_text(exported, file_format=file_format)
+
+        assert tree(app) == before
+        assert without_ids(catalogue()) == without_ids(products)
 
 
 @pytest.mark.usefixtures("awkward")
