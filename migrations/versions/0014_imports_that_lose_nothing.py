@@ -14,7 +14,7 @@ def upgrade() -> None:
     op.create_table(
         "import_claims",
         sa.Column("import_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("key", sa.String(length=32), nullable=False),
+        sa.Column("key", ordered_text(140), nullable=False),
         sa.Column("claim", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(
             ["import_id"], ["imports.id"], name=op.f("fk_import_claims_import_id_imports"), ondelete="CASCADE"
@@ -43,3 +43,8 @@ def downgrade() -> None:
     op.drop_column("import_faults", "file_column")
     op.drop_table("import_failed_rows")
     op.drop_table("import_claims")
+
+
+def ordered_text(length: int) -> sa.types.TypeEngine[str]:
+    """A text that sorts by code point on both databases."""
+    return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")

@@ -9,25 +9,20 @@ import base64
 import sqlite3
 import struct
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import zip_longest
+from typing import NamedTuple
 from zlib import crc32
 
 _WHOLE = 8
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """The first row with a key: where it stands, what stands in it, and whether it was saved."""
 
     line: int
     content: bytes
-    is_saved: bool = False
-
-    def saved(self) -> "Claim":
-        """The claim of a row that was saved."""
-        return replace(self, is_saved=True)
+    is_saved: bool
 
     def differing(self, content: bytes) -> list[int] | None:
         """The columns in which another row differs; None where it is the same."""
@@ -54,11 +49,6 @@ def fingerprint(cells: Sequence[str]) -> bytes:
     return whole + struct.pack(f"<{len(texts)}H", *[crc32(text) & 0xFFFF for text in texts])
 
 
-def digest_of(key: str) -> str:
-    """What stands for a key, however long it is."""
-    return blake2b(key.encode(), digest_size=16).hexdigest()
-
-
 class TemporaryClaims:
     """The claims of one run, in a temporary file of this process, which is deleted with it."""
 
@@ -66,19 +56,19 @@ class TemporaryClaims:
         # SQLite keeps a database without a name in a temporary file, as far as its cache does not suffice.
         self._database = sqlite3.connect("", isolation_level=None)
         self._database.execute("PRAGMA journal_mode = OFF")
-        self._database.execute("CREATE TABLE claims (key TEXT PRIMARY KEY, claim TEXT) WITHOUT ROWID")
+        self._database.execute("CREATE TABLE claims (key PRIMARY KEY, line, content, is_saved) WITHOUT ROWID")
 
     def find(self, keys: Collection[str]) -> dict[str, Claim]:
         """The claims on these keys."""
         places = ",".join("?" * len(keys))
-        found = self._database.execute(f"SELECT key, claim FROM claims WHERE key IN ({places})", list(keys))  # noqa: S608 -- question marks
-        return {key: Claim.load(claim) for key, claim in found}
+        found = self._database.execute(f"SELECT * FROM claims WHERE key IN ({places})", list(keys))  # noqa: S608 -- question marks
+        return {key: Claim(line, content, bool(is_saved)) for key, line, content, is_saved in found}
 
     def add(self, claims: Mapping[str, Claim]) -> None:
         """Remember claims."""
         self._database.execute("BEGIN")
-        rows = [(key, claim.dump()) for key, claim in claims.items()]
-        self._database.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?)", rows)
+        rows = [(key, claim.line, claim.content, claim.is_saved) for key, claim in claims.items()]
+        self._database.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", rows)
         self._database.execute("COMMIT")
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import marshmallow as ma
 from sqlalchemy.exc import IntegrityError, OperationalError
@@ -21,7 +21,7 @@ from app.core.slugs import SlugTaken
 from app.core.transactions import unit_of_work
 from app.features.brands.models import BrandNameTaken
 from app.features.imports import service
-from app.features.imports.claims import Claim, TemporaryClaims, digest_of, fingerprint
+from app.features.imports.claims import Claim, TemporaryClaims, fingerprint
 from app.features.imports.reading.files import RowFile
 from app.features.imports.reading.forms import explain
 from app.features.imports.report import Report
@@ -51,13 +51,11 @@ class Chunk:
     claims: Mapping[str, Claim]
 
 
-@dataclass(frozen=True)
-class _Keyed:
-    """A row with the digest of its key, or None where it has no valid one."""
+class _Keyed(NamedTuple):
+    """A row with its key, as it is compared; None where it has no valid one."""
 
     row: Row | BadRow
     key: str | None = None
-    value: str = ""
 
 
 class Memory:
@@ -70,7 +68,7 @@ class Memory:
         """Begin the transaction of a chunk."""
 
     def recall(self, keys: Collection[str]) -> Mapping[str, Claim]:
-        """The claims of earlier chunks on these keys, by their digests."""
+        """The claims of earlier chunks on these keys."""
         return self._claims.find(keys)
 
     def record(self, chunk: Chunk) -> None:
@@ -154,7 +152,8 @@ class _Saving:
         for each in checked:
             claim = None if each.key is None else claims.get(each.key) or seen.get(each.key)
             if each.key is not None and claim is None:
-                claims[each.key] = Claim(each.row.line, fingerprint(each.row.source.cells))
+                content = fingerprint(each.row.source.cells)
+                claims[each.key] = Claim(each.row.line, content, is_saved=isinstance(each.row, Row))
             if isinstance(each.row, BadRow):
                 bad.append(each.row)
             elif claim is None:
@@ -167,10 +166,9 @@ class _Saving:
         saved = service.save_chunk(good, key=self.file.reading.key, defaults=self.defaults) if good else None
         report = saved.report if saved else Report()
         bad += saved.bad if saved else []
-        failed = {row.line for row in bad}
-        for line, each in first.items():
-            if line not in failed and each.key is not None:
-                claims[each.key] = claims[each.key].saved()
+        for row in saved.bad if saved else ():
+            key = str(first[row.line].key)
+            claims[key] = claims[key]._replace(is_saved=False)
         for each in repeats:
             self._merge(each, claims.get(str(each.key)) or seen[str(each.key)], report, bad)
         return self._complete(report, bad, claims, checked[-1].row.line)
@@ -200,7 +198,7 @@ class _Saving:
             each.row.line,
             fields.get(column, "" if column in self.file.unread else column),
             "rows_differ",
-            f"Line {claim.line} has the same {key} ({shortened(each.value)}) and differs in {listed}.",
+            f"Line {claim.line} has the same {key} ({shortened(str(each.key))}) and differs in {listed}.",
             column=shortened(column),
             value=shortened(self.file.cell_of(column, cells)),
             expected=f"one row for each {key}, or the same again",
@@ -213,9 +211,9 @@ class _Saving:
         if isinstance(row, BadRow):
             with suppress(ma.ValidationError):
                 value = shared(ImportRowSchema).fields[name].deserialize(value, name, values)
-                return _Keyed(row, digest_of(KEYS[name].normalize(value)), value) if value else _Keyed(row)
+                return _Keyed(row, KEYS[name].normalize(value)) if value else _Keyed(row)
             return _Keyed(row)
-        return _Keyed(row, digest_of(KEYS[name].normalize(str(value))), str(value))
+        return _Keyed(row, KEYS[name].normalize(str(value)))
 
     def _complete(self, report: Report, bad: Sequence[BadRow], claims: Mapping[str, Claim], last_line: int) -> Chunk:
         explained = [

@@ -10,6 +10,7 @@ from app.core.audit import Audited
 from app.core.errors import Conflict
 from app.core.jobs import Job, JobStatus
 from app.core.model import Keyed, Moment, big_integer, ordered_text
+from app.core.slugs import MAX_SLUG_LENGTH
 from app.extensions import Model
 from app.features.imports.report import Report
 
@@ -102,8 +103,8 @@ class ImportClaim(Model):
     __tablename__ = "import_claims"
 
     import_id: Mapped[int] = mapped_column(ForeignKey("imports.id", ondelete="CASCADE"), primary_key=True)
-    #: A digest of the key.
-    key: Mapped[str] = mapped_column(String(32), primary_key=True)
+    #: As it is compared; none is longer than a slug.
+    key: Mapped[str] = mapped_column(ordered_text(MAX_SLUG_LENGTH), primary_key=True)
     claim: Mapped[str] = mapped_column(Text)
 
 

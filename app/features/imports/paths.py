@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from typing import Any
 
 from app.features.products.files import join_path
@@ -22,6 +22,19 @@ class CategoryPath:
     is_list: bool = False
     #: The parts of the cell, where it names several categories if one of them is there.
     parts: tuple[str, ...] = ()
+    #: Once its names are known to be valid: a file has few paths and many rows.
+    is_checked: bool = field(default=False, compare=False, repr=False)
+
+    def mark_checked(self) -> None:
+        """Note that its names are valid."""
+        object.__setattr__(self, "is_checked", True)
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.names, self.is_rooted, self.is_list, self.parts))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def is_bare(self) -> bool:

@@ -23,11 +23,16 @@ class CategoryName(fields.Field):
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> CategoryPath:
         if not isinstance(value, CategoryPath):
             raise self.make_error("invalid")
-        if len(value.names) > self.MAX_DEPTH:
-            raise self.make_error("too_deep")
-        for name in value.names:
-            self._NAME.read(name)
+        if not value.is_checked:
+            self._check(value)
         return value
+
+    def _check(self, path: CategoryPath) -> None:
+        if len(path.names) > self.MAX_DEPTH:
+            raise self.make_error("too_deep")
+        for name in path.names:
+            self._NAME.read(name)
+        path.mark_checked()
 
 
 class ImportRowSchema(PatchSchema, products.ProductCreateSchema):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.core.errors import Fault
 
@@ -10,8 +10,7 @@ from app.core.errors import Fault
 MAX_VALUE_LENGTH = 80
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """A row as it stands in the file: the cells of its record, or its text where that is no record."""
 
     cells: Sequence[str] = ()

@@ -54,7 +54,6 @@ from app.features.products.models import (
     AttributePatch,
     Product,
     ProductIncomplete,
-    ProductStatus,
     StockNotTracked,
     TooManyAttributes,
     TooPrecise,
@@ -87,7 +86,7 @@ class Upserted:
     product_id: int
     effect: Effect
     #: The status that it has now; None where it had it before.
-    status: ProductStatus | None = field(default=None, compare=False)
+    status: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ def upsert_products(
         after = {**defaults, **wanted[sku], "slug": made.slug}
         record_bulk_write(Product, made.id, "created", before={}, after=after)
     upserted = {
-        sku: Upserted(made.id, Effect.CREATED, ProductStatus({**defaults, **wanted[sku]}["status"]))
+        sku: Upserted(made.id, Effect.CREATED, wanted[sku].get("status", defaults["status"]))
         for sku, made in created.items()
     }
     for sku, there in found.items():

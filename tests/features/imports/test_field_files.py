@@ -314,6 +314,7 @@ def name_of(case: Case) -> str:
 
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 class TestEachFile:
+    @pytest.mark.parametrize("backend", ["sqlite"])
     def test_has_its_outcome_by_the_api(self, by_api: Way, case: Case) -> None:
         for file in case.before:
             by_api(file)

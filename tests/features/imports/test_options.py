@@ -97,6 +97,7 @@ class TestAmounts:
             ("EUR", {"currency_marks": True, "thousands": ","}),
         ],
     )
+    @pytest.mark.parametrize("backend", ["sqlite"])
     def test_that_the_marks_do_not_explain_are_refused(
         self, app: Flask, import_text: Import, cell: str, options: dict[str, Any]
     ) -> None:
@@ -148,6 +149,7 @@ class TestCurrencyMarks:
             (("5", ""), {"currency": "CHF"}, "CHF"),
         ],
     )
+    @pytest.mark.parametrize("backend", ["sqlite"])
     def test_agree_with_the_currency_or_say_it(
         self, import_text: Import, catalogue: Catalogue, row: tuple[str, str], options: dict[str, Any], currency: str
     ) -> None:
@@ -169,6 +171,7 @@ class TestCurrencyMarks:
             ("€5 GBP", "GBP", {}),
         ],
     )
+    @pytest.mark.parametrize("backend", ["sqlite"])
     def test_that_contradict_the_currency_are_faults(
         self, app: Flask, import_text: Import, cell: str, row: str, options: dict[str, Any]
     ) -> None:
@@ -184,6 +187,7 @@ class TestCurrencyMarks:
         assert {code for codes in SIGNS.values() for code in codes} <= CURRENCIES
 
 
+@pytest.mark.parametrize("backend", ["sqlite"])
 class TestSpreadsheetGuards:
     @pytest.mark.parametrize("cell", ["'0012", '"=""0012"""', '" =""0012"" "'])
     def test_are_taken_off_keys_and_numbers(self, import_text: Import, catalogue: Catalogue, cell: str) -> None:
@@ -275,6 +279,7 @@ class TestSet:
         assert catalogue()["A"]["category"] == "Cups"
 
 
+@pytest.mark.parametrize("backend", ["sqlite"])
 class TestClearWith:
     ROW = "sku,name,price,category,description,tags,external_id,brand\nA,Cup,1.00,C,Old,a|b,erp-1,Oak\n"
 
@@ -421,6 +426,7 @@ class TestCategories:
         assert faults(import_text(f"{HEADER}A,Cup,1.00,{cell}\n")) == [(2, "category", code)]
 
 
+@pytest.mark.parametrize("backend", ["sqlite"])
 class TestStatusWords:
     def test_mean_what_is_stated(self, import_text: Import, catalogue: Catalogue) -> None:
         report = import_text(
@@ -442,6 +448,7 @@ class TestStatusWords:
         assert catalogue()["A"]["status"] == "archived"
 
 
+@pytest.mark.parametrize("backend", ["sqlite"])
 class TestLists:
     def test_have_the_stated_separator(self, import_text: Import, catalogue: Catalogue) -> None:
         import_text(f'{HEADER.strip()},tags\nA,Cup,1.00,C,"music, player ,"\n', reading={"list_separator": ","})
@@ -449,6 +456,7 @@ class TestLists:
         assert catalogue()["A"]["tags"] == ["music", "player"]
 
 
+@pytest.mark.parametrize("backend", ["sqlite"])
 class TestVariants:
     @pytest.mark.parametrize("column", ["Parent", "parent_sku", " Item Group ID "])
     def test_are_faults(self, import_text: Import, catalogue: Catalogue, column: str) -> None:
@@ -463,6 +471,7 @@ class TestVariants:
         assert report.created == 1
 
 
+@pytest.mark.parametrize("backend", ["sqlite"])
 class TestWrappings:
     def test_header_names_are_the_same_in_any_case(self, import_text: Import, catalogue: Catalogue) -> None:
         report = import_text(

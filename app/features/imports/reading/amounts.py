@@ -86,6 +86,8 @@ class NumberReader:
 
         ``2.000`` is one only where zeros at the end are stated to mean nothing: two thousand are written so as well.
         """
+        if cell.isdecimal() and cell.isascii() and len(cell) <= 20:
+            return int(cell)
         number = self._match(cell) if len(cell) <= 40 else None
         if number is None:
             return cell

@@ -14,7 +14,7 @@ from app.core.errors import Fault, Invalid, Malformed
 from app.core.money import CURRENCY
 from app.features.imports.paths import CategoryPath, read_path
 from app.features.imports.reading.amounts import Amount, NumberReader
-from app.features.imports.reading.columns import Layout, put_field
+from app.features.imports.reading.columns import ATTRIBUTE, Layout, put_field
 from app.features.imports.reading.options import Reading
 from app.features.imports.row_schema import ImportRowSchema
 from app.features.imports.rows import BadRow, Row, Source
@@ -48,6 +48,8 @@ _is_shortened = re.compile(r"[+-]?[0-9]([.,][0-9]+)?[eE]\+[0-9]{1,3}").fullmatch
 _is_guarded = re.compile(r'="(?:[^"]|"")*"').fullmatch
 #: A number of more digits is not what was written, perhaps: a float keeps no more.
 MAX_DIGITS = 15
+#: Paths of categories that are read once.
+MAX_PATHS = 10_000
 
 
 class Conversions:
@@ -55,6 +57,7 @@ class Conversions:
 
     def __init__(self, reading: Reading) -> None:
         self._reading, self._numbers = reading, NumberReader(reading)
+        self._paths: dict[str, CategoryPath] = {}
         self._words = {word.casefold(): status for word, status in reading.status_words.items()}
         self._members = shared(ImportRowSchema).fields
         self.of_text = {name: self._conversion(name, field) for name, field in self._members.items()}
@@ -112,7 +115,13 @@ class Conversions:
         return self._words.get(cell.casefold()) or cell.lower()
 
     def _category(self, cell: str) -> CategoryPath:
-        return read_path(cell, self._reading.category_separator, self._reading.list_separator)
+        # The rows of a file name a few categories again and again.
+        path = self._paths.get(cell)
+        if path is None:
+            path = read_path(cell, self._reading.category_separator, self._reading.list_separator)
+            if len(self._paths) < MAX_PATHS:
+                self._paths[cell] = path
+        return path
 
     @staticmethod
     def _exported_category(cell: str) -> CategoryPath:
@@ -120,6 +129,11 @@ class Conversions:
 
     def _takes_empty(self, name: str) -> bool:
         return self._errors_of(name, self.of_export[name]("")) is None
+
+
+def is_plain(name: str) -> bool:
+    """Whether a member takes its value without more ado."""
+    return name not in {*CODES, *AMOUNTS} and not name.startswith(ATTRIBUTE)
 
 
 def check_constants(reading: Reading) -> None:
@@ -144,19 +158,23 @@ class CellReader:
         self._clear = layout.is_export or reading.clear_with == ""
         self._constants = self._conversions.constants()
         self._plan = [
-            (name, place, self._tidy(name), self._convert.get(name, _as_it_is)) for name, place in layout.places
+            (name, place, self._tidy(name), self._convert.get(name, _as_it_is), is_plain(name))
+            for name, place in layout.places
         ]
 
     def read(self, line: int, record: Sequence[str]) -> Row | BadRow:
         """The row that a record makes."""
-        if any(record[place].strip() for place in self._layout.parents):
+        if self._layout.parents and any(record[place].strip() for place in self._layout.parents):
             return BadRow.of_faults(line, VariantUnsupported().faults, Source(record))
         row = RowMaker(line, Source(record), self._reading, self._conversions)
-        clearable, word = self._conversions.clearable, self._reading.clear_with
-        for name, place, tidy, convert in self._plan:
+        clearable, word, values = self._conversions.clearable, self._reading.clear_with, row.values
+        for name, place, tidy, convert, is_plain in self._plan:
             cell = tidy(record[place])
             if cell and cell != word:
-                row.put(name, convert(cell), cell)
+                if is_plain:
+                    values[name] = convert(cell)
+                else:
+                    row.put(name, convert(cell), cell)
             elif cell or (self._clear and name in clearable):
                 row.clear(name)
         return row.finish(self._constants)
@@ -205,7 +223,7 @@ class RowMaker:
 
     def __init__(self, line: int, source: Source, reading: Reading, conversions: Conversions) -> None:
         self._line, self._source, self._reading, self._conversions = line, source, reading, conversions
-        self._values: dict[str, Any] = {}
+        self.values: dict[str, Any] = {}
         self._faults: list[Fault] = []
         self._beside: list[tuple[str, Amount]] = []
 
@@ -215,40 +233,40 @@ class RowMaker:
             if value.currencies is not None:
                 self._beside.append((name, value))
             value = value.text
-        elif name in CODES and isinstance(cell, str) and _is_shortened(cell):
+        elif name in CODES and isinstance(cell, str) and "+" in cell and _is_shortened(cell):
             self._fail(KeyShortened, name)
-        put_field(self._values, name, value)
+        put_field(self.values, name, value)
 
     def clear(self, name: str) -> None:
         """State that a member is empty."""
         if name in self._conversions.clearable:
-            self._values[name] = self._conversions.of_export[name]("")
+            self.values[name] = self._conversions.of_export[name]("")
         else:
             self._fail(NotClearable, name.replace(".", "/", 1))
 
     def finish(self, constants: Mapping[str, Any]) -> Row | BadRow:
         """The row; a constant stands where it states nothing."""
         for name, value in constants.items():
-            if isinstance(value, AttributePatch) and isinstance(stated := self._values.get(name, value), dict):
-                self._values[name] = type(stated)({**value, **stated})
+            if isinstance(value, AttributePatch) and isinstance(stated := self.values.get(name, value), dict):
+                self.values[name] = type(stated)({**value, **stated})
             else:
-                self._values.setdefault(name, value)
+                self.values.setdefault(name, value)
         for name, amount in self._beside:
             self._take_currency(name, amount)
         if self._faults:
-            return replace(BadRow.of_faults(self._line, self._faults, self._source), values=self._values)
-        return Row(self._line, self._values, self._source)
+            return replace(BadRow.of_faults(self._line, self._faults, self._source), values=self.values)
+        return Row(self._line, self.values, self._source)
 
     def _take_currency(self, name: str, amount: Amount) -> None:
         # A code says which currency it is; a sign is only compared, for several currencies may have it.
-        stated = self._values.get(CURRENCY, self._reading.currency)
+        stated = self.values.get(CURRENCY, self._reading.currency)
         if stated is None and not amount.has_code:
             stated = self._reading.default_currency
         currencies = amount.currencies or frozenset()
         if stated is None and len(currencies) == 1:
             (stated,) = currencies
         if stated in currencies:
-            self._values[CURRENCY] = stated
+            self.values[CURRENCY] = stated
         else:
             self._fail(CurrencyDiffers, name)
 
@@ -269,13 +287,18 @@ def _one_line(cell: str) -> str:
 
 
 def _tidy_lines(cell: str) -> str:
-    return "\n".join(" ".join(line.split()) for line in files.unguard_formula(cell).splitlines()).strip()
+    lines = files.unguard_formula(cell).splitlines()
+    if len(lines) == 1:
+        return " ".join(lines[0].split())
+    return "\n".join([" ".join(line.split()) for line in lines]).strip()
 
 
 def _tidy_value(cell: str) -> str:
     """A cell without blanks around it, and without what keeps a spreadsheet from changing a number."""
     cell = cell.strip()
-    if cell.startswith("'"):
+    if not cell or cell[0] not in "'=":
+        return cell
+    if cell[0] == "'":
         cell = cell[1:] if cell[1:2].isdigit() else files.unguard_formula(cell)
     if cell.startswith('="') and _is_guarded(cell):
         cell = cell[2:-1].replace('""', '"').strip()
