@@ -118,7 +118,9 @@ class ImportOptionsSchema(QuerySchema):
         " `tab` where the file's name ends in .tsv, and else a comma.",
     )
     quoting = fields.Choice(
-        Quoting, load_default=Quoting.STANDARD, note="`none` where quotation marks in a CSV file are text."
+        Quoting,
+        load_default=Quoting.STANDARD,
+        note="Whether quotation marks enclose cells of a CSV file, or are text: `none`.",
     )
     skip_lines = fields.QueryInteger(
         minimum=0, maximum=1000, load_default=0, note="How many lines stand above the header.", example=0
