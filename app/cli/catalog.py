@@ -230,7 +230,8 @@ def _format_of(file: str, given: str | None) -> FileFormat:
     try:
         return SUFFIXES[Path(file).suffix.lower()]
     except KeyError:
-        raise click.ClickException(f"{file}: {advice_on(file)}.") from None
+        advice = advice_on(file) or "Give --format csv or ndjson; the suffix is of neither."
+        raise click.ClickException(f"{file}: {advice}") from None
 
 
 @contextlib.contextmanager

@@ -12,14 +12,14 @@ depends_on = None
 def upgrade() -> None:
     """Add what imports remember; ``import_skus`` stays for workers of the release before."""
     op.create_table(
-        "import_claims",
+        "import_first_rows",
         sa.Column("import_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("key", ordered_text(140), nullable=False),
-        sa.Column("claim", sa.Text(), nullable=False),
+        sa.Column("content", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(
-            ["import_id"], ["imports.id"], name=op.f("fk_import_claims_import_id_imports"), ondelete="CASCADE"
+            ["import_id"], ["imports.id"], name=op.f("fk_import_first_rows_import_id_imports"), ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("import_id", "key", name=op.f("pk_import_claims")),
+        sa.PrimaryKeyConstraint("import_id", "key", name=op.f("pk_import_first_rows")),
     )
     op.create_table(
         "import_failed_rows",
@@ -42,7 +42,7 @@ def downgrade() -> None:
     op.drop_column("import_faults", "value")
     op.drop_column("import_faults", "file_column")
     op.drop_table("import_failed_rows")
-    op.drop_table("import_claims")
+    op.drop_table("import_first_rows")
 
 
 def ordered_text(length: int) -> sa.types.TypeEngine[str]:

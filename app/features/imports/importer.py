@@ -8,7 +8,7 @@ those products unchanged; the API remembers it in the transaction of each chunk,
 import random
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from app.core.slugs import SlugTaken
 from app.core.transactions import unit_of_work
 from app.features.brands.models import BrandNameTaken
 from app.features.imports import service
-from app.features.imports.claims import Claim, TemporaryClaims, fingerprint
+from app.features.imports.first_rows import FirstRow, TemporaryFirstRows, fingerprint
 from app.features.imports.reading.files import RowFile
 from app.features.imports.reading.forms import explain
 from app.features.imports.report import Report
@@ -48,7 +48,7 @@ class Chunk:
 
     report: Report
     bad: Sequence[BadRow]
-    claims: Mapping[str, Claim]
+    first_rows: Mapping[str, FirstRow]
 
 
 class _Keyed(NamedTuple):
@@ -62,21 +62,25 @@ class Memory:
     """What later chunks of a file must know of those before: here of one run, in a temporary file."""
 
     def __init__(self) -> None:
-        self._claims = TemporaryClaims()
+        self._first_rows = TemporaryFirstRows()
 
     def begin(self) -> None:
         """Begin the transaction of a chunk."""
 
-    def recall(self, keys: Collection[str]) -> Mapping[str, Claim]:
-        """The claims of earlier chunks on these keys."""
-        return self._claims.find(keys)
+    def recall(self, keys: Collection[str]) -> Mapping[str, FirstRow]:
+        """The first rows with these keys, of earlier chunks."""
+        return self._first_rows.find(keys)
 
     def record(self, chunk: Chunk) -> None:
         """Take note of a chunk, in its transaction."""
 
     def keep(self, chunk: Chunk) -> None:
         """Take note of a chunk that is saved."""
-        self._claims.add(chunk.claims)
+        self._first_rows.add(chunk.first_rows)
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._first_rows.close()
 
 
 def import_rows(
@@ -93,9 +97,11 @@ def import_rows(
     error of the database where a chunk fails again and again; the chunks before it stay.
     """
     defaults = dict(DEFAULTS) | {"currency": file.reading.currency or file.reading.default_currency}
-    saving = _Saving(file, memory or Memory(), {**defaults, **({"status": status} if status else {})}, dry_run=dry_run)
-    while read := list(islice(file.rows, rows_per_chunk)):
-        yield saving.save([saving.check(row) for row in read])
+    defaults |= {"status": status} if status else {}
+    with closing(memory or Memory()) as remembered:
+        saving = _Saving(file, remembered, defaults, dry_run=dry_run)
+        while read := list(islice(file.rows, rows_per_chunk)):
+            yield saving.save([saving.check(row) for row in read])
 
 
 @dataclass(frozen=True)
@@ -145,20 +151,20 @@ class _Saving:
     def _save_first(self, checked: Sequence[_Keyed]) -> Chunk:
         """Save the rows that are the first with their key, and compare the others with them."""
         seen = self.memory.recall({each.key for each in checked if each.key is not None})
-        claims: dict[str, Claim] = {}
+        first_rows: dict[str, FirstRow] = {}
         bad: list[BadRow] = []
         first: dict[int, _Keyed] = {}
         repeats: list[_Keyed] = []
         for each in checked:
-            claim = None if each.key is None else claims.get(each.key) or seen.get(each.key)
-            if each.key is not None and claim is None:
+            earlier = None if each.key is None else first_rows.get(each.key) or seen.get(each.key)
+            if each.key is not None and earlier is None:
                 content = fingerprint(each.row.source.cells)
-                claims[each.key] = Claim(each.row.line, content, is_saved=isinstance(each.row, Row))
+                first_rows[each.key] = FirstRow(each.row.line, content, is_saved=isinstance(each.row, Row))
             if isinstance(each.row, BadRow):
                 bad.append(each.row)
-            elif claim is None:
+            elif earlier is None:
                 first[each.row.line] = each
-            elif fault := self._difference(each, claim):
+            elif fault := self._difference(each, earlier):
                 bad.append(BadRow(each.row.line, (fault,), each.row.source))
             else:
                 repeats.append(each)
@@ -168,23 +174,23 @@ class _Saving:
         bad += saved.bad if saved else []
         for row in saved.bad if saved else ():
             key = str(first[row.line].key)
-            claims[key] = claims[key]._replace(is_saved=False)
+            first_rows[key] = first_rows[key]._replace(is_saved=False)
         for each in repeats:
-            self._merge(each, claims.get(str(each.key)) or seen[str(each.key)], report, bad)
-        return self._complete(report, bad, claims, checked[-1].row.line)
+            self._merge(each, first_rows.get(str(each.key)) or seen[str(each.key)], report, bad)
+        return self._complete(report, bad, first_rows, checked[-1].row.line)
 
-    def _merge(self, each: _Keyed, claim: Claim, report: Report, bad: list[BadRow]) -> None:
+    def _merge(self, each: _Keyed, earlier: FirstRow, report: Report, bad: list[BadRow]) -> None:
         """Count a row that repeats another, or leave it out as that was."""
-        if claim.is_saved:
+        if earlier.is_saved:
             report.merged += 1
             return
-        sentence = f"This is the same as line {claim.line}, which failed."
+        sentence = f"This is the same as line {earlier.line}, which failed."
         bad.append(BadRow(each.row.line, (RowError(each.row.line, "", "same_as_failed", sentence),), each.row.source))
 
-    def _difference(self, each: _Keyed, claim: Claim) -> RowError | None:
+    def _difference(self, each: _Keyed, earlier: FirstRow) -> RowError | None:
         """In what a row differs from the first one with its key; None where it is the same."""
         cells = each.row.source.cells
-        places = claim.differing(fingerprint(cells))
+        places = earlier.differing(fingerprint(cells))
         if places is None:
             return None
         names = self.file.names
@@ -198,7 +204,7 @@ class _Saving:
             each.row.line,
             fields.get(column, "" if column in self.file.unread else column),
             "rows_differ",
-            f"Line {claim.line} has the same {key} ({shortened(str(each.key))}) and differs in {listed}.",
+            f"Line {earlier.line} has the same {key} ({shortened(str(each.key))}) and differs in {listed}.",
             column=shortened(column),
             value=shortened(self.file.cell_of(column, cells)),
             expected=f"one row for each {key}, or the same again",
@@ -215,7 +221,9 @@ class _Saving:
             return _Keyed(row)
         return _Keyed(row, KEYS[name].normalize(str(value)))
 
-    def _complete(self, report: Report, bad: Sequence[BadRow], claims: Mapping[str, Claim], last_line: int) -> Chunk:
+    def _complete(
+        self, report: Report, bad: Sequence[BadRow], first_rows: Mapping[str, FirstRow], last_line: int
+    ) -> Chunk:
         explained = [
             replace(row, errors=tuple(explain(self.file, error, row.source.cells) for error in row.errors))
             for row in sorted(bad, key=lambda row: row.line)
@@ -225,7 +233,7 @@ class _Saving:
         report.group_faults()
         report.unread_columns = dict(self.file.unread)
         report.last_line = last_line
-        return Chunk(report, explained, claims)
+        return Chunk(report, explained, first_rows)
 
 
 class _Undo(Exception):

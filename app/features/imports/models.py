@@ -88,7 +88,7 @@ class ImportChunk(Model):
 
 
 class ImportSku(Model):
-    """What `ImportClaim` was in the release before, whose workers need the table; a later migration drops it."""
+    """What `ImportFirstRow` was in the release before, whose workers need the table; a later migration drops it."""
 
     __tablename__ = "import_skus"
 
@@ -97,15 +97,15 @@ class ImportSku(Model):
     category: Mapped[str] = mapped_column(String(200))
 
 
-class ImportClaim(Model):
-    """A key that a row of an import had: what later rows with it are compared with. Deleted at the end."""
+class ImportFirstRow(Model):
+    """The first row of an import with a key: what later rows with it are compared with. Deleted at the end."""
 
-    __tablename__ = "import_claims"
+    __tablename__ = "import_first_rows"
 
     import_id: Mapped[int] = mapped_column(ForeignKey("imports.id", ondelete="CASCADE"), primary_key=True)
     #: As it is compared; none is longer than a slug.
     key: Mapped[str] = mapped_column(ordered_text(MAX_SLUG_LENGTH), primary_key=True)
-    claim: Mapped[str] = mapped_column(Text)
+    content: Mapped[str] = mapped_column(Text)
 
 
 class FailedRows(Model):

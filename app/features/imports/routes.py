@@ -12,6 +12,7 @@ from app.core.errors import Fault, Invalid
 from app.features.imports import failed_rows, service
 from app.features.imports.models import Import, ImportEnded, ImportFault
 from app.features.imports.reading.cells import check_constants
+from app.features.imports.reading.files import advice_on
 from app.features.imports.reading.options import Reading
 from app.features.imports.schemas import (
     ImportFaultQuerySchema,
@@ -38,8 +39,8 @@ FORMATS = {media_type: file_format for file_format, media_type in MEDIA_TYPES.it
 class FormatUnknown(Invalid):
     """Set `format` to csv or ndjson: neither the file's media type nor its name determines it."""
 
-    def __init__(self) -> None:
-        super().__init__(Fault(self.sentence(), self.code(), parameter="format"))
+    def __init__(self, name: str = "") -> None:
+        super().__init__(Fault(advice_on(name) or self.sentence(), self.code(), parameter="format"))
 
 
 @blueprint.get("")
@@ -129,7 +130,7 @@ def cancel_import(import_id: int) -> Import:
 def _format_of(upload: Upload, query: dict[str, Any]) -> FileFormat:
     given = query.get("format") or FORMATS.get(upload.media_type) or SUFFIXES.get(PurePath(upload.name).suffix.lower())
     if given is None:
-        raise FormatUnknown
+        raise FormatUnknown(upload.name)
     return FileFormat(given)
 
 

@@ -17,7 +17,7 @@ from app.core.pruning import delete_batch
 from app.core.references import find_unknown_among
 from app.extensions import db
 from app.features.imports.filing import Brands, Shelf
-from app.features.imports.models import FailedRows, Import, ImportChunk, ImportClaim, ImportEnded, ImportFault
+from app.features.imports.models import FailedRows, Import, ImportChunk, ImportEnded, ImportFault, ImportFirstRow
 from app.features.imports.report import Report
 from app.features.imports.rows import BadRow, Row
 from app.features.products import bulk
@@ -89,7 +89,7 @@ def cancel_import(ordered: Import) -> Import:
 
 def clear_away(import_id: int) -> None:
     """Delete what only a running import needs."""
-    for table in (ImportChunk, ImportClaim):
+    for table in (ImportChunk, ImportFirstRow):
         db.session.execute(delete(table).where(table.import_id == import_id))
 
 

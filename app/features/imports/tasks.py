@@ -12,22 +12,20 @@ from app.core.audit import Origin, origin
 from app.core.jobs import Claim, JobFailed, LeaseLost
 from app.core.transactions import unit_of_work
 from app.extensions import db
-from app.features.imports import claims, failed_rows, importer, service
-from app.features.imports.models import FailedRows, FileUnreadable, Import, ImportChunk, ImportClaim, ImportFault
+from app.features.imports import failed_rows, first_rows, importer, service
+from app.features.imports.models import FailedRows, FileUnreadable, Import, ImportChunk, ImportFault, ImportFirstRow
 from app.features.imports.reading.files import RowFile, read_rows
 from app.features.imports.reading.options import Reading
 from app.features.imports.report import MAX_ERRORS, NothingImported, Report
 from app.features.imports.rows import RowError
 from app.features.products import bulk
 
-CLAIMS = ImportClaim.metadata.tables["import_claims"]
-# The claims of a chunk as one parameter: an object whose members are the rows.
+FIRST_ROWS = ImportFirstRow.metadata.tables["import_first_rows"]
+# The first rows of a chunk as one parameter: an object whose members are the rows.
+_INSERT = "INSERT INTO import_first_rows (import_id, key, content) SELECT :import_id, key, value FROM "
 _REMEMBER = {
-    dialect: text(f"INSERT INTO import_claims (import_id, key, claim) SELECT :import_id, key, value FROM {members}")  # noqa: S608 -- constants
-    for dialect, members in {
-        "postgresql": "jsonb_each_text(CAST(:claims AS jsonb))",
-        "sqlite": "json_each(:claims)",
-    }.items()
+    "postgresql": text(f"{_INSERT} jsonb_each_text(CAST(:rows AS jsonb))"),
+    "sqlite": text(f"{_INSERT} json_each(:rows)"),
 }
 
 MAX_POINTER_LENGTH = 200
@@ -78,19 +76,19 @@ class StoredMemory(importer.Memory):
         """Check that this worker still has the import."""
         jobs.confirm(self._claim, self._progress)
 
-    def recall(self, keys: Collection[str]) -> Mapping[str, claims.Claim]:
-        """The claims on these keys that any worker stored."""
-        found = select(CLAIMS.c.key, CLAIMS.c.claim).where(
-            CLAIMS.c.import_id == self._import_id, bulk.is_one_of(CLAIMS.c.key, list(keys))
+    def recall(self, keys: Collection[str]) -> Mapping[str, first_rows.FirstRow]:
+        """The first rows with these keys that any worker stored."""
+        found = select(FIRST_ROWS.c.key, FIRST_ROWS.c.content).where(
+            FIRST_ROWS.c.import_id == self._import_id, bulk.is_one_of(FIRST_ROWS.c.key, list(keys))
         )
         # A prepared plan would be for the table as it was when the import began: nearly empty.
-        return {row.key: claims.Claim.load(row.claim) for row in db.session.execute(found)}
+        return {row.key: first_rows.FirstRow.load(row.content) for row in db.session.execute(found)}
 
     def record(self, chunk: importer.Chunk) -> None:
-        """Store the claims, the faults and the failed rows of a chunk, and that it is saved."""
-        if chunk.claims:
-            content = orjson.dumps({key: claim.dump() for key, claim in chunk.claims.items()}).decode()
-            db.session.execute(_REMEMBER[db.engine.dialect.name], {"import_id": self._import_id, "claims": content})
+        """Store the first rows, the faults and the failed rows of a chunk, and that it is saved."""
+        if chunk.first_rows:
+            content = orjson.dumps({key: row.dump() for key, row in chunk.first_rows.items()}).decode()
+            db.session.execute(_REMEMBER[db.engine.dialect.name], {"import_id": self._import_id, "rows": content})
         faults = [self._fault(error) for error in chunk.report.errors[: max(0, MAX_ERRORS - self.report.faults)]]
         if faults:
             db.session.execute(insert(ImportFault), faults)
@@ -102,6 +100,9 @@ class StoredMemory(importer.Memory):
     def keep(self, chunk: importer.Chunk) -> None:  # noqa: ARG002 -- it is stored already
         """Count a chunk that is saved."""
         self.report, self._progress = self._recorded, self._recorded.dump()
+
+    def close(self) -> None:
+        """Leave what is stored to the end of the job."""
 
     def _record_failed_rows(self, chunk: importer.Chunk) -> None:
         if not chunk.bad:

@@ -79,7 +79,7 @@ def remains(app: Flask) -> int:
     with app.app_context():
         return sum(
             db.session.scalar(db.select(db.func.count()).select_from(db.metadata.tables[name])) or 0
-            for name in ("import_chunks", "import_claims")
+            for name in ("import_chunks", "import_first_rows")
         )
 
 
@@ -254,6 +254,16 @@ class TestRefusals:
         sent = send_form(alice, TWO, name="products", media_type="application/octet-stream")
 
         assert faults_of(sent) == [("format", "format_unknown")]
+
+    @pytest.mark.parametrize(
+        ("name", "advice"), [("a.xlsx", "save the sheet as CSV"), ("a.csv.gz", "unpack it"), ("a.json", "jq -c")]
+    )
+    def test_of_a_file_of_another_kind_says_what_to_do(self, alice: Caller, name: str, advice: str) -> None:
+        sent = send_form(alice, TWO, name=name, media_type="application/octet-stream")
+
+        (fault,) = sent.get_json()["errors"]
+        assert (fault["code"], fault["parameter"]) == ("format_unknown", "format")
+        assert advice in fault["detail"]
 
     @pytest.mark.parametrize("media_type", ["application/json", "text/plain"])
     def test_of_another_media_type(self, alice: Caller, media_type: str) -> None:

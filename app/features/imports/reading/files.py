@@ -102,16 +102,16 @@ def read_rows(stream: IO[bytes], reading: Reading) -> RowFile:
     return file
 
 
-def advice_on(name: str) -> str:
-    """What to do with a file whose name says that it is neither CSV nor NDJSON."""
+def advice_on(name: str) -> str | None:
+    """What to do with a file whose name says that it is neither CSV nor NDJSON; None where it says nothing."""
     suffix = PurePath(name).suffix.lower()
     if suffix in {".xlsx", ".xls", ".ods"}:
-        return "this is a workbook; save the sheet as CSV (UTF-8)"
+        return "This is a workbook: save the sheet as CSV (UTF-8)."
     if suffix in {".gz", ".zip"}:
-        return "this is compressed; unpack it first"
+        return "This is compressed: unpack it first."
     if suffix == ".json":
-        return f"state the format ndjson; {_JSON_ADVICE}"
-    return "state the format, csv or ndjson (--format); the suffix is of neither"
+        return f"State the format ndjson: {_JSON_ADVICE}."
+    return None
 
 
 class _Lines:
