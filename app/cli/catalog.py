@@ -97,7 +97,8 @@ def import_products(*, file: str, dry_run: bool, failed_rows: str | None, **give
         print_report(report, seconds=time.monotonic() - started, dry_run=dry_run)
     if failure:
         stopped = f" The import stopped after the row in line {report.last_line}." if report.went_in else ""
-        raise click.ClickException(printable(f"{file}: {failure}.{stopped}"))
+        end = "" if failure.endswith("?") else "."
+        raise click.ClickException(printable(f"{file}: {failure}{end}{stopped}"))
     if report.failed:
         sys.exit(SOME_ROWS_FAILED)
 

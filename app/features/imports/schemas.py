@@ -145,7 +145,7 @@ class ImportOptionsSchema(QuerySchema):
         min_length=0,
         max_length=40,
         pattern=fields.LINES,
-        note="The word in a cell that empties the field; nothing, and an empty cell does so. By default no cell does.",
+        note="The word in a cell that empties its field; with an empty word, an empty cell does. By default none does.",
         example="CLEAR",
     )
     decimal = fields.Choice([".", ","], name="DecimalMark", load_default=".", note="The decimal mark.")

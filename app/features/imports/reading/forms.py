@@ -22,7 +22,7 @@ def explain(file: RowFile, error: RowError, cells: Sequence[str]) -> RowError:
         return error
     column = error.column or file.sources.get(name, name)
     value = file.cell_of(column, cells) if column in file.names else file.reading.constants.get(name, "")
-    expected = error.expected or expected_form(name, file.reading)
+    expected = error.expected or _FORMS_OF_CODES.get(error.code) or expected_form(name, file.reading)
     return replace(error, column=shortened(column), value=shortened(value), expected=expected)
 
 
@@ -35,6 +35,12 @@ def expected_form(name: str, reading: Reading) -> str:
     return _FORMS.get(name) or _form_of_kind(shared(ImportRowSchema).fields.get(name), reading)
 
 
+#: Of faults that are not in the form of the value.
+_FORMS_OF_CODES = {
+    "key_shortened": "the key with all of its digits",
+    "currency_differs": "an amount in the currency of its row",
+    "product_incomplete": "a value, for a new product",
+}
 #: Of members that are more than texts.
 _FORMS = {
     "gtin": "8, 12, 13 or 14 digits, the last of which is their check digit",
