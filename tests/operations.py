@@ -10,16 +10,17 @@ from unittest import mock
 import jsonschema_rs
 import sqlalchemy
 from flask import Flask
-from sqlalchemy import Engine, event, select
+from sqlalchemy import Engine, event, select, update
 from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder, TestResponse, run_wsgi_app
 from werkzeug.wrappers import Request
 
 from app.core import clock
 from app.core.fastsql.prepared import Compiled
+from app.core.jobs import Job
 from app.core.transactions import unit_of_work
 from app.extensions import db
-from app.features.imports.models import ImportFault
+from app.features.imports.models import FailedRows, Import, ImportFault
 from app.features.passwords import service as passwords
 from app.features.sessions.models import UserSession
 from app.features.users.models import User
@@ -430,6 +431,9 @@ class Scene:
             for line in (2, 3):
                 fault = {"import_id": import_id, "line": line, "pointer": "/price", "code": "invalid", "detail": "No."}
                 db.session.add(ImportFault(**fault))
+            db.session.add(FailedRows(import_id=import_id, line=0, content=b"sku,price,import_error\n"))
+            job = select(Import.job_id).where(Import.id == import_id).scalar_subquery()
+            db.session.execute(update(Job).where(Job.id == job).values(progress={"failed": 2, "faults": 2}))
 
 
 def _compared(table: sqlalchemy.Table) -> list[sqlalchemy.Column[Any]]:
