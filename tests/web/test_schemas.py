@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import marshmallow as ma
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import app.factory  # noqa: F401 -- and with it every feature's schemas
-from app.features.imports.row_schema import ImportRowSchema
+from app.features.imports.paths import CategoryPath
+from app.features.imports.row_schema import CategoryName, ImportRowSchema
 from app.features.products.schemas import ProductCreateSchema, ProductUpsertSchema
 from app.web import fields
 from app.web.body import parse_json
@@ -37,10 +39,16 @@ OURS = {schema for schema in schemas() if schema.__module__.startswith("app.") a
 SCHEMAS = sorted(OURS, key=lambda schema: schema.__name__)
 
 
+#: A value of a field that has no example.
+WITHOUT_EXAMPLE: Mapping[type, object] = defaultdict(lambda: "Oak", {CategoryName: CategoryPath(("Oak",))})
+
+
 def right_body(schema: ma.Schema) -> dict[str, Any]:
     """A body of the examples that the documentation shows."""
     return {
-        field.data_key or name: (field.metadata.get("examples") or field.metadata.get("enum") or ["Oak"])[0]
+        field.data_key or name: (
+            field.metadata.get("examples") or field.metadata.get("enum") or [WITHOUT_EXAMPLE[type(field)]]
+        )[0]
         for name, field in schema.load_fields.items()
     }
 
