@@ -60,6 +60,12 @@ def pytest_configure() -> None:
     set_up_logs(level="WARNING", as_json=False)
 
 
+@pytest.fixture(autouse=True)
+def logs() -> None:
+    """Log as at the start, whatever the application of the test before logs; each application sets it for all."""
+    set_up_logs(level="WARNING", as_json=False)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what may take longest, lest one worker be left with it when the other has finished."""

@@ -154,7 +154,8 @@ class ImportOptionsSchema(QuerySchema):
         may_be_none=True,
         note="The marks that may stand between thousands: one or several of a point, a comma, an apostrophe and a"
         " blank, which stands for every kind of blank. By default none may.",
-        example=",",
+        # Right with either decimal mark.
+        example="'",
     )
     currency_marks = fields.QueryBoolean(
         load_default=False,

@@ -216,7 +216,6 @@ class TestFacets:
     @pytest.mark.parametrize(
         ("narrowed", "index"),
         [
-            ("below=9999", "ix_products_category_id"),
             ("search=rare", "ix_products_search_vector"),
             ("search=rare&in_stock=true&currency=USD&min_price=0", "ix_products_search_vector"),
             ("sku=S-7", "uq_products_sku"),
