@@ -69,6 +69,7 @@ class TestAmounts:
             ("1\u00a0299,5", {"decimal": ",", "thousands": " "}, "1299.5"),
             ("1\u202f299", {"decimal": ",", "thousands": " "}, "1299"),
             ("1'299.00", {"thousands": "'"}, "1299.00"),
+            ("1\u2019299.00", {"thousands": "'"}, "1299.00"),
             ("12.9900", {"trailing_zeros": True}, "12.99"),
             ("12.000", {"trailing_zeros": True}, "12"),
             ("-5.00", {"thousands": ","}, "-5.00"),

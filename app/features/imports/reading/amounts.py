@@ -42,6 +42,9 @@ SIGNS: Mapping[str, frozenset[str]] = {
     }.items()
 }
 _BLANKS = r" \u00a0\u2009\u202f"
+_APOSTROPHES = "'\u2019"
+#: Marks that look alike, of which a spreadsheet writes now this and now that.
+_ALIKE = {" ": _BLANKS, **dict.fromkeys(_APOSTROPHES, _APOSTROPHES)}
 _MARKS = "|".join(re.escape(mark) for mark in sorted([*SIGNS, *CURRENCIES], key=len, reverse=True))
 _find_marks = re.compile(
     rf"(?:(?P<before>{_MARKS})\.?[{_BLANKS}]*)?(?P<number>-?[0-9].*?)(?:[{_BLANKS}]*(?P<after>{_MARKS})\.?)?"
@@ -62,7 +65,7 @@ class NumberReader:
     """Reads numbers with the marks that a `Reading` states."""
 
     def __init__(self, reading: Reading) -> None:
-        groups = "".join(_BLANKS if mark == " " else re.escape(mark) for mark in reading.thousands)
+        groups = "".join(_ALIKE.get(mark, re.escape(mark)) for mark in reading.thousands)
         grouped = rf"[0-9]{{1,3}}(?P<mark>[{groups}])[0-9]{{3}}(?:(?P=mark)[0-9]{{3}})*|" if groups else ""
         self._match = re.compile(
             rf"(?P<sign>-?)(?P<whole>{grouped}[0-9]+)(?:{re.escape(reading.decimal)}(?P<fraction>[0-9]+))?"
