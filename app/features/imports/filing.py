@@ -28,6 +28,12 @@ class CategoriesSeveral(Invalid):
     pointer = "/category"
 
 
+class CategorySeparatorUnclear(Invalid):
+    """This seems to be a path with another separator; state the category separator, or none where it is one name."""
+
+    pointer = "/category"
+
+
 class Shelf:
     """The categories that the rows of a chunk are filed under, looked up in one statement."""
 
@@ -79,6 +85,8 @@ class Shelf:
             return category_id if category_id in found else found[0]
         if path.is_list or self._has_parts(path):
             raise CategoriesSeveral
+        if path.is_foreign:
+            raise CategorySeparatorUnclear
         if any(len(self._candidates(path.above(depth))) > 1 for depth in range(1, len(path.names))):
             raise CategoryAmbiguous
         return None

@@ -405,6 +405,21 @@ class TestCategories:
 
         assert faults(report) == [(2, "category", "categories_several"), (3, "category", "categories_several")]
 
+    @pytest.mark.parametrize("cell", ["Home -> Cups", "Home \u00bb Cups", "Home::Cups", "Default Category/Home/Cups"])
+    def test_of_a_path_with_another_separator_are_faults(self, app: Flask, import_text: Import, cell: str) -> None:
+        report = import_text(f"{HEADER}A,Cup,1.00,{cell}\n")
+        other = import_text(f"{HEADER}A,Cup,1.00,Home > Cups\n", reading={"category_separator": "/"})
+
+        assert faults(report) == faults(other) == [(2, "category", "category_separator_unclear")]
+        assert rows_of(app, "categories") == []
+
+    def test_of_names_that_look_so_are_taken_where_they_are_meant(self, import_text: Import) -> None:
+        names = f"{HEADER}A,Cup,1.00,Cups/Mugs\nB,Cup,1.00,24\\/7\\/365\nC,Cup,1.00,Home -\\> Cups\n"
+
+        assert import_text(names).created == 3
+        assert import_text(f"{HEADER}D,Cup,1.00,A/B/C\n", reading={"category_separator": None}).created == 1
+        assert import_text(f"{HEADER}E,Cup,1.00,A/B/C\n").created == 1
+
     def test_of_one_name_with_a_comma_are_one(
         self, import_text: Import, catalogue: Catalogue, make: Callable[..., int]
     ) -> None:

@@ -125,7 +125,7 @@ class Conversions:
 
     @staticmethod
     def _exported_category(cell: str) -> CategoryPath:
-        return read_path(cell, files.CATEGORY_SEPARATOR)
+        return read_path(cell, files.CATEGORY_SEPARATOR, is_ours=True)
 
     def _takes_empty(self, name: str) -> bool:
         return self._errors_of(name, self.of_export[name]("")) is None
@@ -205,7 +205,8 @@ class MemberReader:
     def _value(self, name: str, value: Any) -> Any:
         if isinstance(value, str) and name == "category":
             # What is no list in JSON is none.
-            return read_path(value, self._reading.category_separator)
+            separator = self._reading.category_separator
+            return read_path(value, separator, is_ours=separator == files.CATEGORY_SEPARATOR)
         if isinstance(value, str) and name in {*AMOUNTS, "status"}:
             return self._conversions.of_text[name](value)
         if isinstance(value, bool) and name == "status":
