@@ -96,7 +96,7 @@ CASES = [
     ),
     Case(
         "02-shopify-variants.csv",
-        {"map": SHOPIFY, **CATEGORY},
+        {"map": SHOPIFY, "list_separator": ",", **CATEGORY},
         created=2,
         faults=((3, "Title", "rows_differ"), (4, "Title", "rows_differ")),
         unread=("Vendor", "Type", "Published", "Option1 Name", "Option1 Value", "Image Src", "Image Position"),

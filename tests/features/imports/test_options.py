@@ -471,6 +471,12 @@ class TestLists:
 
         assert catalogue()["A"]["tags"] == ["music", "player"]
 
+    @pytest.mark.parametrize("cell", ["music, player", "music;player"])
+    def test_of_which_the_separator_is_another_are_faults(self, import_text: Import, cell: str) -> None:
+        report = import_text(f'{HEADER.strip()},tags\nA,Cup,1.00,C,"{cell}"\nB,Cup,1.00,C,"{cell}|"\n')
+
+        assert [(error.line, error.column, error.value) for error in report.errors] == [(2, "tags", cell)]
+
 
 @pytest.mark.parametrize("backend", ["sqlite"])
 class TestVariants:

@@ -106,8 +106,10 @@ class Conversions:
                 return _nullable(_as_it_is) if field.allow_none else _as_it_is
         return _nullable(convert) if field.allow_none else convert
 
-    def _tags(self, cell: str) -> list[str]:
+    def _tags(self, cell: str) -> list[str] | str:
         separator = self._reading.list_separator
+        if separator == files.TAG_SEPARATOR and separator not in cell and any(mark in cell for mark in ",;\n"):
+            return cell  # seems to be several tags, which nothing separates
         parts = files.split_tags(cell) if separator == files.TAG_SEPARATOR else cell.split(separator)
         return [tag for part in parts if (tag := part.strip())]
 

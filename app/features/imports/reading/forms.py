@@ -9,8 +9,8 @@ from app.features.imports.reading.files import RowFile
 from app.features.imports.reading.options import Reading
 from app.features.imports.row_schema import ImportRowSchema
 from app.features.imports.rows import RowError, shortened
-from app.features.products.files import FileFormat
-from app.features.products.models import AMOUNTS
+from app.features.products.files import NAMES, TAG_SEPARATOR, FileFormat
+from app.features.products.models import AMOUNTS, KEYS
 from app.web import fields
 from app.web.schemas import shared
 
@@ -32,6 +32,8 @@ def expected_form(name: str, reading: Reading) -> str:
         return _category_form(reading)
     if name in AMOUNTS:
         return _amount_form(reading)
+    if name == "tags":
+        return _list_form(reading)
     return _FORMS.get(name) or _form_of_kind(shared(ImportRowSchema).fields.get(name), reading)
 
 
@@ -40,9 +42,11 @@ _FORMS_OF_CODES = {
     "key_shortened": "the key with all of its digits",
     "currency_differs": "an amount in the currency of its row",
     "product_incomplete": "a value, for a new product",
+    **{f"{key}_taken": f"a {key} that no other product has" for key in KEYS},
 }
 #: Of members that are more than texts.
 _FORMS = {
+    "sku": "at most 64 visible characters, with no blanks but ordinary ones between them",
     "gtin": "8, 12, 13 or 14 digits, the last of which is their check digit",
     "attributes": 'a JSON object, such as {"colour": "natural"}',
     CURRENCY: "an ISO 4217 code, such as EUR",
@@ -57,8 +61,6 @@ def _form_of_kind(field: Any, reading: Reading) -> str:
             return f"a whole number from {field.minimum} to {field.maximum}, {_marks(reading)}"
         case fields.Boolean():
             return "true or false"
-        case fields.Items():
-            return f"texts of at most 50 characters, each once, with {_shown(reading.list_separator)} between them"
         case fields.Text():
             return f"a text of at most {field.max_length:,} characters"
         case _:
@@ -68,6 +70,8 @@ def _form_of_kind(field: Any, reading: Reading) -> str:
 def _field_of(pointer: str, file: RowFile) -> str:
     """The field that a pointer into the row's members leads to."""
     name, _, rest = pointer.partition("/")
+    if name in NAMES and name not in file.sources and NAMES[name] in file.sources:
+        return NAMES[name]
     one = f"{name}.{rest}"
     return one if rest and (one in file.sources or one in file.names) else name
 
@@ -84,6 +88,14 @@ def _marks(reading: Reading) -> str:
         return decimal
     thousands = " or ".join(_shown(mark) for mark in reading.thousands)
     return f"{decimal} and {thousands or 'nothing'} between thousands"
+
+
+def _list_form(reading: Reading) -> str:
+    form = "texts of at most 50 characters, each once"
+    if reading.file_format is FileFormat.NDJSON:
+        return f"a list of {form}"
+    alone = ", or behind one that has a comma or semicolon" if reading.list_separator == TAG_SEPARATOR else ""
+    return f"{form}, with {_shown(reading.list_separator)} between them{alone}"
 
 
 def _category_form(reading: Reading) -> str:
