@@ -503,6 +503,11 @@ class TestWrappings:
         assert report.unread_columns == {}
         assert (catalogue()["A"]["attributes"], catalogue()["A"]["brand"]) == ({"Size": "L"}, "Oak")
 
+    def test_header_names_may_have_lines(self, import_text: Import, catalogue: Catalogue) -> None:
+        import_text('sku,name,"Price\n EUR",category\nA,Cup,1.00,C\n', pairs=("price=price eur",))
+
+        assert prices(catalogue()) == {"A": Decimal("1.00")}
+
     def test_lines_above_the_header_are_skipped_and_counted(self, import_text: Import) -> None:
         report = import_text(
             f'Some "letterhead\n\nsep=;\n{HEADER.replace(",", ";")}A;Cup;free;C\n', reading={"skip_lines": 2}

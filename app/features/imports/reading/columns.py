@@ -59,7 +59,7 @@ class Columns:
     def lay_out(self, header: Sequence[str], *, key: str = "sku", constants: Collection[str] = ()) -> Layout:
         """Find the columns in a CSV header; refuses one that lacks a column that is named, or that of the key.
 
-        The case of the names does not matter, nor do blanks around them.
+        The case of the names does not matter, nor do the blanks and line ends around and in them.
         """
         if len(header) > MAX_COLUMNS:
             raise FileUnreadable(f"the header names {len(header):,} columns, and {MAX_COLUMNS} are the most")
@@ -138,8 +138,8 @@ def require_field(name: str) -> None:
 
 
 def fold_name(name: str) -> str:
-    """The name of a column without its case and without blanks around it."""
-    return name.strip().casefold()
+    """The name of a column without its case, and with a blank for those, or line ends, between its words."""
+    return " ".join(name.split()).casefold()
 
 
 def _field_of(column: str) -> str | None:
@@ -156,7 +156,7 @@ def _named_twice(column: str, places: Sequence[int]) -> FileUnreadable:
 
 
 def _listed(header: Sequence[str]) -> str:
-    names = ", ".join(header)
+    names = ", ".join(" ".join(name.split()) for name in header)
     return f"{names[:MAX_LIST_LENGTH]}..." if len(names) > MAX_LIST_LENGTH else names
 
 
