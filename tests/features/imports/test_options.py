@@ -487,6 +487,18 @@ class TestVariants:
         assert [(error.line, error.code) for error in report.errors] == [(3, "variant_unsupported")]
         assert list(catalogue()) == ["A"]
 
+    def test_are_faults_of_lines_as_well(self, import_text: Import) -> None:
+        rows = [
+            {"sku": "A", "name": "Cup", "price": "1.00", "category": "C", "Parent_SKU": parent} for parent in ("", "B")
+        ]
+
+        report = import_text("\n".join(map(json.dumps, rows)), file_format=FileFormat.NDJSON)
+
+        assert (report.created, [(error.line, error.code) for error in report.errors]) == (
+            1,
+            [(2, "variant_unsupported")],
+        )
+
     def test_are_none_where_the_column_feeds_a_field(self, import_text: Import) -> None:
         report = import_text("sku,name,price,category,parent\nA-1,Cup,1.00,C,A\n", pairs=("attributes.parent=parent",))
 
@@ -543,3 +555,31 @@ def test_brands_are_made_where_rows_name_them(app: Flask, import_text: Import, c
     report = import_text(f"{HEADER.strip()},brand\nA,Cup,1.00,C,Oak\nB,Cup,1.00,C,Ash\n")
 
     assert report.brands == ["Ash"]
+
+
+@pytest.mark.parametrize("backend", ["sqlite"])
+def test_faults_say_how_to_mend_the_row(import_text: Import) -> None:
+    rows = [
+        "A,4006381333931,Cup,1.00,C",
+        "B,4006381333931,Cup,1.00,C",
+        "C,,Cup,1.00,",
+        '"4,E+12",,Cup,1.00,C',
+        "D\u00a01,,Cup,1.00,C",
+        "E,,Cup,1,00,C",
+    ]
+
+    report = import_text("\n".join(["sku,gtin,name,price,Group", *rows]), pairs=("category=Group",))
+
+    assert [(error.line, error.column, error.code, error.expected) for error in report.errors] == [
+        (3, "gtin", "gtin_taken", "a gtin that no other product has"),
+        (4, "Group", "product_incomplete", "a value, for a new product"),
+        (5, "sku", "key_shortened", "the key with all of its digits"),
+        (6, "sku", "malformed", "at most 64 visible characters, with no blanks but ordinary ones between them"),
+        (
+            7,
+            "",
+            "cell_count",
+            "5 cells as in the header, with quotation marks around one in which the delimiter is text",
+        ),
+    ]
+    assert report.errors[-1].value == "E,,Cup,1,00,C"

@@ -166,8 +166,41 @@ class TestCsvRowsThatAreBad:
 
         assert codes(rows) == [(2, "csv_malformed")]
 
+    @pytest.mark.parametrize(
+        "rows",
+        [
+            'A-1,"Organic oats,9.90,Food\nA-2,Pipe 5",1.00,Food\n',
+            'A-1,Oats,9.90,"Food\nA-2,Pipe,1.00,5"\n',
+        ],
+    )
+    def test_hold_other_rows_between_two_stray_quotation_marks(self, rows: str) -> None:
+        (bad,) = [row for row in csv_rows(HEADER + rows) if isinstance(row, BadRow)]
+
+        assert ([error.code for error in bad.errors], bad.source.text) == (["csv_malformed"], rows)
+
+    def test_are_not_those_whose_texts_have_lines(self) -> None:
+        header = "sku,name,price,description\n"
+        rows = csv_rows(
+            header + 'A-1,"Chair\nof oak",9.90,"of oak, beech, ash\nor pine, fir, larch, yew"\n'
+            'A-2,Table,9.90,"of oak\nor pine"\nA-3,Bed,1.00,"oak\nash,elm,fir, yew"\n'
+        )
+
+        assert all(isinstance(row, Row) for row in rows)
+
 
 class TestCsvFilesThatAreUnreadable:
+    @pytest.mark.parametrize(
+        ("content", "encoding", "reason"),
+        [
+            ((HEADER + "A,Cup,1.00,C\n").encode("utf-16"), "utf-8-sig", "^line 1: .* begins as utf-16 does"),
+            ((HEADER + "A,Cup,1.00,C\n").encode("utf-8-sig"), "cp1252", "^line 1: .* begins as utf-8 does"),
+            ((HEADER + "A,Cup,1.00,5 €\n").encode("cp1252"), "iso8859-1", "^line 2: .* windows-1252"),
+        ],
+    )
+    def test_are_in_another_encoding_than_stated(self, content: bytes, encoding: str, reason: str) -> None:
+        with pytest.raises(FileUnreadable, match=reason):
+            csv_file(content, encoding=encoding)
+
     @pytest.mark.parametrize("content", ["", "\n\n", ",,,\n"])
     def test_have_no_header(self, content: str) -> None:
         with pytest.raises(FileUnreadable, match="empty"):

@@ -26,7 +26,7 @@ from app.web.schemas import shared
 
 
 class KeyShortened(Invalid):
-    """A spreadsheet has shortened this number; format its column as text there, and save the file again."""
+    """A spreadsheet has shortened this number; show it there as a number without decimals, and save the file again."""
 
 
 class CurrencyDiffers(Invalid):
@@ -44,8 +44,10 @@ class NotClearable(Invalid):
 #: The members that are keys, or like them: whole numbers in some files, and never sums.
 CODES = ("sku", "gtin", "mpn", "external_id", "slug")
 #: How a spreadsheet writes a number that it finds too long. No code of a person's looks like that.
-_is_shortened = re.compile(r"[+-]?[0-9]([.,][0-9]+)?[eE]\+[0-9]{1,3}").fullmatch
+_is_shortened = re.compile(r"[+-]?[0-9]([.,][0-9]*)?[eE]\+[0-9]{1,3}").fullmatch
 _is_guarded = re.compile(r'="(?:[^"]|"")*"').fullmatch
+#: The members that have no lines.
+_ONE_LINE = frozenset({*CODES, *AMOUNTS, CURRENCY, "name", "category", "brand", "status", "stock"})
 #: A number of more digits is not what was written, perhaps: a float keeps no more.
 MAX_DIGITS = 15
 #: Paths of categories that are read once.
@@ -163,6 +165,22 @@ class CellReader:
             (name, place, self._tidy(name), self._convert.get(name, _as_it_is), is_plain(name))
             for name, place in layout.places
         ]
+        self._one_line = [place for name, place in layout.places if name in _ONE_LINE]
+
+    def holds_rows(self, record: Sequence[str], lines: Sequence[str], delimiter: str) -> bool:
+        """Whether a record of several lines is several rows between two stray quotation marks.
+
+        Then each line has as many delimiters as a row, which a text has by chance; so where a text may have lines, its
+        delimiters must also be none of a sentence, which have a blank behind them.
+        """
+        if self._layout.is_export or self.width == 1:
+            return False
+        rows = [line for line in lines if not line.isspace()]
+        if not all(line.count(delimiter) == self.width - 1 for line in rows):
+            return False
+        if any("\n" in record[place] or "\r" in record[place] for place in self._one_line):
+            return True
+        return self.width > 2 and not any(f"{delimiter} " in line for line in rows[1:])
 
     def read(self, line: int, record: Sequence[str]) -> Row | BadRow:
         """The row that a record makes."""

@@ -18,10 +18,10 @@ import orjson
 
 from app.core.errors import Malformed
 from app.features.imports.models import FileUnreadable
-from app.features.imports.reading.cells import CellReader, MemberReader
-from app.features.imports.reading.columns import MAX_COLUMNS, REASON
+from app.features.imports.reading.cells import CellReader, MemberReader, VariantUnsupported
+from app.features.imports.reading.columns import MAX_COLUMNS, PARENTS, REASON, fold_name
 from app.features.imports.reading.options import Quoting, Reading
-from app.features.imports.rows import BadRow, Row, RowError, Source
+from app.features.imports.rows import BadRow, Row, RowError, Source, shortened
 from app.features.products.files import FileFormat
 from app.web.body import DuplicateKey, JsonMalformed, NumberOutOfRange, parse_json
 from app.web.validation import faults_of
@@ -43,6 +43,10 @@ _ADVICE: Mapping[bytes, str] = {
     b"\x1f\x8b": "this is compressed with gzip; unpack it first (gunzip)",
     b"%PDF": "this is a PDF; ask for the data as CSV",
 }
+#: The encodings whose byte order marks no text of another begins with.
+_BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+#: Control characters that ISO 8859 has room for and no text uses; Windows has quotation marks and the euro there.
+_is_of_windows = re.compile("[\x80-\x84\x86-\x9f]").search
 _JSON_ADVICE = "an import takes one object per line (NDJSON), which `jq -c '.[]' FILE` makes of an array"
 
 
@@ -85,7 +89,7 @@ def read_rows(stream: IO[bytes], reading: Reading) -> RowFile:
     It is read once before, to prove its encoding: half a file is not imported. Raises ``FileUnreadable``, here or from
     the rows.
     """
-    _refuse_what_is_no_text(stream, reading.file_format)
+    _refuse_what_is_no_text(stream, reading)
     line_count = _count_lines(stream, reading.encoding)
     stream.seek(0)
     # The csv module wants line ends as they are; an NDJSON line ends at a line feed only.
@@ -158,17 +162,27 @@ def _closing(text: io.TextIOWrapper, rows: Iterator[Row | BadRow]) -> Iterator[R
         yield from rows
 
 
-def _refuse_what_is_no_text(stream: IO[bytes], file_format: FileFormat) -> None:
+def _refuse_what_is_no_text(stream: IO[bytes], reading: Reading) -> None:
     beginning = stream.read(1024)
     stream.seek(0)
+    _refuse_another_mark(beginning, reading.encoding)
     for magic, advice in _ADVICE.items():
         if beginning.startswith(magic):
             raise FileUnreadable(advice)
     text = beginning.removeprefix(codecs.BOM_UTF8).lstrip()
     if re.match(rb"\[\s*\{", text):
         raise FileUnreadable(f"this is a JSON array; {_JSON_ADVICE}")
-    if file_format is FileFormat.CSV and re.match(rb'\{\s*"', text):
+    if reading.file_format is FileFormat.CSV and re.match(rb'\{\s*"', text):
         raise FileUnreadable("this is JSON and no CSV; state the format ndjson, if each line is one object")
+
+
+def _refuse_another_mark(beginning: bytes, encoding: str) -> None:
+    """Refuse a file whose byte order mark is that of another encoding."""
+    stated = encoding.lower().replace("_", "-")
+    for mark, found in _BYTE_ORDER_MARKS.items():
+        # That of UTF-32 begins as that of UTF-16 does.
+        if beginning.startswith(mark) and not stated.startswith((found, "utf-32")):
+            raise FileUnreadable(f"line 1: this is not {encoding}: it begins as {found} does; name that encoding")
 
 
 def _count_lines(stream: IO[bytes], encoding: str) -> int:
@@ -181,6 +195,9 @@ def _count_lines(stream: IO[bytes], encoding: str) -> int:
         decoder = codecs.getincrementaldecoder(encoding)()
         while block := stream.read(2**16):
             text = decoder.decode(block)
+            if encoding.startswith("iso8859") and (found := _is_of_windows(text)):
+                line = lines + text.count("\n", 0, found.start()) + 1
+                raise FileUnreadable(f"line {line}: this is not {encoding}; name the file's encoding: windows-1252?")
             text.encode()  # some decoders make halves of characters, which no database takes
             lines += text.count("\n")
             ends_within_line = not text.endswith("\n") if text else ends_within_line
@@ -213,7 +230,7 @@ def _read_csv(lines: _Lines, file: RowFile) -> Iterator[Row | BadRow]:
     layout = reading.columns.lay_out(names, key=reading.key, constants=reading.constants)
     file.names, file.sources, file.above = names, layout.sources, above
     file.unread, file.delimiter = dict.fromkeys(layout.ignored), delimiter
-    return _csv_rows(lines, records, CellReader(layout, reading))
+    return _csv_rows(lines, records, CellReader(layout, reading), file)
 
 
 def _skip(lines: _Lines, reading: Reading) -> tuple[str, str]:
@@ -230,7 +247,7 @@ def _skip(lines: _Lines, reading: Reading) -> tuple[str, str]:
     return above, reading.delimiter
 
 
-def _csv_rows(lines: _Lines, records: Iterator[list[str]], cells: CellReader) -> Iterator[Row | BadRow]:
+def _csv_rows(lines: _Lines, records: Iterator[list[str]], cells: CellReader, file: RowFile) -> Iterator[Row | BadRow]:
     raw: list[str] = []
     lines.record = raw.append
     while True:
@@ -248,8 +265,14 @@ def _csv_rows(lines: _Lines, records: Iterator[list[str]], cells: CellReader) ->
         if not any(record):
             continue  # a blank line, or the empty rows that spreadsheets leave at the end
         if len(record) != cells.width:
-            sentence = f"This row has {len(record)} cells, and the header {cells.width}."
-            yield _bad_row(line, "cell_count", sentence, Source(record))
+            yield BadRow(line, (_cell_count(line, record, cells.width, file.delimiter),), Source(record))
+            continue
+        if len(raw) > 1 and cells.holds_rows(record, raw, file.delimiter):
+            sentence = (
+                f"Lines {line} to {lines.number} look like {len(raw)} records that quotation marks make one."
+                " Where quotation marks are text, state quoting none."
+            )
+            yield _bad_row(line, "csv_malformed", sentence, Source(text="".join(raw)))
             continue
         yield cells.read(line, record)
 
@@ -284,6 +307,10 @@ def _ndjson_rows(lines: _Lines, file: RowFile, members: "_Members", reader: Memb
         value.pop(REASON, None)
         values, sources = file.reading.columns.pick(value)
         members.meet(value, sources)
+        if any(value.get(name) for name in members.parents):
+            source = Source(members.cells_of(value), line)
+            yield BadRow.of_faults(number, VariantUnsupported().faults, source)
+            continue
         yield reader.read(number, values, Source(members.cells_of(value), line))
 
 
@@ -292,6 +319,8 @@ class _Members:
 
     def __init__(self, file: RowFile) -> None:
         self._file, self._places = file, dict[str, int]()
+        #: Those that name the product of which a line is a variant.
+        self.parents: list[str] = []
         file.sources = file.reading.columns.named
 
     def meet(self, value: Mapping[str, Any], sources: Mapping[str, str]) -> None:
@@ -305,6 +334,7 @@ class _Members:
                 self._file.names.append(name)
                 if name not in read:
                     self._file.unread[name] = None
+                    self.parents += [name] if fold_name(name) in PARENTS else []
 
     def cells_of(self, value: Mapping[str, Any]) -> list[str]:
         """The members as the cells of a record; those that are too many are in the last."""
@@ -317,3 +347,9 @@ class _Members:
 
 def _bad_row(line: int, code: str, sentence: str, source: Source) -> BadRow:
     return BadRow(line, (RowError(line, "", code, sentence),), source)
+
+
+def _cell_count(line: int, record: Sequence[str], width: int, delimiter: str) -> RowError:
+    sentence = f"This row has {len(record)} cells, and the header {width}."
+    expected = f"{width} cells as in the header, with quotation marks around one in which the delimiter is text"
+    return RowError(line, "", "cell_count", sentence, value=shortened(delimiter.join(record)), expected=expected)
