@@ -6,6 +6,7 @@ with each row; an import leaves that column unread. A row that is no record stan
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ import orjson
 
 from app.core.errors import Malformed
 from app.features.imports.reading.columns import REASON, fold_name
-from app.features.imports.reading.files import RowFile
+from app.features.imports.reading.files import CELL_COUNT, RowFile
 from app.features.imports.reading.options import Quoting
 from app.features.imports.rows import BadRow
 from app.features.products.files import FileFormat
@@ -43,8 +44,21 @@ def encoding_of(encoding: str) -> str:
 
 def _csv_text(file: RowFile, row: BadRow) -> str:
     if row.source.text is not None:
-        return row.source.text if row.source.text.endswith(("\n", "\r")) else f"{row.source.text}\r\n"
-    return _csv_line([*_without_reason(file, row.source.cells), _reason(row)], file)
+        text = _with_room(row.source.text, file)
+        return text if text.endswith(("\n", "\r")) else f"{text}\r\n"
+    return _csv_line([*_cells_of(file, row), _reason(row)], file)
+
+
+def _with_room(text: str, file: RowFile) -> str:
+    """The text of what is no record, with an empty cell for the reason behind each line that may become one."""
+    marks = len(_without_reason(file, file.names)) - 1
+    lines = re.findall(r"[^\r\n]*(?:\r\n|\r|\n|\Z)", text)
+    return "".join(_with_cell(line, file.delimiter) if line.count(file.delimiter) == marks else line for line in lines)
+
+
+def _with_cell(line: str, delimiter: str) -> str:
+    content = line.rstrip("\r\n")
+    return f"{content}{delimiter}{line[len(content) :]}" if content else line
 
 
 def _json_text(row: BadRow) -> str:
@@ -61,6 +75,17 @@ def _json_text(row: BadRow) -> str:
 def _reason(row: BadRow) -> str:
     sentences = (f"{error.column or error.field}: {error.sentence}".removeprefix(": ") for error in row.errors)
     return " ".join(sentences)
+
+
+def _cells_of(file: RowFile, row: BadRow) -> Sequence[str]:
+    """The cells of a row without the reason of before, which is the last where there are too many or too few.
+
+    Were that to stay, a row that is sent twice as it is would have the right number of cells, and a reason for a value.
+    """
+    cells = row.source.cells
+    if len(cells) == len(file.names):
+        return _without_reason(file, cells)
+    return cells[:-1] if file.has_reasons and cells and cells[-1].startswith(CELL_COUNT) else cells
 
 
 def _without_reason(file: RowFile, cells: Sequence[str]) -> list[str]:

@@ -58,7 +58,7 @@ class TestFailedRowsOfTheApi:
         assert lines[1] == "2;Stühle;gratis;Möbel;Preis: Not a decimal string from 0 to 9999999999 and its fraction."
         assert lines[2].startswith('3;"Tisch; groß";neun;Möbel;Preis: ')
         assert lines[3] == "4;Bett;9,90;This row has 3 cells, and the header 4."
-        assert lines[4] == '5;"Bett"x;9,90;Möbel'
+        assert lines[4] == '5;"Bett"x;9,90;Möbel;'
         assert len(lines) == 5
 
     def test_are_taken_when_they_are_mended(self, send: Send, alice: Caller, catalogue: Catalogue) -> None:
@@ -72,8 +72,33 @@ class TestFailedRowsOfTheApi:
         assert catalogue()["3"]["name"] == "Tisch; groß"
         assert again.get_data().decode("cp1252").splitlines()[1:3] == [
             f"Nr;Name;Preis;Kategorie;{REASON}",
-            "4;Bett;9,90;This row has 3 cells, and the header 4.;This row has 4 cells, and the header 5.",
+            "4;Bett;9,90;This row has 4 cells, and the header 5.",
         ]
+
+    @pytest.mark.parametrize("row", ["4;Bett;9,90", "4;Bett;9;90;Möbel"])
+    def test_of_another_number_of_cells_fail_however_often_they_are_sent(
+        self, send: Send, catalogue: Catalogue, row: str
+    ) -> None:
+        content = f"{HEADER}{row}\r\n".encode()
+        for _ in range(3):
+            content = send(content, **OPTIONS).get_data()
+
+        assert content.decode().splitlines()[1].startswith(f"{row};This row has ")
+        assert catalogue() == {}
+
+    def test_that_were_one_record_are_taken_without_their_quotation_marks(
+        self, send: Send, catalogue: Catalogue
+    ) -> None:
+        failed = send(f'{HEADER}1;"Bett;9,90;C\r\n2;Rohr 5";1,00;C'.encode(), **OPTIONS).get_data()
+
+        send(failed.replace(b'"', b""), **OPTIONS)
+
+        assert [row["name"] for row in catalogue().values()] == ["Bett", "Rohr 5"]
+
+    def test_are_the_same_whatever_was_wrong_with_them(self, import_text: Import) -> None:
+        rows = f"sku,name,price,category,{REASON}\nA,Cup,1.00,C,price: This.\nA,Cup,1.00,C,\n"
+
+        assert import_text(rows).merged == 1
 
     def test_are_of_every_chunk(self, send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(importer, "ROWS_PER_CHUNK", 2)

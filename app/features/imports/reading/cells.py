@@ -184,6 +184,9 @@ class CellReader:
 
     def read(self, line: int, record: Sequence[str]) -> Row | BadRow:
         """The row that a record makes."""
+        if self._layout.reasons:
+            # Two rows are the same whatever was wrong with them before.
+            record = ["" if place in self._layout.reasons else cell for place, cell in enumerate(record)]
         if self._layout.parents and any(record[place].strip() for place in self._layout.parents):
             return BadRow.of_faults(line, VariantUnsupported().faults, Source(record))
         row = RowMaker(line, Source(record), self._reading, self._conversions)

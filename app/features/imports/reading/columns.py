@@ -34,6 +34,8 @@ class Layout:
     ignored: tuple[str, ...]
     #: The columns that name the product of which a row is a variant.
     parents: Sequence[int] = ()
+    #: The columns that say what was wrong with a row that failed before.
+    reasons: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Columns:
             is_export=not self.named and sorted(set(header) - {REASON}) == sorted(files.COLUMNS),
             ignored=tuple(name for name in unread.values() if name),
             parents=[place for place, name in unread.items() if fold_name(name) in PARENTS],
+            reasons=[place for place, name in enumerate(header) if fold_name(name) == REASON and place not in read],
         )
 
     def _own_places(self, header: Sequence[str]) -> dict[str, int]:

@@ -26,6 +26,8 @@ from app.features.products.files import FileFormat
 from app.web.body import DuplicateKey, JsonMalformed, NumberOutOfRange, parse_json
 from app.web.validation import faults_of
 
+#: How the fault of a row begins that has another number of cells than the header.
+CELL_COUNT = "This row has"
 #: In characters; what the body of a request that creates a product may have.
 MAX_RECORD_LENGTH = 2**20
 #: How many names of members an NDJSON file may have, before they share a column.
@@ -66,6 +68,11 @@ class RowFile:
     above: str = ""
     #: As the file states it, if it does.
     delimiter: str = ","
+
+    @property
+    def has_reasons(self) -> bool:
+        """Whether it is a file of rows that failed before."""
+        return any(fold_name(name) == REASON for name in self.names)
 
     @property
     def ignored(self) -> tuple[str, ...]:
@@ -350,6 +357,7 @@ def _bad_row(line: int, code: str, sentence: str, source: Source) -> BadRow:
 
 
 def _cell_count(line: int, record: Sequence[str], width: int, delimiter: str) -> RowError:
-    sentence = f"This row has {len(record)} cells, and the header {width}."
+    sentence = f"{CELL_COUNT} {len(record)} cells, and the header {width}."
+    text = (delimiter if delimiter.isprintable() else " ").join(record)
     expected = f"{width} cells as in the header, with quotation marks around one in which the delimiter is text"
-    return RowError(line, "", "cell_count", sentence, value=shortened(delimiter.join(record)), expected=expected)
+    return RowError(line, "", "cell_count", sentence, value=shortened(text), expected=expected)
