@@ -583,3 +583,15 @@ def test_faults_say_how_to_mend_the_row(import_text: Import) -> None:
         ),
     ]
     assert report.errors[-1].value == "E,,Cup,1,00,C"
+
+
+@pytest.mark.parametrize("backend", ["sqlite"])
+def test_faults_of_json_ask_for_the_types_of_json(import_text: Import) -> None:
+    line = {"sku": "A", "name": "Cup", "price": "1.00", "category": "C", "stock": "5", "tags": "oak"}
+
+    report = import_text(json.dumps(line), file_format=FileFormat.NDJSON)
+
+    assert {error.column: error.expected.partition(" of")[0] for error in report.errors} == {
+        "stock": "a JSON number from 0 to 9007199254740992, whole and without quotation marks",
+        "tags": "a list",
+    }

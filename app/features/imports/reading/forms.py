@@ -57,6 +57,8 @@ def _form_of_kind(field: Any, reading: Reading) -> str:
     match field:
         case fields.Choice():
             return f"one of {', '.join([*field.choices, *reading.status_words])}"
+        case fields.Integer() if reading.file_format is FileFormat.NDJSON:
+            return f"a JSON number from {field.minimum} to {field.maximum}, whole and without quotation marks"
         case fields.Integer():
             return f"a whole number from {field.minimum} to {field.maximum}, {_marks(reading)}"
         case fields.Boolean():
