@@ -31,6 +31,24 @@ LOGGED_IN, LOG_IN = "#logged-in:not([hidden])", "#log-in:not([hidden])"
 PHONE, DESKTOP = (390, 844), (1280, 900)
 
 
+#: Answers the requests of a page whose address ends so, but while `isMended`.
+FAIL = """(path, status) => {
+    const send = window.fetch;
+    window.asked = 0;
+    window.fetch = async (address, options) => {
+        if (window.isMended || !String(address).endsWith(path)) return send(address, options);
+        window.asked += 1;
+        if (!status) throw new TypeError("Failed to fetch");
+        return new Response(JSON.stringify({detail: `The answer is ${status}.`}), {status});
+    };
+}"""
+
+
+def answer_to(path: str, status: int) -> str:
+    """A script that answers the page's requests for a path with a status; 0 is a lost network."""
+    return f"({FAIL})({json.dumps(path)}, {status})"
+
+
 @dataclass(frozen=True)
 class Visit:
     """A browser, and the server that it visits."""
@@ -63,6 +81,16 @@ class Visit:
 
     def text(self, selector: str) -> str:
         return find(self.browser, selector).text
+
+    @contextmanager
+    def prepared(self, script: str) -> Iterator[None]:
+        """Run a script in each page that opens, before its own."""
+        command = "Page.addScriptToEvaluateOnNewDocument"
+        identifier = self.browser.execute_cdp_cmd(command, {"source": script})
+        try:
+            yield
+        finally:
+            self.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", identifier)
 
     def stored(self) -> dict[str, Any]:
         """What the page has put where scripts can read it."""
@@ -158,6 +186,75 @@ class TestLogin:
         wait(visit.browser).until(lambda _: visit.browser.execute_script("return session.token") != before)
 
         assert visit.browser.execute_script("return session.renewAt - Date.now()") > 0
+
+    @pytest.mark.parametrize("status", [503, 0])
+    def test_that_cannot_be_restored_now_shows_the_form_and_is_restored_later(self, visit: Visit, status: int) -> None:
+        visit.open_docs()
+        visit.press("#as-editor")
+        find(visit.browser, LOGGED_IN)
+
+        with visit.prepared(answer_to("/auth/refresh", status)):
+            visit.browser.refresh()
+            find(visit.browser, LOG_IN)
+            assert visit.browser.execute_script("return [asked, session.timer !== undefined]") == [1, True]
+            visit.browser.execute_script("isMended = true; session.renewAt -= 30000; session.renew()")
+
+            assert "editor@example.com" in visit.text(LOGGED_IN)
+        assert visit.browser.find_elements(By.CSS_SELECTOR, LOG_IN) == []
+
+    @pytest.mark.parametrize("text", ["{", '{"csrf_token": 5}'])
+    def test_does_not_stumble_over_what_another_page_has_stored(self, visit: Visit, text: str) -> None:
+        visit.forget()
+        visit.browser.execute_script("localStorage.setItem('catalog-session', arguments[0])", text)
+
+        visit.open("/docs")
+
+        find(visit.browser, LOG_IN)
+
+    def test_works_where_the_browser_denies_the_storage(self, visit: Visit) -> None:
+        visit.forget()
+        denied = (
+            "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('', 'SecurityError') }})"
+        )
+        with visit.prepared(denied):
+            visit.open("/docs")
+            find(visit.browser, LOG_IN)
+            visit.press("#as-editor")
+
+            find(visit.browser, LOGGED_IN)
+
+    @pytest.mark.parametrize(("status", "told"), [(503, "The answer is 503."), (0, "Failed to fetch")])
+    def test_stays_when_the_server_does_not_end_it(self, visit: Visit, status: int, told: str) -> None:
+        with visit.prepared(answer_to("/auth/logout", status)):
+            visit.open_docs()
+            visit.press("#as-editor")
+            visit.press(f"{LOGGED_IN} button")
+            wait(visit.browser).until(lambda _: visit.text("#log-in-fault") == told)
+            assert visit.text(LOGGED_IN)
+
+            visit.browser.execute_script("isMended = true")
+            visit.press(f"{LOGGED_IN} button")
+
+            find(visit.browser, LOG_IN)
+        assert visit.text("#log-in-fault") == ""
+
+    def test_ends_on_the_server_although_the_access_token_has_expired(self, visit: Visit) -> None:
+        client = visit.editor()
+
+        def count() -> int:
+            return len(client.get(f"{visit.url}/api/v1/auth/sessions", timeout=SECONDS).json()["items"])
+
+        before = count()
+        visit.open_docs()
+        visit.press("#as-editor")
+        find(visit.browser, LOGGED_IN)
+        assert count() == before + 1
+        visit.browser.execute_script("session.token = 'expired'")
+
+        visit.press(f"{LOGGED_IN} button")
+        find(visit.browser, LOG_IN)
+
+        assert (count(), visit.stored()["local"]) == (before, {})
 
     def test_is_shared_by_tabs_and_ends_in_all(self, visit: Visit) -> None:
         visit.open_docs()

@@ -119,18 +119,19 @@ const ui = SwaggerUIBundle({
 function showSession() {
   const [form, shown, fault] = ["log-in", "logged-in", "log-in-fault"].map((id) => document.getElementById(id));
 
-  const attempt = async (email, password) => {
+  const attempt = async (action) => {
     fault.textContent = "";
-    form.inert = true;
+    form.inert = shown.inert = true;
     try {
-      await session.logIn(email, password);
+      await action();
       form.reset();
     } catch (failure) {
       fault.textContent = failure.message;
     } finally {
-      form.inert = false;
+      form.inert = shown.inert = false;
     }
   };
+  const logIn = (email, password) => attempt(() => session.logIn(email, password));
 
   let isAuthorized = false;
   session.changed = (email) => {
@@ -144,13 +145,13 @@ function showSession() {
 
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    attempt(form.elements.email.value, form.elements.password.value);
+    logIn(form.elements.email.value, form.elements.password.value);
   });
   for (const button of form.querySelectorAll("[data-email]")) {
-    button.addEventListener("click", () => attempt(button.dataset.email, button.dataset.password));
+    button.addEventListener("click", () => logIn(button.dataset.email, button.dataset.password));
   }
-  shown.querySelector("button").addEventListener("click", () => session.logOut());
+  shown.querySelector("button").addEventListener("click", () => attempt(() => session.logOut()));
 
   form.hidden = Boolean(session.stored());
-  session.restore().catch(() => {});
+  session.restore().catch(() => {}).finally(() => { form.hidden = Boolean(session.token); });
 }

@@ -6,6 +6,7 @@
 const session = {
   KEY: "catalog-session",
   RENEW_SECONDS: 60, // before the access token expires
+  RETRY_SECONDS: 30, // after an attempt that said nothing about the session
 
   token: null,
   renewAt: Infinity,
@@ -17,25 +18,39 @@ const session = {
       headers: {"Content-Type": "application/json"},
       body: JSON.stringify({email, password, refresh_token_in: "cookie"}),
     });
-    if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).detail ?? answer.statusText);
+    if (!answer.ok) throw await this.faultOf(answer);
     this.keep(email, await answer.json());
   },
 
   // Exchange the cookie for the next access token. Pages of several tabs share the cookie, so they take turns.
+  // A lost network, 5xx and 429 say nothing about the session: then this throws, and a later attempt continues it.
   async restore() {
     const exchange = async () => {
       const stored = this.stored();
       if (!stored) return this.forget();
       const answer = await this.send("refresh", {headers: {"X-CSRF-Token": stored.csrf_token}});
       if (answer.ok) return this.keep(stored.email, await answer.json());
-      // 5xx and 429 say nothing about the session, which a later attempt may continue.
-      if (answer.status < 429) this.forget();
+      if (answer.status >= 429) throw await this.faultOf(answer);
+      this.forget();
     };
-    await (navigator.locks ? navigator.locks.request(this.KEY, exchange) : exchange());
+    try {
+      await (navigator.locks ? navigator.locks.request(this.KEY, exchange) : exchange());
+    } catch (failure) {
+      this.renewIn(this.RETRY_SECONDS);
+      throw failure;
+    }
   },
 
+  // Nothing is forgotten before the server has ended the session, or does not know it any more: otherwise it throws.
   async logOut() {
-    await this.send("logout", {headers: {Authorization: `Bearer ${this.token}`}});
+    const send = () => this.send("logout", {headers: {Authorization: `Bearer ${this.token}`}});
+    let answer = await send();
+    if (answer.status === 401) {
+      // The access token may have expired before the session.
+      await this.restore();
+      if (this.token) answer = await send();
+    }
+    if (!answer.ok && answer.status !== 401) throw await this.faultOf(answer);
     this.forget();
   },
 
@@ -43,22 +58,49 @@ const session = {
     return fetch(`api/v1/auth/${name}`, {method: "POST", ...options});
   },
 
+  async faultOf(answer) {
+    return new Error((await answer.json().catch(() => ({}))).detail ?? answer.statusText);
+  },
+
+  // What this page has stored; null without it, also where the browser denies the storage.
   stored() {
-    return JSON.parse(localStorage.getItem(this.KEY));
+    return this.parse(this.inStorage((storage) => storage.getItem(this.KEY)));
+  },
+
+  // Another page of this host may have stored anything.
+  parse(text) {
+    try {
+      const {email, csrf_token} = JSON.parse(text);
+      return typeof csrf_token === "string" ? {email, csrf_token} : null;
+    } catch {
+      return null;
+    }
+  },
+
+  inStorage(use) {
+    try {
+      return use(localStorage);
+    } catch {
+      return null;
+    }
   },
 
   keep(email, pair) {
-    localStorage.setItem(this.KEY, JSON.stringify({email, csrf_token: pair.csrf_token}));
+    const text = JSON.stringify({email, csrf_token: pair.csrf_token});
+    this.inStorage((storage) => storage.setItem(this.KEY, text));
     this.token = pair.access_token;
-    const seconds = Math.max(pair.expires_in - this.RENEW_SECONDS, pair.expires_in / 2);
-    this.renewAt = Date.now() + seconds * 1000;
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.renew(), seconds * 1000);
+    this.renewIn(Math.max(pair.expires_in - this.RENEW_SECONDS, pair.expires_in / 2));
     this.changed(email);
   },
 
+  renewIn(seconds) {
+    this.renewAt = Date.now() + seconds * 1000;
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.renew(), seconds * 1000);
+  },
+
   forget() {
-    localStorage.removeItem(this.KEY);
+    this.inStorage((storage) => storage.removeItem(this.KEY));
     this.token = null;
     this.renewAt = Infinity;
     clearTimeout(this.timer);
@@ -73,7 +115,7 @@ const session = {
   // What another tab did: it logged out, or logged in as somebody else.
   follow(event) {
     if (event.key !== this.KEY) return;
-    const [before, now] = [event.oldValue, event.newValue].map((text) => JSON.parse(text)?.email);
+    const [before, now] = [event.oldValue, event.newValue].map((text) => this.parse(text)?.email);
     if (!now) this.forget();
     else if (now !== before) this.restore().catch(() => {});
   },
