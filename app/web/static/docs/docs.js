@@ -98,13 +98,28 @@ const NoNestedLinks = {
   wrapComponents: {DeepLink: (_, {React}) => ({text}) => React.createElement("span", null, text)},
 };
 
+// Swagger UI calls the first server, and the page may call its own alone; the document may begin with the public one.
+const OwnServerFirst = {
+  statePlugins: {
+    spec: {
+      wrapActions: {updateJsonSpec: (update) => (document) => update(withOwnServerFirst(document))},
+    },
+  },
+};
+
+function withOwnServerFirst(document) {
+  const url = new URL(".", location.href).href.replace(/\/$/, "");
+  const others = (document?.servers ?? []).filter((server) => ![url, "/"].includes(server.url));
+  return {...document, servers: [{url, description: "The server of this page."}, ...others]};
+}
+
 const ui = SwaggerUIBundle({
   dom_id: "#swagger-ui",
   url: "openapi.json",
   deepLinking: true,
   displayRequestDuration: true,
   persistAuthorization: false, // It would keep tokens where every script can read them; the session is restored instead.
-  plugins: [ResolveLess, FoldProblems, NoNestedLinks],
+  plugins: [ResolveLess, FoldProblems, NoNestedLinks, OwnServerFirst],
   syntaxHighlight: {theme: "obsidian"},
   tryItOutEnabled: true,
   validatorUrl: null, // The default validator is another host.
