@@ -6,8 +6,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from flask import Response, request
+from flask import Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from app.web.conditional import apply_if_none_match
 
 FOLDER = Path(__file__).parent / "static"
 
@@ -38,7 +40,7 @@ def respond(body: bytes, media_type: str, *, policy: str, etag: str, cache_contr
     response.headers["Cache-Control"] = cache_control
     response.headers["Content-Security-Policy"] = policy
     response.set_etag(etag)
-    response.make_conditional(request)
+    apply_if_none_match(response)
     return response
 
 

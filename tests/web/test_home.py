@@ -72,6 +72,15 @@ class TestNegotiation:
             assert home(anonymous, accept, if_none_match=own).status_code == 304
             assert home(anonymous, accept, if_none_match=other).status_code == 200
 
+    @pytest.mark.parametrize("path", ["//", "//docs", "//readme", "//docs/docs.js"])
+    def test_heeds_no_precondition_of_writes(self, newcomer: Caller, path: str) -> None:
+        headers = {"Accept": BROWSER, "If-Match": '"x"'}
+        answer = newcomer.get(path, headers=headers)
+
+        assert answer.status_code == 200
+        assert newcomer.get(path, headers={**headers, "If-None-Match": answer.headers["ETag"]}).status_code == 304
+        assert newcomer.call("HEAD", path, headers=headers).status_code == 200
+
     @pytest.mark.parametrize("accept", ["text/html", "application/json"])
     def test_names_the_documentation_and_the_status_in_either(self, anonymous: Caller, accept: str) -> None:
         links = re.findall(r'<([^>]+)>; rel="([^"]+)"', home(anonymous, accept).headers["Link"])
