@@ -40,6 +40,7 @@ __all__ = [
     "accepts",
     "by_key",
     "changes",
+    "ignores_query",
     "limited",
     "lists",
     "locks",
@@ -157,6 +158,11 @@ def streams(*media_types: str, query: type[QuerySchema]) -> Callable[[View], Vie
 def queries(schema: type[QuerySchema]) -> Callable[[View], View]:
     """Take these parameters in the query string as ``query``, and no others."""
     return _declare(query=schema)
+
+
+def ignores_query(view: View) -> View:
+    """Take any query string, unread: a link to a page may carry what is for others."""
+    return _declare(ignores_query=True)(view)
 
 
 def returns(

@@ -55,6 +55,7 @@ class Operation:
     takes_file: FileContract | None = None
     streams: tuple[str, ...] = ()
     query: type[QuerySchema] | None = None
+    ignores_query: bool = False
     listing: Listing | None = None
     includes: Mapping[str, Embedding] = field(default_factory=dict)
     returns: type[ma.Schema] | None = None

@@ -125,6 +125,8 @@ class Call:
         return bool(self._read_query().get(dry_runs.PARAMETER))
 
     def _read_query(self) -> dict[str, Any]:
+        if self.operation.ignores_query:
+            return {}
         schema, rule = self.operation.parameters, request.url_rule
         if rule is not None and dry_runs.takes_dry_run(rule):
             schema = dry_runs.with_dry_run(schema)

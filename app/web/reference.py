@@ -1,29 +1,21 @@
 """The routes of the documentation: the home page, the OpenAPI document, and the page that displays it."""
 
-from typing import Any
-
 import orjson
 from flask import Response, current_app
 
 from app.core.errors import NotFound
-from app.web import docs, fields, home, readme
+from app.web import docs, home, readme
 from app.web.body import JSON
-from app.web.contract import Blueprint, public, queries, refuses, returns
+from app.web.contract import Blueprint, ignores_query, public, refuses, returns
 from app.web.demo import demo_logins
-from app.web.schemas import QuerySchema
 
 blueprint = Blueprint("docs", __name__, about="This documentation.")
-
-
-class AssetQuerySchema(QuerySchema):
-    """The version in an asset's URL, so that a new release never runs a cached script of an old one."""
-
-    v = fields.Text(max_length=64)
 
 
 # Strict slashes would redirect an empty path to the request's Host.
 @blueprint.get("/", strict_slashes=False)
 @public
+@ignores_query
 @returns()
 def read_home() -> Response:
     """See what this is and where to begin, as a page or as JSON."""
@@ -32,6 +24,7 @@ def read_home() -> Response:
 
 @blueprint.get("/readme")
 @public
+@ignores_query
 @returns()
 @refuses(NotFound)
 def read_readme() -> Response:
@@ -52,6 +45,7 @@ def read_document() -> Response:
 
 @blueprint.get("/docs")
 @public
+@ignores_query
 @returns()
 def read_page() -> Response:
     """Read about the operations, and try them."""
@@ -60,10 +54,10 @@ def read_page() -> Response:
 
 @blueprint.get("/docs/<name>")
 @public
-@queries(AssetQuerySchema)
+@ignores_query
 @returns()
-def read_asset(name: str, query: dict[str, Any]) -> Response:  # noqa: ARG001 -- the version only varies the URL
-    """Read a part of the documentation page."""
+def read_asset(name: str) -> Response:
+    """Read a part of the documentation page; the version in its URL only varies that."""
     return docs.asset(name)
 
 

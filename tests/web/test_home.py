@@ -72,6 +72,11 @@ class TestNegotiation:
             assert home(anonymous, accept, if_none_match=own).status_code == 304
             assert home(anonymous, accept, if_none_match=other).status_code == 200
 
+    @pytest.mark.parametrize("query", ["utm_source=x", "x=1&x=2", "v=%ff"])
+    @pytest.mark.parametrize("path", ["//", "//docs", "//readme", "//docs/docs.js"])
+    def test_ignores_what_a_link_carries_for_others(self, newcomer: Caller, path: str, query: str) -> None:
+        assert newcomer.get(f"{path}?{query}", headers={"Accept": BROWSER}).status_code == 200
+
     @pytest.mark.parametrize("path", ["//", "//docs", "//readme", "//docs/docs.js"])
     def test_heeds_no_precondition_of_writes(self, newcomer: Caller, path: str) -> None:
         headers = {"Accept": BROWSER, "If-Match": '"x"'}
