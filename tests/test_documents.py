@@ -157,6 +157,15 @@ def test_the_readme_has_every_setting() -> None:
     assert set(re.findall(r"`([A-Z_]+)`", " ".join(first_cells))) == SETTINGS - UNLISTED
 
 
+def test_the_deployment_passes_every_optional_setting_on_that_its_readme_names() -> None:
+    optional = (PROJECT / "deploy" / "README.md").read_text("utf-8").split("\n   Optional: ")[1].split("\n2. ")[0]
+    environment = (PROJECT / "deploy" / "compose.yaml").read_text("utf-8").split("\nservices:")[0]
+    passed = re.findall(r"^ +([A-Z_]+): \$\{\1:-", environment, re.MULTILINE)
+
+    assert {"DEFAULT_IMPORT_STATUS", "PUBLIC_URL"} < set(passed) <= SETTINGS
+    assert set(re.findall(r"`([A-Z_]+)`", optional)) == {*passed, "PUBLISH"}
+
+
 def test_every_word_of_the_glossary_is_in_the_code_that_it_names() -> None:
     rows = re.findall(r"^\| (.+) \| (.+) \| `(.+)` \|$", (PROJECT / "docs" / "glossary.md").read_text("utf-8"), re.M)
     assert len(rows) > 15
