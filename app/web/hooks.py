@@ -22,6 +22,8 @@ _numbers = random.Random()  # noqa: S311 -- no secret
 os.register_at_fork(after_in_child=_numbers.seed)
 # Here the number of statements, and their duration, would reveal whether an account exists.
 _UNTIMED = re.compile(r"/api/[^/]+/(auth|oauth)(/|$)")
+#: Of a path, which may have 8 KB, this many encoded characters are logged.
+MAX_LOGGED_PATH = 300
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 log = structlog.get_logger("access")
@@ -130,7 +132,7 @@ def _end_request(response: Response) -> Response:
     log.info(
         "request",
         method=http.method,
-        path=quote(http.path),
+        path=quote(http.path[:MAX_LOGGED_PATH])[:MAX_LOGGED_PATH],
         route=http.url_rule.rule if http.url_rule else None,
         status=response.status_code,
         ms=round(elapsed * 1000, 3),

@@ -210,6 +210,13 @@ class TestAccessLog:
         ]
         assert "garden" not in repr(lines)
 
+    @pytest.mark.parametrize(("part", "logged_part"), [("a", "a"), ("é", "%C3%A9")])
+    def test_has_the_beginning_of_a_long_path(self, logged: Flask, bob: Caller, part: str, logged_part: str) -> None:
+        with capture_logs() as lines:
+            bob.on(logged).get(f"//{part * 2000}")
+
+        assert [line["path"] for line in lines] == [f"/{logged_part * 300}"[:300]]
+
     def test_takes_the_address_from_a_trusted_proxy(self, app_with: AppWith, anonymous: Caller) -> None:
         behind = anonymous.on(app_with(log_level="INFO", trusted_proxies=1))
 
