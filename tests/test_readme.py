@@ -48,13 +48,13 @@ def demo(tmp_path: Path) -> Iterator[GunicornServer]:
 @pytest.mark.live
 @pytest.mark.parametrize("name", [shell("bash"), shell("zsh")])
 def test_the_tour_prints_what_it_says_and_says_it_again(demo: GunicornServer, name: str) -> None:
-    script = tour().replace("http://127.0.0.1:8000", demo.url)
+    environment = {**os.environ, "API": f"{demo.url}/api/v1"}
 
     for _ in range(2):
         # As it is pasted: an interactive shell, which reads no file of the user's.
         done = subprocess.run(
             [name, *{"bash": ["--norc", "-i"], "zsh": ["-f", "-i"]}[name]],
-            input=script, capture_output=True, text=True, timeout=60, check=False,
+            input=tour(), env=environment, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
 
         assert done.stdout.splitlines() == re.findall(r"^# → (.*)$", tour(), re.MULTILINE), done.stderr
