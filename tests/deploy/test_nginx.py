@@ -146,8 +146,8 @@ class TestRefusals:
 
         self.assert_problem(answer, 431, "request_header_fields_too_large")
 
-    def test_of_the_metrics(self, edge: str) -> None:
-        answer = requests.get(f"{edge}/metrics", timeout=5)
+    def test_of_what_is_its_own(self, edge: str) -> None:
+        answer = requests.get(f"{edge}/.problem/503", timeout=5)
 
         self.assert_problem(answer, 404, "not_found")
 
@@ -169,12 +169,12 @@ class TestRefusals:
 
 class TestAccessLog:
     def test_holds_no_query(self, edge: str, folder: Path) -> None:
-        for path in ("/api/v1/products", "/metrics"):
+        for path in ("/api/v1/products", "/.problem/503"):
             requests.get(f"{edge}{path}?search=something", timeout=5)
 
         text = self.read(folder / "access.log", lines=2)
         logged = [(line["path"], line["status"]) for line in map(json.loads, text.splitlines())]
-        assert logged[-2:] == [("/api/v1/products", 200), ("/metrics", 404)]
+        assert logged[-2:] == [("/api/v1/products", 200), ("/.problem/503", 404)]
         assert "something" not in text
 
     @staticmethod
