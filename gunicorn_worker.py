@@ -37,6 +37,15 @@ REFUSALS: dict[type[Exception], tuple[int, str, str]] = {
     errors.InvalidResponseHeaderName: (500, "Internal Server Error", "internal_server_error"),
     errors.ParseException: (400, "Bad Request", "malformed"),
 }
+#: What the client reads, by the code: the sentences of the application's own refusals.
+DETAILS = {
+    "request_timeout": "The request did not arrive in time.",
+    "uri_too_long": "The path and the query string are longer than is accepted.",
+    "request_header_fields_too_large": "The headers are larger than is accepted.",
+    "expectation_failed": "The header Expect names something other than 100-continue.",
+    "malformed": "The request cannot be read.",
+    "internal_server_error": "The server failed to process this request.",
+}
 
 
 class Unreader(SocketUnreader):
@@ -295,7 +304,7 @@ class Worker(gthread.ThreadWorker):
             "type": "about:blank",
             "title": title,
             "status": status,
-            "detail": "The request cannot be read." if status < 500 else "The server failed to process this request.",
+            "detail": DETAILS[code],
             # A reference to the request itself, whose path may not have been read.
             "instance": "",
             "code": code,

@@ -12,6 +12,7 @@ Refusal
 ├── ContentTooLarge         413  more bytes than are accepted
 ├── UriTooLong              414  a longer path and query than are read
 ├── UnsupportedMediaType    415  not a media type that is understood here
+├── ExpectationFailed       417  something is expected that is not done here
 ├── Invalid                 422  understood, but a value is wrong
 ├── PreconditionRequired    428  If-Match is missing
 ├── TooManyRequests         429  more than is allowed in this time
@@ -120,6 +121,10 @@ class UnsupportedMediaType(Refusal):
     """The request body's media type is not supported here."""
 
     members = {"accepted": list[str]}
+
+
+class ExpectationFailed(Refusal):
+    """The header Expect names something other than 100-continue."""
 
 
 class Invalid(Refusal):

@@ -44,8 +44,8 @@ class TooManyValues(Malformed):
     """The request body has more than 150,000 values."""
 
 
-#: What is refused before any body is understood.
-UNREAD = (BodyUnreadable, RequestTimeout, ContentTooLarge, UnsupportedMediaType)
+#: What is refused before any body is understood, beside what is so of every request, such as ``RequestTimeout``.
+UNREAD = (BodyUnreadable, ContentTooLarge, UnsupportedMediaType)
 #: What is refused of a JSON body.
 REFUSALS = (*UNREAD, JsonMalformed, DuplicateKey, NumberOutOfRange, TooManyValues)
 

@@ -33,6 +33,7 @@ STATUSES: dict[type[Refusal], int] = {
     errors.ContentTooLarge: 413,
     errors.UriTooLong: 414,
     errors.UnsupportedMediaType: 415,
+    errors.ExpectationFailed: 417,
     errors.Invalid: 422,
     errors.PreconditionRequired: 428,
     errors.TooManyRequests: 429,

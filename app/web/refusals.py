@@ -6,6 +6,7 @@ from werkzeug.routing import Rule
 
 from app.core.breaker import DatabaseBusy, DatabaseUnavailable
 from app.core.errors import (
+    ExpectationFailed,
     Invalid,
     Malformed,
     NotFound,
@@ -13,6 +14,7 @@ from app.core.errors import (
     PreconditionRequired,
     Refusal,
     RequestHeaderFieldsTooLarge,
+    RequestTimeout,
     UriTooLong,
 )
 from app.core.listing import CursorInvalid
@@ -51,7 +53,7 @@ PARTS: Mapping[str, tuple[Applies, Refusals]] = {
         lambda _rule, _operation: True,
         # The first of these are the server's own (gunicorn_worker.py).
         (
-            *(UriTooLong, RequestHeaderFieldsTooLarge, Malformed),
+            *(UriTooLong, RequestHeaderFieldsTooLarge, RequestTimeout, ExpectationFailed, Malformed),
             *(*hooks.REFUSALS, QueryMalformed, Invalid, DatabaseUnavailable, DatabaseBusy),
         ),
     ),

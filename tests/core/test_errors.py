@@ -55,6 +55,7 @@ class TestCodes:
             413: "content_too_large",
             414: "uri_too_long",
             415: "unsupported_media_type",
+            417: "expectation_failed",
             422: "invalid",
             428: "precondition_required",
             429: "too_many_requests",

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from app.web.errors import STATUSES
 from tests.live.wire import Wire, wait_for, wire
 from tests.servers import INHERITED, PROJECT, GunicornServer, gunicorn_server
 
@@ -126,6 +127,9 @@ HOSTILE: dict[str, tuple[bytes, int, str]] = {
     ),
 }  # fmt: skip
 
+#: What the application says, by the code of a status that the server refuses with, too.
+SENTENCES = {category.code(): category.sentence() for category in STATUSES}
+
 
 class TestRequestsThatCannotBeRead:
     @pytest.mark.parametrize(("request_bytes", "status", "code"), HOSTILE.values(), ids=HOSTILE)
@@ -134,7 +138,9 @@ class TestRequestsThatCannotBeRead:
     ) -> None:
         answered, headers, body = send(parser, request_bytes)
 
-        assert (answered, json.loads(body)["code"]) == (status, code)
+        problem = json.loads(body)
+        assert (answered, problem["code"]) == (status, code)
+        assert code not in SENTENCES or problem["detail"] == SENTENCES[code]
         assert headers["Content-Type"] == "application/problem+json"
         assert headers["X-Request-ID"] in body
 
@@ -418,6 +424,7 @@ def timed_out(connection: Wire) -> None:
     assert (answer.status, answer.headers["Content-Type"]) == (408, "application/problem+json")
     assert answer.headers["Connection"] == "close"
     assert answer.code == "request_timeout"
+    assert answer.json["detail"] == SENTENCES["request_timeout"]
     assert connection.read() is None
 
 
