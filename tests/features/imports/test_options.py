@@ -184,6 +184,21 @@ class TestCurrencyMarks:
         assert report.errors[0].value == cell
         assert rows_of(app, "products") == []
 
+    @pytest.mark.parametrize("blanks", [50, 10**6])
+    def test_are_not_looked_for_in_a_long_cell(self, blanks: int) -> None:
+        # The search would take a time that grows with the square of the length.
+        amount = reader(currency_marks=True).amount(f"1{' ' * blanks}x")
+
+        assert (amount.text, amount.currencies) == (f"1{' ' * blanks}x", None)
+
+    @pytest.mark.parametrize("backend", ["sqlite"])
+    def test_are_not_looked_for_in_a_long_amount(self, import_text: Import) -> None:
+        report = import_text(f"{HEADER}A,Cup,1{' ' * 10**5}EUR,C\n", reading={"currency_marks": True})
+
+        assert faults(report) == [(2, "price", "invalid")]
+        assert report.errors[0].value.startswith("1   ")
+        assert report.errors[0].expected.startswith("an amount such as ")
+
     def test_name_currencies_that_there_are(self) -> None:
         assert {code for codes in SIGNS.values() for code in codes} <= CURRENCIES
 

@@ -51,6 +51,10 @@ _find_marks = re.compile(
 ).fullmatch
 
 
+#: Of a cell in which a currency is looked for: far more than an amount has, and no time for the search to grow in.
+MAX_LENGTH = 60
+
+
 @dataclass(frozen=True)
 class Amount:
     """An amount as a body states it, and the currencies that it can be in; None where nothing beside it says."""
@@ -76,7 +80,7 @@ class NumberReader:
     def amount(self, cell: str) -> Amount:
         """An amount. One that cannot be read becomes what the schema refuses."""
         currencies, has_code = None, False
-        if self._has_marks and (found := _find_marks(cell)):
+        if self._has_marks and len(cell) <= MAX_LENGTH and (found := _find_marks(cell)):
             marks = [mark for mark in (found["before"], found["after"]) if mark]
             if marks:
                 meant = [SIGNS.get(mark, frozenset({mark})) for mark in marks]
