@@ -7,6 +7,7 @@ from sqlalchemy import or_, select
 
 from app.core.errors import Invalid
 from app.core.locks import advisory_lock
+from app.core.membership import among
 from app.extensions import db
 from app.features.brands import models as brand_models
 from app.features.brands import service as brands
@@ -128,7 +129,7 @@ class Shelf:
         self._below.clear()
         category = category_models.Category
         rows = select(category.id, category.name, category.parent_id, category.slug, category.external_id).where(
-            or_(category.name.in_(names), category.slug.in_(bare), category.external_id.in_(bare))
+            or_(among(category.name, names), among(category.slug, bare), among(category.external_id, bare))
         )
         for row in db.session.execute(rows.order_by(category.id)):
             self._put(row.id, row.name, row.parent_id)
@@ -173,7 +174,7 @@ class Brands:
     def _find(self, names: Collection[str]) -> None:
         if names:
             brand = brand_models.Brand
-            found = db.session.execute(select(brand.name, brand.id).where(brand.name.in_(names)))
+            found = db.session.execute(select(brand.name, brand.id).where(among(brand.name, names)))
             self._ids |= {row.name: row.id for row in found}
 
 
