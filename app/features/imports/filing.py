@@ -1,11 +1,14 @@
-"""The categories and brands that rows name: found by their names, paths and keys, and made where they are not there."""
+"""The categories and brands that rows name: found by their names, paths and keys, and made where they are not there.
+
+Making them is a permission of its own: without it, a row that names one that is not there is refused.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import or_, select
 
-from app.core.errors import Invalid
+from app.core.errors import Fault, Invalid
 from app.core.locks import advisory_lock
 from app.core.membership import among
 from app.extensions import db
@@ -15,6 +18,7 @@ from app.features.categories import models as category_models
 from app.features.categories import service as categories
 from app.features.imports.paths import CategoryPath
 from app.features.imports.rows import Row
+from app.security.permissions import Permission
 
 
 class CategoryAmbiguous(Invalid):
@@ -35,10 +39,15 @@ class CategorySeparatorUnclear(Invalid):
     pointer = "/category"
 
 
+#: The members that name what an import can make, and the permission that this needs.
+MAKERS: Mapping[str, Permission] = {"category": Permission.CATEGORIES_WRITE, "brand": Permission.BRANDS_WRITE}
+
+
 class Shelf:
     """The categories that the rows of a chunk are filed under, looked up in one statement."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    def __init__(self, rows: Sequence[Row], *, may_make: bool = True) -> None:
+        self._may_make = may_make
         self._ids: dict[str, list[int]] = {}
         self._below: dict[tuple[int | None, str], list[int]] = {}
         self._known: dict[CategoryPath, int] = {}
@@ -49,9 +58,11 @@ class Shelf:
         self._find(self._paths)
 
     def refuse(self, values: Mapping[str, Any]) -> None:
-        """Raise the refusal of a row that does not say which category it means."""
-        if "category" in values:
-            self._lookup(values["category"], values.get("category_id"))
+        """Raise the refusal of a row that does not say which category it means, or means one that may not be made."""
+        if "category" not in values:
+            return
+        if self._lookup(values["category"], values.get("category_id")) is None and not self._may_make:
+            raise _unknown("category", category_models.CategoryUnknown)
 
     def id_for(self, values: Mapping[str, Any]) -> int | None:
         """The id of a row's category; None where it states none. Its id picks one of several of its name."""
@@ -145,9 +156,15 @@ class Shelf:
 class Brands:
     """The brands of the rows of a chunk, looked up by their names in one statement."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    def __init__(self, rows: Sequence[Row], *, may_make: bool = True) -> None:
+        self._may_make = may_make
         self._ids: dict[str, int] = {}
         self._find(_brands_of(rows))
+
+    def refuse(self, values: Mapping[str, Any]) -> None:
+        """Raise the refusal of a row whose brand is not there and may not be made."""
+        if not self._may_make and values.get("brand") is not None and values["brand"] not in self._ids:
+            raise _unknown("brand", brand_models.BrandUnknown)
 
     def members_for(self, values: Mapping[str, Any]) -> dict[str, int | None]:
         """The id of the brand that a row names, or None where the name is empty; nothing where it has no name."""
@@ -176,6 +193,11 @@ class Brands:
             brand = brand_models.Brand
             found = db.session.execute(select(brand.name, brand.id).where(among(brand.name, names)))
             self._ids |= {row.name: row.id for row in found}
+
+
+def _unknown(member: str, refusal: type[Invalid]) -> Invalid:
+    sentence = f"There is no such {member}, and making it needs the permission {MAKERS[member]}."
+    return Invalid(Fault(sentence, refusal.code(), pointer=f"/{member}"))
 
 
 def _brands_of(rows: Sequence[Row]) -> list[str]:

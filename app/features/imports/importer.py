@@ -21,6 +21,7 @@ from app.core.slugs import SlugTaken
 from app.core.transactions import unit_of_work
 from app.features.brands.models import BrandNameTaken
 from app.features.imports import service
+from app.features.imports.filing import MAKERS
 from app.features.imports.first_rows import FirstRow, TemporaryFirstRows, fingerprint
 from app.features.imports.reading.files import RowFile
 from app.features.imports.reading.forms import explain
@@ -89,17 +90,19 @@ def import_rows(
     status: str | None = None,
     dry_run: bool = False,
     rows_per_chunk: int = ROWS_PER_CHUNK,
+    makes: Collection[str] = tuple(MAKERS),
     memory: Memory | None = None,
 ) -> Iterator[Chunk]:
     """Import the rows of a file, and report on each chunk of ``rows_per_chunk`` once it is saved.
 
-    A new product whose row states no status gets ``status``. A dry run saves nothing and reports the same. Raises the
-    error of the database where a chunk fails again and again; the chunks before it stay.
+    A new product whose row states no status gets ``status``. A dry run saves nothing and reports the same. A category
+    or brand that is not there is made where it is among what the import ``makes``. Raises the error of the database
+    where a chunk fails again and again; the chunks before it stay.
     """
     defaults = dict(DEFAULTS) | {"currency": file.reading.currency or file.reading.default_currency}
     defaults |= {"status": status} if status else {}
     with closing(memory or Memory()) as remembered:
-        saving = _Saving(file, remembered, defaults, dry_run=dry_run)
+        saving = _Saving(file, remembered, defaults, makes, dry_run=dry_run)
         while read := list(islice(file.rows, rows_per_chunk)):
             yield saving.save([saving.check(row) for row in read])
 
@@ -111,6 +114,7 @@ class _Saving:
     file: RowFile
     memory: Memory
     defaults: Mapping[str, Any]
+    makes: Collection[str]
     dry_run: bool
 
     def check(self, row: Row | BadRow) -> _Keyed:
@@ -169,7 +173,7 @@ class _Saving:
             else:
                 repeats.append(each)
         good = [each.row for each in first.values() if isinstance(each.row, Row)]
-        saved = service.save_chunk(good, key=self.file.reading.key, defaults=self.defaults) if good else None
+        saved = self._save_good(good) if good else None
         report = saved.report if saved else Report()
         bad += saved.bad if saved else []
         for row in saved.bad if saved else ():
@@ -178,6 +182,9 @@ class _Saving:
         for each in repeats:
             self._merge(each, first_rows.get(str(each.key)) or seen[str(each.key)], report, bad)
         return self._complete(report, bad, first_rows, checked[-1].row.line)
+
+    def _save_good(self, rows: Sequence[Row]) -> service.SavedChunk:
+        return service.save_chunk(rows, key=self.file.reading.key, defaults=self.defaults, makes=self.makes)
 
     def _merge(self, each: _Keyed, earlier: FirstRow, report: Report, bad: list[BadRow]) -> None:
         """Count a row that repeats another, or leave it out as that was."""

@@ -62,7 +62,8 @@ def create_import(upload: Upload, query: dict[str, Any]) -> Import:
     A row creates the product of its key, or updates it; what it does not state, or an empty cell, stays as it is. A new
     product needs `sku`, `name`, `price`, and `category` or `category_id`, and is a draft unless its row says otherwise
     (DEFAULT_IMPORT_STATUS). A `category` is a name, a slug, an external id or a path (`Garden > Chairs`), and is made
-    when there is none; so is a `brand`, which counts before `brand_id`. Rows are saved in chunks; a bad row is reported
+    when there is none, which needs `categories:write`; so is a `brand`, which counts before `brand_id` and needs
+    `brands:write`: else the row fails. Rows are saved in chunks; a bad row is reported
     and stops no other. Of several rows with one key the first counts: the same again is merged, and another content is
     a fault. An import of which no row goes in has `failed`. What `GET /products/export` gives is taken to the letter.
 

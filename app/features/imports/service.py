@@ -1,6 +1,6 @@
 """Use cases of imports: order one, follow it, cancel it; and save a chunk of its rows."""
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import IO, Any
@@ -16,7 +16,7 @@ from app.core.listing import Listing, OneOf
 from app.core.pruning import delete_batch
 from app.core.references import find_unknown_among
 from app.extensions import db
-from app.features.imports.filing import Brands, Shelf
+from app.features.imports.filing import MAKERS, Brands, Shelf
 from app.features.imports.models import FailedRows, Import, ImportChunk, ImportEnded, ImportFault, ImportFirstRow
 from app.features.imports.report import Report
 from app.features.imports.rows import BadRow, Row
@@ -65,8 +65,13 @@ def get_failed_import(import_id: int, *, identity: Identity) -> Import:
 
 
 def create_import(file: IO[bytes], *, size: int, options: Mapping[str, Any], identity: Identity) -> Import:
-    """Keep a file, of ``size`` bytes, and order its import; ``options`` are how to read it."""
-    ordered = Import(user_id=identity.user_id, size=size, job=jobs.enqueue(KIND, dict(options)))
+    """Keep a file, of ``size`` bytes, and order its import; ``options`` are how to read it.
+
+    It makes the categories and brands that are not there as far as ``identity`` may.
+    """
+    makes = [member for member, permission in MAKERS.items() if identity.can(permission)]
+    job = jobs.enqueue(KIND, {**options, "makes": makes})
+    ordered = Import(user_id=identity.user_id, size=size, job=job)
     db.session.add(ordered)
     db.session.flush()
     number = 0
@@ -137,17 +142,20 @@ class SavedChunk:
         self.bad.append(BadRow.of_faults(row.line, refusal.faults, row.source))
 
 
-def save_chunk(rows: Sequence[Row], *, key: str, defaults: Mapping[str, Any]) -> SavedChunk:
+def save_chunk(
+    rows: Sequence[Row], *, key: str, defaults: Mapping[str, Any], makes: Collection[str] = tuple(MAKERS)
+) -> SavedChunk:
     """Upsert valid rows by their key, of which no two have the same, in the caller's transaction.
 
     A new product takes ``defaults`` for what its row does not state. A category or brand that is named and not there is
-    made, with all of a category's path. A row is left out, and no other with it, that has an unknown reference, such as
-    a category_id that is not there, a name that several categories have, or values that the upsert refuses.
+    made, with all of a category's path, where it is among what the import ``makes``. A row is left out, and no other
+    with it, that has an unknown reference, such as a category_id that is not there, a name that several categories
+    have, or values that the upsert refuses.
     """
     chunk = SavedChunk()
     rows = _known_rows(rows, chunk) if key == "sku" else _with_skus(_known_rows(rows, chunk), key, chunk)
-    shelf, brands = Shelf(rows), Brands(rows)
-    rows = [row for row in rows if _has_one_category(row, shelf, chunk)]
+    shelf, brands = Shelf(rows, may_make="category" in makes), Brands(rows, may_make="brand" in makes)
+    rows = [row for row in rows if _can_be_filed(row, shelf, brands, chunk)]
     if rows:
         _upsert(rows, shelf, brands, chunk, defaults)
     return chunk
@@ -207,10 +215,11 @@ def _refusal_of_sku(own: str | None, found: str | None, taken: Container[str], s
     return SkuRepeated() if (found or own) in seen else None
 
 
-def _has_one_category(row: Row, shelf: Shelf, chunk: SavedChunk) -> bool:
-    """Whether a row says which category it means, or means none; one that does neither is left out."""
+def _can_be_filed(row: Row, shelf: Shelf, brands: Brands, chunk: SavedChunk) -> bool:
+    """Whether a row says which category and brand it means, or means none, and both can be had; others are left out."""
     try:
         shelf.refuse(row.values)
+        brands.refuse(row.values)
     except Invalid as refusal:
         chunk.leave_out(row, refusal)
         return False

@@ -13,6 +13,7 @@ from app.core.jobs import Claim, JobFailed, LeaseLost
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.imports import failed_rows, first_rows, importer, service
+from app.features.imports.filing import MAKERS
 from app.features.imports.models import FailedRows, FileUnreadable, Import, ImportChunk, ImportFault, ImportFirstRow
 from app.features.imports.reading.files import RowFile, read_rows
 from app.features.imports.reading.options import Reading
@@ -49,6 +50,8 @@ def run_import(claim: Claim) -> Generator[None, None, None]:
             status=claim.payload.get("status"),
             dry_run=claim.payload.get("dry_run", False),
             rows_per_chunk=importer.ROWS_PER_CHUNK,
+            # A job that waits may be of the release before, when every import made both.
+            makes=claim.payload.get("makes", list(MAKERS)),
             memory=memory,
         ):
             yield

@@ -372,6 +372,53 @@ class TestFaults:
         assert remains(app) == 0
 
 
+class TestWhoMayMakeCategoriesAndBrands:
+    FILE = "sku,name,price,category,brand\nA,Cup,1,Cups,\nB,Pan,1,Pans,\nC,Jug,1,Cups,Oakworks\nD,Mug,1,Cups,Ash\n"
+
+    @pytest.fixture(autouse=True)
+    def there_are(self, make_category: Callable[..., Any], make_brand: Callable[..., Any]) -> None:
+        make_category(name="Cups")
+        make_brand(name="Ash")
+
+    @pytest.fixture
+    def errors_with(self, app: Flask, alice: Caller, work: Work) -> Callable[..., Any]:
+        """Import the file with an API key that has these scopes too; its errors."""
+
+        def errors_with(*scopes: str) -> Any:
+            made = alice.post("/api-keys", {"name": "Sync", "scopes": ["products:write", *scopes]})
+            headers = {"X-API-Key": body_of(made)["key"], "Content-Type": "text/csv"}
+            sent = Caller(app).call("POST", "/imports", data=self.FILE, headers=headers)
+            work()
+            return body_of(alice.get(f"/imports/{body_of(sent)['id']}/errors"))["items"]
+
+        return errors_with
+
+    @pytest.mark.parametrize(
+        ("scopes", "made", "faults"),
+        [
+            ([], {"A", "D"}, [(3, "/category", "category_unknown"), (4, "/brand", "brand_unknown")]),
+            (["categories:write"], {"A", "B", "D"}, [(4, "/brand", "brand_unknown")]),
+            (["brands:write"], {"A", "C", "D"}, [(3, "/category", "category_unknown")]),
+            (["categories:write", "brands:write"], {"A", "B", "C", "D"}, []),
+        ],
+    )
+    def test_is_said_by_the_permissions_of_the_order(
+        self, catalogue: Catalogue, errors_with: Callable[..., Any], scopes: list[str], made: set[str], faults: Any
+    ) -> None:
+        errors = errors_with(*scopes)
+
+        assert [(each["line"], each["pointer"], each["code"]) for each in errors] == faults
+        assert set(catalogue()) == made
+
+    def test_is_said_in_the_fault(self, errors_with: Callable[..., Any]) -> None:
+        category, brand = errors_with()
+
+        assert (category["column"], category["value"]) == ("category", "Pans")
+        assert "needs the permission categories:write" in category["detail"]
+        assert (brand["column"], brand["value"]) == ("brand", "Oakworks")
+        assert "needs the permission brands:write" in brand["detail"]
+
+
 class TestDryRun:
     def test_runs_the_whole_import_and_changes_nothing(
         self, app: Flask, alice: Caller, work: Work, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
