@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from app.core.errors import Malformed
-from app.features.imports.reading.columns import REASON, fold_name
+from app.features.imports.reading.columns import REASON, is_reason
 from app.features.imports.reading.files import CELL_COUNT, RowFile
 from app.features.imports.reading.options import Quoting
 from app.features.imports.rows import BadRow
@@ -89,7 +89,7 @@ def _cells_of(file: RowFile, row: BadRow) -> Sequence[str]:
 
 
 def _without_reason(file: RowFile, cells: Sequence[str]) -> list[str]:
-    places = [place for place, name in enumerate(file.names) if fold_name(name) == REASON]
+    places = [place for place, name in enumerate(file.names) if is_reason(name)]
     return [cell for place, cell in enumerate(cells) if place not in places]
 
 
@@ -97,7 +97,8 @@ def _csv_line(cells: Sequence[str], file: RowFile) -> str:
     text = io.StringIO(newline="")
     if file.reading.quoting == Quoting.NONE:
         # Without quotation marks nothing can keep these from ending the cell.
-        cells = [*cells[:-1], cells[-1].replace(file.delimiter, " ").replace("\n", " ").replace("\r", " ")]
+        blank = "_" if file.delimiter == " " else " "
+        cells = [*cells[:-1], re.sub(rf"[{re.escape(file.delimiter)}\r\n]", blank, cells[-1])]
         csv.writer(text, delimiter=file.delimiter, quoting=csv.QUOTE_NONE, quotechar=None).writerow(cells)
     else:
         csv.writer(text, delimiter=file.delimiter).writerow(cells)

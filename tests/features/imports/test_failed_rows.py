@@ -129,6 +129,20 @@ class TestFailedRowsOfTheApi:
 
         assert answer.get_data(as_text=True).splitlines()[1].startswith('A\t"Cup" a\tfree\tC\tprice: Not a decimal')
 
+    @pytest.mark.parametrize(("word", "mark"), [("space", " "), ("_", "_"), ("tab", "\t")])
+    def test_without_quoting_can_be_sent_again_with_any_delimiter(
+        self, send: Send, catalogue: Catalogue, alice: Caller, word: str, mark: str
+    ) -> None:
+        options = {"delimiter": word, "quoting": "none"}
+        text = mark.join(["sku", "name", "price", "category"]) + "\n" + mark.join(["A", "Cup", "free", "C"]) + "\n"
+
+        failed = send(text.encode(), **options).get_data(as_text=True)
+        send(failed.replace("free", "1.00").encode(), **options)
+
+        done = body_of(alice.get("/imports"))["items"][0]
+        assert (done["created"], done["failed"], done["unread_columns"]) == (1, 0, [])
+        assert list(catalogue()) == ["A"]
+
     def test_are_there_for_who_ordered_the_import(
         self, send: Send, alice: Caller, root: Caller, sign_in: Callable[..., Caller]
     ) -> None:

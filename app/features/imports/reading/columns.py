@@ -72,7 +72,7 @@ class Columns:
                 " Is the delimiter right, a column to be mapped, or are there lines above the header to be skipped?"
             )
         read = set(place_of.values())
-        unread = {place: name for place, name in enumerate(header) if place not in read and fold_name(name) != REASON}
+        unread = {place: name for place, name in enumerate(header) if place not in read and not is_reason(name)}
         return Layout(
             width=len(header),
             places=[(name, place_of[name]) for name in _whole_first(place_of)],
@@ -80,7 +80,7 @@ class Columns:
             is_export=not self.named and sorted(set(header) - {REASON}) == sorted(files.COLUMNS),
             ignored=tuple(name for name in unread.values() if name),
             parents=[place for place, name in unread.items() if fold_name(name) in PARENTS],
-            reasons=[place for place, name in enumerate(header) if fold_name(name) == REASON and place not in read],
+            reasons=[place for place, name in enumerate(header) if is_reason(name) and place not in read],
         )
 
     def _own_places(self, header: Sequence[str]) -> dict[str, int]:
@@ -143,6 +143,11 @@ def require_field(name: str) -> None:
 def fold_name(name: str) -> str:
     """The name of a column without its case, and with a blank for those, or line ends, between its words."""
     return " ".join(name.split()).casefold()
+
+
+def is_reason(name: str) -> bool:
+    """Whether a column says what was wrong; its name has a blank where the file's delimiter is an underscore."""
+    return fold_name(name).replace(" ", "_") == REASON
 
 
 def _field_of(column: str) -> str | None:

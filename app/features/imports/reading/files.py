@@ -19,7 +19,7 @@ import orjson
 from app.core.errors import Malformed
 from app.features.imports.models import FileUnreadable
 from app.features.imports.reading.cells import CellReader, MemberReader, VariantUnsupported
-from app.features.imports.reading.columns import MAX_COLUMNS, PARENTS, REASON, fold_name
+from app.features.imports.reading.columns import MAX_COLUMNS, PARENTS, REASON, fold_name, is_reason
 from app.features.imports.reading.options import Quoting, Reading
 from app.features.imports.rows import BadRow, Row, RowError, Source, shortened
 from app.features.products.files import FileFormat
@@ -72,7 +72,7 @@ class RowFile:
     @property
     def has_reasons(self) -> bool:
         """Whether it is a file of rows that failed before."""
-        return any(fold_name(name) == REASON for name in self.names)
+        return any(is_reason(name) for name in self.names)
 
     @property
     def ignored(self) -> tuple[str, ...]:
