@@ -86,6 +86,28 @@ class TestFailedRowsOfTheApi:
         assert content.decode().splitlines()[1].startswith(f"{row};This row has ")
         assert catalogue() == {}
 
+    @pytest.mark.parametrize(
+        ("row", "said", "mended"),
+        [
+            ("4;Bett;9,90", ";This row has 3", "4;Bett;9,90;M"),
+            ("4;Bett;9,90", ";This row has 3", "4;Bett;9,90;M;"),
+            ("4;Bett;9,90", ";This row has 3", "4;Bett;9,90;M;This row has 3 cells, and the header 4."),
+            ("4;Be;tt;9,90;M", ";This row has 5", "4;Bett;9,90;M"),
+            ("4;Be;tt;9,90;M", ";This row has 5", '4;"Be;tt";9,90;M;This row has 5 cells, and the header 4.'),
+            ('4;"Bett"x;9,90;M', "", "4;Bettx;9,90;M"),
+            ('4;"Bett; breit"x;9,90;M', "", '4;"Bett; breit";9,90;M'),
+        ],
+    )
+    def test_are_taken_however_the_reason_was_dealt_with(
+        self, send: Send, catalogue: Catalogue, row: str, said: str, mended: str
+    ) -> None:
+        header, failed = send(f"{HEADER}{row}\r\n".encode(), **OPTIONS).get_data(as_text=True).splitlines()
+        assert failed.startswith(f"{row}{said}")
+
+        send(f"{header}\r\n{mended}\r\n".encode(), **OPTIONS)
+
+        assert [(product["sku"], product["category"]) for product in catalogue().values()] == [("4", "M")]
+
     def test_that_were_one_record_are_taken_without_their_quotation_marks(
         self, send: Send, catalogue: Catalogue
     ) -> None:

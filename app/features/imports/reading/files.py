@@ -271,6 +271,8 @@ def _csv_rows(lines: _Lines, records: Iterator[list[str]], cells: CellReader, fi
             continue
         if not any(record):
             continue  # a blank line, or the empty rows that spreadsheets leave at the end
+        if _lacks_reason(record, raw, file):
+            record = [*record, ""]
         if len(record) != cells.width:
             yield BadRow(line, (_cell_count(line, record, cells.width, file.delimiter),), Source(record))
             continue
@@ -282,6 +284,17 @@ def _csv_rows(lines: _Lines, records: Iterator[list[str]], cells: CellReader, fi
             yield _bad_row(line, "csv_malformed", sentence, Source(text="".join(raw)))
             continue
         yield cells.read(line, record)
+
+
+def _lacks_reason(record: Sequence[str], raw: Sequence[str], file: RowFile) -> bool:
+    """Whether a row was mended and the reason at its end taken away, with its cell or by what was missing.
+
+    That is one that ends where the reason would begin; not one whose last cell is still the reason, nor a record of
+    several lines, which quotation marks may have made of several rows.
+    """
+    if len(record) != len(file.names) - 1 or len(raw) > 1:
+        return False
+    return is_reason(file.names[-1]) and not record[-1].startswith(CELL_COUNT)
 
 
 def _read_ndjson(lines: _Lines, file: RowFile) -> Iterator[Row | BadRow]:
