@@ -54,7 +54,8 @@ _format = click.option(
 @click.option(
     "--failed-rows",
     type=click.Path(dir_okay=False),
-    help="Write the rows that failed into this file, to be mended and imported again with the same options.",
+    help="Write the rows that failed into this file, to be mended and imported again with the same options. Where none"
+    " fails, the file stays as it is.",
 )
 def import_products(*, file: str, dry_run: bool, failed_rows: str | None, **given: Any) -> None:
     """Create and update products from FILE, CSV with a header or NDJSON; - reads standard input.
@@ -79,8 +80,8 @@ def import_products(*, file: str, dry_run: bool, failed_rows: str | None, **give
     Exits with 0 when all rows were imported, 1 when no row was, or the file or the database failed, 2 on wrong usage, 3
     when some rows failed.
     """
-    if failed_rows and file != "-" and Path(failed_rows).resolve() == Path(file).resolve():
-        raise click.BadParameter("it is the file that is read", param_hint="--failed-rows")
+    if failed_rows:
+        _require_writable(failed_rows, file)
     started, report, failure = time.monotonic(), Report(), ""
     reading = load_reading(given, lambda options: _defaults(file, options))
     try:
@@ -203,9 +204,25 @@ def _import(rows: RowFile, report: Report, *, dry_run: bool, write: Callable[[Ro
             advance(report.last_line)
 
 
+def _require_writable(failed_rows: str, file: str) -> None:
+    """Refuse a file of failed rows that cannot be written, before any row is saved."""
+    path = Path(failed_rows)
+    if file != "-" and path.resolve() == Path(file).resolve():
+        raise click.BadParameter("it is the file that is read", param_hint="--failed-rows")
+    is_there = path.exists()
+    if is_there and not path.is_file():
+        return  # to open a pipe twice would end what reads it
+    try:
+        path.open("ab").close()
+        if not is_there:
+            path.unlink()
+    except OSError as error:
+        raise click.BadParameter(f"{path}: {error.strerror}", param_hint="--failed-rows") from None
+
+
 @contextlib.contextmanager
 def _failed_rows(path: str | None) -> Iterator[Callable[[RowFile, Chunk], None]]:
-    """A function that writes the failed rows of each chunk into a file; the file is there only if a row failed."""
+    """A function that writes the failed rows of each chunk into a file, which is made, or made anew, by the first."""
     with contextlib.ExitStack() as stack:
         opened: list[IO[str]] = []
 

@@ -199,6 +199,27 @@ class TestFailedRowsOfTheCommand:
         assert runner.invoke(args=["catalog", "import", str(path), "--failed-rows", str(failed)]).exit_code == 0
         assert not failed.exists()
 
+    def test_leave_an_older_file_where_none_failed(self, runner: FlaskCliRunner, tmp_path: Path) -> None:
+        path, failed = tmp_path / "a.csv", tmp_path / "failed.csv"
+        path.write_text("sku,name,price,category\nA,Cup,1.00,C\n")
+        failed.write_text("older")
+
+        assert runner.invoke(args=["catalog", "import", str(path), "--failed-rows", str(failed)]).exit_code == 0
+        assert failed.read_text() == "older"
+
+    def test_that_cannot_be_written_are_refused_before_any_row_is_saved(
+        self, runner: FlaskCliRunner, tmp_path: Path, catalogue: Catalogue
+    ) -> None:
+        path, failed = tmp_path / "a.csv", tmp_path / "missing" / "failed.csv"
+        path.write_text("sku,name,price,category\nA,Cup,1.00,C\nB,Cup,free,C\n")
+
+        result = runner.invoke(args=["catalog", "import", str(path), "--failed-rows", str(failed)])
+
+        assert result.exit_code == 2
+        assert "Invalid value for --failed-rows" in result.stderr
+        assert "No such file or directory" in result.stderr
+        assert catalogue() == {}
+
     def test_do_not_replace_the_file_that_is_read(self, runner: FlaskCliRunner, tmp_path: Path) -> None:
         path = tmp_path / "a.csv"
         path.write_text("sku,name,price,category\nA,Cup,free,C\n")
