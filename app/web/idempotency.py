@@ -14,12 +14,13 @@ from werkzeug.routing import Rule
 from app.core.errors import Malformed
 from app.core.idempotency import Attempt, IdempotencyKeyInUse, IdempotencyKeyReused, find_response, store_response
 from app.security.identity import Identity
+from app.web import dry_runs
 from app.web.access import Access
 from app.web.body import Body
 from app.web.schemas import shared
 
 #: The headers of a response that are stored with it.
-_STORED_HEADERS = ("Content-Type", "ETag", "Location")
+_STORED_HEADERS = ("Content-Type", "ETag", "Location", dry_runs.HEADER)
 
 
 class IdempotencyKeyMalformed(Malformed):

@@ -40,7 +40,8 @@ make an edit stale. A `POST` with an `Idempotency-Key` can be retried, and is pr
 
 Every write outside `/auth` can be tried out with `dry_run=true`: it is checked and answered as always, with
 `Dry-Run: true`, and nothing of it is stored: no row, no event, no audit entry, no job and no `Idempotency-Key`, which a
-later request may use. It has no `ETag`; the ids and API keys in it belong to nothing, and the real request may get
+later request may use. (`POST /imports` stores the order and its report, and honours the key: a worker tries the file.)
+It has no `ETag`; the ids and API keys in it belong to nothing, and the real request may get
 others.
 """
 

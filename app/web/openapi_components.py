@@ -8,7 +8,10 @@ from app.web import cookies, dry_runs
 
 _STRING = {"type": "string"}
 HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
-    dry_runs.HEADER: ("This was a dry run: nothing of it is stored.", {**_STRING, "const": "true"}),
+    dry_runs.HEADER: (
+        "This was a dry run: nothing of it is stored; of an import, only the order and a report.",
+        {**_STRING, "const": "true"},
+    ),
     "ETag": (
         'The version of the row: `"version"`, or `"version.live"` if it has both counters. A dry run has none.',
         _STRING,
@@ -49,7 +52,10 @@ PARAMETERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     dry_runs.PARAMETER: (
         "query",
-        "Whether to check and answer the request as always, but to store nothing of it: a dry run.",
+        (
+            "Whether to check and answer the request as always, but to store nothing of it: a dry run."
+            " Of an import, the order and its report are stored."
+        ),
         {"type": "boolean", "default": False},
     ),
     "If-None-Match": ("header", "The ETag of the stored representation: 304 while it is current.", _EXAMPLES),

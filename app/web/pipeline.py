@@ -29,7 +29,7 @@ from app.web.access import Access, authorize, current_identity, remember_use
 from app.web.body import NO_BODY, Body
 from app.web.operation import SAFE_METHODS, Operation
 from app.web.rendering import render, set_cache_control
-from app.web.requests import parse_query_string, read_parameters, receive_body
+from app.web.requests import parse_query_string, read_parameters, receive_body, refuse_contradictions
 from app.web.response_cache import respond_from_cache
 from app.web.schemas import shared
 from app.web.validation import validate
@@ -71,7 +71,7 @@ class Call:
         key = idempotency.read_key() if self._takes_idempotency_key() else None
         if self.operation.is_cacheable:
             response = respond_from_cache(self.identity, self.respond)
-        elif key is not None and not self._is_dry_run():
+        elif key is not None and not self._is_rolled_back():
             response = idempotency.respond_once(key, self.respond, self.identity, self.body, self.operation.returns)
         else:
             response = self.respond()
@@ -87,7 +87,7 @@ class Call:
         require = conditional.read_preconditions() if operation.upserts else None
         query = self._read_query()
         is_dry_run = query.pop(dry_runs.PARAMETER, False)
-        if operation.takes_file is not None and operation.takes_file.rehearses:
+        if self._rehearses:
             query[dry_runs.PARAMETER] = is_dry_run
         elif is_dry_run:
             roll_back_at_end()
@@ -121,8 +121,12 @@ class Call:
         rule, access = request.url_rule, self.operation.access
         return rule is not None and access is not None and idempotency.takes_key(rule, access)
 
-    def _is_dry_run(self) -> bool:
-        return bool(self._read_query().get(dry_runs.PARAMETER))
+    @property
+    def _rehearses(self) -> bool:
+        return self.operation.takes_file is not None and self.operation.takes_file.rehearses
+
+    def _is_rolled_back(self) -> bool:
+        return not self._rehearses and bool(self._read_query().get(dry_runs.PARAMETER))
 
     def _read_query(self) -> dict[str, Any]:
         if self.operation.ignores_query:
@@ -131,8 +135,9 @@ class Call:
         if rule is not None and dry_runs.takes_dry_run(rule):
             schema = dry_runs.with_dry_run(schema)
         if self.body.fields:
-            parameters = {**read_parameters(schema, request.query_string), **self.body.fields}
-            return validate(shared(schema), parameters, in_query=True)
+            parameters = read_parameters(schema, request.query_string)
+            refuse_contradictions(parameters, self.body.fields)
+            return validate(shared(schema), {**parameters, **self.body.fields}, in_query=True)
         return dict(parse_query_string(schema, request.query_string).values)
 
     def _load_row(self, if_match: frozenset[str] | None) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import current_app, request
 
+from app.core.errors import Fault, Invalid
 from app.web import uploads
 from app.web.body import MAX_SMALL_BODY_BYTES, Body, read_json
 from app.web.links import encode_parameters
@@ -39,6 +40,14 @@ def read_parameters(schema: type[QuerySchema], raw: bytes) -> Parameters:
     Refuses malformed (400) and wrongly repeated ones (422).
     """
     return read_query(raw, repeatable_parameters(schema))
+
+
+def refuse_contradictions(parameters: Parameters, form: Mapping[str, str]) -> None:
+    """Refuse parameters that a field of the form gives another value (422)."""
+    both = [name for name, text in form.items() if parameters.get(name, text) != text]
+    if both:
+        sentence = "Given in the query string and in the form, with different values."
+        raise Invalid(*(Fault(sentence, "repeated", parameter=name) for name in both))
 
 
 @contextmanager

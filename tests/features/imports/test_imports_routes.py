@@ -452,6 +452,33 @@ class TestDryRun:
         assert follow(alice, sent)["created"] == 2
         assert rows_of(app, "products") == []
 
+    def test_is_ordered_once_with_an_idempotency_key(self, app: Flask, alice: Caller) -> None:
+        headers = {"Content-Type": "text/csv", "Idempotency-Key": "k"}
+
+        first, again = (alice.call("POST", "/imports?dry_run=true", data=TWO, headers=headers) for _ in range(2))
+        real = alice.call("POST", "/imports", data=TWO, headers=headers)
+
+        assert (first.status_code, again.status_code, body_of(again)) == (202, 202, body_of(first))
+        assert [answer.headers.get("Idempotency-Replayed") for answer in (first, again)] == [None, "true"]
+        assert [answer.headers.get("Dry-Run") for answer in (first, again)] == ["true", "true"]
+        assert (real.status_code, code_of(real)) == (422, "idempotency_key_reused")
+        assert len(rows_of(app, "imports")) == 1
+
+    @pytest.mark.parametrize(("name", "query", "field"), [("dry_run", "true", "false"), ("decimal", ",", ".")])
+    def test_and_every_option_is_the_same_in_query_and_form(
+        self, app: Flask, alice: Caller, name: str, query: str, field: str
+    ) -> None:
+        def answer(field: str) -> TestResponse:
+            boundary, content = encode_multipart(
+                {name: field, "file": FileStorage(io.BytesIO(TWO.encode()), "a.csv")}, boundary="----boundary"
+            )
+            headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+            return alice.call("POST", f"/imports?{urlencode({name: query})}", data=content, headers=headers)
+
+        assert faults_of(answer(field)) == [(name, "repeated")]
+        assert rows_of(app, "imports") == []
+        assert answer(query).status_code == 202
+
     def test_of_a_file_that_would_fail_fails(self, alice: Caller, work: Work) -> None:
         sent = send(alice, HEADER + "A-1,Chair,ten,Chairs\n", query="?dry_run=true")
         work()
