@@ -202,10 +202,10 @@ class TestImportOfAFileThatCannotBeRead:
         assert "the file is empty" in failure(file(""))
 
     def test_is_in_another_encoding(self, failure: Callable[..., str], file: Callable[..., Path]) -> None:
-        assert "line 2: this is not utf-8-sig" in failure(file((HEADER + "A,Café,1.00,C\n").encode("latin-1")))
+        assert "line 2: this is not UTF-8" in failure(file((HEADER + "A,Café,1.00,C\n").encode("latin-1")))
 
     def test_is_no_text_at_all(self, failure: Callable[..., str], file: Callable[..., Path]) -> None:
-        assert "this is not utf-8-sig" in failure(file(bytes(range(256)) * 100))
+        assert "this is not UTF-8" in failure(file(bytes(range(256)) * 100))
 
     def test_lacks_a_mapped_column(self, failure: Callable[..., str], file: Callable[..., Path]) -> None:
         assert "no column 'preis' for price" in failure(file(TWO), "--map", "price=preis")

@@ -257,7 +257,7 @@ class ImportSchema(Schema):
         max_length=1000,
         allow_none=True,
         note="Why the import as a whole failed, or has to be tried again.",
-        example="line 7: this is not utf-8-sig; name the file's encoding",
+        example="line 7: this is not UTF-8; name the file's encoding",
     )
     created_at = fields.Moment(dump_only=True)
     started_at = fields.Moment(dump_only=True, allow_none=True)

@@ -245,7 +245,7 @@ CASES = [
         unread=("store",),
     ),
     Case("19-windows-1252.csv", {"delimiter": ";", "decimal": ",", "encoding": "windows-1252"}, created=1),
-    Case("19-windows-1252.csv", {"delimiter": ";", "decimal": ","}, error="line 2: this is not utf-8"),
+    Case("19-windows-1252.csv", {"delimiter": ";", "decimal": ","}, error="line 2: this is not UTF-8"),
     Case(
         "19b-json-dump.ndjson",
         faults=((1, "category", "invalid"),),

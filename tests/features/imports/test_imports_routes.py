@@ -354,7 +354,7 @@ class TestFaults:
         [
             ("", "the file is empty"),
             ("name,price\nChair,1.00\n", "no column feeds sku"),
-            (b"\xff\xfe\xff", "this is not utf-8"),
+            (b"\xff\xfe\xff", "this is not UTF-8"),
             ("sku\0,name\n", "no column feeds"),
             (HEADER, "the file has no rows"),
             (b"PK\x03\x04" + b"\0" * 99, "save the sheet as CSV"),

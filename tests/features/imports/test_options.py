@@ -495,7 +495,7 @@ class TestLists:
 
 @pytest.mark.parametrize("backend", ["sqlite"])
 class TestVariants:
-    @pytest.mark.parametrize("column", ["Parent", "parent_sku", " Item Group ID "])
+    @pytest.mark.parametrize("column", ["Parent", "parent_sku", "Parent-SKU", " Item Group ID "])
     def test_are_faults(self, import_text: Import, catalogue: Catalogue, column: str) -> None:
         report = import_text(f"sku,name,price,category,{column}\nA,Cup,1.00,C,\nA-1,Cup,1.00,C,A\n")
 

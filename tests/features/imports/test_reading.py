@@ -154,6 +154,12 @@ class TestCsvRowsThatAreBad:
     def test_have_another_number_of_cells_than_the_header(self, record: str) -> None:
         assert codes(csv_rows(HEADER + record + "\n")) == [(2, "cell_count")]
 
+    def test_say_how_many_they_have(self) -> None:
+        [row] = csv_rows(f"{HEADER}A-1\n")
+
+        assert isinstance(row, BadRow)
+        assert row.errors[0].sentence == "This row has 1 cell, and the header 4."
+
     def test_are_quoted_wrongly(self) -> None:
         rows = csv_rows(HEADER + 'A-1,"Chair"x,9.90,Chairs\nA-2,Table,9.90,Tables\n')
 
@@ -207,7 +213,7 @@ class TestCsvFilesThatAreUnreadable:
             csv_file(content)
 
     def test_are_in_another_encoding(self) -> None:
-        with pytest.raises(FileUnreadable, match=r"^line 3: this is not utf-8-sig"):
+        with pytest.raises(FileUnreadable, match=r"^line 3: this is not UTF-8"):
             csv_file((HEADER + "A-1,Chair,9.90,Chairs\nA-2,Café,9.90,Chairs\n").encode("cp1252"))
 
     def test_are_refused_for_their_encoding_before_the_first_row(self) -> None:

@@ -16,8 +16,8 @@ MAX_LIST_LENGTH = 300
 MAX_COLUMNS = 500
 #: The column of the file of failed rows that says what is wrong with each; an import leaves it unread.
 REASON = "import_error"
-#: The columns in which shops name the product that a row is a variant of, folded. Variants have no place yet.
-PARENTS = frozenset({"parent", "parent id", "parent sku", "parent_id", "parent_sku", "item group id", "item_group_id"})
+#: The columns in which shops name the product that a row is a variant of, as words. Variants have no place yet.
+PARENTS = frozenset({"parent", "parent id", "parent sku", "item group id"})
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Columns:
             sources={name: header[place] for name, place in place_of.items()},
             is_export=not self.named and sorted(set(header) - {REASON}) == sorted(files.COLUMNS),
             ignored=tuple(name for name in unread.values() if name),
-            parents=[place for place, name in unread.items() if fold_name(name) in PARENTS],
+            parents=[place for place, name in unread.items() if is_parent(name)],
             reasons=[place for place, name in enumerate(header) if is_reason(name) and place not in read],
         )
 
@@ -148,6 +148,11 @@ def fold_name(name: str) -> str:
 def is_reason(name: str) -> bool:
     """Whether a column says what was wrong; its name has a blank where the file's delimiter is an underscore."""
     return fold_name(name).replace(" ", "_") == REASON
+
+
+def is_parent(name: str) -> bool:
+    """Whether a column names the product that a row is a variant of, with whatever mark between its words."""
+    return " ".join(re.split(r"[\s_-]+", name.strip().casefold())) in PARENTS
 
 
 def _field_of(column: str) -> str | None:

@@ -19,7 +19,7 @@ import orjson
 from app.core.errors import Malformed
 from app.features.imports.models import FileUnreadable
 from app.features.imports.reading.cells import CellReader, MemberReader, VariantUnsupported
-from app.features.imports.reading.columns import MAX_COLUMNS, PARENTS, REASON, fold_name, is_reason
+from app.features.imports.reading.columns import MAX_COLUMNS, REASON, is_parent, is_reason
 from app.features.imports.reading.options import Quoting, Reading
 from app.features.imports.rows import BadRow, Row, RowError, Source, shortened
 from app.features.products.files import FileFormat
@@ -189,7 +189,13 @@ def _refuse_another_mark(beginning: bytes, encoding: str) -> None:
     for mark, found in _BYTE_ORDER_MARKS.items():
         # That of UTF-32 begins as that of UTF-16 does.
         if beginning.startswith(mark) and not stated.startswith((found, "utf-32")):
-            raise FileUnreadable(f"line 1: this is not {encoding}: it begins as {found} does; name that encoding")
+            advice = f"it begins as {found} does; name that encoding"
+            raise FileUnreadable(f"line 1: this is not {_shown(encoding)}: {advice}")
+
+
+def _shown(encoding: str) -> str:
+    """The encoding as people call it; that we skip a byte order mark is our affair."""
+    return "UTF-8" if encoding == "utf-8-sig" else encoding
 
 
 def _count_lines(stream: IO[bytes], encoding: str) -> int:
@@ -211,9 +217,9 @@ def _count_lines(stream: IO[bytes], encoding: str) -> int:
         decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         line = lines + error.object[: error.start].count(b"\n") + 1
-        raise FileUnreadable(f"line {line}: this is not {encoding}; name the file's encoding") from None
+        raise FileUnreadable(f"line {line}: this is not {_shown(encoding)}; name the file's encoding") from None
     except UnicodeError:
-        raise FileUnreadable(f"this is not {encoding}; name the file's encoding") from None
+        raise FileUnreadable(f"this is not {_shown(encoding)}; name the file's encoding") from None
     return lines + ends_within_line
 
 
@@ -354,7 +360,7 @@ class _Members:
                 self._file.names.append(name)
                 if name not in read:
                     self._file.unread[name] = None
-                    self.parents += [name] if fold_name(name) in PARENTS else []
+                    self.parents += [name] if is_parent(name) else []
 
     def cells_of(self, value: Mapping[str, Any]) -> list[str]:
         """The members as the cells of a record; those that are too many are in the last."""
@@ -369,8 +375,12 @@ def _bad_row(line: int, code: str, sentence: str, source: Source) -> BadRow:
     return BadRow(line, (RowError(line, "", code, sentence),), source)
 
 
+def _cells(count: int) -> str:
+    return "1 cell" if count == 1 else f"{count} cells"
+
+
 def _cell_count(line: int, record: Sequence[str], width: int, delimiter: str) -> RowError:
-    sentence = f"{CELL_COUNT} {len(record)} cells, and the header {width}."
+    sentence = f"{CELL_COUNT} {_cells(len(record))}, and the header {width}."
     text = (delimiter if delimiter.isprintable() else " ").join(record)
-    expected = f"{width} cells as in the header, with quotation marks around one in which the delimiter is text"
+    expected = f"{_cells(width)} as in the header, with quotation marks around one in which the delimiter is text"
     return RowError(line, "", "cell_count", sentence, value=shortened(text), expected=expected)
