@@ -27,6 +27,7 @@ UNSAYABLE = {
     "tree_stands_alone": "that a parameter excludes all others",
     "relevance_unknown": "that one parameter needs another",
     "same_mark": "that two parameters exclude each other",
+    "repeated": "that a parameter and a field of a form are equal",
     "not_a_mark": "that a word stands for a character",
     "encoding_unknown": "which encodings there are",
     "not_an_address": "which addresses can get mail",
