@@ -52,9 +52,10 @@ main()
 
 def file_of(rows: int) -> str:
     """A file. One row in fifty has the sku of the row before it, and one in seventy a price that is none."""
+    prices = ["none" if number % 70 == 69 else "1.50" for number in range(rows)]
     return "sku,name,price,category\n" + "".join(
-        f"S-{number - (number % 50 == 49)},Thing {number},{'none' if number % 70 == 69 else '1.50'},Things {number % 7}\n"
-        for number in range(rows)
+        f"S-{number - (number % 50 == 49)},Thing {number},{price},Things {number % 7}\n"
+        for number, price in enumerate(prices)
     )
 
 
