@@ -85,7 +85,7 @@ etag = created.headers["ETag"]
 edited = update_product.sync(lamp.id, client=api, if_match=etag, body=ProductUpdate(price="44.90"))
 assert expect(Product, edited).price == "44.90"
 
-# 412: somebody was faster. Read again, and decide again.
+# 412: the product has changed since it was read. Read it again, and decide again.
 stale = update_product.sync(lamp.id, client=api, if_match=etag, body=ProductUpdate(price="39.90"))
 assert expect(PreconditionFailedProblem, stale).status == 412
 

@@ -70,7 +70,7 @@ const read = { path: { product_id: lamp.id }, headers: { "If-Match": etag } };
 const edited = dataOf(await updateProduct({ ...read, body: { price: "44.90" } }));
 assert.equal(edited.price, "44.90");
 
-// 412: somebody was faster. Read again, and decide again.
+// 412: the product has changed since it was read. Read it again, and decide again.
 const stale = await updateProduct({ ...read, body: { price: "39.90" } });
 assert(stale.error?.code === "precondition_failed");
 

@@ -69,7 +69,7 @@ const read = { path, header: { "If-Match": etagOf(created.response) } };
 const edited = dataOf(await api.PATCH("/api/v1/products/{product_id}", { params: read, body: { price: "44.90" } }));
 assert.equal(edited.price, "44.90");
 
-// 412: somebody was faster. Read again, and decide again.
+// 412: the product has changed since it was read. Read it again, and decide again.
 const stale = await api.PATCH("/api/v1/products/{product_id}", { params: read, body: { price: "39.90" } });
 assert(stale.error?.code === "precondition_failed");
 

@@ -1,6 +1,6 @@
 """Wire shapes of audit events."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from inspect import get_annotations
 from typing import Any, get_args, get_origin
 
@@ -48,10 +48,6 @@ class AuditedMembers(OfKind):
             for model in (mapper.class_ for mapper in Model.registry.mappers)
             if issubclass(model, Audited)
         }
-
-    def sample(self, example_of: Callable[[type[ma.Schema]], dict[str, Any]]) -> dict[str, Any]:
-        """Each such field has an example of its own."""
-        raise NotImplementedError
 
 
 def _members_of(model: type[Any]) -> type[ma.Schema]:
