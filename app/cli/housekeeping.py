@@ -32,6 +32,8 @@ def prune() -> None:
     retention = timedelta(seconds=current_app.config["EVENT_RETENTION"])
     # One moment for all: a job is deleted after its import, not before.
     now = clock.now()
+    with unit_of_work(reading=True):
+        events.number_all_changes()
     with unit_of_work():
         events.expire_events(before=now - retention)
     batches: dict[str, Callable[[], int]] = {
@@ -42,6 +44,7 @@ def prune() -> None:
         "imports": partial(imports.prune_imports, before=now - JOB_RETENTION),
         "jobs": partial(prune_jobs, before=now - JOB_RETENTION),
         "responses to idempotency keys": prune_responses,
+        "changes of the log": partial(events.prune_log, before=now - min(retention, events.LOG_RETENTION)),
         "events of the change feed": events.prune_events,
     }
     for what, batch in batches.items():

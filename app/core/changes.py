@@ -1,8 +1,8 @@
 """What a transaction changed: recorded at each flush until it commits, and then stored in one statement.
 
-The audit trail has every change of a row that is `Audited`, the change feed every one that is `Published`, without a
-line in any use case. Neither is read within the transaction, so both are stored just before its COMMIT, and the row
-that numbers the feed is locked no longer than that takes (decision 18).
+The audit trail has every change of a row that is `Audited`, the log of changes every one that is `Published`, without
+a line in any use case. The change feed and the response caches follow the log. Nothing of it is read within the
+transaction, so it is stored just before its COMMIT.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,22 +13,23 @@ from functools import cache
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, bindparam, event, func, inspect
-from sqlalchemy.dialects import sqlite
+from sqlalchemy import Connection, event, inspect
 from sqlalchemy.orm import InstanceState, Mapper, Session, UOWTransaction
 
 from app.core import clock
 from app.core.audit import Audited, AuditEvent, record_event
-from app.core.feed import CatalogueState, ChangeEvent, PendingEvent, Published, publish
+from app.core.changelog import Change, LogRow, Published, record_in_log, references_of
+from app.core.feed import ChangeEvent
 from app.core.money import CURRENCY, amount_text
 from app.core.recorder import recorder_of
 
 _TRAIL = AuditEvent.metadata.tables["audit_events"]
+_LOG = LogRow.metadata.tables["change_log"]
 _FEED = ChangeEvent.metadata.tables["change_events"]
 _MEMBERS = ", ".join(column.name for column in _TRAIL.c if not column.primary_key)
 
-# The events are joined to the counted row, so that none gets its id before that row is locked. They are one parameter,
-# however many they are, and so is the trail: while an import's thousand are stored, other writers wait for the lock.
+# The changes are one parameter, however many they are, and so is the trail. Each change gets its id while this
+# transaction has the lock of its row.
 _STORE_TRAIL = f"""
     INSERT INTO audit_events ({_MEMBERS})
     SELECT {_MEMBERS} FROM jsonb_to_recordset(CAST(%(trail)s AS jsonb))
@@ -36,22 +37,14 @@ _STORE_TRAIL = f"""
                  address text, action text, resource_type text, resource_id bigint, before jsonb, after jsonb)
 """  # noqa: S608 -- names of columns
 _STORE_BOTH = f"""
-    WITH trail AS ({_STORE_TRAIL}),
-    counted AS (
-        INSERT INTO catalogue_state (id, version, pruned_through) VALUES (1, %(least)s, 0)
-        ON CONFLICT (id) DO UPDATE SET version = greatest(catalogue_state.version + 1, excluded.version)
-        RETURNING id
-    )
-    INSERT INTO change_events (created_at, type, resource_type, resource_id, row_version, row_live)
-    SELECT %(now)s, change.*
-    FROM counted, jsonb_to_recordset(CAST(%(changes)s AS jsonb))
-        AS change (type text, resource_type text, resource_id bigint, row_version bigint, row_live bigint)
+    WITH trail AS ({_STORE_TRAIL})
+    INSERT INTO change_log
+        (xid, created_at, type, resource_type, resource_id, row_version, row_live, members, scopes)
+    SELECT CAST(CAST(pg_current_xact_id() AS text) AS bigint), %(now)s, change.*
+    FROM jsonb_to_recordset(CAST(%(changes)s AS jsonb))
+        AS change (type text, resource_type text, resource_id bigint, row_version bigint, row_live bigint,
+                   members jsonb, scopes jsonb)
 """  # noqa: S608 -- the statement above
-
-_COUNT = sqlite.insert(CatalogueState).values(id=1, version=bindparam("least"), pruned_through=0)
-_COUNT = _COUNT.on_conflict_do_update(
-    index_elements=["id"], set_={"version": func.max(CatalogueState.version + 1, _COUNT.excluded.version)}
-)
 
 
 @dataclass(frozen=True)
@@ -68,8 +61,10 @@ def record_creation(model: type[Published], row: Any) -> None:
     """Record that ``row``, which has the audited members of the model, was inserted past the mapper."""
     currency = getattr(row, CURRENCY, None)
     after = {name: _plain(getattr(row, name), currency) for name in audited_members(inspect(model))}
-    record_event(f"{model.audited_as}.created", resource_type=model.audited_as, resource_id=row.id, after=after)
-    publish([_event(f"{model.audited_as}.created", model.audited_as, row)])
+    kind = f"{model.audited_as}.created"
+    record_event(kind, resource_type=model.audited_as, resource_id=row.id, after=after)
+    state = {name: getattr(row, name) for name in references_of(inspect(model))}
+    record_in_log(model, kind, row.id, version=row.version, live=getattr(row, "live", None), states=[state])
 
 
 def record_bulk_write(
@@ -83,7 +78,8 @@ def record_bulk_write(
 ) -> None:
     """Record in the audit trail that a statement past the mapper wrote a row; with its members before and after.
 
-    ``currency`` is that of the amounts, unless the members state it. The caller publishes the event of the change feed.
+    ``currency`` is that of the amounts, unless the members state it. The caller records the change in the log
+    (`record_in_log`).
     """
     kind, names = model.audited_as, set(audited_members(inspect(model)))
     shown = [
@@ -106,11 +102,18 @@ def _record(session: Session, _context: UOWTransaction) -> None:
         action = f"{kind}.{change.verb}"
         record_event(action, resource_type=kind, resource_id=row.id, before=change.before, after=change.after)
         if isinstance(row, Published):
-            publish([_event(action, kind, row)])
+            members = change.after if change.verb == "updated" else None
+            live = getattr(row, "live", None)
+            record_in_log(
+                type(row), action, row.id, version=row.version, live=live, members=members, states=_references(row)
+            )
 
 
-def _event(action: str, kind: str, row: Any) -> PendingEvent:
-    return PendingEvent(action, kind, row.id, row.version, getattr(row, "live", None))
+def _references(row: Published) -> Sequence[Mapping[str, Any]]:
+    """What the row refers to, before and after the flush."""
+    names, attributes = references_of(inspect(type(row))), inspect(row).attrs
+    before = {name: attributes[name].history.deleted[0] for name in names if attributes[name].history.deleted}
+    return before, {name: getattr(row, name) for name in names}
 
 
 def _row_changes(session: Session) -> Iterator[RowChange]:
@@ -167,42 +170,36 @@ def _store(session: Session) -> None:
         return
     session.flush()
     recorder = recorder_of(session)
-    trail, changes = recorder.trail, recorder.feed
+    trail, changes = recorder.trail, recorder.log
     if not trail and not changes:
         return
-    recorder.trail, recorder.feed = [], []
-    # At least the microseconds since 1970: caches need versions that are never reused, even after a backup is restored.
-    now = clock.now()
-    version = {"least": int(now.timestamp() * 1_000_000)}
+    recorder.trail, recorder.log = [], []
     connection = session.connection()
     store = _store_in_postgresql if connection.dialect.name == "postgresql" else _store_in_sqlite
-    store(connection, trail, changes, now, version)
+    store(connection, trail, changes, clock.now())
 
 
 def _store_in_postgresql(
-    connection: Connection,
-    trail: Sequence[dict[str, Any]],
-    changes: Sequence[PendingEvent],
-    now: datetime,
-    version: dict[str, int],
+    connection: Connection, trail: Sequence[dict[str, Any]], changes: Sequence[Change], now: datetime
 ) -> None:
     # A member that is left out becomes NULL; a null would become JSON's.
-    stated = [{name: value for name, value in row.items() if value is not None} for row in trail]
-    values: dict[str, Any] = {"trail": orjson.dumps(stated).decode()}
+    values: dict[str, Any] = {"trail": _json_of(trail)}
     if changes:
-        values |= {**version, "now": now, "changes": orjson.dumps(changes).decode()}
+        values |= {"now": now, "changes": _json_of([vars(change) for change in changes])}
     connection.exec_driver_sql(_STORE_BOTH if changes else _STORE_TRAIL, values)
 
 
+def _json_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    return orjson.dumps([{name: value for name, value in row.items() if value is not None} for row in rows]).decode()
+
+
 def _store_in_sqlite(
-    connection: Connection,
-    trail: Sequence[dict[str, Any]],
-    changes: Sequence[PendingEvent],
-    now: datetime,
-    version: dict[str, int],
+    connection: Connection, trail: Sequence[dict[str, Any]], changes: Sequence[Change], now: datetime
 ) -> None:
     if trail:
         connection.execute(_TRAIL.insert(), trail)
     if changes:
-        connection.execute(_COUNT, version)
-        connection.execute(_FEED.insert(), [{"created_at": now, **vars(change)} for change in changes])
+        rows = [change.row(now) for change in changes]
+        connection.execute(_LOG.insert(), rows)
+        names = _FEED.columns.keys() & rows[0].keys()
+        connection.execute(_FEED.insert(), [{name: row[name] for name in names} for row in rows])

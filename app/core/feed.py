@@ -1,25 +1,27 @@
-"""The change feed: what happened to the rows of the catalogue, numbered in the order of the commits.
+"""The change feed: what happened to the rows of the catalogue, numbered in an order that readers can go on from.
 
-A transaction that changes the catalogue raises the version in the one row of `catalogue_state` just before it commits,
-and then stores its events. The row stays locked until the commit is done, so no event can appear behind one with a
-greater id: a reader that goes on from an id misses nothing (decision 18). The version changes with every committed
-write, and with nothing else; the response cache relies on that (decision 20).
+The log of changes is not in the order of the commits (`core.changelog`). So what is committed is numbered afterwards,
+by the next reader: `features.events.numbering` copies what has become visible in the log since the last time, in the
+order of the log, under ascending ids. A reader that goes on from an id misses nothing, and no writer waits for another
+(decision 41). On SQLite, where the log is in the order of the commits, a transaction stores its events itself.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-
-from sqlalchemy import CheckConstraint, Index, String, func, select
+from sqlalchemy import CheckConstraint, Index, Insert, String, Text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.core.audit import Audited
 from app.core.model import Keyed, Moment, big_integer
-from app.core.recorder import recorder_of
 from app.extensions import Model, db
 
 
 class CatalogueState(Model):
-    """One row: the catalogue's version, which each transaction that changes it raises, and the last pruned event."""
+    """One row: how far the log is numbered, and the last pruned event.
+
+    ``log_id`` is the id of the last row of the log that is numbered, and ``log_snapshot`` the snapshot (a
+    ``pg_snapshot``) in which the log was read: what was not visible in it is to be numbered still. Up to ``log_floor``
+    everything is numbered, whatever the numbers of its transactions say: they are another server's, from which the
+    database was moved here. ``version`` is for processes of the release before.
+    """
 
     __tablename__ = "catalogue_state"
     __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
@@ -27,6 +29,15 @@ class CatalogueState(Model):
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     version: Mapped[int] = mapped_column(big_integer, default=0)
     pruned_through: Mapped[int] = mapped_column(big_integer, default=0)
+    log_id: Mapped[int] = mapped_column(big_integer, default=0, server_default="0")
+    log_floor: Mapped[int] = mapped_column(big_integer, default=0, server_default="0")
+    log_snapshot: Mapped[str | None] = mapped_column(Text)
+
+
+def require_state() -> Insert:
+    """The statement that makes the row of `CatalogueState`, if it is not there."""
+    insert = sqlite.insert if db.engine.dialect.name == "sqlite" else postgresql.insert
+    return insert(CatalogueState).values(id=1).on_conflict_do_nothing()
 
 
 class ChangeEvent(Keyed, Model):
@@ -44,28 +55,3 @@ class ChangeEvent(Keyed, Model):
 
 
 Index("ix_change_events_created_at_id", ChangeEvent.created_at, ChangeEvent.id)
-
-#: The catalogue's version, for a statement that reads it together with something else; 0 before the first change.
-CATALOGUE_VERSION = func.coalesce(select(CatalogueState.version).scalar_subquery(), 0)
-
-
-@dataclass(frozen=True)
-class PendingEvent:
-    """An event that this transaction will store as it commits: ``product.updated``, say."""
-
-    type: str
-    resource_type: str
-    resource_id: int
-    row_version: int
-    row_live: int | None = None
-
-
-class Published(Audited):
-    """Every change of a row of such a model is an event as well, under the name that the audit trail has for it."""
-
-    version: Mapped[int]
-
-
-def publish(events: Iterable[PendingEvent]) -> None:
-    """Add events of changes that the mapper does not see, in the transaction that makes them."""
-    recorder_of(db.session()).feed.extend(events)

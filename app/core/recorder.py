@@ -1,4 +1,4 @@
-"""The recorder of a session: the audit entries and feed events of its transaction, until `core.changes` stores them.
+"""The recorder of a session: what its transaction adds to the audit trail and to the log of changes, as it commits.
 
 What is recorded within a savepoint is dropped when that is rolled back, and everything when the transaction ends.
 """
@@ -10,18 +10,18 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 
 class Recorder:
-    """Rows for the audit trail and for the change feed, in their order. One session and its one thread use it."""
+    """Rows for the audit trail and for the log of changes, in their order. One session and its one thread use it."""
 
     def __init__(self) -> None:
         self.trail: list[dict[str, Any]] = []
-        self.feed: list[Any] = []
+        self.log: list[Any] = []
         #: How many rows there were of both as each savepoint began.
         self._savepoints: dict[SessionTransaction, tuple[int, int]] = {}
         self._rolled_back: set[SessionTransaction] = set()
 
     def begin_savepoint(self, transaction: SessionTransaction) -> None:
         """Remember how much is recorded before a nested transaction."""
-        self._savepoints[transaction] = len(self.trail), len(self.feed)
+        self._savepoints[transaction] = len(self.trail), len(self.log)
 
     def roll_back(self, transaction: SessionTransaction) -> None:
         """Drop what was recorded since the savepoint that ``transaction`` is or lies in; without one, do nothing.
@@ -33,8 +33,8 @@ class Recorder:
             if savepoint.parent is None:
                 return
             savepoint = savepoint.parent
-        trail, feed = self._savepoints[savepoint]
-        del self.trail[trail:], self.feed[feed:]
+        trail, log = self._savepoints[savepoint]
+        del self.trail[trail:], self.log[log:]
         self._rolled_back.add(savepoint)
 
     def end_savepoint(self, transaction: SessionTransaction) -> None:

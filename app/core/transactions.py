@@ -80,11 +80,16 @@ class Unit:
         if self.outer is not None:
             self.outer.note_overdue()
 
+    def release(self) -> None:
+        """Hand the connection back; the next statement gets another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
     def close(self) -> None:
         """Hand the connection back, and give up the place behind the guard."""
         try:
-            if self._connection is not None:
-                self._connection.close()
+            self.release()
         finally:
             if self.is_overdue:
                 # The idle connections lead to the same server.
@@ -152,6 +157,17 @@ def in_unit_of_work(
         else:
             return result
     raise AssertionError
+
+
+def write_apart(work: Callable[..., T], *args: Any) -> T:
+    """What ``work(*args)`` returns, done as a unit of work of its own within one that only reads.
+
+    The unit at hand gives its connection back before, so that no request holds two.
+    """
+    if (unit := _current.get()) is not None:
+        unit.release()
+    release_connection()
+    return in_unit_of_work(work, *args)
 
 
 def roll_back_at_end() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from app.core.changelog import LogTail
 from app.security.permissions import GRANTS, PERSONAL, Permission, Role
 
 
@@ -18,8 +19,9 @@ class Identity:
     role: Role | None = None
     #: Whether the stored last use of the credential is at least a minute old.
     is_unseen: bool = False
-    #: The catalogue's version, read by the same statement; what is read afterwards is of this version or a later one.
-    catalogue_version: int | None = None
+    #: What the log of changes had for this process, read by the same statement; what is read afterwards is at least as
+    #: new. None where the request does not ask.
+    log: LogTail | None = None
 
     @classmethod
     def of_user(cls, *, role: Role, **known: Any) -> "Identity":

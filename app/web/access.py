@@ -13,9 +13,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.audit import Origin, origin
 from app.core.breaker import breaker
+from app.core.changelog import LOG_TAIL, LogPosition, tail_of, values_of
 from app.core.errors import Forbidden, Malformed, Unauthenticated, Unavailable
 from app.core.fastsql import Prepared
-from app.core.feed import CATALOGUE_VERSION
 from app.core.transactions import begin_without_waiting, unit_of_work
 from app.security.api_keys import ParsedKey, parse_key
 from app.security.identity import ANONYMOUS, Identity
@@ -31,9 +31,9 @@ Credentials = Claims | ParsedKey
 _verified_keys: dict[ParsedKey, None] = {}
 MAX_VERIFIED_KEYS = 10_000
 
-_CATALOGUE_VERSION = Prepared(select(CATALOGUE_VERSION.label("version")))
+_LOG = Prepared(select(LOG_TAIL))
 
-LoadIdentity = Callable[[Credentials], Identity | None]
+LoadIdentity = Callable[[Credentials, LogPosition | None], Identity | None]
 MarkSeen = Callable[[Identity], None]
 
 
@@ -86,13 +86,15 @@ def init_app(app: Flask, *, load_identity: LoadIdentity, mark_seen: MarkSeen) ->
     app.extensions["mark_seen"] = mark_seen
 
 
-def authorize(access: Access) -> Identity:
+def authorize(access: Access, position: LogPosition | None = None) -> Identity:
     """The identity of the request, with permission to call the operation.
+
+    With a position it has what the log of changes has after it, unless the request needs no credentials.
 
     Raises `AmbiguousCredentials` (400) for credentials of two principals, `Unauthenticated` (401) for bad or missing
     ones, and `PermissionDenied` (403). Sets ``g.identity`` and the origin of audit entries.
     """
-    identity = ANONYMOUS if access.is_public else _identify(access)
+    identity = ANONYMOUS if access.is_public else _identify(access, position)
     if access.permission is not None and not identity.can(access.permission):
         raise PermissionDenied(permission=access.permission.value)
     g.identity = identity
@@ -153,14 +155,14 @@ def address_key() -> str:
     return f"address:{client_of(request.remote_addr or 'unknown')}"
 
 
-def _identify(access: Access) -> Identity:
+def _identify(access: Access, position: LogPosition | None) -> Identity:
     credentials = _read_credentials(access.token or TokenKind.ACCESS)
     if credentials is None:
-        return _anonymous_reader(access)
+        return _anonymous_reader(access, position)
     if access.token is TokenKind.REFRESH:
         _admit_refresh_token(credentials)
         return ANONYMOUS
-    identity = _load_identity(credentials)
+    identity = _load_identity(credentials, position)
     if identity is None:
         raise CredentialsInvalid
     if isinstance(credentials, Claims):
@@ -170,9 +172,10 @@ def _identify(access: Access) -> Identity:
     return identity
 
 
-def _anonymous_reader(access: Access) -> Identity:
+def _anonymous_reader(access: Access, position: LogPosition | None) -> Identity:
     if access.permission in CATALOG_READS and current_app.config["CATALOG_PUBLIC_READ"]:
-        return Identity(permissions=CATALOG_READS, catalogue_version=_CATALOGUE_VERSION.one_or_none().version)
+        found = None if position is None else _LOG.one_or_none(values_of(position)).log
+        return Identity(permissions=CATALOG_READS, log=tail_of(position, found))
     raise CredentialsMissing
 
 
@@ -201,9 +204,9 @@ def _require_same_user(user_id: int) -> None:
         raise AmbiguousCredentials
 
 
-def _load_identity(credentials: Credentials) -> Identity | None:
+def _load_identity(credentials: Credentials, position: LogPosition | None = None) -> Identity | None:
     load_identity: LoadIdentity = current_app.extensions["load_identity"]
-    return load_identity(credentials)
+    return load_identity(credentials, position)
 
 
 def _read_credentials(kind: TokenKind) -> Credentials | None:

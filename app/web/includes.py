@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from app.core.feed import Published
+from app.core.changelog import Published
 from app.web.access import current_identity
 from app.web.output import output_of
 from app.web.resources import Resource, published_resources

@@ -30,7 +30,7 @@ from app.web.body import NO_BODY, Body
 from app.web.operation import SAFE_METHODS, Operation
 from app.web.rendering import render, set_cache_control
 from app.web.requests import parse_query_string, read_parameters, receive_body, refuse_contradictions
-from app.web.response_cache import respond_from_cache
+from app.web.response_cache import log_position, respond_from_cache
 from app.web.schemas import shared
 from app.web.validation import validate
 
@@ -54,7 +54,8 @@ def answer(operation: Operation, path: Mapping[str, Any]) -> Response:
 
 
 def _authorize_and_perform(operation: Operation, path: Mapping[str, Any], access: Access) -> Response:
-    return Call(operation, path, authorize(access)).perform()
+    position = log_position() if operation.is_cacheable else None
+    return Call(operation, path, authorize(access, position)).perform()
 
 
 @dataclass(frozen=True, slots=True)

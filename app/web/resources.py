@@ -11,8 +11,8 @@ import marshmallow as ma
 from flask import Flask, current_app
 from sqlalchemy import Select
 
+from app.core.changelog import Published
 from app.core.fastsql import find_rows
-from app.core.feed import Published
 from app.extensions import Model
 from app.security.identity import Identity
 from app.security.permissions import Permission

@@ -1,9 +1,9 @@
 """The response cache: reads of the catalogue, answered again without asking the database for the data.
 
-A response is found only under the version of the catalogue that the request itself has just read, in one statement with
-the caller's authority (decision 20). A committed write changes that version, so no response outlives it, in whatever
-worker, and whether Redis is there or not: nothing has to be invalidated. Rights, path and query are the rest of the
-key, for a cacheable response depends on nothing else.
+Each request reads, in one statement with the caller's authority, what has been committed since this process last looked
+(`core.changelog`), before it looks for a response here (decision 20). So no response outlives a committed write, in
+whatever worker, and whether Redis is there or not. Rights, path and query are the key, for a cacheable response depends
+on nothing else.
 """
 
 import functools
@@ -22,6 +22,7 @@ from flask import Flask, current_app, request
 from flask_caching.backends.base import BaseCache
 
 from app.core.breaker import DatabaseUnavailable, breaker
+from app.core.changelog import Follower, LogPosition, LogTail
 from app.extensions import cache
 from app.security.identity import Identity
 from app.security.permissions import Permission
@@ -64,12 +65,27 @@ class ResponseCache(BaseCache):
         # Each response with its size, which is computed once: what is measured later can have grown.
         self._responses: OrderedDict[Hashable, tuple[CachedResponse, int]] = OrderedDict()
         self._in_flight: dict[Hashable, Future[CachedResponse]] = {}
+        self._follower = Follower()
+        self._moment = 0
         self._lock = threading.Lock()
 
     @classmethod
     def factory(cls, _app: Flask, config: dict[str, Any], *_: object) -> "ResponseCache":
         """A cache of the configured size; with ANSWER_CACHE_BYTES=0 it stores nothing."""
         return cls(config["ANSWER_CACHE_BYTES"])
+
+    @property
+    def position(self) -> LogPosition:
+        """How far the changes of the catalogue have been followed."""
+        return self._follower.position
+
+    def follow(self, tail: LogTail) -> int:
+        """Apply what the log has for this cache; a number for what has been applied until now."""
+        with self._lock:
+            changes = self._follower.follow(tail)
+            if changes is None or changes:
+                self._moment += 1
+            return self._moment
 
     def get(self, key: Hashable) -> CachedResponse | None:
         """The response under this key; None on a miss."""
@@ -123,15 +139,21 @@ def size_of(key: Hashable, response: CachedResponse) -> int:
     return ENTRY_OVERHEAD + sum(map(sys.getsizeof, parts))
 
 
+def log_position() -> LogPosition | None:
+    """How far this process has followed the catalogue's changes; None where nothing is cached."""
+    return cast(ResponseCache, cache.cache).position if current_app.config["ANSWER_CACHE_BYTES"] else None
+
+
 def respond_from_cache(identity: Identity, respond: Callable[[], flask.Response]) -> flask.Response:
     """The cached response to the request at hand, or else that of ``respond``, which is stored; it has an ETag.
 
     Of several requests that need the same response at the same time, one makes it and the others wait (single flight).
     """
-    if not current_app.config["ANSWER_CACHE_BYTES"] or identity.catalogue_version is None:
+    if identity.log is None:
         return _with_etag(respond())
+    moment = cast(ResponseCache, cache.cache).follow(identity.log)
     # The query string as it was spelled, because the links repeat it.
-    key = identity.catalogue_version, _interned(identity.permissions), request.path, request.query_string
+    key = moment, _interned(identity.permissions), request.path, request.query_string
     cached: CachedResponse | None = cache.get(key)
     return cached.response() if cached else _respond_in_single_flight(key, respond)
 

@@ -8,7 +8,7 @@ import marshmallow as ma
 import pytest
 
 from app.core import clock
-from app.core.feed import Published
+from app.core.changelog import Published
 from app.core.references import references_of
 from app.extensions import Model
 from app.features.imports.reading.files import read_rows

@@ -9,7 +9,7 @@ from flask import Flask
 from sqlalchemy import event
 
 from app.api.resources import RESOURCES
-from app.core.feed import CatalogueState, Published
+from app.core.changelog import LogRow, Published
 from app.extensions import Model, db
 from app.web import resources
 from app.web.openapi import operations
@@ -17,7 +17,7 @@ from app.web.resources import ResourceMissing
 from tests.operations import Scene
 
 TABLES_READ = re.compile(r"\b(?:FROM|JOIN)\s+(\w+)")
-WHAT_TO_DO = "its model must mix in Published (app/core/feed.py), or its route say @returns(..., cacheable=False)"
+WHAT_TO_DO = "its model must mix in Published (app/core/changelog.py), or its route say @returns(..., cacheable=False)"
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def test_cacheable_responses_read_published_rows_alone(
             # Without credentials, whose own tables are read for each request.
             assert scene.send(operation, headers={"Authorization": None}).status_code == 200
         assert tables
-        strange = tables - published - {CatalogueState.__tablename__}
+        strange = tables - published - {LogRow.__tablename__}
         assert not strange, f"{operation} reads {strange}, and caches would keep what is outdated: {WHAT_TO_DO}"
     assert len(ours) == len(cacheable) > 0
 

@@ -11,11 +11,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapper
 
+from app.core.changelog import Published
 from app.core.changes import record_creation
 from app.core.constraints import violated_constraint
 from app.core.fastsql.prepared import Prepared
 from app.core.fastsql.shapes import public_columns
-from app.core.feed import Published
 from app.core.transactions import connection, is_fast, run
 from app.extensions import db
 

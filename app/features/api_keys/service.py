@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import Select, bindparam, or_, select, update
 
 from app.core import clock
+from app.core.changelog import LOG_TAIL, LogPosition, tail_of, values_of
 from app.core.errors import NotFound
 from app.core.fastsql import Prepared
-from app.core.feed import CATALOGUE_VERSION
 from app.core.listing import Listing, OneOf
 from app.extensions import db
 from app.features.api_keys.models import ApiKey, ExpiryPassed, ScopeNotHeld
@@ -31,7 +31,7 @@ LAST_USED_RESOLUTION = timedelta(minutes=1)
 
 # Compiled once, because every request with a key executes it.
 _IDENTITY = Prepared(
-    select(ApiKey.__table__, User.role, CATALOGUE_VERSION.label("catalogue_version"))
+    select(ApiKey.__table__, User.role, LOG_TAIL)
     .join(User, User.id == ApiKey.user_id)
     .where(ApiKey.id == bindparam("named_key", None), ApiKey.revoked_at.is_(None), User.is_active)
 )
@@ -49,9 +49,12 @@ class NewKey:
         return getattr(self.row, name)
 
 
-def load_identity(parsed: ParsedKey) -> Identity | None:
-    """The identity of a key; None if the key is revoked or expired, its secret is wrong, or its owner is inactive."""
-    key, now = _IDENTITY.one_or_none({"named_key": parsed.key_id}), clock.now()
+def load_identity(parsed: ParsedKey, position: LogPosition | None = None) -> Identity | None:
+    """The identity of a key; None if the key is revoked or expired, its secret is wrong, or its owner is inactive.
+
+    With a position the identity has what the log of changes has after it.
+    """
+    key, now = _IDENTITY.one_or_none({"named_key": parsed.key_id} | values_of(position)), clock.now()
     if key is None or (key.expires_at and key.expires_at <= now) or not _accepts(key, parsed.secret_hash, now):
         return None
     return Identity.of_key(
@@ -60,7 +63,7 @@ def load_identity(parsed: ParsedKey) -> Identity | None:
         api_key_id=key.id,
         scopes=key.scopes,
         is_unseen=key.last_used_at is None or key.last_used_at < now - LAST_USED_RESOLUTION,
-        catalogue_version=key.catalogue_version,
+        log=tail_of(position, key.log),
     )
 
 

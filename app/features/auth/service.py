@@ -6,8 +6,8 @@ from sqlalchemy import bindparam, select
 
 from app.core import clock
 from app.core.audit import record_event
+from app.core.changelog import LOG_TAIL, LogPosition, tail_of, values_of
 from app.core.fastsql import Prepared
-from app.core.feed import CATALOGUE_VERSION
 from app.core.transactions import release_connection
 from app.extensions import db
 from app.features.api_keys import service as api_keys
@@ -24,7 +24,7 @@ from app.security.tokens import Claims, issue_access_token, issue_refresh_token
 
 # Compiled once, because every request with an access token executes it.
 _IDENTITY = Prepared(
-    select(User.id, User.role, UserSession.last_seen_at, CATALOGUE_VERSION.label("catalogue_version"))
+    select(User.id, User.role, UserSession.last_seen_at, LOG_TAIL)
     .join(UserSession, UserSession.user_id == User.id)
     .where(
         User.id == bindparam("named_user", None),
@@ -55,15 +55,16 @@ class Lifetimes:
     grace: int
 
 
-def load_identity(credentials: Claims | ParsedKey) -> Identity | None:
+def load_identity(credentials: Claims | ParsedKey, position: LogPosition | None = None) -> Identity | None:
     """The identity that the credentials name, read from the database at each request.
 
     None if they are revoked, the key has expired, or the account is inactive. The caller checks the token's own expiry.
+    With a position the identity has what the log of changes has after it.
     """
     if isinstance(credentials, ParsedKey):
-        return api_keys.load_identity(credentials)
+        return api_keys.load_identity(credentials, position)
     named = {"named_user": credentials.user_id, "named_session": credentials.session_id}
-    row = _IDENTITY.one_or_none(named)
+    row = _IDENTITY.one_or_none(named | values_of(position))
     if row is None:
         return None
     return Identity.of_user(
@@ -71,7 +72,7 @@ def load_identity(credentials: Claims | ParsedKey) -> Identity | None:
         role=Role(row.role),
         session_id=credentials.session_id,
         is_unseen=row.last_seen_at < clock.now() - sessions.LAST_SEEN_RESOLUTION,
-        catalogue_version=row.catalogue_version,
+        log=tail_of(position, row.log),
     )
 
 

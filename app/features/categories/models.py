@@ -6,8 +6,8 @@ from sqlalchemy import CheckConstraint, Index, String, Text, event
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.audit import UNAUDITED
+from app.core.changelog import Published
 from app.core.errors import Conflict, Invalid
-from app.core.feed import Published
 from app.core.keys import ExternalIdTaken, Key
 from app.core.model import Keyed, Stamped, Versioned, big_integer, ordered_text
 from app.core.references import refers_to, refusals_of_references

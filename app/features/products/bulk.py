@@ -33,9 +33,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
 from app.core import clock
+from app.core.changelog import record_in_log
 from app.core.changes import record_bulk_write
 from app.core.errors import Invalid
-from app.core.feed import PendingEvent, publish
 from app.core.locks import advisory_lock
 from app.core.model import Money
 from app.core.money import CURRENCY
@@ -133,13 +133,13 @@ class Change:
         return {**members, **self.counters, "search_text": search_text(**members), "product_id": self.product_id}
 
     def record(self) -> None:
-        """Record the change in the audit trail and in the change feed, as a movement if only the stock differs."""
+        """Record the change in the audit trail and in the log, as a movement if only the stock differs."""
         before = {name: self.there[name] for name in self.differing}
         currency = self.there[CURRENCY]
         record_bulk_write(Product, self.product_id, "updated", before=before, after=self.differing, currency=currency)
         kind = "stock.moved" if set(self.differing) == {"stock"} else "product.updated"
-        counters = self.counters
-        publish([PendingEvent(kind, "product", self.product_id, counters["version"], counters["live"])])
+        states = [self.there, {**self.there, **self.differing}]
+        record_in_log(Product, kind, self.product_id, **self.counters, members=self.differing, states=states)
 
 
 def upsert_products(
@@ -201,7 +201,9 @@ def insert_products(
         created = db.session.execute(statement, new)
     made = {row.sku: row for row in created}
     _balance([row.id for row in made.values()], Reason.RECEIPT)
-    publish(PendingEvent("product.created", "product", row.id, 1, 0) for row in made.values())
+    for row in new:
+        if (there := made.get(row["sku"])) is not None:
+            record_in_log(Product, "product.created", there.id, version=1, live=0, states=[row])
     return made
 
 

@@ -30,8 +30,8 @@ from sqlalchemy.types import Boolean
 
 from app.core import clock
 from app.core.audit import UNAUDITED
+from app.core.changelog import Published
 from app.core.errors import Conflict, Invalid
-from app.core.feed import Published
 from app.core.keys import ExternalIdTaken, Key
 from app.core.model import Keyed, Live, Moment, Money, Stamped, Versioned, big_integer, json_type, ordered_text
 from app.core.money import CURRENCY, fits, is_written_exactly

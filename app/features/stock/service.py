@@ -4,11 +4,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import BigInteger, ScalarSelect, Select, and_, cast, func, select, update
+from sqlalchemy import BigInteger, ScalarSelect, Select, and_, cast, func, inspect, select, update
 
 from app.core import clock
+from app.core.changelog import record_in_log, references_of
 from app.core.errors import Conflict, NotFound
-from app.core.feed import PendingEvent, publish
 from app.core.listing import Listing, OneOf
 from app.core.pruning import delete_batch
 from app.extensions import db
@@ -140,7 +140,7 @@ def prune_holds() -> int:
 def _move(
     movement: StockMovement, *, min_stock: int | ScalarSelect[int] = 0, expected_stock: int | None = None
 ) -> StockMovement:
-    """Move the stock if at least ``min_stock`` remains, insert the movement into the ledger, and publish an event.
+    """Move the stock if at least ``min_stock`` remains, insert the movement into the ledger, and record both.
 
     Raises ``StockNotTracked``, ``OutOfStock``, ``StockChanged`` and ``StockTooLarge``, before anything is written. The
     caller must have locked the product. The conditions of this UPDATE alone are not enough: when it has waited for
@@ -153,12 +153,14 @@ def _move(
     if expected_stock is not None:
         conditions.append(PRODUCTS.c.stock == expected_stock)
     statement = update(PRODUCTS).where(*conditions).values(stock=stock_after, live=PRODUCTS.c.live + 1)
-    counters = (PRODUCTS.c.stock, PRODUCTS.c.version, PRODUCTS.c.live)
-    moved = db.session.execute(statement.returning(*counters)).one_or_none()
+    references = [PRODUCTS.c[name] for name in references_of(inspect(Product))]
+    returned = (PRODUCTS.c.stock, PRODUCTS.c.version, PRODUCTS.c.live, *references)
+    moved = db.session.execute(statement.returning(*returned)).mappings().one_or_none()
     if moved is None:
         raise _refusal_of(movement, expected_stock)
-    movement.stock_after = moved.stock
-    publish([PendingEvent("stock.moved", "product", movement.product_id, moved.version, moved.live)])
+    movement.stock_after = moved["stock"]
+    counters = {"version": moved["version"], "live": moved["live"]}
+    record_in_log(Product, "stock.moved", movement.product_id, **counters, members=["stock"], states=[dict(moved)])
     db.session.add(movement)
     db.session.flush()
     return movement

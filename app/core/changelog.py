@@ -1,0 +1,248 @@
+"""The log of changes: what each committed transaction changed, for those that follow it (decision 41).
+
+A transaction appends its changes just before it commits, and waits for no other. So the ids of the log are in the order
+of the commits for one row, whose lock is held meanwhile, but not for two: a transaction that commits late leaves a
+change behind readers who are past its id. A follower therefore reads *by snapshot*: what is new to it are the rows
+after the last that it saw, and those of the transactions that were still running then. The change feed is one
+follower (`core.feed`), the response cache of each process another (`web.response_cache`).
+
+SQLite has one writer at a time, and a log in the order of the commits.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import ARRAY, BigInteger, Index, String, Text, bindparam, inspect
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Mapped, Mapper, mapped_column
+from sqlalchemy.sql.functions import FunctionElement
+
+from app.core.audit import Audited
+from app.core.model import Keyed, Moment, big_integer, json_type, nullable_json_type
+from app.core.recorder import recorder_of
+from app.extensions import Model, db
+
+#: How many changes a follower reads at once; it does not learn which, if there are more.
+MAX_CHANGES = 500
+
+
+class LogRow(Keyed, Model):
+    """One change of one row, in the log; ``row_version`` and ``row_live`` are the row's counters after it."""
+
+    __tablename__ = "change_log"
+
+    #: The number of the transaction (``pg_current_xact_id``); None on SQLite.
+    xid: Mapped[int | None] = mapped_column(big_integer)
+    created_at: Mapped[Moment]
+    type: Mapped[str] = mapped_column(String(64))
+    resource_type: Mapped[str] = mapped_column(String(32))
+    resource_id: Mapped[int] = mapped_column(big_integer)
+    row_version: Mapped[int] = mapped_column(big_integer)
+    #: None for a row that has no such counter.
+    row_live: Mapped[int | None] = mapped_column(big_integer)
+    #: The names of the columns that changed; None where the row came, or went.
+    members: Mapped[list[str] | None] = mapped_column(nullable_json_type)
+    #: By the name of each column that refers to a published row: the ids before and after the change.
+    scopes: Mapped[dict[str, list[int]]] = mapped_column(json_type)
+
+
+Index("ix_change_log_xid", LogRow.xid)
+
+
+class Published(Audited):
+    """Every change of a row of such a model is in the log and in the change feed, under the name of the audit trail."""
+
+    version: Mapped[int]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change that this transaction will append to the log as it commits: of type ``product.updated``, say."""
+
+    type: str
+    resource_type: str
+    resource_id: int
+    row_version: int
+    row_live: int | None
+    members: Sequence[str] | None
+    scopes: Mapping[str, Sequence[int]]
+
+    def row(self, now: datetime) -> dict[str, Any]:
+        """The row of the log."""
+        return {"created_at": now, **asdict(self)}
+
+
+class LoggedChange(NamedTuple):
+    """A change as followers read it: ``members`` is None where the row came or went."""
+
+    id: int
+    resource: str
+    resource_id: int
+    members: frozenset[str] | None
+    scopes: Mapping[str, Sequence[int]]
+
+
+class LogPosition(NamedTuple):
+    """How far a follower has read.
+
+    ``last`` is the id of the last row that it saw, and ``moment`` when that was written: another row may have the id
+    after the database was restored from a backup. ``xmax`` and ``running`` are of its snapshot: of the transactions
+    from ``xmax`` on, and of the ``running`` ones, it has seen nothing.
+    """
+
+    last: int = 0
+    moment: str = ""
+    xmax: int = 0
+    running: tuple[int, ...] = ()
+
+    def has_seen(self, change_id: int, xid: int | None) -> bool:
+        """Whether a change was visible here, by its id and the number of its transaction."""
+        return change_id <= self.last and (xid is None or (xid < self.xmax and xid not in self.running))
+
+    def is_before(self, other: "LogPosition") -> bool:
+        """Whether the other has seen more; of two snapshots, one has seen all that the other has."""
+        return (self.xmax, -len(self.running), self.last) < (other.xmax, -len(other.running), other.last)
+
+
+class LogTail(NamedTuple):
+    """What `LOG_TAIL` found, and the position that it was asked from."""
+
+    position: LogPosition
+    found: str
+
+
+class Follower:
+    """Reads the log for one process. Its caller holds a lock while it calls `follow`; anybody may read ``position``."""
+
+    def __init__(self) -> None:
+        self.position = LogPosition()
+
+    def follow(self, tail: LogTail) -> Sequence[LoggedChange] | None:
+        """The changes that became visible after the tail's position, without those that it returned before.
+
+        None where they are too many (`MAX_CHANGES`), or where the log no longer has the row of the position: it was
+        pruned, or the database was restored. Then anything may have changed.
+        """
+        snapshot, newest, *late = orjson.loads(tail.found)
+        before, here = tail.position, position_in(snapshot, *(newest[0][:2] if newest else (0, "")))
+        # The newest come first, so the row of the position is the last of them.
+        known = not before.last or (bool(newest) and (newest[-1][0], newest[-1][1]) == (before.last, before.moment))
+        if not known or any(len(rows) > MAX_CHANGES for rows in (newest, *late)):
+            self.position = here
+            return None
+        # Another thread may have followed the log further while this tail was read.
+        rows = [row for rows in (newest, *late) for row in rows if not self.position.has_seen(row[0], row[2])]
+        if self.position.is_before(here):
+            self.position = here
+        return [_change_in(row) for row in rows]
+
+
+def record_in_log(
+    model: type[Published],
+    kind: str,
+    row_id: int,
+    *,
+    version: int,
+    live: int | None = None,
+    members: Iterable[str] | None = None,
+    states: Sequence[Mapping[str, Any]],
+) -> None:
+    """Record a change for the log and the change feed, appended as this transaction commits.
+
+    ``kind`` is the type of the event, ``states`` are the row's columns before and after, or once where the references
+    among them stay. The caller has locked the row, or made it.
+    """
+    scopes = {
+        name: sorted({state[name] for state in states if state.get(name) is not None})
+        for name in references_of(inspect(model))
+    }
+    names = None if members is None else sorted(members)
+    change = Change(kind, model.audited_as, row_id, version, live, names, scopes)
+    recorder_of(db.session()).log.append(change)
+
+
+@cache
+def references_of(mapper: Mapper[Any]) -> Sequence[str]:
+    """The columns of a model that refer to published rows."""
+    published = {other.local_table for other in mapper.registry.mappers if issubclass(other.class_, Published)}
+    return [
+        column.key for column in mapper.columns if any(key.column.table in published for key in column.foreign_keys)
+    ]
+
+
+class log_tail(FunctionElement[str]):  # noqa: N801 -- reads as the SQL function that it compiles to
+    """What became visible in the log after a position (last, xmax, running), as the text of a JSON array; or NULL.
+
+    Its first item is the snapshot, its second the newest rows from the position's own on, newest first. On PostgreSQL
+    rows with smaller ids follow, whose transactions began later or were still running: each list has one more than
+    `MAX_CHANGES` at most.
+    """
+
+    type = Text()
+    inherit_cache = True
+
+
+@compiles(log_tail, "postgresql")
+def _log_tail_postgresql(element: log_tail, compiler: Any, **options: Any) -> str:
+    last, xmax, running = (compiler.process(clause, **options) for clause in element.clauses)
+    # Each is one range of an index, whatever the planner knows of the values: an ordered one with a limit.
+    here = "CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)"
+    lists = (
+        f"id >= {last} ORDER BY id DESC",
+        f"id < {last} AND xid >= {xmax} AND xid < {here} ORDER BY xid DESC",
+        f"id < {last} AND xid = ANY ({running})",
+    )
+    row = "json_build_array(id, CAST(created_at AS text), xid, resource_type, resource_id, members, scopes) AS change"
+    arrays = ", ".join(
+        f"(SELECT coalesce(json_agg(change), '[]') FROM (SELECT {row} FROM change_log WHERE {rows}"  # noqa: S608
+        f" LIMIT {MAX_CHANGES + 1}) AS rows)"
+        for rows in lists
+    )
+    tail = f"CAST(json_build_array(CAST(pg_current_snapshot() AS text), {arrays}) AS text)"
+    return f"CASE WHEN {last} IS NOT NULL THEN {tail} END"
+
+
+@compiles(log_tail, "sqlite")
+def _log_tail_sqlite(element: log_tail, compiler: Any, **options: Any) -> str:
+    last, *_ = (compiler.process(clause, **options) for clause in list(element.clauses)[:1])
+    row = "json_array(id, created_at, xid, resource_type, resource_id, json(members), json(scopes)) AS change"
+    rows = f"SELECT {row} FROM change_log WHERE id >= {last} ORDER BY id DESC LIMIT {MAX_CHANGES + 1}"  # noqa: S608
+    tail = f"json_array('', (SELECT json_group_array(json(change)) FROM ({rows})))"  # noqa: S608
+    return f"CASE WHEN {last} IS NOT NULL THEN {tail} END"
+
+
+#: What became visible after a `LogPosition`, for a statement that reads it together with something else.
+LOG_TAIL = log_tail(
+    bindparam("log_last", None, BigInteger),
+    bindparam("log_xmax", None, BigInteger),
+    bindparam("log_running", None, ARRAY(BigInteger)),
+).label("log")
+
+
+def values_of(position: LogPosition | None) -> dict[str, Any]:
+    """The parameters of `LOG_TAIL`; without a position it reads nothing."""
+    if position is None:
+        return {}
+    return {"log_last": position.last, "log_xmax": position.xmax, "log_running": list(position.running)}
+
+
+def tail_of(position: LogPosition | None, found: str | None) -> LogTail | None:
+    """What `LOG_TAIL` found after a position; None without one."""
+    return None if position is None or found is None else LogTail(position, found)
+
+
+def position_in(snapshot: str, last: int, moment: str = "") -> LogPosition:
+    """The position after a row, in a snapshot as PostgreSQL writes it (``pg_snapshot``); SQLite has none."""
+    if not snapshot:
+        return LogPosition(last, moment)
+    _, xmax, running = snapshot.split(":")
+    return LogPosition(last, moment, int(xmax), tuple(map(int, running.split(","))) if running else ())
+
+
+def _change_in(row: Sequence[Any]) -> LoggedChange:
+    change_id, _, _, resource, resource_id, members, scopes = row
+    return LoggedChange(change_id, resource, resource_id, None if members is None else frozenset(members), scopes)
