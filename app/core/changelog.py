@@ -138,7 +138,7 @@ class Follower:
         rows = [row for rows in (newest, *late) for row in rows if not self.position.has_seen(row[0], row[2])]
         if self.position.is_before(here):
             self.position = here
-        return [_change_in(row) for row in rows]
+        return [_change_in(row) for row in sorted(rows)]
 
 
 def record_in_log(

@@ -1,22 +1,336 @@
-"""The log of changes as its followers read it: each change once, whatever the order of the commits."""
+"""The log of changes, as a follower reads it: each committed change once, whatever the order of the commits."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import partial
+from random import Random
 from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import delete, event, select, text, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, delete, event, select, text, update
 
 from app.core import clock
-from app.core.changelog import LOG_TAIL, MAX_CHANGES, Follower, LoggedChange, LogPosition, LogRow, tail_of, values_of
-from app.core.transactions import run, unit_of_work
+from app.core.changelog import (
+    LOG_TAIL,
+    MAX_CHANGES,
+    Follower,
+    LoggedChange,
+    LogPosition,
+    LogRow,
+    LogTail,
+    tail_of,
+    values_of,
+)
+from app.core.fastsql import Prepared
+from app.core.feed import ChangeEvent
+from app.core.transactions import unit_of_work
 from app.extensions import db
-from app.features.categories import service as categories
 from app.features.categories.models import Category
+from app.features.events.numbering import number_changes
 from app.features.products import bulk
-from app.features.products.models import Product
-from app.features.stock.service import move_stock
-from tests.core.threads import Apart
+from tests.conftest import Caller, body_of
+
+Make = Callable[..., dict[str, Any]]
+
+TAIL = Prepared(select(LOG_TAIL))
+LOG = LogRow.metadata.tables["change_log"]
+on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+
+
+class RolledBack(Exception):
+    """What a transaction stored is undone."""
+
+
+def read_tail(app: Flask, position: LogPosition) -> LogTail:
+    """What the log has after a position."""
+    with app.app_context(), unit_of_work(reading=True):
+        tail = tail_of(position, TAIL.one_or_none(values_of(position)).log)
+    assert tail is not None
+    return tail
+
+
+def follow(app: Flask, follower: Follower) -> Sequence[LoggedChange] | None:
+    return follower.follow(read_tail(app, follower.position))
+
+
+def write(app: Flask, work: Callable[[], Any]) -> None:
+    with app.app_context(), unit_of_work():
+        work()
+
+
+def add(name: str) -> None:
+    db.session.add(Category(name=name, slug=name))
+
+
+@dataclass
+class Late:
+    """A transaction in a thread of its own that has stored everything, and waits before its COMMIT is sent."""
+
+    app: Flask
+    work: Callable[[], Any]
+    stored: threading.Event = field(default_factory=threading.Event)
+    may_go: threading.Event = field(default_factory=threading.Event)
+    fails: bool = False
+    running: Future[None] = field(default_factory=Future)
+
+    def begin(self, threads: ThreadPoolExecutor) -> "Late":
+        self.running = threads.submit(self.run)
+        assert self.stored.wait(30)
+        return self
+
+    def run(self) -> None:
+        HELD.transaction = self
+        try:
+            write(self.app, self.work)
+        finally:
+            HELD.transaction = None
+
+    def hold(self) -> None:
+        self.stored.set()
+        assert self.may_go.wait(60)
+        if self.fails:
+            raise RolledBack
+
+    def end(self, *, fails: bool = False) -> None:
+        self.fails = fails
+        self.may_go.set()
+        with suppress(RolledBack):
+            self.running.result(30)
+
+
+#: The transaction of a thread that has to wait.
+HELD = threading.local()
+
+
+def hold(_connection: Connection) -> None:
+    late: Late | None = getattr(HELD, "transaction", None)
+    if late is not None:
+        late.hold()
+
+
+@pytest.fixture
+def threads(app: Flask) -> Iterator[ThreadPoolExecutor]:
+    """Threads whose transactions can be held before their COMMIT is sent."""
+    with app.app_context():
+        engine = db.engine
+    event.listen(engine, "commit", hold)
+    try:
+        with ThreadPoolExecutor(8) as executor:
+            yield executor
+    finally:
+        event.remove(engine, "commit", hold)
+
+
+class TestAFollower:
+    def test_learns_what_changed(self, app: Flask, root: Caller, make_product: Make, make_category: Make) -> None:
+        other, brand = make_category(), body_of(root.post("/brands", {"name": "Oak"}))
+        follower = Follower()
+        follow(app, follower)
+        product = make_product(brand_id=brand["id"])
+        here, there, row_id = product["category_id"], other["id"], product["id"]
+
+        assert [change[1:] for change in follow(app, follower) or ()][-1] == (
+            "product", row_id, None, {"category_id": [here], "brand_id": [brand["id"]]},
+        )  # fmt: skip
+        root.patch(f"/products/{row_id}", {"price": "7.00", "category_id": there})
+        [changed] = follow(app, follower) or ()
+        assert changed.members is not None
+        assert {"price", "category_id"} <= changed.members <= {"price", "category_id", "updated_at", "version"}
+        assert changed.scopes == {"category_id": sorted([here, there]), "brand_id": [brand["id"]]}
+        root.patch(f"/products/{row_id}", {"brand_id": None})
+        [changed] = follow(app, follower) or ()
+        assert changed.scopes == {"category_id": [there], "brand_id": [brand["id"]]}
+        root.post(f"/products/{row_id}/stock-movements", {"delta": 3, "reason": "receipt"})
+        [moved] = follow(app, follower) or ()
+        assert moved.members == {"stock"}
+        assert moved.scopes == {"category_id": [there], "brand_id": []}
+        root.post("/products/bulk", {"items": [{"sku": product["sku"], "stock": 5, "category_id": here}]})
+        [saved] = follow(app, follower) or ()
+        assert saved.members == {"stock", "category_id"}
+        assert saved.scopes["category_id"] == sorted([here, there])
+        root.delete(f"/products/{row_id}")
+        root.post(f"/products/{row_id}/restore")
+        assert [change.members for change in follow(app, follower) or ()] == [None, None]
+
+    def test_learns_where_a_category_was_and_is(self, app: Flask, root: Caller, make_category: Make) -> None:
+        above, beside = make_category(), make_category()
+        child = make_category(parent_id=above["id"])
+        follower = Follower()
+        follow(app, follower)
+        root.patch(f"/categories/{child['id']}", {"parent_id": beside["id"]})
+
+        [moved] = follow(app, follower) or ()
+
+        assert (moved.resource, moved.resource_id) == ("category", child["id"])
+        assert moved.scopes == {"parent_id": sorted([above["id"], beside["id"]])}
+
+    def test_learns_nothing_twice(self, app: Flask) -> None:
+        follower = Follower()
+        begin = read_tail(app, follower.position)
+        write(app, lambda: add("chairs"))
+        early = read_tail(app, follower.position)
+        write(app, lambda: add("tables"))
+        late = read_tail(app, follower.position)
+
+        assert len(follower.follow(late) or ()) == 2
+        assert follower.follow(early) == []
+        assert follower.follow(begin) == []
+        assert follow(app, follower) == []
+
+    def test_forgets_where_there_is_too_much(self, app: Flask, make_category: Make) -> None:
+        category_id = make_category()["id"]
+        follower = Follower()
+        follow(app, follower)
+        rows = [
+            {"sku": f"S-{n}", "name": "x", "price": Decimal(1), "currency": "USD", "category_id": category_id}
+            for n in range(MAX_CHANGES + 1)
+        ]
+        write(app, lambda: bulk.insert_products(rows[: MAX_CHANGES - 1]))
+        assert len(follow(app, follower) or ()) == MAX_CHANGES - 1
+        write(app, lambda: bulk.upsert_products([{**row, "name": "y"} for row in rows]))
+
+        assert follow(app, follower) is None
+        assert follow(app, follower) == []
+
+    def test_forgets_what_was_pruned_or_restored(self, app: Flask) -> None:
+        write(app, lambda: add("chairs"))
+        follower, other = Follower(), Follower()
+        follow(app, follower)
+        follow(app, other)
+        # As after a restore: another row has the id of the last that was seen.
+        write(app, lambda: db.session.execute(update(LogRow).values(created_at=clock.now())))
+        assert follow(app, follower) is None
+        assert follow(app, follower) == []
+
+        write(app, lambda: db.session.execute(delete(LogRow)))
+        write(app, lambda: add("tables"))
+        assert follow(app, other) is None
+        write(app, lambda: add("lamps"))
+        assert len(follow(app, other) or ()) == 1
+
+    @on_postgresql
+    def test_sees_a_transaction_that_commits_late(self, app: Flask, threads: ThreadPoolExecutor) -> None:
+        follower = Follower()
+        late = Late(app, lambda: add("late")).begin(threads)
+        write(app, lambda: add("early"))
+        early = [change.resource_id for change in follow(app, follower) or ()]
+        assert follow(app, follower) == []
+        late.end()
+        found = [change.resource_id for change in follow(app, follower) or ()]
+
+        with app.app_context():
+            ids = {row.slug: row.id for row in db.session.scalars(select(Category))}
+        assert (early, found) == ([ids["early"]], [ids["late"]])
+
+    @on_postgresql
+    def test_reads_an_index_however_long_the_log_is(self, app: Flask) -> None:
+        """Whatever the planner knows of the values, and while a transaction is open that is older than all of it."""
+        with app.app_context(), unit_of_work():
+            rows = text("""
+                INSERT INTO change_log (xid, created_at, type, resource_type, resource_id, row_version, scopes)
+                SELECT CAST(CAST(pg_current_xact_id() AS text) AS bigint) - 20000 + n, now(), 'product.updated',
+                    'product', n, 1, '{}' FROM generate_series(1, 20000) AS n
+            """)
+            db.session.execute(rows)
+            db.session.execute(text("ANALYZE change_log"))
+            db.session.execute(text("SET LOCAL plan_cache_mode = force_generic_plan"))
+            last, xid = db.session.execute(text("SELECT max(id), max(xid) FROM change_log")).one()
+            sql = str(select(LOG_TAIL).compile(db.engine, compile_kwargs={"literal_binds": False}))
+            numbered = sql % {"log_last": "$1", "log_xmax": "$2", "log_running": "$3"}
+            db.session.connection().exec_driver_sql(f"PREPARE tail AS {numbered}")
+            asked = f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE tail ({last}, {xid - 10}, '{{{xid - 19000}}}')"
+            plan = db.session.connection().exec_driver_sql(asked).scalar_one()
+            db.session.connection().exec_driver_sql("DEALLOCATE tail")
+
+        nodes = [node for node in every_node(plan[0]["Plan"]) if node.get("Relation Name") == "change_log"]
+        assert {node["Node Type"] for node in nodes} <= {"Index Scan", "Bitmap Heap Scan"}
+        assert sum(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in nodes) < 50
+
+
+def every_node(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from every_node(below)
+
+
+@dataclass
+class Story:
+    """What some transactions did, and what three followers and the feed made of it."""
+
+    app: Flask
+    chance: Random
+    committed: Counter[str] = field(default_factory=Counter)
+    followers: list[tuple[Follower, list[int]]] = field(default_factory=lambda: [(Follower(), []) for _ in range(3)])
+
+    def look(self, everybody: bool = False) -> None:
+        """Some of the followers read the log, one of them with what it read a while ago; and the feed is read."""
+        for follower, seen in self.followers:
+            if everybody or self.chance.random() < 0.5:
+                tails = [read_tail(self.app, follower.position) for _ in range(2)]
+                for tail in tails:
+                    seen += [change.resource_id for change in follower.follow(tail) or ()]
+        if everybody or self.chance.random() < 0.5:
+            with self.app.app_context(), unit_of_work(reading=True):
+                assert not number_changes()
+
+
+@on_postgresql
+@pytest.mark.parametrize("seed", range(6))
+def test_everybody_sees_each_committed_change_once(app: Flask, threads: ThreadPoolExecutor, seed: int) -> None:
+    """Transactions begin, commit late and are rolled back in any order."""
+    story, waiting = Story(app, Random(seed)), list[tuple[str, Late]]()
+    try:
+        for number in range(40):
+            act = story.chance.choice(["begin", "begin", "commit", "commit", "roll back", "at once"])
+            name = f"c{number}"
+            if act == "at once":
+                write(app, partial(add, name))
+                story.committed[name] += 1
+            elif act == "begin" and len(waiting) < 7:
+                waiting.append((name, Late(app, partial(add, name)).begin(threads)))
+            elif act in {"commit", "roll back"} and waiting:
+                name, late = waiting.pop(story.chance.randrange(len(waiting)))
+                late.end(fails=act == "roll back")
+                story.committed[name] += act == "commit"
+            story.look()
+    finally:
+        for _, late in waiting:
+            late.end(fails=True)
+    story.look(everybody=True)
+
+    with app.app_context():
+        ids = {row.slug: row.id for row in db.session.scalars(select(Category))}
+        numbered = list(db.session.scalars(select(ChangeEvent.resource_id).order_by(ChangeEvent.id)))
+    expected = sorted(ids.values())
+    assert set(+story.committed) == ids.keys()
+    assert sorted(numbered) == expected
+    for _, seen in story.followers:
+        assert sorted(seen) == expected
+
+
+@on_postgresql
+def test_a_database_that_was_moved_numbers_nothing_twice(app: Flask) -> None:
+    """Another server's transactions had greater numbers, which come again here one day."""
+    moved = text("UPDATE change_log SET xid = xid + 100000")
+    for name in ("a", "b"):
+        write(app, partial(add, name))
+    with app.app_context(), unit_of_work(reading=True):
+        number_changes()
+    write(app, lambda: add("c"))
+    state = text("UPDATE catalogue_state SET log_snapshot = '900000:900000:'")
+    write(app, lambda: [db.session.execute(one) for one in (moved, state)])
+
+    for name in ("d", "e", "f"):
+        write(app, partial(add, name))
+        with app.app_context(), unit_of_work(reading=True):
+            number_changes()
+
+    with app.app_context():
+        numbered = list(db.session.scalars(select(ChangeEvent.resource_id).order_by(ChangeEvent.id)))
+        assert numbered == list(db.session.scalars(select(Category.id).order_by(Category.id)))
