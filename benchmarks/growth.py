@@ -112,8 +112,6 @@ def _grow(made: Catalogue, size: int) -> None:
     for _, definition in indexes:
         made.execute(str(definition))
     made.execute("VACUUM ANALYZE")
-    # The application did not write these rows itself.
-    made.execute("UPDATE catalogue_state SET version = version + 1")
 
 
 def _requests(

@@ -148,11 +148,11 @@ class TestAFollower:
         assert changed.scopes == {"category_id": [there], "brand_id": [brand["id"]]}
         root.post(f"/products/{row_id}/stock-movements", {"delta": 3, "reason": "receipt"})
         [moved] = follow(app, follower) or ()
-        assert moved.members == {"stock"}
+        assert moved.members == frozenset({"stock"})
         assert moved.scopes == {"category_id": [there], "brand_id": []}
         root.post("/products/bulk", {"items": [{"sku": product["sku"], "stock": 5, "category_id": here}]})
         [saved] = follow(app, follower) or ()
-        assert saved.members == {"stock", "category_id"}
+        assert saved.members == frozenset({"stock", "category_id"})
         assert saved.scopes["category_id"] == sorted([here, there])
         root.delete(f"/products/{row_id}")
         root.post(f"/products/{row_id}/restore")

@@ -49,7 +49,7 @@ class FeedLinksSchema(Schema):
 
 
 class FeedSchema(Schema):
-    """Events in the order in which they were committed."""
+    """Events in the order in which they were committed; those of changes that overlapped may come in either order."""
 
     items = fields.Nested(ChangeEventSchema, many=True)
     meta = fields.Nested(FeedMetaSchema)
