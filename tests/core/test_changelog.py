@@ -229,6 +229,31 @@ class TestAFollower:
         assert (early, found) == ([ids["early"]], [ids["late"]])
 
     @on_postgresql
+    def test_sees_a_transaction_that_began_last_and_logged_first(self, app: Flask, threads: ThreadPoolExecutor) -> None:
+        follower, begun, may_go = Follower(), threading.Event(), threading.Event()
+        # What this writes for the first time would be the last transaction to end.
+        assert numbered(app) == []
+
+        def add_slowly() -> None:
+            add("first")
+            db.session.flush()
+            begun.set()
+            assert may_go.wait(30)
+
+        first = threads.submit(write, app, add_slowly)
+        assert begun.wait(30)
+        # Its number is greater than that of any transaction that has ended, so no snapshot names it as running.
+        last = Late(app, lambda: add("last")).begin(threads)
+        may_go.set()
+        first.result(30)
+        seen = [len(follow(app, follower) or ()), len(numbered(app))]
+        last.end()
+
+        assert seen == [1, 1]
+        assert len(follow(app, follower) or ()) == 1
+        assert len(numbered(app)) == 2
+
+    @on_postgresql
     def test_reads_an_index_however_long_the_log_is(self, app: Flask) -> None:
         """Whatever the planner knows of the values, and while a transaction is open that is older than all of it."""
         with app.app_context(), unit_of_work():
@@ -251,6 +276,13 @@ class TestAFollower:
         nodes = [node for node in every_node(plan[0]["Plan"]) if node.get("Relation Name") == "change_log"]
         assert {node["Node Type"] for node in nodes} <= {"Index Scan", "Bitmap Heap Scan"}
         assert sum(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in nodes) < 50
+
+
+def numbered(app: Flask) -> list[int]:
+    """The ids of the rows in the feed, after a reader has numbered what is committed."""
+    with app.app_context(), unit_of_work(reading=True):
+        assert not number_changes()
+        return list(db.session.scalars(select(ChangeEvent.resource_id).order_by(ChangeEvent.id)))
 
 
 def every_node(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -276,8 +308,7 @@ class Story:
                 for tail in tails:
                     seen += [change.resource_id for change in follower.follow(tail) or ()]
         if everybody or self.chance.random() < 0.5:
-            with self.app.app_context(), unit_of_work(reading=True):
-                assert not number_changes()
+            numbered(self.app)
 
 
 @on_postgresql
@@ -306,10 +337,9 @@ def test_everybody_sees_each_committed_change_once(app: Flask, threads: ThreadPo
 
     with app.app_context():
         ids = {row.slug: row.id for row in db.session.scalars(select(Category))}
-        numbered = list(db.session.scalars(select(ChangeEvent.resource_id).order_by(ChangeEvent.id)))
     expected = sorted(ids.values())
     assert set(+story.committed) == ids.keys()
-    assert sorted(numbered) == expected
+    assert sorted(numbered(app)) == expected
     for _, seen in story.followers:
         assert sorted(seen) == expected
 
@@ -320,17 +350,35 @@ def test_a_database_that_was_moved_numbers_nothing_twice(app: Flask) -> None:
     moved = text("UPDATE change_log SET xid = xid + 100000")
     for name in ("a", "b"):
         write(app, partial(add, name))
-    with app.app_context(), unit_of_work(reading=True):
-        number_changes()
+    numbered(app)
     write(app, lambda: add("c"))
     state = text("UPDATE catalogue_state SET log_snapshot = '900000:900000:'")
     write(app, lambda: [db.session.execute(one) for one in (moved, state)])
 
     for name in ("d", "e", "f"):
         write(app, partial(add, name))
-        with app.app_context(), unit_of_work(reading=True):
-            number_changes()
+        numbered(app)
 
     with app.app_context():
-        numbered = list(db.session.scalars(select(ChangeEvent.resource_id).order_by(ChangeEvent.id)))
-        assert numbered == list(db.session.scalars(select(Category.id).order_by(Category.id)))
+        ids = list(db.session.scalars(select(Category.id).order_by(Category.id)))
+    assert numbered(app) == ids
+
+
+@on_postgresql
+def test_readers_that_number_at_once_number_nothing_twice(app: Flask, threads: ThreadPoolExecutor) -> None:
+    over = threading.Event()
+
+    def read() -> None:
+        while not over.is_set():
+            with app.app_context(), unit_of_work(reading=True):
+                number_changes()
+
+    reading = [threads.submit(read) for _ in range(6)]
+    for number in range(60):
+        write(app, partial(add, f"c{number}"))
+    over.set()
+    for reader in reading:
+        reader.result(30)
+
+    with app.app_context():
+        assert numbered(app) == list(db.session.scalars(select(Category.id).order_by(Category.id)))
