@@ -130,6 +130,10 @@ migration: install-test ## Write the next migration from the models (m="add supp
 		export APP_ENV=development DATABASE_URL="sqlite:///$$folder/catalog.db" && \
 		$(PY) -m flask db upgrade && $(PY) -m flask db migrate --message "$$m"
 
+.PHONY: soak-feed
+soak-feed: install-test ## Ten minutes of the change feed on each database, beside writers that do everything wrong
+	@FEED_ROUNDS=10 FEED_SECONDS=60 FEED_HELD_SECONDS=60 $(PY) -m pytest tests/live/test_feed.py $(ARGS)
+
 .PHONY: sure
 sure: lint types layers document-lint clients browser test plain ## Everything CI checks
 

@@ -7,11 +7,14 @@ the other tests has tokens that are good here.
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from os import kill
+from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -21,7 +24,7 @@ from app import create_app
 from app.extensions import db
 from tests.conftest import FAST_SQL, Caller, empty, settings_for
 from tests.live.wire import Client, wait_for, wait_for_more
-from tests.servers import GunicornServer, create_database, gunicorn_server
+from tests.servers import PROJECT, GunicornServer, create_database, gunicorn_server
 
 SECRETS = {
     "SECRET_KEY": "Zm9yIHNpZ25pbmcgY3Vyc29ycyBhbmQgdGhlIGxpa2U",
@@ -46,6 +49,24 @@ def environment(database_url: str, **changed: str) -> dict[str, str]:
         **SECRETS,
         **changed,
     }
+
+
+@contextmanager
+def process(arguments: list[str], env: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process, with this environment alone, for the length of a block."""
+    with log.open("ab") as output:
+        started = subprocess.Popen(
+            [sys.executable, *arguments], cwd=PROJECT, env=env, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        yield started
+    finally:
+        started.terminate()
+        try:
+            started.wait(30)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            started.wait()
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,10 @@ import random
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from decimal import Decimal
 from email.message import Message
 from pathlib import Path
@@ -30,10 +28,10 @@ from app.features.imports.models import Import
 from app.features.products import bulk
 from app.security.permissions import Role
 from tests.conftest import Caller, body_of, empty
-from tests.live.conftest import Site, environment
+from tests.live.conftest import Site, environment, process
 from tests.live.wire import PATIENCE, Answer, Client, at_once, wait_for, wire
 from tests.mailbox import Mailbox, mail_server, text_of
-from tests.servers import PROJECT, free_port, gunicorn_server
+from tests.servers import free_port, gunicorn_server
 
 pytestmark = pytest.mark.live
 
@@ -60,24 +58,6 @@ def file_of(rows: int) -> str:
 
 
 FILE = file_of(ROWS)
-
-
-@contextmanager
-def process(arguments: list[str], env: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Another process, with this environment alone, for the length of a block."""
-    with log.open("ab") as output:
-        started = subprocess.Popen(
-            [sys.executable, *arguments], cwd=PROJECT, env=env, stdout=output, stderr=output, start_new_session=True
-        )
-    try:
-        yield started
-    finally:
-        started.terminate()
-        try:
-            started.wait(30)
-        except subprocess.TimeoutExpired:
-            started.kill()
-            started.wait()
 
 
 @pytest.fixture
