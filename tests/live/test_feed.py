@@ -28,8 +28,8 @@ from app.extensions import db
 from app.features.products import service as products
 from app.features.products.ledger import StockMovement
 from app.features.products.models import Product
-from tests.conftest import Caller
-from tests.live.conftest import environment, process
+from tests.conftest import Caller, body_of
+from tests.live.conftest import SECRETS, environment, process
 from tests.live.feed_writers import EDITOR, PROCESSES, THREADS, Fate
 from tests.live.wire import PATIENCE, Answer, Client, at_once, wait_for
 
@@ -45,6 +45,8 @@ SECONDS = float(os.environ.get("FEED_SECONDS", "4"))
 HELD_SECONDS = float(os.environ.get("FEED_HELD_SECONDS", "5"))
 #: Writers through HTTP: with the threads of the other processes, 32.
 CLIENTS = 32 - PROCESSES * THREADS
+#: Events that others write while a transaction is held.
+MANY = 200
 #: How many products all writers change.
 HOT = 8
 
@@ -250,7 +252,7 @@ class WriterAndReader:
 
     def _look_for(self, *members: Any) -> None:
         change = Change(*members)
-        assert change in map(change_of, self._reader.read_on())
+        assert change in [change_of(item) for item in self._reader.read_on()]
         self._changes.append(change)
 
 
@@ -337,11 +339,72 @@ class TestATransactionThatIsHeldBeforeItsCommit:
         changes = list(itertools.chain(*seen))
         assert len(changes) > len(own)
         for change, reading in changes:
-            assert change in map(change_of, reading)
+            assert change in [change_of(item) for item in reading]
         assert sorted(map(change_of, meanwhile)) == sorted(change for change, _ in changes)
         assert [change_of(item) for item in afterwards] == [Change("product.updated", held, 2)]
         ids = [item["id"] for item in meanwhile + afterwards]
         assert ids == sorted(set(ids))
+
+    @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+    def test_makes_a_reading_no_more_work_the_more_others_write(
+        self, app: Flask, app_with: Callable[..., Flask], root: Caller, make_product: Make
+    ) -> None:
+        own, held, numbers = make_product()["id"], make_product()["id"], itertools.count()
+        measured = app_with(**{name.lower(): secret for name, secret in SECRETS.items()}, log_level="ERROR")
+        caller, count = root.on(measured), RowsRead(measured, app)
+        cursor = body_of(caller.get("/events?from=now"))["meta"]["next_cursor"]
+
+        def write(times: int) -> None:
+            for number in itertools.islice(numbers, times):
+                edited = caller.patch(f"/products/{own}", {"attributes": {"edits": number}})
+                assert edited.status_code == 200
+
+        def read_on(per_page: int) -> int:
+            nonlocal cursor
+            page = body_of(caller.get(f"/events?cursor={cursor}&per_page={per_page}"))
+            cursor = page["meta"]["next_cursor"]
+            return len(page["items"])
+
+        def rows_for_one_event() -> int:
+            # An idle connection of somebody else may report just now, but hardly each time.
+            rows = []
+            for _ in range(3):
+                write(1)
+                before = count()
+                # So few that the events are found by their ids, however small their table is.
+                assert read_on(2) == 1
+                rows.append(count() - before)
+            return min(rows)
+
+        with holding(app_with(), partial(edit_product, held)):
+            at_first = rows_for_one_event()
+            write(MANY)
+            assert read_on(MANY) == MANY
+            at_last = rows_for_one_event()
+
+        assert at_first > 0
+        assert at_last < at_first + MANY / 2
+
+
+class RowsRead:
+    """Counts the rows of all tables that PostgreSQL has read. Those of a connection are counted when it ends."""
+
+    def __init__(self, app: Flask, observer: Flask) -> None:
+        self._observer = observer
+        self._pids: list[int] = []
+        with app.app_context():
+            self._engine = db.engine
+            event.listen(db.engine, "connect", lambda driver, _: self._pids.append(driver.info.backend_pid))
+
+    def __call__(self) -> int:
+        """The number, with everything that the application has read, whose connections are closed for that."""
+        self._engine.dispose()
+        wait_for(lambda: self._ask("SELECT count(*) FROM pg_stat_activity WHERE pid = ANY(:pids)") == 0)
+        return self._ask("SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) FROM pg_stat_user_tables")
+
+    def _ask(self, query: str) -> int:
+        with self._observer.app_context(), unit_of_work(reading=True):
+            return int(db.session.scalar(text(query), {"pids": self._pids}) or 0)
 
 
 @contextmanager
