@@ -154,6 +154,14 @@ bench-login: install-test ## Measure logins: whether their time betrays accounts
 bench-imports: install-test ## Measure an import through the API: rows a second, and the memory of who takes and does it
 	@$(PY) -m benchmarks.imports
 
+.PHONY: bench-feed
+bench-feed: install-test ## Measure creates with the change feed and without it, where commits wait for the disk
+	@$(PY) -m benchmarks.feed $(ARGS)
+
+.PHONY: bench-cache
+bench-cache: install-test ## Measure what the response cache keeps and saves while the catalogue is written
+	@$(PY) -m benchmarks.cache $(ARGS)
+
 .PHONY: audit
 audit: install-test ## Ask the vulnerability database about the locked packages
 	@$(PY) -m pip_audit --strict --disable-pip --require-hashes --requirement requirements/production.txt
