@@ -106,7 +106,7 @@ class Catalogue:
 
     def copy(self, name: str) -> "Catalogue":
         """A database of its own with the same content, on the same server."""
-        self.execute(f"CREATE DATABASE {name} TEMPLATE bench")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {make_url(self.url).database}")
         # The copy is written to the disk now, and not while something is measured.
         self.execute("CHECKPOINT")
         return replace(self, url=make_url(self.url).set(database=name).render_as_string(hide_password=False))

@@ -1,15 +1,24 @@
-"""What the benchmark rests on: it asks nothing twice, and keeps what it found."""
+"""What the benchmarks rest on: they ask nothing twice or the same each time, and keep what they found."""
 
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 from app.security.tokens import MAX_CACHED_TOKENS
 from benchmarks.catalogue import EDITORS
+from benchmarks.feedless import drop_feed
 from benchmarks.load import Measured
 from benchmarks.results import Results, Section, Steady, Workers
 from benchmarks.scenarios import Subject
+from benchmarks.shop import Shop, Visits
+from tests.conftest import Caller, body_of
 
 #: More than a server answers in all the rounds of a scenario.
 REQUESTS = 60_000
@@ -23,6 +32,15 @@ SUBJECT = Subject(
     words=list(product(("oak", "ash", "elm"), ("chair", "table"))),
     category_of_new=40,
     forgives_typos=True,
+)
+
+SHOP = Shop(
+    products=[*range(1, 1001)],
+    stock=dict.fromkeys(range(1, 1001), 3),
+    categories=[1, 2, 3],
+    trees=[4, 1, 2, 3],
+    names={number: f"Category {number}" for number in range(1, 5)},
+    words=[("oak", "chair"), ("ash", "table")],
 )
 
 
@@ -67,3 +85,49 @@ class TestResults:
 
         assert [each.scenario for each in results.sections] == ["list", "detail", "create"]
         assert results.sections[1] == section("detail", 2)
+
+
+class TestVisits:
+    def test_are_the_same_for_the_same_seed(self) -> None:
+        first, again, other = (Visits(SHOP, seed).take(200, writes=0.5) for seed in ("a", "a", "b"))
+
+        assert first == again
+        assert first != other
+
+    def test_have_the_share_of_writes_that_was_asked_for(self) -> None:
+        asked = Visits(SHOP, "a").take(2000, writes=0.05)
+
+        assert sum(call.method != "GET" for call in asked) == 100
+
+    def test_ask_for_a_few_products_often(self) -> None:
+        asked = Counter(call.path for call in Visits(SHOP, "a").take(5000, writes=0) if call.kind == "detail")
+
+        assert asked["/api/v1/products/1"] > 4 * asked["/api/v1/products/10"] > 0
+
+    def test_sell_no_more_of_a_product_than_there_was(self) -> None:
+        moved = [call for call in Visits(SHOP, "a").take(5000, writes=1) if call.kind == "movement"]
+
+        sold = Counter(call.path for call in moved if json.loads(call.body)["delta"] < 0)
+        assert max(sold.values()) == 3
+        assert len(moved) > sold.total()
+
+
+@pytest.fixture
+def without_feed() -> Iterator[None]:
+    """The application as the benchmark of the feed compares it."""
+    event.listen(Session, "before_commit", drop_feed, insert=True)
+    yield
+    event.remove(Session, "before_commit", drop_feed)
+
+
+class TestFeedless:
+    @pytest.mark.usefixtures("without_feed")
+    def test_publishes_nothing_and_keeps_the_audit_trail(
+        self, root: Caller, make_product: Callable[..., dict[str, Any]]
+    ) -> None:
+        product = make_product()
+        root.patch(f"/products/{product['id']}", {"price": "12.00"})
+
+        assert body_of(root.get("/events"))["items"] == []
+        trail = body_of(root.get(f"/audit-events?resource=product/{product['id']}"))["items"]
+        assert sorted(row["action"] for row in trail) == ["product.created", "product.updated"]
