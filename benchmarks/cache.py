@@ -34,6 +34,18 @@ SERVERS = (CACHING, replace(OURS, name="not_caching"))
 
 
 @dataclass(frozen=True)
+class Plan:
+    """A mix, and how much of it is asked."""
+
+    #: Of a hundred requests.
+    writes: int
+    rounds: int
+    requests: int
+    warm_up: int
+    connections: int
+
+
+@dataclass(frozen=True)
 class Side:
     """A server, and the database that it has for itself."""
 
@@ -68,24 +80,14 @@ def main() -> None:
     with ExitStack() as stack:
         made = stack.enter_context(catalogue(arguments.products))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="catalog-bench-")))
-        print(f"{made.version}, {arguments.products:,} products, load of the machine before {load:.2f}", flush=True)
+        print(f"{made.version}, {arguments.products:,} products, load {load:.2f} before", flush=True)
         shop, measured = shop_of(made), {}
         for writes in arguments.writes:
+            print(f"Measuring {100 - writes} / {writes} ...", flush=True)
             plan = Plan(writes, arguments.rounds, arguments.requests, arguments.warm_up, arguments.connections)
             measured[writes] = _measure_mix(made, shop, plan, folder)
     print("\n".join(_lines(measured)))
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A mix, and how much of it is asked."""
-
-    #: Of a hundred requests.
-    writes: int
-    rounds: int
-    requests: int
-    warm_up: int
-    connections: int
+    print(f"load {os.getloadavg()[0]:.2f} after")
 
 
 def _measure_mix(made: Catalogue, shop: Shop, plan: Plan, folder: Path) -> Mapping[str, list[Round]]:

@@ -129,11 +129,12 @@ def main() -> None:
         stack.enter_context(made.durable())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="catalog-bench-")))
         reader, contestants = _contestants(stack, made, folder, arguments.connections)
-        print(f"{made.version}, load of the machine before {load:.2f}", flush=True)
+        print(f"{made.version}, load {load:.2f} before", flush=True)
         for delay in arguments.delay_ms:
             _delay_flushes(made, delay)
             measured = _rounds(made, reader, contestants, arguments.rounds, arguments.seconds)
             print("\n".join(_lines(measured, delay, arguments.connections)), flush=True)
+        print(f"load {os.getloadavg()[0]:.2f} after")
 
 
 def _contestants(stack: ExitStack, made: Catalogue, folder: Path, connections: int) -> tuple[Running, list[Contestant]]:
