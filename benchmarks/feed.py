@@ -49,9 +49,9 @@ WRITERS = 4
 #: Each server may have two connections for each of its threads.
 _OPTIONS = {"max_connections": "400", "track_wal_io_timing": "on"}
 _EVENTS = "/api/v1/events"
-_ACTIVE = """
-    SELECT coalesce(wait_event_type, ''), coalesce(wait_event, '') FROM pg_stat_activity
-    WHERE datname = current_database() AND state = 'active' AND pid <> pg_backend_pid()
+_SESSIONS = """
+    SELECT state, coalesce(wait_event_type, ''), coalesce(wait_event, '') FROM pg_stat_activity
+    WHERE datname = current_database() AND state IN ('active', 'idle in transaction') AND pid <> pg_backend_pid()
 """
 
 #: Creates products until a moment, and gives the moments at which each was created.
@@ -74,6 +74,8 @@ class Round:
     creates_per_second: float
     #: How often an active session was seen waiting, by type and event, and how often at all.
     waits: Counter[tuple[str, str]]
+    #: Sessions, on average, whose transaction waits for its client: if they are many, not the database is the limit.
+    idle_in_transaction: float
     creates_per_flush: float
     flush_ms: float
     #: Of reading the events of the round afterwards; None without a feed.
@@ -280,9 +282,12 @@ def _measure(made: Catalogue, reader: Running, contestant: Contestant, seconds: 
         with ThreadPoolExecutor(1) as pool:
             creating = pool.submit(contestant.create, end)
             time.sleep(max(0.0, begin - time.monotonic()))
-            waits: Counter[tuple[str, str]] = Counter()
+            waits, idle, looks = Counter[tuple[str, str]](), 0, 0
             while (now := time.monotonic()) < end and not creating.done():
-                waits.update(watcher.execute(_ACTIVE).fetchall())
+                sessions = watcher.execute(_SESSIONS).fetchall()
+                active = [(kind, name) for state, kind, name in sessions if state == "active"]
+                waits.update(active)
+                idle, looks = idle + len(sessions) - len(active), looks + 1
                 time.sleep(max(0.0, now + LOOK_EVERY - time.monotonic()))
             moments = creating.result()
         flushes_at_end, flushing_ms_at_end = _flushes(watcher)
@@ -296,6 +301,7 @@ def _measure(made: Catalogue, reader: Running, contestant: Contestant, seconds: 
     return Round(
         creates_per_second=created / seconds,
         waits=waits,
+        idle_in_transaction=idle / max(1, looks),
         creates_per_flush=len(moments) / max(1, flushes),
         flush_ms=flushing_ms / max(1, flushes),
         read_ms_per_event=took * 1000 / events if events else None,
@@ -340,7 +346,7 @@ def _lines(measured: Mapping[tuple[str, bool], list[Round]], delay: float, conne
     yield ""
     head = (
         "", "creates/s", "with / without feed (range)", "wait for a lock", "for an LWLock", "for I/O",
-        "creates a flush", "ms a flush", "ms to read an event", "most frequent waits",
+        "idle in transaction", "creates a flush", "ms a flush", "ms to read an event", "most frequent waits",
     )  # fmt: skip
     rows = []
     for (level, has_feed), rounds in measured.items():
@@ -358,6 +364,7 @@ def _lines(measured: Mapping[tuple[str, bool], list[Round]], delay: float, conne
                     f"{Spread.of([each.share(kind) for each in rounds]).median:.0%}"
                     for kind in ("Lock", "LWLock", "IO")
                 ),
+                f"{Spread.of([each.idle_in_transaction for each in rounds]).median:.0f}",
                 f"{Spread.of([each.creates_per_flush for each in rounds]).median:.1f}",
                 f"{Spread.of([each.flush_ms for each in rounds]).median:.2f}",
                 f"{Spread.of(reading).median:.2f}" if reading else "–",
