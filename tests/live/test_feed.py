@@ -72,7 +72,9 @@ class Reader:
         items: list[Item] = []
         has_more = True
         while has_more:
-            page = next(self._connections).get(f"/events?cursor={self._cursor}&per_page={self._per_page}").json
+            answer = next(self._connections).get(f"/events?cursor={self._cursor}&per_page={self._per_page}")
+            assert answer.status == 200, answer.body
+            page = answer.json
             items += page["items"]
             has_more, self._cursor = page["meta"]["has_more"], page["meta"]["next_cursor"]
         return items
@@ -194,7 +196,6 @@ class TestReadersBesideWritersThatDoEverythingWrong:
         places = {change_of(item): place for place, item in enumerate(items)}
         for changes in written:
             assert [places[change] for change in changes] == sorted(places[change] for change in changes)
-        assert sum(map(len, written)) > CLIENTS
 
 
 class WriterAndReader:
@@ -210,9 +211,9 @@ class WriterAndReader:
         self._changes: list[Change] = []
 
     def write(self, end: float) -> Sequence[Change]:
-        """Write until a moment of the monotonic clock; the changes, in their order."""
+        """Write until a moment of the monotonic clock, but something in any case; the changes, in their order."""
         kinds = [self._create, self._edit, self._edit, self._move, self._delete_and_restore]
-        while time.monotonic() < end:
+        while not self._changes or time.monotonic() < end:
             random.choice(kinds)()
         return self._changes
 
