@@ -7,11 +7,11 @@ from importlib import import_module
 from select import POLLIN, poll
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, ExecutionContext, event
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
-from app.core import query_stats
+from app.core import query_stats, reads
 from app.core.transactions import is_reading, note_answer, note_commit
 
 #: How long a writer waits for SQLite's lock.
@@ -90,7 +90,10 @@ def _refuse_what_the_server_closed(driver: Any, _record: ConnectionPoolEntry, pr
         raise InvalidatePoolError(f"{proxied} was closed by the server")
 
 
-def _start_statement(connection: Connection, *_: object) -> None:
+def _start_statement(
+    connection: Connection, _cursor: object, _sql: str, _parameters: object, context: ExecutionContext, _many: bool
+) -> None:
+    reads.note_statement(context.invoked_statement)
     connection.info["started"] = time.perf_counter()
 
 

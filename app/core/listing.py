@@ -41,7 +41,9 @@ from app.core.errors import Fault, Invalid
 from app.core.fastsql import Prepared, columns_named, memoize
 from app.core.membership import ValueList, is_one_of
 from app.core.model import Money, UtcDateTime
+from app.core.reads import Extent, extent_of, gathered, is_key_of_published_rows, kind_of, stating
 from app.core.text import fold
+from app.core.topics import scope_of
 from app.core.transactions import run
 from app.extensions import db
 
@@ -50,6 +52,9 @@ RELEVANCE = "relevance"
 
 # The parameters of a position: the value of the sort column, and of the tie breaker.
 _POSITION = ("position", "position_id")
+
+#: A page depends on the rows that refer to one of so many at most; with more, it costs less to depend on all rows.
+MAX_SCOPES = 4
 
 #: Rows that are counted for a numbered page; a total beyond is said to be at least this.
 MAX_COUNTED = 10_000
@@ -213,16 +218,17 @@ class CursorInvalid(Invalid):
 
 def read_page(rows: Select[Any], listing: Listing, criteria: Criteria, members: Sequence[str] = ()) -> NumberedPage:
     """One numbered page of ``rows``, with ``members`` of each at least; a page beyond the end is empty."""
-    query = _ListQuery(rows, listing, criteria, tuple(members))
+    query = _ListQuery.of_page(rows, listing, criteria, members)
     offset = (criteria.page - 1) * criteria.per_page
     # One row more than the page shows whether there is another page; one more than the limit, that there are more rows.
     max_counted, limit = listing.max_counted, criteria.per_page + 1
     if query.is_counted_first:
         total = query.found
-        found = query.fetch(_page, limit=limit, offset=offset) if total else ()
+        found = query.fetch_page(_page, limit=limit, offset=offset) if total else ()
     else:
-        found = query.fetch(_page_with_total, limit=limit, offset=offset, max_rows=max_counted + 1)
-        total = found[0][-1] if found else query.fetch(_total_alone, max_rows=max_counted + 1)[0][-1] if offset else 0
+        counted = {"max_rows": max_counted + 1}
+        found = query.fetch_page(_page_with_total, limit=limit, offset=offset, **counted)
+        total = found[0][-1] if found else query.fetch(_total_alone, **counted)[0][-1] if offset else 0
     if not total and (fallback := listing.fallback_for(criteria.search)):
         return read_page(rows, fallback, criteria, members)
     items, has_more = query.items(found[: criteria.per_page]), len(found) > criteria.per_page
@@ -249,13 +255,13 @@ def read_keyset_page(
     serializer = URLSafeSerializer(list(keys), salt=f"cursor:{scope}", signer_kwargs={"digest_method": hashlib.sha256})
     columns = (_column(listing, criteria), listing.tie_breaker)
     names = [column.key for column in columns]
-    query = _ListQuery(rows, listing, criteria, tuple(dict.fromkeys([*members, *names])) if members else ())
+    query = _ListQuery.of_page(rows, listing, criteria, [*members, *names] if members else ())
     position = zip(_POSITION, _load_cursor(serializer, criteria), columns, strict=True) if criteria.cursor else ()
     after = {name: _from_wire(value, column) for name, value, column in position}
     if query.is_counted_first and not query.found:
         return CursorPage((), None)
     # One row more than the page shows whether there is another page.
-    found = query.fetch(_rows_after if after else _first_rows, limit=criteria.per_page + 1, **after)
+    found = query.fetch_page(_rows_after if after else _first_rows, limit=criteria.per_page + 1, **after)
     items = query.items(found[: criteria.per_page])
     if len(found) <= criteria.per_page:
         return CursorPage(items, None)
@@ -277,6 +283,29 @@ class _ListQuery:
     listing: Listing
     criteria: Criteria
     members: tuple[str, ...]
+
+    @classmethod
+    def of_page(cls, rows: Select[Any], listing: Listing, criteria: Criteria, members: Sequence[str]) -> "_ListQuery":
+        """The query of a page. It reads the ids as well: the page depends on the rows that it shows."""
+        names = [*members, listing.tie_breaker.key] if members else ()
+        return cls(rows, listing, criteria, tuple(dict.fromkeys(names)))
+
+    def fetch_page(self, make: Callable[["_ListQuery"], Select[Any]], **values: Any) -> Sequence[Row[Any]]:
+        """The rows of a page, and one more if there is one, as `fetch`; gathers what the page depends on.
+
+        That is every change of the rows that it shows; and of others what decides which rows match, and their order.
+        """
+        reads = gathered()
+        if reads is None:
+            return self.fetch(make, **values)
+        # Before the block, because a search may take statements of its own.
+        extent, kind = self.extent, kind_of(self.entity)
+        with stating():
+            found = self.fetch(make, **values)
+        reads.add(extent.within(kind, self.scopes))
+        shown = self.items(found[: self.criteria.per_page])
+        reads.add_rows(kind, [getattr(row, self.listing.tie_breaker.key) for row in shown])
+        return found
 
     def fetch(self, make: Callable[["_ListQuery"], Select[Any]], **values: Any) -> Sequence[Row[Any]]:
         """The rows of the statement that ``make`` makes, with ``values`` for its parameters."""
@@ -305,6 +334,34 @@ class _ListQuery:
         and filters each row: the whole index, when there are few or none.
         """
         return self.criteria.search is not None and db.engine.dialect.name == "postgresql"
+
+    @property
+    def entity(self) -> type[Any]:
+        """The model of the rows."""
+        entity: type[Any] = self.rows.column_descriptions[0]["entity"]
+        return entity
+
+    @property
+    def extent(self) -> Extent:
+        """What decides which rows match, and their order."""
+        shape, _ = self._shape()
+        if shape is not None:
+            key = ("extent", self.listing, *shape)
+            return memoize(self.rows, key, lambda: extent_of(_matching_ids(self._parametrized())))
+        extent = extent_of(_matching_ids(self))
+        # Of more rows than are compared the database chooses any, and after any change it may choose others.
+        is_chosen_from = self.listing.max_similar is not None or self.is_truncated
+        return extent.with_any_change_of(kind_of(self.entity)) if is_chosen_from else extent
+
+    @property
+    def scopes(self) -> Sequence[str]:
+        """The scopes of the topics within which all matching rows are; empty for all rows."""
+        for name, values in self.criteria.filters.items():
+            if isinstance(condition := self.listing.filters[name], OneOf) and len(values) <= MAX_SCOPES:
+                is_equality = condition.compare is eq and condition.compare_any is is_one_of
+                if is_equality and is_key_of_published_rows(condition.column, self.entity):
+                    return [scope_of(condition.column.key, value) for value in values]
+        return ()
 
     @cached_property
     def found(self) -> int:
@@ -433,6 +490,10 @@ def _ordered(query: _ListQuery) -> Select[Any]:
     ordered = _order(query)
     columns = query.columns()
     return ordered.with_only_columns(*columns) if columns else ordered
+
+
+def _matching_ids(query: _ListQuery) -> Select[int]:
+    return _order(query).with_only_columns(query.listing.tie_breaker, maintain_column_froms=True)
 
 
 def _count(rows: Select[Any]) -> Select[int]:

@@ -1,9 +1,9 @@
 """The response cache: reads of the catalogue, answered again without asking the database for the data.
 
-Each request reads, in one statement with the caller's authority, what has been committed since this process last looked
-(`core.changelog`), before it looks for a response here (decision 20). So no response outlives a committed write, in
-whatever worker, and whether Redis is there or not. Rights, path and query are the key, for a cacheable response depends
-on nothing else.
+Each request reads, in one statement with the caller's authority, what has changed since this worker last looked
+(decision 20), and applies that before it looks a response up. A response is made at a moment and depends on topics; it
+is valid until one of them is raised later (decision 42). Rights, path and query are its key, for a cacheable response
+depends on nothing else. A worker is sent no messages, so it does not matter whether Redis is there.
 """
 
 import functools
@@ -11,24 +11,29 @@ import hashlib
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import flask
 from flask import Flask, current_app, request
 from flask_caching.backends.base import BaseCache
 
 from app.core.breaker import DatabaseUnavailable, breaker
-from app.core.changelog import Follower, LogPosition, LogTail
+from app.core.reads import gathering
+from app.core.topics import LoggedChange, topics_of_change
 from app.extensions import cache
 from app.security.identity import Identity
 from app.security.permissions import Permission
 
 #: Bytes of an entry beside its key and its response: its places in the ordered dictionary.
-ENTRY_OVERHEAD = 250
+ENTRY_OVERHEAD = 300
+#: Bytes of a raised topic beside its text.
+TOPIC_OVERHEAD = 170
+#: Raised topics take at most this part of the memory.
+TOPICS_SHARE = 8
 #: The cache has room for at least so many entries: a larger response, which would evict too many, is not cached.
 MIN_ENTRIES = 8
 #: Seconds to wait for another request's same response; a little more than the database has for a statement.
@@ -37,19 +42,61 @@ WAIT_TIMEOUT = 5.5
 
 @dataclass(frozen=True, slots=True)
 class CachedResponse:
-    """The content of a response, and its headers."""
+    """The content of a response, its headers, and the topics that it depends on since the moment it was made."""
 
     content: bytes
     headers: tuple[tuple[str, str], ...]
+    topics: tuple[str, ...] = ()
+    moment: int = 0
 
     @classmethod
-    def of(cls, response: flask.Response) -> "CachedResponse":
+    def of(cls, response: flask.Response, topics: Iterable[str] = (), moment: int = 0) -> "CachedResponse":
         """A copy of a response. orjson writes into a buffer that is larger than its content and keeps it."""
-        return cls(bytes(memoryview(response.get_data())), tuple(response.headers.items()))
+        content = bytes(memoryview(response.get_data()))
+        return cls(content, tuple(response.headers.items()), tuple(topics), moment)
 
     def response(self) -> flask.Response:
         """A new response, to which hooks may add headers."""
         return flask.Response(self.content, headers=list(self.headers))
+
+
+class Followed(NamedTuple):
+    """The moment of a request, and what changed since the last one; None where that is not known."""
+
+    moment: int
+    changes: Sequence[LoggedChange] | None
+
+
+class Follower(Protocol):
+    """Tells from what a request has read which moment it is, and what changed. The cache's lock is held meanwhile."""
+
+    def follow(self, seen: Any) -> Followed:
+        """The moment, which is later after each change than before it."""
+
+
+class VersionFollower:
+    """Follows the catalogue's version: with another one than the last, anything may have changed."""
+
+    def __init__(self) -> None:
+        self._version: int | None = None
+        self._moment = 0
+
+    def follow(self, seen: int) -> Followed:
+        """The moment at which this version was seen."""
+        if seen == self._version:
+            return Followed(self._moment, ())
+        self._version = seen
+        self._moment += 1
+        return Followed(self._moment, None)
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A response, its size, which is computed once, and the last moment at which it was known to be valid."""
+
+    response: CachedResponse
+    size: int
+    moment: int
 
 
 class ResponseCache(BaseCache):
@@ -58,15 +105,19 @@ class ResponseCache(BaseCache):
     Threads may use it at once.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, follower: Follower | None = None) -> None:
         super().__init__(default_timeout=0)
         self.max_bytes = max_bytes
         self.bytes = 0
-        # Each response with its size, which is computed once: what is measured later can have grown.
-        self._responses: OrderedDict[Hashable, tuple[CachedResponse, int]] = OrderedDict()
-        self._in_flight: dict[Hashable, Future[CachedResponse]] = {}
-        self._follower = Follower()
+        self.topic_bytes = 0
+        self._follower = follower or VersionFollower()
+        self._responses: OrderedDict[Hashable, _Entry] = OrderedDict()
+        self._in_flight: dict[Hashable, Future[CachedResponse | None]] = {}
         self._moment = 0
+        #: The moment at which each topic was raised last, the latest at the end.
+        self._raised: OrderedDict[str, int] = OrderedDict()
+        #: What was made before this moment is not valid: topics that were raised until then may be forgotten.
+        self._floor = 0
         self._lock = threading.Lock()
 
     @classmethod
@@ -74,50 +125,64 @@ class ResponseCache(BaseCache):
         """A cache of the configured size; with ANSWER_CACHE_BYTES=0 it stores nothing."""
         return cls(config["ANSWER_CACHE_BYTES"])
 
-    @property
-    def position(self) -> LogPosition:
-        """How far the changes of the catalogue have been followed."""
-        return self._follower.position
-
-    def follow(self, tail: LogTail) -> int:
-        """Apply what the log has for this cache; a number for what has been applied until now."""
-        with self._lock:
-            changes = self._follower.follow(tail)
-            if changes is None or changes:
-                self._moment += 1
-            return self._moment
-
     def get(self, key: Hashable) -> CachedResponse | None:
         """The response under this key; None on a miss."""
         with self._lock:
-            if key not in self._responses:
+            entry = self._responses.get(key)
+            if entry is None:
                 return None
+            if not self._is_valid_entry(entry):
+                self._evict(key)
+                return None
+            # Nothing that it depends on was raised until now: what is raised later is compared with this moment.
+            entry.moment = self._moment
             self._responses.move_to_end(key)
-            return self._responses[key][0]
+            return entry.response
 
     def set(self, key: Hashable, value: CachedResponse, _timeout: int | timedelta | None = None) -> bool:
-        """Store a response until it is evicted; whether it was small enough to be stored."""
+        """Store a response until it is evicted; whether it was stored.
+
+        It is not where it is too large, no longer valid, or older than the one that is there.
+        """
         size = size_of(key, value)
         if size * MIN_ENTRIES > self.max_bytes:
             return False
         with self._lock:
+            if not self._is_valid(value.topics, value.moment):
+                return False
+            there = self._responses.get(key)
+            if there is not None and there.moment > value.moment and self._is_valid_entry(there):
+                return False
             self._evict(key)
-            self._responses[key] = value, size
+            self._responses[key] = _Entry(value, size, value.moment)
             self.bytes += size
-            while self.bytes > self.max_bytes:
-                self._evict(next(iter(self._responses)))
+            self._evict_least_recently_used()
         return True
 
-    def begin(self, key: Hashable) -> tuple[Future[CachedResponse], bool]:
-        """The response that is being made under this key, and whether the caller is the one to make it."""
+    def follow(self, seen: Any) -> int:
+        """The moment of a request that has seen this of the log; what had changed is applied before this returns."""
+        with self._lock:
+            self._moment, changes = self._follower.follow(seen)
+            if changes is None:
+                self._forget_all()
+            elif changes:
+                self._raise(topic for change in changes for topic in topics_of_change(change))
+            return self._moment
+
+    def begin(self, key: Hashable, moment: int) -> tuple[Future[CachedResponse | None], bool]:
+        """The response that is made under this key since this moment, and whether the caller is the one to make it.
+
+        What was begun at an earlier moment may lack what the caller has seen.
+        """
+        key = key, moment
         with self._lock:
             is_first = key not in self._in_flight
             return self._in_flight.setdefault(key, Future()), is_first
 
-    def end(self, key: Hashable) -> None:
+    def end(self, key: Hashable, moment: int) -> None:
         """Forget the finished response's future: the next miss makes a new one."""
         with self._lock:
-            del self._in_flight[key]
+            del self._in_flight[key, moment]
 
     def clear(self) -> bool:
         """Evict everything."""
@@ -128,7 +193,40 @@ class ResponseCache(BaseCache):
 
     def _evict(self, key: Hashable) -> None:
         if key in self._responses:
-            self.bytes -= self._responses.pop(key)[1]
+            self.bytes -= self._responses.pop(key).size
+
+    def _evict_least_recently_used(self) -> None:
+        while self._responses and self.bytes + self.topic_bytes > self.max_bytes:
+            self._evict(next(iter(self._responses)))
+
+    def _is_valid(self, topics: Sequence[str], moment: int) -> bool:
+        """Whether what was valid at a moment still is."""
+        if moment == self._moment:
+            return True
+        if moment < self._floor:
+            return False
+        raised = self._raised
+        return all(raised.get(topic, 0) <= moment for topic in topics)
+
+    def _is_valid_entry(self, entry: _Entry) -> bool:
+        return self._is_valid(entry.response.topics, entry.moment)
+
+    def _raise(self, topics: Iterable[str]) -> None:
+        for topic in topics:
+            if topic not in self._raised:
+                self.topic_bytes += size_of_topic(topic)
+            self._raised[topic] = self._moment
+            self._raised.move_to_end(topic)
+        while self.topic_bytes * TOPICS_SHARE > self.max_bytes and self._raised:
+            topic, self._floor = self._raised.popitem(last=False)
+            self.topic_bytes -= size_of_topic(topic)
+        self._evict_least_recently_used()
+
+    def _forget_all(self) -> None:
+        self._floor = self._moment
+        self._raised.clear()
+        self._responses.clear()
+        self.bytes = self.topic_bytes = 0
 
 
 def size_of(key: Hashable, response: CachedResponse) -> int:
@@ -136,12 +234,13 @@ def size_of(key: Hashable, response: CachedResponse) -> int:
     own = [part for part in key if not isinstance(part, frozenset)] if isinstance(key, tuple) else [key]
     texts = (text for header in response.headers for text in header)
     parts = (key, *own, response, response.content, response.headers, *response.headers, *texts)
-    return ENTRY_OVERHEAD + sum(map(sys.getsizeof, parts))
+    topics = (response.topics, *response.topics)
+    return ENTRY_OVERHEAD + sum(map(sys.getsizeof, parts)) + sum(map(sys.getsizeof, topics))
 
 
-def log_position() -> LogPosition | None:
-    """How far this process has followed the catalogue's changes; None where nothing is cached."""
-    return cast(ResponseCache, cache.cache).position if current_app.config["ANSWER_CACHE_BYTES"] else None
+def size_of_topic(topic: str) -> int:
+    """The bytes of a topic that was raised."""
+    return TOPIC_OVERHEAD + sys.getsizeof(topic)
 
 
 def respond_from_cache(identity: Identity, respond: Callable[[], flask.Response]) -> flask.Response:
@@ -149,35 +248,42 @@ def respond_from_cache(identity: Identity, respond: Callable[[], flask.Response]
 
     Of several requests that need the same response at the same time, one makes it and the others wait (single flight).
     """
-    if identity.log is None:
+    if not current_app.config["ANSWER_CACHE_BYTES"] or identity.catalogue_version is None:
         return _with_etag(respond())
-    moment = cast(ResponseCache, cache.cache).follow(identity.log)
-    # The query string as it was spelled, because the links repeat it.
-    key = moment, _interned(identity.permissions), request.path, request.query_string
-    cached: CachedResponse | None = cache.get(key)
-    return cached.response() if cached else _respond_in_single_flight(key, respond)
-
-
-def _respond_in_single_flight(key: Hashable, respond: Callable[[], flask.Response]) -> flask.Response:
     responses = cast(ResponseCache, cache.cache)
-    in_flight, is_first = responses.begin(key)
+    # Before anything of the content is read.
+    moment = responses.follow(identity.catalogue_version)
+    # The query string as it was spelled, because the links repeat it.
+    key = _interned(identity.permissions), request.path, request.query_string
+    cached = responses.get(key)
+    return cached.response() if cached else _respond_in_single_flight(responses, key, moment, respond)
+
+
+def _respond_in_single_flight(
+    responses: ResponseCache, key: Hashable, moment: int, respond: Callable[[], flask.Response]
+) -> flask.Response:
+    in_flight, is_first = responses.begin(key, moment)
     if not is_first:
         try:
-            return in_flight.result(WAIT_TIMEOUT).response()
+            shared = in_flight.result(WAIT_TIMEOUT)
         except Exception:  # noqa: BLE001 -- another request failed, or is slow: this one tries for itself
             if breaker.is_open:
                 raise DatabaseUnavailable from None
-            return _with_etag(respond())
+            shared = None
+        return shared.response() if shared else _with_etag(respond())
     try:
-        response = _with_etag(respond())
-        cached = CachedResponse.of(response)
-        responses.set(key, cached)
+        with gathering() as reads:
+            response = _with_etag(respond())
+        # What the log does not tell of may have changed for the others that wait, too.
+        cached = CachedResponse.of(response, reads.topics, moment) if reads.is_logged else None
+        if cached is not None:
+            responses.set(key, cached)
         in_flight.set_result(cached)
     except BaseException as error:
         in_flight.set_exception(error)
         raise
     finally:
-        responses.end(key)
+        responses.end(key, moment)
     return response
 
 

@@ -4,12 +4,13 @@ import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, Insert, Select
 from sqlalchemy.exc import DBAPIError
 
-from app.core import query_stats
+from app.core import query_stats, reads
 from app.core.transactions import connection, is_fast, is_reading, note_answer
 from app.extensions import db
 
@@ -27,6 +28,11 @@ class Prepared:
         self.statement = statement
         self._compiled: dict[str, Compiled] = {}
 
+    @cached_property
+    def extent(self) -> reads.Extent:
+        """What it reads."""
+        return reads.extent_of(self.statement)
+
     def all(self, values: Mapping[str, Any] | None = None) -> Sequence[Any]:
         """The rows that it finds with ``values`` for its parameters, as tuples with names.
 
@@ -34,6 +40,8 @@ class Prepared:
         """
         if not is_fast():
             return db.session.execute(self.statement, values).all()
+        if (gathered := reads.gathered()) is not None:
+            gathered.add(self.extent)
         here = connection()
         compiled = self._compiled.get(here.dialect.name)
         if compiled is None:

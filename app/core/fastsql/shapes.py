@@ -14,6 +14,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Mapper
 from app.core.errors import NotFound
 from app.core.fastsql.prepared import Prepared
 from app.core.membership import ValueList, is_one_of
+from app.core.reads import Reads, is_primary_key, kind_of, stating
 
 #: Of one collection, more than clients use; beyond, the cache is cleared.
 MAX_SHAPES = 1000
@@ -46,7 +47,11 @@ def find_row(rows: Select[Any], key: Any, value: Any) -> Any:
     def make() -> Prepared:
         return Prepared(rows.with_only_columns(*public_columns(_entity(rows))).where(key == bindparam("value", None)))
 
-    row = memoize(rows, ("find", key), make).one_or_none({"value": value})
+    prepared = memoize(rows, ("find", key), make)
+    with stating() as reads:
+        row = prepared.one_or_none({"value": value})
+    if reads is not None:
+        _state_rows(reads, prepared, rows, () if row is None else [row.id])
     if row is None:
         raise NotFound
     return row
@@ -60,7 +65,13 @@ def find_rows(rows: Select[Any], key: InstrumentedAttribute[int], values: Iterab
         return Prepared(rows.with_only_columns(*public_columns(_entity(rows))).where(is_one_of(key, sought)))
 
     wanted = sorted(set(values))
-    found = memoize(rows, ("find all", key), make).all({"values": wanted}) if wanted else ()
+    if not wanted:
+        return {}
+    prepared = memoize(rows, ("find all", key), make)
+    with stating() as reads:
+        found = prepared.all({"values": wanted})
+    if reads is not None:
+        _state_rows(reads, prepared, rows, wanted if is_primary_key(key, _entity(rows)) else ())
     return {getattr(row, key.key): row for row in found}
 
 
@@ -74,6 +85,19 @@ def columns_named(rows: Select[Any], names: Sequence[str]) -> Sequence[Column[An
     """The columns of ``rows`` with these names; None when one of them is no column."""
     columns = inspect(_entity(rows)).columns
     return [columns[name] for name in names] if set(names).issubset(columns.keys()) else None
+
+
+def _state_rows(reads: Reads, prepared: Prepared, rows: Select[Any], ids: Sequence[int]) -> None:
+    """State that of the collection's own rows those with ``ids`` alone were read; without any, that all may have been.
+
+    Where the conditions of the collection compare a row with others of its kind, all are read.
+    """
+    kind = kind_of(_entity(rows))
+    if ids and kind in prepared.extent.once:
+        reads.add(prepared.extent.beside(kind))
+        reads.add_rows(kind, ids)
+    else:
+        reads.add(prepared.extent)
 
 
 def _entity(rows: Select[Any]) -> type[Any]:

@@ -38,6 +38,7 @@ from app.core.money import CURRENCY, fits, is_written_exactly
 from app.core.references import refers_to, refusals_of_references
 from app.core.slugs import MAX_SLUG_LENGTH, Slugged, SlugTaken, is_reserved
 from app.core.text import plain_text, words
+from app.core.topics import DERIVED_FROM
 from app.extensions import Model
 from app.features.brands.models import BrandUnknown
 from app.features.categories.models import CategoryUnknown
@@ -78,6 +79,9 @@ class TooPrecise(Invalid):
 class ProductIncomplete(Invalid):
     """No product has this sku, and a new one needs more members."""
 
+
+#: The members whose words a search finds.
+SEARCHED = ("name", "sku", "description", "tags", "gtin", "mpn")
 
 MAX_ATTRIBUTES = 100
 MAX_STOCK = 2**53
@@ -121,7 +125,7 @@ class Product(Keyed, Stamped, Versioned, Live, Slugged, Published, Model):
     attributes: Mapped[dict[str, Any]] = mapped_column(json_type, default=dict)
     weight_g: Mapped[int | None] = mapped_column(big_integer)
     external_id: Mapped[str | None] = mapped_column(String(128))
-    search_text: Mapped[str] = mapped_column(Text, info=UNAUDITED)
+    search_text: Mapped[str] = mapped_column(Text, info={**UNAUDITED, DERIVED_FROM: SEARCHED})
     deleted_at: Mapped[Moment | None]
 
     def replace_attributes(self, attributes: dict[str, Any]) -> None:

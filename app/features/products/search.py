@@ -34,6 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import TSQUERY, TSVECTOR
 from sqlalchemy.orm import aliased
 
+from app.core import reads
 from app.core.listing import Search
 from app.core.membership import ValueList, is_one_of
 from app.core.model import big_integer
@@ -56,6 +57,8 @@ _FTS = table("products_search", column("rowid"), column("products_search", Text)
 _NAME_AND_LABELS = literal_column(
     "(split_part(products.search_text, chr(10), 1) || split_part(products.search_text, chr(10), 2))", Text
 )
+
+reads.stand_for(Product.search_text, _VECTOR, _FTS, _NAME_AND_LABELS)
 
 # Where a word must be, as SQLite says it before the word and PostgreSQL after it.
 _ANYWHERE, _NAME_OR_LABELS, _NAME = ("", ""), ("{name labels} : ", "AB"), ("name : ", "A")

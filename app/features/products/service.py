@@ -113,7 +113,7 @@ def visible_to(identity: Identity) -> Select[Product]:
 
 def filed_below(category_id: int, *, identity: Identity) -> Select[Product]:
     """The products of a category and of everything below it."""
-    categories.get_category(category_id, identity=identity)
+    categories.read_category(category_id, identity=identity)
     return visible_to(identity).where(categories.is_at_or_below(Product.category_id, category_id))
 
 
