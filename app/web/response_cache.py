@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol, cast
 
 import flask
 from flask import Flask, current_app, request
@@ -60,18 +60,11 @@ class CachedResponse:
         return flask.Response(self.content, headers=list(self.headers))
 
 
-class Followed(NamedTuple):
-    """The moment of a request, and what changed since the last one; None where that is not known."""
-
-    moment: int
-    changes: Sequence[LoggedChange] | None
-
-
 class Follower(Protocol):
-    """Tells from what a request has read which moment it is, and what changed. The cache's lock is held meanwhile."""
+    """Tells from what a request has read what changed since the last one. The cache's lock is held meanwhile."""
 
-    def follow(self, seen: Any) -> Followed:
-        """The moment, which is later after each change than before it."""
+    def follow(self, seen: Any) -> Sequence[LoggedChange] | None:
+        """The changes that were not returned before; None where anything may have changed."""
 
 
 class VersionFollower:
@@ -79,15 +72,13 @@ class VersionFollower:
 
     def __init__(self) -> None:
         self._version: int | None = None
-        self._moment = 0
 
-    def follow(self, seen: int) -> Followed:
-        """The moment at which this version was seen."""
+    def follow(self, seen: int) -> Sequence[LoggedChange] | None:
+        """No changes for the version that was seen last."""
         if seen == self._version:
-            return Followed(self._moment, ())
+            return ()
         self._version = seen
-        self._moment += 1
-        return Followed(self._moment, None)
+        return None
 
 
 @dataclass(slots=True)
@@ -113,6 +104,7 @@ class ResponseCache(BaseCache):
         self._follower = follower or VersionFollower()
         self._responses: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._in_flight: dict[Hashable, Future[CachedResponse | None]] = {}
+        #: Counts the times that changes were applied.
         self._moment = 0
         #: The moment at which each topic was raised last, the latest at the end.
         self._raised: OrderedDict[str, int] = OrderedDict()
@@ -162,7 +154,7 @@ class ResponseCache(BaseCache):
     def follow(self, seen: Any) -> int:
         """The moment of a request that has seen this of the log; what had changed is applied before this returns."""
         with self._lock:
-            self._moment, changes = self._follower.follow(seen)
+            changes = self._follower.follow(seen)
             if changes is None:
                 self._forget_all()
             elif changes:
@@ -212,6 +204,7 @@ class ResponseCache(BaseCache):
         return self._is_valid(entry.response.topics, entry.moment)
 
     def _raise(self, topics: Iterable[str]) -> None:
+        self._moment += 1
         for topic in topics:
             if topic not in self._raised:
                 self.topic_bytes += size_of_topic(topic)
@@ -223,6 +216,7 @@ class ResponseCache(BaseCache):
         self._evict_least_recently_used()
 
     def _forget_all(self) -> None:
+        self._moment += 1
         self._floor = self._moment
         self._raised.clear()
         self._responses.clear()

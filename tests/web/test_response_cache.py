@@ -5,6 +5,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -15,15 +16,19 @@ import time_machine
 from flask import Flask, Response
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from werkzeug.test import TestResponse
 
 from app.core import clock
+from app.core.topics import LoggedChange, topics_of_change
+from app.core.transactions import run
 from app.extensions import cache
 from app.features.products import facets
+from app.features.users.models import User
 from app.security.permissions import Role
 from app.web.operation import Operation
-from app.web.response_cache import MIN_ENTRIES, CachedResponse, ResponseCache, size_of
+from app.web.response_cache import MIN_ENTRIES, TOPICS_SHARE, CachedResponse, ResponseCache, size_of
 from tests.conftest import API, Caller, body_of, on_one_database
 from tests.live.wire import wait_for
 
@@ -595,6 +600,346 @@ class TestMemory:
         assert kept_in(plain) == 0
 
 
+class Log:
+    """Tells a cache what the test says: the changes of rows, or that anything may have changed."""
+
+    def __init__(self) -> None:
+        self.told: list[LoggedChange] | None = []
+
+    def tell(self, kind: str, row_id: int, members: set[str] | None, **scopes: Sequence[int]) -> None:
+        if self.told is not None:
+            self.told.append(LoggedChange(0, kind, row_id, None if members is None else frozenset(members), scopes))
+
+    def follow(self, _seen: object) -> list[LoggedChange] | None:
+        told, self.told = self.told, []
+        return told
+
+
+class Cache(ResponseCache):
+    """A cache with its log; a response is named by its content."""
+
+    def __init__(self, max_bytes: int = 1_000_000) -> None:
+        self.log = Log()
+        super().__init__(max_bytes, self.log)
+
+    def change(self, *members: str, row: int = 1) -> int:
+        """A product's columns change; without one, it comes or goes. The moment of the next request."""
+        self.log.tell("product", row, set(members) or None)
+        return self.follow(None)
+
+    def make(self, name: str, *topics: str, moment: int | None = None, key: str = "/") -> bool:
+        """Store a response that was made at a moment; whether it is kept."""
+        at = self.follow(None) if moment is None else moment
+        return self.set(key, CachedResponse(name.encode(), (), topics, at))
+
+    def found(self, key: str = "/") -> str | None:
+        response = self.get(key)
+        return response.content.decode() if response else None
+
+
+class TestAResponse:
+    def test_is_valid_until_a_topic_of_its_own_is_raised(self) -> None:
+        kept = Cache()
+        kept.make("list", "product.price", "product/7")
+
+        kept.change("name")
+        kept.change("stock", row=8)
+        assert kept.found() == "list"
+        kept.change("name", row=7)
+        assert kept.found() is None
+
+    def test_is_dropped_when_it_is_met_and_no_longer_valid(self) -> None:
+        kept = Cache()
+        kept.make("list", "product.price")
+        kept.change("price")
+
+        assert kept.bytes > 0
+        assert kept.found() is None
+        assert kept.bytes == 0
+
+    def test_that_was_made_after_a_change_is_not_touched_by_it(self) -> None:
+        kept = Cache()
+        moment = kept.change("price")
+
+        assert kept.make("list", "product.price", moment=moment)
+        assert kept.found() == "list"
+
+    def test_that_was_being_made_during_a_change_is_not_kept(self) -> None:
+        kept = Cache()
+        moment = kept.follow(None)
+        kept.change("price")
+
+        assert not kept.make("list", "product.price", moment=moment)
+        assert kept.make("other", "product.name", moment=moment, key="/other")
+
+    def test_that_is_older_does_not_replace_a_newer_one(self) -> None:
+        kept = Cache()
+        early = kept.follow(None)
+        kept.change("name")
+        kept.make("new", "product.price")
+
+        assert not kept.make("old", "product.price", moment=early)
+        assert kept.found() == "new"
+
+    def test_that_is_older_replaces_a_newer_one_that_is_no_longer_valid(self) -> None:
+        kept = Cache()
+        early = kept.follow(None)
+        kept.change("name")
+        kept.make("new", "product.price")
+        kept.change("price")
+
+        assert kept.make("old", "product.stock", moment=early)
+
+    def test_is_forgotten_where_anything_may_have_changed(self) -> None:
+        kept = Cache()
+        early = kept.follow(None)
+        kept.make("list", "product.price")
+        kept.change("name")
+        kept.log.told = None
+        kept.follow(None)
+
+        assert (kept.found(), kept.bytes, kept.topic_bytes) == (None, 0, 0)
+        assert not kept.make("list", "product.price", moment=early)
+
+    def test_takes_the_memory_of_its_topics(self) -> None:
+        plain, named = (CachedResponse(b"", (), topics) for topics in ((), ("product/1234567", "x" * 500)))
+
+        assert size_of("/", named) - size_of("/", plain) > 500 + 15
+
+
+class TestRaisedTopics:
+    MOST = 40_000
+
+    def test_take_a_part_of_the_memory_at_most(self) -> None:
+        kept = Cache(self.MOST)
+        for key in range(1000):
+            kept.make("x" * 100, key=str(key))
+        for row in range(1000):
+            kept.change("price", row=row)
+            assert kept.topic_bytes * TOPICS_SHARE <= self.MOST
+            assert kept.bytes + kept.topic_bytes <= self.MOST
+
+        assert kept.topic_bytes * TOPICS_SHARE > self.MOST / 2
+
+    def test_that_are_forgotten_are_taken_for_raised(self) -> None:
+        kept = Cache(self.MOST)
+        kept.make("old", "product/1")
+        kept.change("name", row=1)
+        for row in range(2, 1000):
+            kept.change("price", row=row)
+
+        assert kept.found() is None
+
+    def test_that_are_forgotten_leave_what_was_valid_later(self) -> None:
+        kept = Cache(self.MOST)
+        kept.make("used", "product/1", key="/used")
+        kept.make("unused", "product/1", key="/unused")
+        for row in range(2, 1000):
+            kept.change("price", row=row)
+            assert kept.found("/used") == "used"
+
+        assert kept.found("/unused") is None
+
+    def test_of_more_changes_than_fit_at_once_forget_everything(self) -> None:
+        kept = Cache(self.MOST)
+        kept.make("list", "brand")
+        for row in range(1000):
+            kept.log.tell("product", row, {"price"})
+        kept.follow(None)
+
+        assert kept.found() is None
+
+
+#: What happens: a change of a row's column is committed, a request looks, or begins to make a response, or ends.
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("change"), st.integers(1, 4), st.sampled_from(["price", "name"])),
+        st.tuples(st.just("forget"), st.just(0), st.just("")),
+        *(st.tuples(st.just(step), st.integers(0, 3), st.just("")) for step in ("begin", "read", "end", "look")),
+    ),
+    max_size=60,
+)
+
+
+class TestAnyOrderOfThings:
+    @given(steps, st.sampled_from([12_000, 1_000_000]))
+    def test_never_shows_what_is_outdated(self, steps: list[tuple[str, int, str]], most: int) -> None:
+        """Each response shows how often its topics changed: when it is found, that must be true."""
+        kept, changed = Cache(most), dict[str, int]()
+        reads = [("product/1", "product.price"), ("product/2",), ("product.name",), ("product", "brand")]
+        #: Each request's moment, and what it has read, if it has.
+        making: dict[int, tuple[int, str | None]] = {}
+
+        def truth(number: int) -> str:
+            return repr([changed.get(topic, 0) for topic in reads[number]])
+
+        for step, number, member in steps:
+            if step == "change":
+                kept.log.tell("product", number, {member})
+                for topic in topics_of_change(LoggedChange(0, "product", number, frozenset({member}), {})):
+                    changed[topic] = changed.get(topic, 0) + 1
+            elif step == "forget":
+                kept.log.told = None
+            elif step == "begin":
+                making[number] = kept.follow(None), None
+            elif step == "read" and number in making:
+                making[number] = making[number][0], truth(number)
+            elif step == "end" and number in making:
+                moment, content = making.pop(number)
+                if content is not None:
+                    kept.make(content, *reads[number], moment=moment, key=str(number))
+            elif step == "look":
+                kept.follow(None)
+                assert kept.found(str(number)) in {None, truth(number)}
+
+
+@on_one_database
+@pytest.mark.parametrize("fast_sql", [True, False], ids=["fast", "plain"])
+class TestAChange:
+    """What is kept survives a change that does not touch it, and no other."""
+
+    @pytest.fixture
+    def shop(
+        self, app_with: AppWith, make_product: Make, make_category: Make, make_brand: Make, fast_sql: bool
+    ) -> "Shop":
+        app = app_with(fast_sql=fast_sql, catalog_public_read=True)
+        (kept,) = app.extensions["cache"].values()
+        kept._follower = log = Log()
+        home, other = make_category(name="Home"), make_category(name="Other")
+        brand = make_brand(name="Oakwood")
+        chair = make_product(name="Chair", price="5.00", category_id=home["id"], brand_id=brand["id"])
+        table = make_product(name="Table", price="9.00", category_id=home["id"])
+        lamp = make_product(name="Lamp", price="7.00", category_id=other["id"])
+        ids = {"chair": chair, "table": table, "lamp": lamp, "home": home, "other": other, "brand": brand}
+        return Shop(app, log, {name: row["id"] for name, row in ids.items()})
+
+    def test_of_a_price_touches_what_shows_it_and_what_it_decides(self, shop: "Shop", root: Caller) -> None:
+        touched = shop.touched_by(
+            lambda: root.patch(f"/products/{shop.ids['chair']}", {"price": "8.00"}),
+            ("product", "chair", {"price"}, {"category_id": ["home"], "brand_id": ["brand"]}),
+        )
+
+        # It is shown by neither the detail of another, nor a page that ends before it.
+        assert touched == {"chair", "newest", "home", "below home", "cheapest", "cheap at home", "search", "facets"}
+
+    def test_of_a_name_touches_searches_and_orders_by_it(self, shop: "Shop", root: Caller) -> None:
+        touched = shop.touched_by(
+            lambda: root.patch(f"/products/{shop.ids['lamp']}", {"name": "A chair"}),
+            ("product", "lamp", {"name"}, {"category_id": ["other"]}),
+        )
+
+        assert touched == {"newest", "newest one", "cheapest", "other", "by name", "search"}
+
+    def test_of_a_category_touches_both_of_them(self, shop: "Shop", root: Caller) -> None:
+        touched = shop.touched_by(
+            lambda: root.patch(f"/products/{shop.ids['lamp']}", {"category_id": shop.ids["home"]}),
+            ("product", "lamp", {"category_id"}, {"category_id": ["other", "home"]}),
+        )
+
+        assert {"other", "home", "cheap at home", "below home", "facets"} <= touched
+        assert not touched & {"chair", "table", "categories", "tree", "brands"}
+
+    def test_of_a_stock_touches_what_shows_it_alone(self, shop: "Shop", root: Caller) -> None:
+        movement = {"delta": 1, "reason": "receipt"}
+        touched = shop.touched_by(
+            lambda: root.post(f"/products/{shop.ids['table']}/stock-movements", movement),
+            ("product", "table", {"stock"}, {"category_id": ["home"]}),
+        )
+
+        assert touched == {"table", "with its category", "newest", "by name", "home", "below home", "facets"}
+
+    def test_of_a_whole_row_touches_every_list_of_its_scope(self, shop: "Shop", root: Caller) -> None:
+        touched = shop.touched_by(
+            lambda: root.delete(f"/products/{shop.ids['chair']}"),
+            ("product", "chair", None, {"category_id": ["home"], "brand_id": ["brand"]}),
+        )
+
+        lists = {"newest", "newest one", "by name", "cheapest", "search", "facets"}
+        assert touched == {"chair", "home", "below home", "cheap at home", *lists}
+
+    def test_of_a_categorys_name_touches_what_has_it(self, shop: "Shop", root: Caller) -> None:
+        touched = shop.touched_by(
+            lambda: root.patch(f"/categories/{shop.ids['home']}", {"name": "Renamed"}),
+            ("category", "home", {"name"}, {}),
+        )
+
+        assert touched == {"a category", "categories", "tree", "below home", "facets", "with its category"}
+
+    def test_of_a_brands_website_touches_what_reads_brands(self, shop: "Shop", root: Caller) -> None:
+        touched = shop.touched_by(
+            lambda: root.patch(f"/brands/{shop.ids['brand']}", {"website": "https://oak.example"}),
+            ("brand", "brand", {"website"}, {}),
+        )
+
+        assert touched == {"brands", "search"}
+
+    def test_that_is_not_known_touches_everything(self, shop: "Shop") -> None:
+        shop.read()
+        shop.log.told = None
+
+        assert shop.forgotten() == set(shop.paths)
+
+
+@dataclass
+class Shop:
+    """A small catalogue, the reads of it that are kept, and who reads them."""
+
+    app: Flask
+    log: Log
+    ids: dict[str, int]
+
+    @property
+    def paths(self) -> dict[str, str]:
+        home, other = self.ids["home"], self.ids["other"]
+        return {
+            "chair": f"/products/{self.ids['chair']}",
+            "table": f"/products/{self.ids['table']}",
+            "with its category": f"/products/{self.ids['table']}?include=category",
+            "newest": "/products",
+            "newest one": "/products?per_page=1&fields=name",
+            "by name": "/products?sort_by=name&per_page=1&fields=id,name&order=desc",
+            "cheapest": "/products?cursor=&sort_by=price&order=asc&per_page=2",
+            "home": f"/products?category_id={home}",
+            "other": f"/products?category_id={other}",
+            "cheap at home": f"/products?category_id={home}&max_price=6.00",
+            "below home": f"/categories/{home}/products",
+            "search": "/products?search=chair",
+            "facets": "/products/facets",
+            "a category": f"/categories/{home}",
+            "categories": "/categories",
+            "tree": "/categories?tree=true",
+            "brands": "/brands",
+        }
+
+    def read(self) -> dict[str, TestResponse]:
+        return {name: Caller(self.app).get(path) for name, path in self.paths.items()}
+
+    def forgotten(self) -> set[str]:
+        """Which of the reads are not answered from the cache."""
+        return {name for name, answer in self.read().items() if queries_of(answer) > 1}
+
+    def touched_by(
+        self,
+        write: Callable[[], TestResponse],
+        *changes: tuple[str, str, set[str] | None, Mapping[str, Sequence[str]]],
+    ) -> set[str]:
+        """Which of the reads a write makes anew; all of them are then as they are without a cache."""
+        self.read()
+        assert self.forgotten() == set()
+        assert write().status_code < 300
+        for kind, row, members, scopes in changes:
+            named = {name: [self.ids[one] for one in rows] for name, rows in scopes.items()}
+            self.log.tell(kind, self.ids[row], members, **named)
+        touched = self.forgotten()
+        after = self.read()
+        with self.app.app_context():
+            cache.clear()
+        assert {name: shown(one) for name, one in after.items()} == {
+            name: shown(one) for name, one in self.read().items()
+        }
+        return touched
+
+
 class TestManyAtOnce:
     """Callers that want the same thing while it is being made."""
 
@@ -644,6 +989,23 @@ class TestManyAtOnce:
             assert asking.result().status_code == 200
 
         assert slow.calls == 2
+
+    def test_do_not_share_what_the_log_does_not_tell_of(
+        self, alice: Caller, slow: "Slow", monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def count_users(*_: Any, **__: Any) -> Any:
+            run(select(User.id)).all()
+            return slow(*_, **__)
+
+        monkeypatch.setattr(facets, "count_facets", count_users)
+        with ThreadPoolExecutor(self.MANY) as threads:
+            asking = [threads.submit(alice.get, "/products/facets") for _ in range(self.MANY)]
+            slow.let_go(alice.app, waiting=self.MANY - 1)
+            statuses = {one.result().status_code for one in asking}
+
+        assert statuses == {200}
+        assert slow.calls == self.MANY
+        assert kept_in(alice.app) == 0
 
     def test_do_not_wait_for_what_was_asked_before_a_write(self, alice: Caller, slow: "Slow") -> None:
         with ThreadPoolExecutor(1) as threads:
