@@ -11,11 +11,11 @@ All but the first and the last also exist within a scope, the rows that refer to
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Column, Table
 
-from app.core.feed import Published
+from app.core.changelog import LoggedChange, Published
 from app.extensions import Model
 
 #: Any change of anything.
@@ -24,19 +24,6 @@ EVERYTHING = "*"
 DERIVED_FROM = "derived_from"
 #: These columns change with every change of their row, and the log does not name them.
 _ALWAYS_MOVING = frozenset({"updated_at", "version", "live"})
-
-
-class LoggedChange(NamedTuple):
-    """A committed change of one row, as the log has it."""
-
-    id: int
-    #: The name that the audit trail has for the model, such as ``product``.
-    resource: str
-    resource_id: int
-    #: The names of the columns that changed; None for a row that was created, deleted or restored.
-    members: frozenset[str] | None
-    #: For each reference of the row to a published row, the ids before and after; without it, the reference is NULL.
-    scopes: Mapping[str, Sequence[int | None]]
 
 
 def topic_of_row(kind: str, row_id: int) -> str:
@@ -79,9 +66,8 @@ def topics_of_change(change: LoggedChange) -> Iterator[str]:
     yield from touched
     for reference, ids in change.scopes.items():
         for row_id in ids:
-            if row_id is not None:
-                scope = scope_of(reference, row_id)
-                yield from [topic + scope for topic in touched]
+            scope = scope_of(reference, row_id)
+            yield from [topic + scope for topic in touched]
 
 
 def kind_of_table(name: str) -> str | None:

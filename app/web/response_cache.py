@@ -15,15 +15,16 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import flask
 from flask import Flask, current_app, request
 from flask_caching.backends.base import BaseCache
 
 from app.core.breaker import DatabaseUnavailable, breaker
+from app.core.changelog import Follower, LogPosition, LogTail
 from app.core.reads import gathering
-from app.core.topics import LoggedChange, topics_of_change
+from app.core.topics import topics_of_change
 from app.extensions import cache
 from app.security.identity import Identity
 from app.security.permissions import Permission
@@ -60,27 +61,6 @@ class CachedResponse:
         return flask.Response(self.content, headers=list(self.headers))
 
 
-class Follower(Protocol):
-    """Tells from what a request has read what changed since the last one. The cache's lock is held meanwhile."""
-
-    def follow(self, seen: Any) -> Sequence[LoggedChange] | None:
-        """The changes that were not returned before; None where anything may have changed."""
-
-
-class VersionFollower:
-    """Follows the catalogue's version: with another one than the last, anything may have changed."""
-
-    def __init__(self) -> None:
-        self._version: int | None = None
-
-    def follow(self, seen: int) -> Sequence[LoggedChange] | None:
-        """No changes for the version that was seen last."""
-        if seen == self._version:
-            return ()
-        self._version = seen
-        return None
-
-
 @dataclass(slots=True)
 class _Entry:
     """A response, its size, which is computed once, and the last moment at which it was known to be valid."""
@@ -101,7 +81,7 @@ class ResponseCache(BaseCache):
         self.max_bytes = max_bytes
         self.bytes = 0
         self.topic_bytes = 0
-        self._follower = follower or VersionFollower()
+        self._follower = follower or Follower()
         self._responses: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._in_flight: dict[Hashable, Future[CachedResponse | None]] = {}
         #: Counts the times that changes were applied.
@@ -151,10 +131,15 @@ class ResponseCache(BaseCache):
             self._evict_least_recently_used()
         return True
 
-    def follow(self, seen: Any) -> int:
+    @property
+    def position(self) -> LogPosition:
+        """How far the log of changes has been followed."""
+        return self._follower.position
+
+    def follow(self, tail: LogTail) -> int:
         """The moment of a request that has seen this of the log; what had changed is applied before this returns."""
         with self._lock:
-            changes = self._follower.follow(seen)
+            changes = self._follower.follow(tail)
             if changes is None:
                 self._forget_all()
             elif changes:
@@ -237,16 +222,21 @@ def size_of_topic(topic: str) -> int:
     return TOPIC_OVERHEAD + sys.getsizeof(topic)
 
 
+def log_position() -> LogPosition | None:
+    """How far this process has followed the log of changes; None where nothing is cached."""
+    return cast(ResponseCache, cache.cache).position if current_app.config["ANSWER_CACHE_BYTES"] else None
+
+
 def respond_from_cache(identity: Identity, respond: Callable[[], flask.Response]) -> flask.Response:
     """The cached response to the request at hand, or else that of ``respond``, which is stored; it has an ETag.
 
     Of several requests that need the same response at the same time, one makes it and the others wait (single flight).
     """
-    if not current_app.config["ANSWER_CACHE_BYTES"] or identity.catalogue_version is None:
+    if identity.log is None:
         return _with_etag(respond())
     responses = cast(ResponseCache, cache.cache)
     # Before anything of the content is read.
-    moment = responses.follow(identity.catalogue_version)
+    moment = responses.follow(identity.log)
     # The query string as it was spelled, because the links repeat it.
     key = _interned(identity.permissions), request.path, request.query_string
     cached = responses.get(key)

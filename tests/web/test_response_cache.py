@@ -21,7 +21,8 @@ from sqlalchemy.exc import OperationalError
 from werkzeug.test import TestResponse
 
 from app.core import clock
-from app.core.topics import LoggedChange, topics_of_change
+from app.core.changelog import Follower, LoggedChange, LogPosition, LogTail
+from app.core.topics import topics_of_change
 from app.core.transactions import run
 from app.extensions import cache
 from app.features.products import facets
@@ -600,17 +601,21 @@ class TestMemory:
         assert kept_in(plain) == 0
 
 
-class Log:
+NOTHING = LogTail(LogPosition(), "")
+
+
+class Log(Follower):
     """Tells a cache what the test says: the changes of rows, or that anything may have changed."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.told: list[LoggedChange] | None = []
 
     def tell(self, kind: str, row_id: int, members: set[str] | None, **scopes: Sequence[int]) -> None:
         if self.told is not None:
             self.told.append(LoggedChange(0, kind, row_id, None if members is None else frozenset(members), scopes))
 
-    def follow(self, _seen: object) -> list[LoggedChange] | None:
+    def follow(self, _tail: LogTail) -> list[LoggedChange] | None:
         told, self.told = self.told, []
         return told
 
@@ -625,11 +630,11 @@ class Cache(ResponseCache):
     def change(self, *members: str, row: int = 1) -> int:
         """A product's columns change; without one, it comes or goes. The moment of the next request."""
         self.log.tell("product", row, set(members) or None)
-        return self.follow(None)
+        return self.follow(NOTHING)
 
     def make(self, name: str, *topics: str, moment: int | None = None, key: str = "/") -> bool:
         """Store a response that was made at a moment; whether it is kept."""
-        at = self.follow(None) if moment is None else moment
+        at = self.follow(NOTHING) if moment is None else moment
         return self.set(key, CachedResponse(name.encode(), (), topics, at))
 
     def found(self, key: str = "/") -> str | None:
@@ -666,7 +671,7 @@ class TestAResponse:
 
     def test_that_was_being_made_during_a_change_is_not_kept(self) -> None:
         kept = Cache()
-        moment = kept.follow(None)
+        moment = kept.follow(NOTHING)
         kept.change("price")
 
         assert not kept.make("list", "product.price", moment=moment)
@@ -674,7 +679,7 @@ class TestAResponse:
 
     def test_that_is_older_does_not_replace_a_newer_one(self) -> None:
         kept = Cache()
-        early = kept.follow(None)
+        early = kept.follow(NOTHING)
         kept.change("name")
         kept.make("new", "product.price")
 
@@ -683,7 +688,7 @@ class TestAResponse:
 
     def test_that_is_older_replaces_a_newer_one_that_is_no_longer_valid(self) -> None:
         kept = Cache()
-        early = kept.follow(None)
+        early = kept.follow(NOTHING)
         kept.change("name")
         kept.make("new", "product.price")
         kept.change("price")
@@ -692,11 +697,11 @@ class TestAResponse:
 
     def test_is_forgotten_where_anything_may_have_changed(self) -> None:
         kept = Cache()
-        early = kept.follow(None)
+        early = kept.follow(NOTHING)
         kept.make("list", "product.price")
         kept.change("name")
         kept.log.told = None
-        kept.follow(None)
+        kept.follow(NOTHING)
 
         assert (kept.found(), kept.bytes, kept.topic_bytes) == (None, 0, 0)
         assert not kept.make("list", "product.price", moment=early)
@@ -745,7 +750,7 @@ class TestRaisedTopics:
         kept.make("list", "brand")
         for row in range(1000):
             kept.log.tell("product", row, {"price"})
-        kept.follow(None)
+        kept.follow(NOTHING)
 
         assert kept.found() is None
 
@@ -781,7 +786,7 @@ class TestAnyOrderOfThings:
             elif step == "forget":
                 kept.log.told = None
             elif step == "begin":
-                making[number] = kept.follow(None), None
+                making[number] = kept.follow(NOTHING), None
             elif step == "read" and number in making:
                 making[number] = making[number][0], truth(number)
             elif step == "end" and number in making:
@@ -789,7 +794,7 @@ class TestAnyOrderOfThings:
                 if content is not None:
                     kept.make(content, *reads[number], moment=moment, key=str(number))
             elif step == "look":
-                kept.follow(None)
+                kept.follow(NOTHING)
                 assert kept.found(str(number)) in {None, truth(number)}
 
 
