@@ -132,6 +132,10 @@ class Shop:
             number = self.categories[number]["parent"]
         return number == top
 
+    def number_of(self, category: Row) -> int:
+        """The number of a category."""
+        return next(number for number, one in self.categories.items() if one is category)
+
     def holder(self, kind: str, key: str, value: str) -> int | None:
         """The row, of those that are not deleted, that has this value of a key."""
         rows = self.living() if kind == "products" else self._rows(kind)
