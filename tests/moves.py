@@ -43,10 +43,10 @@ DEFAULTS: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Move:
-    """One request that changes a shop. ``effect`` makes the shop what it then is; the answer is None before there is one.
+    """One request that changes a shop.
 
-    ``about`` has the numbers of the rows that it changes, by their kinds. A text as content is a file, which is imported
-    once the jobs that are due have run.
+    ``effect`` makes of the shop what it then is; the answer is None before there is one. ``about`` has the numbers of
+    rows that it changes, by their kinds. A text as content is a file, which is imported once the due jobs have run.
     """
 
     name: str
@@ -132,10 +132,6 @@ class Shop:
             number = self.categories[number]["parent"]
         return number == top
 
-    def number_of(self, category: Row) -> int:
-        """The number of a category."""
-        return next(number for number, one in self.categories.items() if one is category)
-
     def holder(self, kind: str, key: str, value: str) -> int | None:
         """The row, of those that are not deleted, that has this value of a key."""
         rows = self.living() if kind == "products" else self._rows(kind)
@@ -201,7 +197,8 @@ class Shop:
 
     def rekey_product(self, key: str) -> Move | None:
         number = self._any_product()
-        return self._change_product(f"change the {key} of a product", number, **{key: self._free("products", key, number)})
+        value = self._free("products", key, number)
+        return self._change_product(f"change the {key} of a product", number, **{key: value})
 
     def take_key_of_product(self, key: str) -> Move | None:
         """Take a key that may be null from a product, so that another can have it."""
@@ -269,7 +266,8 @@ class Shop:
         return Move("move stock", "POST", path, content, effect, {"products": number})
 
     def place_hold(self) -> Move | None:
-        stocked = [number for number, one in self.living().items() if one["track_stock"] and self._available(number) > 0]
+        tracked = [number for number, one in self.living().items() if one["track_stock"]]
+        stocked = [number for number in tracked if self._available(number) > 0]
         if not stocked:
             return None
         product = self.chance.choice(stocked)
@@ -327,8 +325,9 @@ class Shop:
         return self._replace("replace a category", "categories", number, members)
 
     def delete_category(self) -> Move | None:
-        in_use = {one["category"] for one in self.products.values()} | {one["parent"] for one in self.categories.values()}
-        return self._delete("delete a category", "categories", self.categories.keys() - in_use - {self.root})
+        filed = {one["category"] for one in self.products.values()}
+        parents = {one["parent"] for one in self.categories.values()}
+        return self._delete("delete a category", "categories", self.categories.keys() - filed - parents - {self.root})
 
     # Brands.
 
@@ -343,7 +342,8 @@ class Shop:
 
     def rekey_brand(self) -> Move | None:
         number, key = self._any("brands"), self.chance.choice(["slug", "external_id"])
-        return self._change(f"change the {key} of a brand", "brands", number, **{key: self._free("brands", key, number)})
+        value = self._free("brands", key, number)
+        return self._change(f"change the {key} of a brand", "brands", number, **{key: value})
 
     def replace_brand(self) -> Move | None:
         members = {"name": self._name(BRAND_NAMES), "external_id": None}
@@ -571,7 +571,8 @@ class Shop:
         return [*zip(there, changes, strict=True), (None, self._new_members())]
 
     def _some_members(self, number: int) -> Row:
-        members = {"price": self._price(), "name": self._name(), "category": self._any("categories"), "tags": self._tags()}
+        members: Row = {"price": self._price(), "name": self._name(), "tags": self._tags()}
+        members["category"] = self._any("categories")
         if self.products[number]["track_stock"] and not self._held(number):
             members["stock"] = self.chance.choice([0, 4])
         members["status"] = self.chance.choice([*STATUSES, "active"])
