@@ -4,10 +4,11 @@ Each write is a move of a shop (tests/moves.py): a product gets another category
 parent, a user another role. What a read must show is computed from the shop, and not read from the server. Reads that
 the move changes, and some that it does not, are sent before it, so that every worker can cache them, and after it.
 
-STALENESS_PAIRS says how many moves there are.
+STALENESS_PAIRS says how many moves there are, each with the reads before and after it.
 """
 
 import logging
+import os
 import re
 import threading
 from bisect import bisect
@@ -31,11 +32,12 @@ from app.features.products.facets import EDGES
 from app.security.permissions import Role
 from tests.conftest import Caller, body_of
 from tests.live.conftest import environment, worker_pids
-from tests.live.test_staleness import PAIRS, SETTINGS, WORKERS, Record
+from tests.live.test_staleness import SETTINGS, WORKERS, Record
 from tests.live.wire import API, Answer, Client, wait_for
 from tests.moves import BRAND_NAMES, NAMES, NDJSON, PRODUCT_KEYS, SCOPES, TAGS, Move, Row, Shop
 from tests.servers import gunicorn_server
 
+PAIRS = int(os.environ.get("STALENESS_PAIRS", "60"))
 LANES = 3
 #: Of a move, how many reads that it changes are compared, how many others, and how often each is sent.
 CHANGED, OTHERS, COPIES = 7, 2, 5
