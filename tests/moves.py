@@ -576,7 +576,7 @@ class Shop:
         if self.products[number]["track_stock"] and not self._held(number):
             members["stock"] = self.chance.choice([0, 4])
         members["status"] = self.chance.choice([*STATUSES, "active"])
-        chosen = self.chance.sample(sorted(members), 2)
+        chosen = self.chance.sample(sorted(members), self.chance.choice([1, 2]))
         return {"sku": self.products[number]["sku"], **{name: members[name] for name in chosen}}
 
     def _save_items(self, rows: Sequence[tuple[int | None, Row]], answer: Any = None) -> None:

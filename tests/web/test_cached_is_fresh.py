@@ -36,9 +36,23 @@ from tests.web.test_response_cache import Holder, keepable, key_of, queries_of, 
 WRITES = int(os.environ.get("CACHE_WRITES", "200"))
 SEED = int(os.environ.get("CACHE_SEED", "1"))
 #: How many reads are compared after each write, and how many of these then make room for others.
-WATCHED, REPLACED = 16, 7
+WATCHED, REPLACED = 16, 10
 #: What a batch holds at most.
 MANY = 1000
+#: By a member of a row, the parameters that choose and order rows by it, where they have other names.
+CHOOSERS: Mapping[str, tuple[str, ...]] = {
+    "name": ("search", "sort_by"),
+    "price": ("min_price", "max_price", "sort_by"),
+    "stock": ("in_stock", "sort_by"),
+    "track_stock": ("in_stock",),
+    "tags": ("tag", "search"),
+    "description": ("search",),
+    "category_id": ("category_id", "below"),
+    "brand_id": ("brand_id", "search"),
+    "parent_id": ("parent_id", "below"),
+    "sku": ("sku", "sort_by"),
+    "slug": ("slug", "sort_by"),
+}
 #: The member of a product that refers to a row of a kind.
 REFERENCES = {"categories": "category_id", "brands": "brand_id"}
 #: What changes the rows that reads of the catalogue show.
@@ -64,7 +78,7 @@ Read = tuple[str, str]
 class Reads:
     """Makes up reads of the catalogue: of every cacheable operation, with every parameter that it takes.
 
-    Half of what it chooses has to do with the next move.
+    More than half of what it chooses has to do with the next move.
     """
 
     shop: Shop
@@ -98,9 +112,7 @@ class Reads:
         if "tree" in names and self.chance.random() < 0.2:
             return {"tree": "true"}
         names = [name for name in names if name != "tree"]
-        chosen = self.chance.sample(names, min(len(names), self.chance.choice([0, 1, 1, 2, 2, 3, 4])))
-        if "page" in chosen and "cursor" in chosen:
-            chosen.remove("page")
+        chosen = self._chosen(names)
         query = {name.rstrip("_"): makers[name]() for name in chosen}
         if query.get("sort_by") == RELEVANCE:
             query = {"search": makers["search"](), **query}
@@ -108,6 +120,20 @@ class Reads:
         if "." in query.get("fields", ""):
             query["include"] = ",".join(operation.includes)
         return query
+
+    def _chosen(self, names: list[str]) -> list[str]:
+        """Some of the parameters: with one or two by which the members that move are chosen, or any."""
+        members = sorted(self._members)
+        related = [name for member in members for name in CHOOSERS.get(member, (member,)) if name in names]
+        chosen = self.chance.sample(names, min(len(names), self.chance.choice([0, 0, 1, 1, 2, 3])))
+        if related and self.chance.random() < 0.7:
+            chosen = [*self.chance.choices(related, k=self.chance.choice([1, 1, 2])), *chosen[:2]]
+        if "sort_by" in chosen:
+            # On a page without the row that moves, only its place tells.
+            chosen.append("per_page")
+        if "page" in chosen and "cursor" in chosen:
+            chosen.remove("page")
+        return chosen
 
     def _makers(self, operation: Operation, kind: str) -> Mapping[str, Callable[[], str]]:
         """What makes a value of each parameter."""
@@ -125,17 +151,17 @@ class Reads:
             "parent_id": lambda: self._ids("categories"),
             "brand_id": lambda: self._ids("brands"),
             **{key: lambda key=key: self._key(kind, key) for key in PRODUCT_KEYS},  # type: ignore[misc]
-            "min_price": lambda: pick(["5.00", "30.00", "80.50"]),
-            "max_price": lambda: pick(["5.00", "30.00", "80.50"]),
+            "min_price": lambda: pick(["5.00", "30.00", "80.50", *self._prices()]),
+            "max_price": lambda: pick(["5.00", "30.00", "80.50", *self._prices()]),
             "in_stock": lambda: pick(["true", "false"]),
             "status": lambda: pick([*ProductStatus, "draft,archived"]),
             "currency": lambda: pick(["USD", "USD", "EUR"]),
             "tag": lambda: pick([*TAGS, ",".join(TAGS)]),
             "created_since": lambda: pick(self.moments),
             "updated_since": lambda: pick(self.moments),
-            "sort_by": lambda: pick(sorts.metadata["enum"]) if sorts else "",
+            "sort_by": lambda: self._sort(sorts.metadata["enum"] if sorts else []),
             "order": lambda: pick(["asc", "desc"]),
-            "per_page": lambda: pick(["1", "2", "3", "5", "100"]),
+            "per_page": lambda: pick(["1", "2", "3", "3", "5", "100"]),
             "page": lambda: pick(["1", "2", "3"]),
             "cursor": lambda: "",
             "fields": lambda: ",".join(self.chance.sample([*shown, *inner], 2)),
@@ -147,31 +173,50 @@ class Reads:
     def _id(self, kind: str) -> int:
         """The id of a row: of one that the move is about, of one that this refers to or will refer to, or of any."""
         about = [one["id"] for one in self._moved(kind)]
-        if referred := self._content.get(REFERENCES.get(kind, "")):
-            about.append(referred)
+        names = {REFERENCES.get(kind), "parent_id" if kind == "categories" else None}
+        about += [item[name] for item in self._items for name in names if item.get(name)]
         rows: Mapping[int, Any] = getattr(self.shop, kind)
         others = [one["id"] for one in rows.values()]
         return int(self.chance.choice(about if about and self.chance.random() < 0.5 else others))
 
     def _moved(self, kind: str) -> list[Any]:
-        """The rows of a kind that the move is about, or that the product that it is about refers to."""
+        """The rows of a kind that the move is about, or that the row that it is about refers to."""
         rows, about = getattr(self.shop, kind), self._move.about
         found = [rows[about[kind]]] if about.get(kind) in rows else []
         if kind != "products":
             member = REFERENCES[kind].removesuffix("_id")
             found += [rows[one[member]] for one in self._moved("products") if one[member] is not None]
+        if kind == "categories":
+            found += [rows[one["parent"]] for one in found if one["parent"] is not None]
         return found
 
     @property
-    def _content(self) -> Mapping[str, Any]:
-        return self._move.content if isinstance(self._move.content, dict) else {}
+    def _items(self) -> list[Mapping[str, Any]]:
+        """What the move writes: the members of a row, or of the rows of a batch."""
+        content = self._move.content if isinstance(self._move.content, dict) else {}
+        items: list[Mapping[str, Any]] = content.get("items", [content])
+        return items
+
+    @property
+    def _members(self) -> set[str]:
+        """The members that move."""
+        if re.search("/stock-movements|/confirm", self._move.path):
+            return {"stock"}
+        return {name for item in self._items for name in item}
+
+    def _prices(self) -> list[str]:
+        return [one["price"] for one in (*self._items, *self._moved("products")) if "price" in one]
+
+    def _sort(self, sorts: list[str]) -> str:
+        moved = [one for one in sorts if one in self._members]
+        return self.chance.choice(moved if moved and self.chance.random() < 0.6 else sorts)
 
     def _ids(self, kind: str) -> str:
         return ",".join(str(self._id(kind)) for _ in range(self.chance.choice([1, 1, 2])))
 
     def _key(self, kind: str, key: str) -> str:
         """A value of a key: what the move is about has it, or will have it, or another has it, or any value."""
-        about = [one[key] for one in self._moved(kind)] + [self._content.get(key)]
+        about = [one.get(key) for one in (*self._moved(kind), *self._items)]
         others = [one[key] for one in getattr(self.shop, kind).values()] + self.shop.key_values(kind, key)[:5]
         chosen = [one for one in about if one] if self.chance.random() < 0.5 else []
         return str(self.chance.choice(chosen or [one for one in others if one]))
