@@ -16,9 +16,12 @@ Row = dict[str, Any]
 #: Of no two do the letters resemble each other: PostgreSQL forgives typos where a search finds nothing.
 NAMES = ("Walnut", "Bamboo", "Cherry")
 BRAND_NAMES = ("Zephyr", "Quokka", "Fjord")
+MATERIALS = ("Marble", "Copper", "Velvet")
 TAGS = ("garden", "office")
 STATUSES = ("active", "draft", "archived")
 PRODUCT_KEYS = ("sku", "slug", "gtin", "external_id")
+#: Of a category or a brand.
+ROW_KEYS = ("slug", "external_id")
 #: How many values of each key there are: so few that one row takes what another had.
 KEY_VALUES = 24
 SCOPES = (
@@ -185,7 +188,7 @@ class Shop:
         return self._change_product("rename a product", self._any_product(), name=self._name())
 
     def describe_product(self) -> Move | None:
-        text = f"<p>{self.chance.choice(NAMES)} of {self.chance.randrange(1000)} years"
+        text = f"<p>{self.chance.choice(MATERIALS)}, {self.chance.randrange(1000)} times"
         return self._change_product("describe a product", self._any_product(), description=text)
 
     def retag_product(self) -> Move | None:
@@ -314,8 +317,8 @@ class Shop:
         ]
         return self._change("move a category", "categories", number, parent=self._one_of(others)) if others else None
 
-    def rekey_category(self) -> Move | None:
-        number, key = self._any("categories"), self.chance.choice(["slug", "external_id"])
+    def rekey_category(self, key: str) -> Move | None:
+        number = self._any("categories")
         value = self._free("categories", key, number)
         return self._change(f"change the {key} of a category", "categories", number, **{key: value})
 
@@ -340,8 +343,8 @@ class Shop:
     def rename_brand(self) -> Move | None:
         return self._change("rename a brand", "brands", self._any("brands"), name=self._name(BRAND_NAMES))
 
-    def rekey_brand(self) -> Move | None:
-        number, key = self._any("brands"), self.chance.choice(["slug", "external_id"])
+    def rekey_brand(self, key: str) -> Move | None:
+        number = self._any("brands")
         value = self._free("brands", key, number)
         return self._change(f"change the {key} of a brand", "brands", number, **{key: value})
 
@@ -453,10 +456,10 @@ class Shop:
     def _address(self, kind: str, number: int) -> str:
         """The path of a row, by its id or by one of its keys."""
         row = self._rows(kind)[number]
-        keys = PRODUCT_KEYS if kind == "products" else ("slug", "external_id")
+        keys = PRODUCT_KEYS if kind == "products" else ROW_KEYS
         paths = [f"/by/{key}/{row[key]}" for key in keys if row[key] is not None]
-        by_id = f"/{row['id']}"
-        return f"/{kind}{self.chance.choice([by_id, by_id, *paths])}"
+        by_id, by_key = f"/{row['id']}", self.chance.choice(paths)
+        return f"/{kind}{self.chance.choice([by_id, by_key])}"
 
     def _wire(self, members: Mapping[str, Any]) -> Row:
         """The members as the API has them: with ids in the place of the model's numbers."""
@@ -651,13 +654,13 @@ MOVES: Sequence[Callable[[Shop], Move | None]] = (
     Shop.put_new_category,
     Shop.rename_category,
     Shop.move_category,
-    Shop.rekey_category,
+    *(partial(Shop.rekey_category, key=key) for key in ROW_KEYS),
     Shop.replace_category,
     Shop.delete_category,
     Shop.create_brand,
     Shop.put_new_brand,
     Shop.rename_brand,
-    Shop.rekey_brand,
+    *(partial(Shop.rekey_brand, key=key) for key in ROW_KEYS),
     Shop.replace_brand,
     Shop.delete_brand,
     Shop.save_batch,

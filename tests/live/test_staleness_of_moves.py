@@ -34,7 +34,7 @@ from tests.conftest import Caller, body_of
 from tests.live.conftest import environment, worker_pids
 from tests.live.test_staleness import SETTINGS, WORKERS, Record
 from tests.live.wire import API, Answer, Client, wait_for
-from tests.moves import BRAND_NAMES, NAMES, NDJSON, PRODUCT_KEYS, SCOPES, TAGS, Move, Row, Shop
+from tests.moves import BRAND_NAMES, MATERIALS, NAMES, NDJSON, PRODUCT_KEYS, ROW_KEYS, SCOPES, TAGS, Move, Row, Shop
 from tests.servers import gunicorn_server
 
 PAIRS = int(os.environ.get("STALENESS_PAIRS", "60"))
@@ -51,7 +51,7 @@ MEMBERS = (*PRODUCT_KEYS, "name", "price", "stock", "track_stock", "status", "ta
 #: To be seen with --log-cli-level=INFO.
 log = logging.getLogger(__name__)
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(120 + PAIRS)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(300 + 2 * PAIRS)]
 
 SignIn = Callable[..., Caller]
 #: What of the pages of an answer to look at, and what must be there.
@@ -156,7 +156,7 @@ class View:
         yield "&min_price=30", lambda one: Decimal(one["price"]) >= 30
         yield "&max_price=8.50", lambda one: Decimal(one["price"]) <= Decimal("8.50")
         yield "&min_price=8.50&max_price=80.50", lambda one: 8.5 <= Decimal(one["price"]) <= 80.5
-        for word in (*NAMES, *BRAND_NAMES):
+        for word in (*NAMES, *BRAND_NAMES, *MATERIALS):
             yield f"&search={word[:5].lower()}", partial(self._has_word, word)
         for number, category in there(shop.categories):
             yield f"&category_id={category['id']}", partial(refers_to, "category", number)
@@ -275,12 +275,12 @@ class View:
             ):
                 found = list(map(self._node, rows))
                 yield f"/categories?{name}={category['id']}&per_page=100", (nodes_in, (found, len(found)))
-        for key in ("slug", "external_id"):
+        for key in ROW_KEYS:
             for value in shop.key_values("categories", key):
                 found = [self._node(one) for one in by_name if one[key] == value]
                 yield f"/categories?{key}={value}", (nodes_in, (found, len(found)))
         yield "/categories?tree=true", (branch_of(root), self._branch(shop.root))
-        yield from self._by_key("categories", ("slug", "external_id"), node_in, self._node)
+        yield from self._by_key("categories", ROW_KEYS, node_in, self._node)
 
     def _branch(self, number: int) -> Any:
         children = [other for other, one in self.shop.categories.items() if one["parent"] == number]
@@ -301,11 +301,11 @@ class View:
             yield f"/brands?{query}&per_page=2&cursor=", (nodes_in, (shown, None))
         for _, brand in there(self.shop.brands):
             yield f"/brands/{brand['id']}", (node_in, self._node(brand))
-        for key in ("slug", "external_id"):
+        for key in ROW_KEYS:
             for value in self.shop.key_values("brands", key):
                 found = [self._node(one) for one in by_name if one[key] == value]
                 yield f"/brands?{key}={value}", (nodes_in, (found, len(found)))
-        yield from self._by_key("brands", ("slug", "external_id"), node_in, self._node)
+        yield from self._by_key("brands", ROW_KEYS, node_in, self._node)
 
     def _node(self, row: Row) -> Row:
         parent = row.get("parent")
