@@ -5,6 +5,7 @@ name and key of its rows, and no shop refers to a row of another. Every move is 
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -94,6 +95,8 @@ class Shop:
     former: dict[tuple[str, str], int] = field(default_factory=dict)
     #: The values that rows gave up, by kind and key: others take them rather than new ones.
     given_up: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    #: How often rows of a kind were named in the path of a method.
+    addressed: Counter[tuple[str, str]] = field(default_factory=Counter)
     numbers: int = 0
 
     def opening(self) -> Iterator[Move]:
@@ -154,12 +157,12 @@ class Shop:
     # Products.
 
     def create_product(self) -> Move | None:
-        if len(self.living()) >= 14:
+        if len(self.living()) >= 12:
             return None
         return self._new_product("create a product", "POST", "/products", stock=self.chance.randrange(3))
 
     def put_new_product(self) -> Move | None:
-        if len(self.living()) >= 14:
+        if len(self.living()) >= 12:
             return None
         sku = self._free("products", "sku")
         return self._new_product("put a new product by its sku", "PUT", f"/products/by/sku/{sku}", sku=sku)
@@ -220,7 +223,7 @@ class Shop:
         number = self._any_product()
         one = self.products[number]
         members = {"name": self._name(), "price": self._price(), "category": one["category"], "tags": [self.tag]}
-        path = self._address("products", number)
+        path = self._address("PUT", "products", number)
         if "/by/" in path:
             key = path.split("/")[-2]
             members[key] = one[key]
@@ -239,12 +242,12 @@ class Shop:
             shop.products[number]["is_deleted"] = True
             shop._give_up("products", number)
 
-        path = self._address("products", number)
+        path = self._address("DELETE", "products", number)
         return Move("delete a product", "DELETE", path, None, effect, {"products": number})
 
     def restore_product(self) -> Move | None:
         deleted = [number for number in self.products.keys() - self.living().keys() if self._can_be_restored(number)]
-        if not deleted or len(self.living()) >= 14:
+        if not deleted:
             return None
         number = self.chance.choice(sorted(deleted))
 
@@ -296,12 +299,12 @@ class Shop:
     # Categories.
 
     def create_category(self) -> Move | None:
-        if len(self.categories) >= 9:
+        if len(self.categories) >= 13:
             return None
         return self._make_category("create a category", parent=self.chance.choice(sorted(self.categories)))
 
     def put_new_category(self) -> Move | None:
-        if len(self.categories) >= 9:
+        if len(self.categories) >= 13:
             return None
         return self._make_category("put a new category by its slug", parent=self.root, by_key=True)
 
@@ -335,10 +338,10 @@ class Shop:
     # Brands.
 
     def create_brand(self) -> Move | None:
-        return None if len(self.brands) >= 6 else self._make_brand("create a brand")
+        return None if len(self.brands) >= 11 else self._make_brand("create a brand")
 
     def put_new_brand(self) -> Move | None:
-        return None if len(self.brands) >= 6 else self._make_brand("put a new brand by its slug", by_key=True)
+        return None if len(self.brands) >= 11 else self._make_brand("put a new brand by its slug", by_key=True)
 
     def rename_brand(self) -> Move | None:
         return self._change("rename a brand", "brands", self._any("brands"), name=self._name(BRAND_NAMES))
@@ -453,13 +456,14 @@ class Shop:
         keys = {key: self.products[number][key] for key in PRODUCT_KEYS if self.products[number][key] is not None}
         return all(self._is_free("products", key, value, number) for key, value in keys.items())
 
-    def _address(self, kind: str, number: int) -> str:
-        """The path of a row, by its id or by one of its keys."""
+    def _address(self, method: str, kind: str, number: int) -> str:
+        """The path of a row, by its id and by one of its keys in turn."""
         row = self._rows(kind)[number]
         keys = PRODUCT_KEYS if kind == "products" else ROW_KEYS
         paths = [f"/by/{key}/{row[key]}" for key in keys if row[key] is not None]
-        by_id, by_key = f"/{row['id']}", self.chance.choice(paths)
-        return f"/{kind}{self.chance.choice([by_id, by_key])}"
+        self.addressed[method, kind] += 1
+        by_id, by_key = f"/{row['id']}", self.addressed[method, kind] % 2
+        return f"/{kind}{self.chance.choice(paths) if by_key else by_id}"
 
     def _wire(self, members: Mapping[str, Any]) -> Row:
         """The members as the API has them: with ids in the place of the model's numbers."""
@@ -504,14 +508,14 @@ class Shop:
         def effect(shop: Shop, _answer: Any) -> None:
             shop._set(kind, number, members)
 
-        return Move(title, "PATCH", self._address(kind, number), self._wire(members), effect, {kind: number})
+        return Move(title, "PATCH", self._address("PATCH", kind, number), self._wire(members), effect, {kind: number})
 
     def _change_product(self, title: str, number: int, /, **members: Any) -> Move:
         return self._change(title, "products", number, **members)
 
     def _replace(self, name: str, kind: str, number: int, members: Row) -> Move:
         """Replace a category or a brand, which keeps its slug."""
-        path = self._address(kind, number)
+        path = self._address("PUT", kind, number)
         if "/by/external_id/" in path:
             members = members | {"external_id": self._rows(kind)[number]["external_id"]}
 
@@ -529,7 +533,7 @@ class Shop:
             shop._give_up(kind, number)
             del shop._rows(kind)[number]
 
-        return Move(name, "DELETE", self._address(kind, number), None, effect, {kind: number})
+        return Move(name, "DELETE", self._address("DELETE", kind, number), None, effect, {kind: number})
 
     def _make_category(self, name: str, *, parent: int | None, by_key: bool = False) -> Move:
         members = {"name": self._name(), "parent": parent, "external_id": None}
@@ -644,7 +648,8 @@ MOVES: Sequence[Callable[[Shop], Move | None]] = (
     *(partial(Shop.take_key_of_product, key=key) for key in ("gtin", "external_id")),
     Shop.track_product,
     Shop.replace_product,
-    Shop.delete_product,
+    # As many as come.
+    *[Shop.delete_product] * 3,
     Shop.restore_product,
     Shop.move_stock,
     Shop.place_hold,

@@ -53,8 +53,6 @@ CHOOSERS: Mapping[str, tuple[str, ...]] = {
     "sku": ("sku", "sort_by"),
     "slug": ("slug", "sort_by"),
 }
-#: The member of a product that refers to a row of a kind.
-REFERENCES = {"categories": "category_id", "brands": "brand_id"}
 #: What changes the rows that reads of the catalogue show.
 WRITE_RIGHTS = {
     *(Permission.BRANDS_WRITE, Permission.CATEGORIES_WRITE, Permission.PRODUCTS_WRITE, Permission.STOCK_WRITE),
@@ -176,7 +174,7 @@ class Reads:
     def _id(self, kind: str) -> int:
         """The id of a row: of one that the move is about, of one that this refers to or will refer to, or of any."""
         about = [one["id"] for one in self._moved(kind)]
-        names = {REFERENCES.get(kind), "parent_id" if kind == "categories" else None}
+        names = {"categories": ("category_id", "parent_id"), "brands": ("brand_id",)}.get(kind, ())
         about += [item[name] for item in self._items for name in names if item.get(name)]
         rows: Mapping[int, Any] = getattr(self.shop, kind)
         others = [one["id"] for one in rows.values()]
@@ -187,7 +185,7 @@ class Reads:
         rows, about = getattr(self.shop, kind), self._move.about
         found = [rows[about[kind]]] if about.get(kind) in rows else []
         if kind != "products":
-            member = REFERENCES[kind].removesuffix("_id")
+            member = {"categories": "category", "brands": "brand"}[kind]
             found += [rows[one[member]] for one in self._moved("products") if one[member] is not None]
         if kind == "categories":
             found += [rows[one["parent"]] for one in found if one["parent"] is not None]
