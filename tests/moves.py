@@ -188,7 +188,10 @@ class Shop:
         return self._change_product("reprice a product", self._any_product(), price=self._price())
 
     def rename_product(self) -> Move | None:
-        return self._change_product("rename a product", self._any_product(), name=self._name())
+        number = self._any_product()
+        # To another place in the order of names.
+        others = [word for word in NAMES if not self.products[number]["name"].startswith(word)]
+        return self._change_product("rename a product", number, name=self._name(others))
 
     def describe_product(self) -> Move | None:
         text = f"<p>{self.chance.choice(MATERIALS)}, {self.chance.randrange(1000)} times"
@@ -215,7 +218,9 @@ class Shop:
         return self._change_product(f"take the {key} of a product away", number, **{key: None})
 
     def track_product(self) -> Move | None:
-        number = self._any_product()
+        # One that is sold out is in stock without being tracked.
+        sold_out = [number for number, one in self.living().items() if not one["stock"]]
+        number = self.chance.choice(sold_out or sorted(self.living()))
         tracks = not self.products[number]["track_stock"]
         return self._change_product("track the stock of a product, or no longer", number, track_stock=tracks)
 

@@ -97,7 +97,7 @@ class Reads:
     def _weight(self, rule: str) -> int:
         """The operations that take more have more that can be wrong; and those of what moves, more to show."""
         weight = 3 + len(shared(self.operations[rule].parameters).fields)
-        return 3 * weight if kind_of(rule) in self._move.about else weight
+        return 4 * weight if kind_of(rule) in self._move.about else weight
 
     def _path(self, rule: str, operation: Operation, kind: str) -> str:
         key = self.chance.choice(operation.keys) if operation.keys else ""
@@ -127,8 +127,12 @@ class Reads:
         members = sorted(self._members)
         related = [name for member in members for name in CHOOSERS.get(member, (member,)) if name in names]
         chosen = self.chance.sample(names, min(len(names), self.chance.choice([0, 0, 1, 1, 2, 3])))
-        if related and self.chance.random() < 0.7:
-            chosen = [*self.chance.choices(related, k=self.chance.choice([1, 1, 2])), *chosen[:2]]
+        if related and self.chance.random() < 0.85:
+            # With few others, which would leave too few rows to differ.
+            chosen = [
+                *self.chance.choices(related, k=self.chance.choice([1, 1, 2])),
+                *chosen[: self.chance.choice([0, 1])],
+            ]
         if "sort_by" in chosen:
             # On a page without the row that moves, only its place tells.
             chosen.append("per_page")
@@ -145,7 +149,7 @@ class Reads:
         # The members that a path has after a dot.
         inner = [f"{name}.name" for name in embedded if name != "links"] + ["links.edit"]
         return {
-            "search": lambda: " ".join(pick(words)[:4] for _ in range(pick([1, 1, 2]))),
+            "search": lambda: " ".join(pick(words)[:4] for _ in range(pick([1, 1, 1, 2]))),
             "id": lambda: self._ids(kind),
             "category_id": lambda: self._ids("categories"),
             "below": lambda: self._ids("categories"),
@@ -210,7 +214,7 @@ class Reads:
 
     def _sort(self, sorts: list[str]) -> str:
         moved = [one for one in sorts if one in self._members]
-        return self.chance.choice(moved if moved and self.chance.random() < 0.6 else sorts)
+        return self.chance.choice(moved if moved and self.chance.random() < 0.8 else sorts)
 
     def _ids(self, kind: str) -> str:
         return ",".join(str(self._id(kind)) for _ in range(self.chance.choice([1, 1, 2])))
