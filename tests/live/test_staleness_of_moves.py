@@ -263,7 +263,7 @@ class View:
             path = f"{below}&per_page={PER_PAGE}&page={page}"
             yield path, (nodes_in, (list(map(self._node, shown)), len(by_name)))
         for word in NAMES:
-            found = [self._node(one) for one in by_name if word in one["name"]]
+            found = [self._node(one) for one in by_name if has_in_name_or_slug(word, one)]
             yield f"{below}&search={word.upper()}&per_page=100", (nodes_in, (found, len(found)))
         for number, category in there(shop.categories):
             yield f"/categories/{category['id']}", (node_in, self._node(category))
@@ -292,7 +292,7 @@ class View:
         for query, found in (
             (f"search={self.shop.tag}", by_name),
             *(
-                (f"search={word.upper()}%20{self.shop.tag}", [one for one in by_name if word in one["name"]])
+                (f"search={word.upper()}%20{self.shop.tag}", [one for one in by_name if has_in_name_or_slug(word, one)])
                 for word in BRAND_NAMES
             ),
         ):
@@ -333,6 +333,11 @@ def there(rows: Mapping[int, Row]) -> list[tuple[int, Row]]:
 
 def refers_to(member: str, number: int, row: Row) -> bool:
     return bool(row[member] == number)
+
+
+def has_in_name_or_slug(word: str, row: Row) -> bool:
+    """Whether a search for categories or brands finds a row: its slug may have a word that its name no longer has."""
+    return word.lower() in f"{row['name']} {row['slug']}".lower()
 
 
 def in_stock(product: Row) -> bool:
