@@ -51,7 +51,7 @@ class Reads:
 
     def __init__(self) -> None:
         self.topics: set[str] = set()
-        #: Whether a change of anything that was read is told by the log of changes, so that a cache may keep it.
+        #: Whether the log has every change of what was read, so that a cache may keep the response.
         self.is_logged = True
 
     def add(self, extent: Extent) -> None:
