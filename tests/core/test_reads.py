@@ -415,6 +415,28 @@ class TestAPage:
         assert reads.topics == {"category*", "category.name", "category.parent_id", "category.slug"}
 
 
+class TestASearch:
+    """On either database, each of which has words of its own of SQL for it."""
+
+    def test_reads_the_words_and_the_brands_and_no_text_that_is_unknown(self, catalogue: object) -> None:
+        for search in ("oakw cha", "chair", "nothing at all"):
+            for sort_by in ("price", "relevance"):
+                stated = Criteria(sort_by=sort_by, descending=True, per_page=2, search=search)
+                with unit_of_work(reading=True), gathering() as reads:
+                    read_page(products.visible_to(READER), products.LISTING, stated, ("id",))
+
+                assert {"product.search_text", "product*", "brand"} <= reads.topics
+                assert "*" not in reads.topics
+                assert reads.is_logged
+
+    def test_for_facets_is_known_as_well(self, catalogue: object) -> None:
+        with unit_of_work(reading=True), gathering() as reads:
+            count_facets(products.visible_to(READER), products.LISTING, identity=READER, search="oakw cha")
+
+        assert {"product.search_text", "product.stock", "category.name", "brand"} <= reads.topics
+        assert "*" not in reads.topics
+
+
 some_filters = st.fixed_dictionaries(
     {},
     optional={
