@@ -706,6 +706,20 @@ class TestAResponse:
         assert (kept.found(), kept.bytes, kept.topic_bytes) == (None, 0, 0)
         assert not kept.make("list", "product.price", moment=early)
 
+    def test_is_waited_for_by_requests_of_its_own_moment_alone(self) -> None:
+        kept = Cache()
+        early = kept.follow(None)
+        first, makes = kept.begin("/", early)
+        assert (makes, kept.begin("/", early)) == (True, (first, False))
+
+        late = kept.change("price")
+        second, makes_too = kept.begin("/", late)
+        assert makes_too
+        assert second is not first
+
+        kept.end("/", early)
+        assert kept.begin("/", late) == (second, False)
+
     def test_takes_the_memory_of_its_topics(self) -> None:
         plain, named = (CachedResponse(b"", (), topics) for topics in ((), ("product/1234567", "x" * 500)))
 
