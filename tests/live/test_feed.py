@@ -47,6 +47,11 @@ HELD_SECONDS = float(os.environ.get("FEED_HELD_SECONDS", "5"))
 CLIENTS = 32 - PROCESSES * THREADS
 #: Events that others write while a transaction is held.
 MANY = 200
+OTHER_CHANGES = text("""
+    INSERT INTO change_log (xid, created_at, type, resource_type, resource_id, row_version, scopes)
+    SELECT CAST(CAST(pg_current_xact_id() AS text) AS bigint), now(), 'product.updated', 'product', :product_id, 1, '{}'
+    FROM generate_series(1, 4000)
+""")
 #: How many products all writers change.
 HOT = 8
 
@@ -361,6 +366,13 @@ class TestATransactionThatIsHeldBeforeItsCommit:
         own, held, numbers = make_product()["id"], make_product()["id"], itertools.count()
         measured = app_with(**{name.lower(): secret for name, secret in SECRETS.items()}, log_level="ERROR")
         caller, count = root.on(measured), RowsRead(measured, app)
+        # More than PostgreSQL would scan rather than look up.
+        with app.app_context(), unit_of_work():
+            db.session.execute(OTHER_CHANGES, {"product_id": own})
+        assert caller.get("/events?from=now").status_code == 200
+        with app.app_context(), unit_of_work():
+            for table in ("change_log", "change_events", "catalogue_state"):
+                db.session.execute(text(f"ANALYZE {table}"))
         cursor = body_of(caller.get("/events?from=now"))["meta"]["next_cursor"]
 
         def write(times: int) -> None:

@@ -708,7 +708,7 @@ class TestAResponse:
 
     def test_is_waited_for_by_requests_of_its_own_moment_alone(self) -> None:
         kept = Cache()
-        early = kept.follow(None)
+        early = kept.follow(NOTHING)
         first, makes = kept.begin("/", early)
         assert (makes, kept.begin("/", early)) == (True, (first, False))
 
