@@ -98,7 +98,7 @@ some_filters = st.fixed_dictionaries(
         "status": some_of(list(ProductStatus)),
         "currency": some_of(["EUR", "USD", "XXX"]),
         "sku": some_of(["S-1", "S-3", "s-1", "'"]),
-        "external_id": some_of(["", "erp-1", "erp-2"]),
+        "external_id": some_of(["", "-1", "erp-1-1", "erp-1-2"]),
         "tag": some_of(["garden", '"', "é", "%", "[]", "", "none"]),
         "created_since": moments,
         "updated_since": moments,
@@ -133,13 +133,17 @@ def catalogue_of(app: Flask, rows: Sequence[dict[str, Any]]) -> Iterator[None]:
             for product_id, row in enumerate(rows, 1):
                 values = {name: value for name, value in row.items() if name != "moment"}
                 moment = SOME_DAY + timedelta(microseconds=row["moment"])
-                named = {"id": product_id, "sku": f"S-{product_id}", "slug": f"s-{product_id}"}
-                # Unique, but for None.
-                if row["external_id"] is not None:
-                    named["external_id"] = f"{row['external_id']}-{product_id}"
+                named = {"id": product_id, "slug": f"s-{product_id}"} | keys_of(row, product_id)
                 named |= {"created_at": moment, "search_text": row["name"]}
                 db.session.execute(insert(Product).values({**stamps, **values, **named}))
         yield
+
+
+def keys_of(row: dict[str, Any], product_id: int) -> dict[str, Any]:
+    """The keys that a product is stored with: unique, but for None."""
+    external_id = row["external_id"]
+    unique = None if external_id is None else f"{external_id}-{product_id}"
+    return {"sku": f"S-{product_id}", "external_id": unique}
 
 
 def ways(read: Callable[[Sequence[str]], Any]) -> tuple[Any, Any]:
@@ -259,7 +263,7 @@ def ids_by_hand(rows: list[dict[str, Any]], identity: Identity, criteria: Criter
         "updated_since": lambda _row, value: value <= SOME_DAY,
     }
     numbered = [
-        {**row, "id": number, "sku": f"S-{number}", "created_at": row["moment"], "updated_at": 0}
+        {**row, "id": number, "created_at": row["moment"], "updated_at": 0} | keys_of(row, number)
         for number, row in enumerate(rows, 1)
         if identity is EDITOR or row["status"] == ProductStatus.ACTIVE
     ]
