@@ -20,6 +20,7 @@ from app.core.fastsql.prepared import Compiled
 from app.core.jobs import Job
 from app.core.transactions import unit_of_work
 from app.extensions import db
+from app.features.events import service as events
 from app.features.imports.models import FailedRows, Import, ImportFault
 from app.features.passwords import service as passwords
 from app.features.sessions.models import UserSession
@@ -364,6 +365,8 @@ class Scene:
         for _ in range(3):
             self._add_session(self._ids["user_id"])
         with self.app.app_context(), unit_of_work(reading=True):
+            # So that no reader of the feed changes a table.
+            events.number_all_changes()
             for table in db.metadata.sorted_tables:
                 rows = db.session.execute(select(table).order_by(*table.primary_key)).mappings()
                 if found := [dict(row) for row in rows]:
