@@ -9,6 +9,7 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from app.core import clock
+from app.core.changelog import LOG_RETENTION
 from app.core.idempotency import prune_responses
 from app.core.jobs import JOB_RETENTION, prune_jobs
 from app.core.pruning import delete_all
@@ -44,7 +45,7 @@ def prune() -> None:
         "imports": partial(imports.prune_imports, before=now - JOB_RETENTION),
         "jobs": partial(prune_jobs, before=now - JOB_RETENTION),
         "responses to idempotency keys": prune_responses,
-        "changes of the log": partial(events.prune_log, before=now - min(retention, events.LOG_RETENTION)),
+        "changes of the log": partial(events.prune_log, before=now - LOG_RETENTION),
         "events of the change feed": events.prune_events,
     }
     for what, batch in batches.items():

@@ -11,7 +11,7 @@ SQLite has one writer at a time, and a log in the order of the commits.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -27,7 +27,12 @@ from app.core.recorder import recorder_of
 from app.extensions import Model, db
 
 #: How many changes a follower reads at once; it does not learn which, if there are more.
-MAX_CHANGES = 500
+MAX_CHANGES = 200
+#: How long the log is kept, by the clocks of those who write it.
+LOG_RETENTION = timedelta(hours=1)
+#: After so many seconds a follower that has not looked learns nothing of the log. What it has not seen may be pruned by
+#: then; half the retention leaves the other half to clocks that differ.
+MAX_AGE = LOG_RETENTION.total_seconds() / 2
 
 
 class LogRow(Keyed, Model):
@@ -91,20 +96,23 @@ class LogPosition(NamedTuple):
 
     ``last`` is the id of the last row that it saw, and ``moment`` when that was written: another row may have the id
     after the database was restored from a backup. ``xmax`` and ``running`` are of its snapshot: of the transactions
-    from ``xmax`` on, and of the ``running`` ones, it has seen nothing.
+    from ``xmax`` on, and of the ``running`` ones, it has seen nothing. ``server`` names the run of the server and the
+    table, and ``at`` is when it looked: seconds by the clock of the database, 0 if never.
     """
 
     last: int = 0
     moment: str = ""
     xmax: int = 0
     running: tuple[int, ...] = ()
+    server: str = ""
+    at: float = 0.0
 
     def has_seen(self, change_id: int, xid: int | None) -> bool:
         """Whether a change was visible here, by its id and the number of its transaction."""
         return change_id <= self.last and (xid is None or (xid < self.xmax and xid not in self.running))
 
     def is_before(self, other: "LogPosition") -> bool:
-        """Whether the other has seen more; of two snapshots, one has seen all that the other has."""
+        """Whether the other has seen more; of two snapshots of one server, one has seen all that the other has."""
         return (self.xmax, -len(self.running), self.last) < (other.xmax, -len(other.running), other.last)
 
 
@@ -124,21 +132,31 @@ class Follower:
     def follow(self, tail: LogTail) -> Sequence[LoggedChange] | None:
         """The changes that became visible after the tail's position, without those that it returned before.
 
-        None where they are too many (`MAX_CHANGES`), or where the log no longer has the row of the position: it was
-        pruned, or the database was restored. Then anything may have changed.
+        None where they are too many (`MAX_CHANGES`), or where the log may lack some of them: the position is old, its
+        row was pruned, or this is another server, another table, or another run of it, which may have lost what was
+        committed last. Then anything may have changed.
         """
-        snapshot, newest, *late = orjson.loads(tail.found)
-        before, here = tail.position, position_in(snapshot, *(newest[0][:2] if newest else (0, "")))
-        # The newest come first, so the row of the position is the last of them.
-        known = not before.last or (bool(newest) and (newest[-1][0], newest[-1][1]) == (before.last, before.moment))
-        if not known or any(len(rows) > MAX_CHANGES for rows in (newest, *late)):
+        (server, at, snapshot), newest, *late = orjson.loads(tail.found)
+        found = [*newest, *(row for rows in late for row in rows or ())]
+        last, moment = newest[0][:2] if newest else (0, "")
+        before, here = tail.position, position_in(snapshot, last, moment)._replace(server=server, at=at)
+        if len(found) > MAX_CHANGES or not _goes_on(before, here, newest):
             self.position = here
             return None
         # Another thread may have followed the log further while this tail was read.
-        rows = [row for rows in (newest, *late) for row in rows if not self.position.has_seen(row[0], row[2])]
+        rows = [row for row in found if not self.position.has_seen(row[0], row[2])]
         if self.position.is_before(here):
             self.position = here
         return [_change_in(row) for row in sorted(rows)]
+
+
+def _goes_on(before: LogPosition, here: LogPosition, newest: Sequence[Sequence[Any]]) -> bool:
+    """Whether the log has everything between two positions; ``newest`` are its rows from the first on, newest first."""
+    if not before.at:
+        return True
+    if before.server != here.server or here.at - before.at > MAX_AGE:
+        return False
+    return not before.last or (bool(newest) and tuple(newest[-1][:2]) == (before.last, before.moment))
 
 
 def record_in_log(
@@ -177,9 +195,10 @@ def references_of(mapper: Mapper[Any]) -> Sequence[str]:
 class log_tail(FunctionElement[str]):  # noqa: N801 -- reads as the SQL function that it compiles to
     """What became visible in the log after a position (last, xmax, running), as the text of a JSON array; or NULL.
 
-    Its first item is the snapshot, its second the newest rows from the position's own on, newest first. On PostgreSQL
-    rows with smaller ids follow, whose transactions began later or were still running: each list has one more than
-    `MAX_CHANGES` at most.
+    Its first item has the name of the server, its clock and the snapshot. The second has the newest rows from the
+    position's own on, newest first, one more than `MAX_CHANGES` at most. On PostgreSQL two lists follow of rows with
+    smaller ids, whose transactions began later or were still running; null where there are too many new ones already.
+    A standby has none of all this: a snapshot there does not say which transactions are running.
     """
 
     type = Text()
@@ -189,29 +208,38 @@ class log_tail(FunctionElement[str]):  # noqa: N801 -- reads as the SQL function
 @compiles(log_tail, "postgresql")
 def _log_tail_postgresql(element: log_tail, compiler: Any, **options: Any) -> str:
     last, xmax, running = (compiler.process(clause, **options) for clause in element.clauses)
-    # Each is one range of an index, whatever the planner knows of the values: an ordered one with a limit.
-    here = "CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)"
-    lists = (
-        f"id >= {last} ORDER BY id DESC",
-        f"id < {last} AND xid >= {xmax} AND xid < {here} ORDER BY xid DESC",
-        f"id < {last} AND xid = ANY ({running})",
+    server = "concat(extract(epoch FROM pg_postmaster_start_time()), ' ', CAST(CAST('change_log' AS regclass) AS oid))"
+    here = f"json_build_array({server}, extract(epoch FROM clock_timestamp()), CAST(pg_current_snapshot() AS text))"
+    end = "CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)"
+    # Each is one range of an index, whatever the planner knows of the values: an ordered one with a limit. The rows
+    # after `xmax` are the newest and the late ones, so they are few where the newest are.
+    newest = _rows_of_log(f"id >= {last} ORDER BY id DESC")
+    begun_later = _rows_of_log(f"id < {last} AND xid >= {xmax} AND xid < {end} ORDER BY xid DESC")
+    were_running = _rows_of_log(f"id < {last} AND xid = ANY ({running})")
+    late = ", ".join(
+        f"CASE WHEN (SELECT count(*) FROM newest) <= {MAX_CHANGES} THEN {_json_of(rows)} END"  # noqa: S608 -- the above
+        for rows in (f"({begun_later}) AS late", f"({were_running}) AS late")
     )
-    row = "json_build_array(id, CAST(created_at AS text), xid, resource_type, resource_id, members, scopes) AS change"
-    arrays = ", ".join(
-        f"(SELECT coalesce(json_agg(change), '[]') FROM (SELECT {row} FROM change_log WHERE {rows}"  # noqa: S608
-        f" LIMIT {MAX_CHANGES + 1}) AS rows)"
-        for rows in lists
-    )
-    tail = f"CAST(json_build_array(CAST(pg_current_snapshot() AS text), {arrays}) AS text)"
-    return f"CASE WHEN {last} IS NOT NULL THEN {tail} END"
+    tail = f"(WITH newest AS MATERIALIZED ({newest}) SELECT json_build_array({here}, {_json_of('newest')}, {late}))"
+    return f"CASE WHEN {last} IS NOT NULL AND NOT pg_is_in_recovery() THEN CAST({tail} AS text) END"
+
+
+def _rows_of_log(rows: str) -> str:
+    columns = "json_build_array(id, CAST(created_at AS text), xid, resource_type, resource_id, members, scopes)"
+    return f"SELECT {columns} AS change FROM change_log WHERE {rows} LIMIT {MAX_CHANGES + 1}"  # noqa: S608 -- the above
+
+
+def _json_of(rows: str) -> str:
+    return f"(SELECT coalesce(json_agg(change), '[]') FROM {rows})"  # noqa: S608 -- the above
 
 
 @compiles(log_tail, "sqlite")
 def _log_tail_sqlite(element: log_tail, compiler: Any, **options: Any) -> str:
-    last, *_ = (compiler.process(clause, **options) for clause in list(element.clauses)[:1])
+    last = compiler.process(next(iter(element.clauses)), **options)
     row = "json_array(id, created_at, xid, resource_type, resource_id, json(members), json(scopes)) AS change"
     rows = f"SELECT {row} FROM change_log WHERE id >= {last} ORDER BY id DESC LIMIT {MAX_CHANGES + 1}"  # noqa: S608
-    tail = f"json_array('', (SELECT json_group_array(json(change)) FROM ({rows})))"  # noqa: S608
+    here = "json_array('', julianday('now') * 86400, '')"
+    tail = f"json_array({here}, (SELECT json_group_array(json(change)) FROM ({rows})))"  # noqa: S608 -- the above
     return f"CASE WHEN {last} IS NOT NULL THEN {tail} END"
 
 

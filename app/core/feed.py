@@ -18,7 +18,8 @@ class CatalogueState(Model):
     """One row: how far the log is numbered, and the last pruned event.
 
     ``log_id`` is the id of the last row of the log that is numbered, and ``log_snapshot`` the snapshot (a
-    ``pg_snapshot``) in which the log was read: what was not visible in it is to be numbered still. Up to ``log_floor``
+    ``pg_snapshot``) in which the log was read: what was not visible in it is to be numbered still, if it is of a
+    transaction that began before ``log_xid``, the one that numbered. Up to ``log_floor``
     everything is numbered, whatever the numbers of its transactions say: they are another server's, from which the
     database was moved here. ``version`` is for processes of the release before.
     """
@@ -32,6 +33,7 @@ class CatalogueState(Model):
     log_id: Mapped[int] = mapped_column(big_integer, default=0, server_default="0")
     log_floor: Mapped[int] = mapped_column(big_integer, default=0, server_default="0")
     log_snapshot: Mapped[str | None] = mapped_column(Text)
+    log_xid: Mapped[int] = mapped_column(big_integer, default=0, server_default="0")
 
 
 def require_state() -> Insert:

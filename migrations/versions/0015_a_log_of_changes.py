@@ -43,10 +43,12 @@ def upgrade() -> None:
     op.add_column("catalogue_state", sa.Column("log_id", big_integer(), nullable=False, server_default="0"))
     op.add_column("catalogue_state", sa.Column("log_floor", big_integer(), nullable=False, server_default="0"))
     op.add_column("catalogue_state", sa.Column("log_snapshot", sa.Text(), nullable=True))
+    op.add_column("catalogue_state", sa.Column("log_xid", big_integer(), nullable=False, server_default="0"))
 
 
 def downgrade() -> None:
     """Take the log away again; what is in it and not in the feed is lost to the feed's readers."""
+    op.drop_column("catalogue_state", "log_xid")
     op.drop_column("catalogue_state", "log_snapshot")
     op.drop_column("catalogue_state", "log_floor")
     op.drop_column("catalogue_state", "log_id")

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskCliRunner
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, event, select, text, update
 
 from app.core import clock
+from app.core.changelog import MAX_AGE, LogRow
 from app.core.pruning import ROWS_PER_BATCH
 from app.core.transactions import unit_of_work
 from app.extensions import db
@@ -140,3 +141,19 @@ def test_can_be_killed_and_run_again(app: Flask, runner: FlaskCliRunner, root: C
     assert runner.invoke(args=["prune"]).exit_code == 0
     with app.app_context(), unit_of_work(reading=True):
         assert db.session.scalar(COUNT) == 0
+
+
+def test_leaves_the_log_that_caches_may_still_follow(
+    app: Flask, runner: FlaskCliRunner, make_category: Callable[..., dict[str, Any]]
+) -> None:
+    ages = [timedelta(hours=2), timedelta(seconds=2 * MAX_AGE - 60), timedelta(days=1)]
+    ids = [make_category()["id"] for _ in ages]
+    with app.app_context(), unit_of_work():
+        for row_id, age in zip(ids, ages, strict=True):
+            db.session.execute(update(LogRow).where(LogRow.resource_id == row_id).values(created_at=clock.now() - age))
+
+    assert runner.invoke(args=["prune"]).exit_code == 0
+
+    with app.app_context():
+        # The second is young enough, and from the last one the caches go on.
+        assert db.session.scalars(select(LogRow.resource_id).order_by(LogRow.id)).all() == ids[1:]

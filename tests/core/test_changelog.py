@@ -214,6 +214,17 @@ class TestAFollower:
         write(app, lambda: add("lamps"))
         assert len(follow(app, other) or ()) == 1
 
+    @pytest.mark.parametrize("changed", [{"at": 1.0}, {"server": "of yesterday"}])
+    def test_forgets_after_a_long_time_and_on_another_server(self, app: Flask, changed: dict[str, Any]) -> None:
+        follower = Follower()
+        write(app, lambda: add("chairs"))
+        follow(app, follower)
+        assert follow(app, follower) == []
+        follower.position = follower.position._replace(**changed)
+
+        assert follow(app, follower) is None
+        assert follow(app, follower) == []
+
     @on_postgresql
     def test_sees_a_transaction_that_commits_late(self, app: Flask, threads: ThreadPoolExecutor) -> None:
         follower = Follower()
@@ -269,13 +280,15 @@ class TestAFollower:
             sql = str(select(LOG_TAIL).compile(db.engine, compile_kwargs={"literal_binds": False}))
             numbered = sql % {"log_last": "$1", "log_xmax": "$2", "log_running": "$3"}
             db.session.connection().exec_driver_sql(f"PREPARE tail AS {numbered}")
-            asked = f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE tail ({last}, {xid - 10}, '{{{xid - 19000}}}')"
-            plan = db.session.connection().exec_driver_sql(asked).scalar_one()
+            # One that has just looked, and one that has not for 19,000 changes.
+            for position in (f"{last}, {xid - 10}, '{{{xid - 19000}}}'", f"{last - 19000}, {xid - 19000}, '{{}}'"):
+                asked = f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE tail ({position})"
+                plan = db.session.connection().exec_driver_sql(asked).scalar_one()
+                nodes = [node for node in every_node(plan[0]["Plan"]) if node.get("Relation Name") == "change_log"]
+                assert {node["Node Type"] for node in nodes} <= {"Index Scan", "Bitmap Heap Scan"}
+                read = sum(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in nodes)
+                assert read <= MAX_CHANGES + 50
             db.session.connection().exec_driver_sql("DEALLOCATE tail")
-
-        nodes = [node for node in every_node(plan[0]["Plan"]) if node.get("Relation Name") == "change_log"]
-        assert {node["Node Type"] for node in nodes} <= {"Index Scan", "Bitmap Heap Scan"}
-        assert sum(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in nodes) < 50
 
 
 def numbered(app: Flask) -> list[int]:
@@ -352,7 +365,7 @@ def test_a_database_that_was_moved_numbers_nothing_twice(app: Flask) -> None:
         write(app, partial(add, name))
     numbered(app)
     write(app, lambda: add("c"))
-    state = text("UPDATE catalogue_state SET log_snapshot = '900000:900000:'")
+    state = text("UPDATE catalogue_state SET log_snapshot = '900000:900000:', log_xid = 900000")
     write(app, lambda: [db.session.execute(one) for one in (moved, state)])
 
     for name in ("d", "e", "f"):

@@ -21,11 +21,11 @@ BATCH = 5000
 ATTEMPTS = 3
 
 _COPIED = "id, created_at, type, resource_type, resource_id, row_version, row_live"
-# Each is one range of an index. A transaction that was running, or that had not begun, in the snapshot of the state may
-# have changes before the last that is numbered.
+# Each is one range of an index. Before the last change that is numbered there may be those of transactions that were
+# running in the snapshot of the state, or that began between it and the transaction that numbered.
 _DUE = (
     "id > :last",
-    "id > :floor AND id <= :last AND xid >= :xmax",
+    "id > :floor AND id <= :last AND xid >= :xmax AND xid < :xid",
     "id > :floor AND id <= :last AND xid = ANY (:running)",
 )
 _IS_DUE = " OR ".join(f"EXISTS (SELECT FROM change_log WHERE {rows})" for rows in _DUE)
@@ -35,6 +35,7 @@ _PARAMETERS = (
     bindparam("last", type_=BigInteger),
     bindparam("floor", type_=BigInteger),
     bindparam("xmax", type_=BigInteger),
+    bindparam("xid", type_=BigInteger),
     bindparam("running", type_=ARRAY(BigInteger)),
 )
 _ASK = text(f"SELECT {_IS_DUE}").bindparams(*_PARAMETERS)
@@ -50,6 +51,7 @@ _NUMBER = text(f"""
                 ELSE log_floor
             END,
             log_snapshot = here.snapshot,
+            log_xid = CAST(CAST(pg_current_xact_id() AS text) AS bigint),
             version = greatest(version + 1, :version)
         FROM (
             SELECT CAST(pg_current_snapshot() AS text) AS snapshot,
@@ -75,15 +77,15 @@ def number_changes() -> bool:
         return False
     for _ in range(ATTEMPTS):
         state = _read_state()
-        if not run(_ASK, {name: state[name] for name in ("last", "floor", "xmax", "running")}).scalar_one():
+        if not run(_ASK, {name: state[name] for name in ("last", "floor", "xmax", "xid", "running")}).scalar_one():
             return False
         write_apart(run, _NUMBER, {**state, "batch": BATCH, "version": int(clock.now().timestamp() * 1_000_000)})
     return True
 
 
 def _read_state() -> Mapping[str, Any]:
-    columns = (CatalogueState.log_id, CatalogueState.log_floor, CatalogueState.log_snapshot)
-    row = run(select(*columns)).one_or_none()
+    table = CatalogueState.metadata.tables[CatalogueState.__tablename__]
+    row = run(select(table)).one_or_none()
     if row is None:
         write_apart(run, require_state())
         return _read_state()
@@ -93,5 +95,6 @@ def _read_state() -> Mapping[str, Any]:
         "floor": row.log_floor,
         "snapshot": row.log_snapshot,
         "xmax": position.xmax,
+        "xid": row.log_xid,
         "running": list(position.running),
     }

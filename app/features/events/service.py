@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from itsdangerous import BadData, URLSafeSerializer
 from sqlalchemy import func, select, update
@@ -15,9 +15,6 @@ from app.core.listing import CursorInvalid
 from app.core.pruning import delete_batch
 from app.extensions import db
 from app.features.events.numbering import number_changes
-
-#: How long the log of changes is kept: caches that have not looked at it for so long begin again.
-LOG_RETENTION = timedelta(hours=1)
 
 
 class CursorExpired(Gone):
