@@ -7,7 +7,7 @@
 5. validate        the query string before the row, the body after it                     422
 6. call            the view: one use case                                                 409
 7. render          JSON, ETag, Link, Location
-8. commit          the row, its audit trail, its change event and its idempotency key; a dry run is rolled back
+8. commit          the row, its audit trail, its log of changes and its idempotency key; a dry run is rolled back
 
 An exception raised in Flask's ``after_request`` bypasses the error handlers: so the commit is here. An operation
 that takes no body is authorized within its transaction. The transaction is retried where the database lost it before

@@ -12,7 +12,7 @@ an ALTER TABLE made stale is deallocated and prepared again. On SQLite the drive
 - `memoize` caches what was made for a shape of a query, such as the `Prepared` of a list with these filters;
   `public_columns` are the columns of a model that responses may show, `columns_named` those with some names.
 - `find_row` reads one row by its key, to read and not to change; `find_rows` those with some keys.
-- `insert_row` inserts a published row without the mapper, and records it for the audit trail and the change feed.
+- `insert_row` inserts a published row without the mapper, and records it for the audit trail and the log of changes.
 
 When not. For anything that changes a row (the mapper counts and compares versions), for searches (PostgreSQL must plan
 them for their own words), and for statements that few requests execute: write a SELECT and give it to

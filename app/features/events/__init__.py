@@ -1,1 +1,1 @@
-"""The change feed as clients read it: every change of the catalogue once, in commit order, after a cursor."""
+"""The change feed as clients read it: every change of the catalogue once, in an order to go on from."""
