@@ -7,12 +7,13 @@ objects of the model.
 """
 
 import hashlib
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
 from functools import cached_property
+from operator import and_ as both
 from operator import eq
 from typing import Any
 
@@ -35,11 +36,12 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.sql.elements import BooleanClauseList
 from sqlalchemy.types import TypeEngine
 
 from app.core.errors import Fault, Invalid
 from app.core.fastsql import Prepared, columns_named, memoize
-from app.core.membership import ValueList, is_one_of
+from app.core.membership import ValueList, is_found_by, is_one_of
 from app.core.model import Money, UtcDateTime
 from app.core.reads import Extent, extent_of, gathered, is_key_of_published_rows, kind_of, stating
 from app.core.text import fold
@@ -55,6 +57,9 @@ _POSITION = ("position", "position_id")
 
 #: A page depends on the rows that refer to one of so many at most; with more, it costs less to depend on all rows.
 MAX_SCOPES = 4
+
+#: The same where they are found by a query: of a branch of a tree, a page that depended on all rows would seldom last.
+MAX_FOUND_SCOPES = 64
 
 #: Rows that are counted for a numbered page; a total beyond is said to be at least this.
 MAX_COUNTED = 10_000
@@ -302,7 +307,7 @@ class _ListQuery:
         extent, kind = self.extent, kind_of(self.entity)
         with stating():
             found = self.fetch(make, **values)
-        reads.add(extent.within(kind, self.scopes))
+        reads.add(extent.within(kind, self.scopes) if kind in extent.once else extent)
         shown = self.items(found[: self.criteria.per_page])
         reads.add_rows(kind, [getattr(row, self.listing.tie_breaker.key) for row in shown])
         return found
@@ -338,8 +343,7 @@ class _ListQuery:
     @property
     def entity(self) -> type[Any]:
         """The model of the rows."""
-        entity: type[Any] = self.rows.column_descriptions[0]["entity"]
-        return entity
+        return _entity_of(self.rows)
 
     @property
     def extent(self) -> Extent:
@@ -349,19 +353,18 @@ class _ListQuery:
             key = ("extent", self.listing, *shape)
             return memoize(self.rows, key, lambda: extent_of(_matching_ids(self._parametrized())))
         extent = extent_of(_matching_ids(self))
-        # Of more rows than are compared the database chooses any, and after any change it may choose others.
-        is_chosen_from = self.listing.max_similar is not None or self.is_truncated
-        return extent.with_any_change_of(kind_of(self.entity)) if is_chosen_from else extent
+        return extent.with_any_change_of(kind_of(self.entity)) if self.is_chosen_from else extent
 
     @property
     def scopes(self) -> Sequence[str]:
         """The scopes of the topics within which all matching rows are; empty for all rows."""
-        for name, values in self.criteria.filters.items():
-            if isinstance(condition := self.listing.filters[name], OneOf) and len(values) <= MAX_SCOPES:
-                is_equality = condition.compare is eq and condition.compare_any is is_one_of
-                if is_equality and is_key_of_published_rows(condition.column, self.entity):
-                    return [scope_of(condition.column.key, value) for value in values]
-        return ()
+        query = self.rows, self.listing, self.criteria.filters
+        return chosen_scopes(*query) or (() if self.is_chosen_from else find_scopes(*query))
+
+    @property
+    def is_chosen_from(self) -> bool:
+        """Whether the database chooses any of more rows than are compared: after any change it may choose others."""
+        return self.listing.max_similar is not None or self.is_truncated
 
     @cached_property
     def found(self) -> int:
@@ -446,6 +449,48 @@ def filter_candidates(
     """Those of ``rows`` that meet the filters and the search; of a fallback listing, ``max_similar`` at most."""
     filtered = rows.where(*listing.conditions(filters), *([search.condition] if search else []))
     return rows.where(_is_among(filtered, listing)) if listing.max_similar else filtered
+
+
+def chosen_scopes(rows: Select[Any], listing: Listing, filters: Mapping[str, Any]) -> Sequence[str]:
+    """The scopes of topics in which those of ``rows`` are that meet the filters, as one of these chooses them.
+
+    Empty for all rows.
+    """
+    for name, values in filters.items():
+        if isinstance(condition := listing.filters[name], OneOf) and len(values) <= MAX_SCOPES:
+            is_equality = condition.compare is eq and condition.compare_any is is_one_of
+            if is_equality and is_key_of_published_rows(condition.column, _entity_of(rows)):
+                return [scope_of(condition.column.key, value) for value in values]
+    return ()
+
+
+def find_scopes(rows: Select[Any], listing: Listing, filters: Mapping[str, Any]) -> Sequence[str]:
+    """The same, as a query within a condition finds them, which takes a statement of its own.
+
+    The statement of the rows has the same query in it: what this one reads, that one depends on already.
+    """
+    for condition in (*_conditions_of(rows), *listing.conditions(filters)):
+        if isinstance(condition, is_found_by):
+            column, query = condition.clauses
+            if is_key_of_published_rows(column, _entity_of(rows)):
+                with stating():
+                    found = run(query.element.limit(MAX_FOUND_SCOPES + 1)).scalars().all()
+                if len(found) <= MAX_FOUND_SCOPES:
+                    return [scope_of(str(column.key), each) for each in found]
+    return ()
+
+
+def _conditions_of(rows: Select[Any]) -> Iterable[Any]:
+    """The conditions of which each row meets every one."""
+    condition = rows.whereclause
+    if isinstance(condition, BooleanClauseList) and condition.operator is both:
+        return condition.clauses
+    return (condition,)
+
+
+def _entity_of(rows: Select[Any]) -> type[Any]:
+    entity: type[Any] = rows.column_descriptions[0]["entity"]
+    return entity
 
 
 def _ids(rows: Select[Any], listing: Listing, max_rows: int) -> Select[int]:

@@ -108,10 +108,11 @@ def kind_of(model: type[Any]) -> str:
 
 
 def is_key_of_published_rows(column: Any, model: type[Any]) -> bool:
-    """Whether ``column`` is a reference of ``model`` to published rows."""
-    if not isinstance(column, InstrumentedAttribute) or column.class_ is not model:
+    """Whether ``column`` is a reference of ``model`` to published rows, and not one of an alias."""
+    element = column.expression if isinstance(column, InstrumentedAttribute) else column
+    if not isinstance(element, Column) or not model.__table__.c.contains_column(element):
         return False
-    return any(kind_of_table(key.column.table.name) for key in column.foreign_keys)
+    return any(kind_of_table(key.column.table.name) for key in element.foreign_keys)
 
 
 def is_primary_key(column: InstrumentedAttribute[Any], model: type[Any]) -> bool:

@@ -1,7 +1,8 @@
 """Facets: how many of the products found there are by category, brand, tag, price, stock and status.
 
 Each facet is counted without the filters that choose among its own values: a count says what a list shows where its
-value is chosen instead. One statement counts them all, so that all counts are of the same moment. (decision 36)
+value is chosen instead. One statement counts them all, so that all counts are of the same moment. (decision 36) What
+they depend on is stated for each facet by itself (decision 42).
 """
 
 from abc import ABC, abstractmethod
@@ -27,10 +28,11 @@ from sqlalchemy import (
     union_all,
 )
 
-from app.core.listing import Listing, OneOf, Search, filter_candidates
+from app.core.listing import Listing, OneOf, Search, chosen_scopes, filter_candidates, find_scopes
 from app.core.membership import among
 from app.core.model import big_integer, ordered_text
 from app.core.money import CURRENCY, MIN_AMOUNT, max_amount, minor_unit
+from app.core.reads import Reads, extent_of, kind_of, stating
 from app.core.transactions import run
 from app.extensions import db
 from app.features.brands.models import Brand
@@ -256,10 +258,35 @@ def price_band(number: int, currency: str) -> tuple[Decimal, Decimal]:
 def _read_counts(rows: Select[Product], listing: Listing, search: str | None, filters: Filters) -> Counts:
     """The counts of all facets, read in one statement."""
     counts: Counts = defaultdict(list)
+    statement = _count_all(rows, listing, search, filters)
     # A value that is chosen and common is counted twice.
-    for facet, *count in dict.fromkeys(map(tuple, run(_count_all(rows, listing, search, filters)))):
+    for facet, *count in dict.fromkeys(map(tuple, _execute(statement, rows, listing, search, filters))):
         counts[facet].append(Count(*count))
     return counts
+
+
+def _execute(
+    statement: CompoundSelect[Any], rows: Select[Product], listing: Listing, search: str | None, filters: Filters
+) -> Sequence[Any]:
+    if search is not None:
+        return run(statement).all()
+    with stating() as reads:
+        counted = run(statement).all()
+        if reads is not None:
+            _state(reads, rows, listing, filters)
+    return counted
+
+
+def _state(reads: Reads, rows: Select[Product], listing: Listing, filters: Filters) -> None:
+    """State what the counts depend on: the sets of products that are counted, and what is read beside these."""
+    find, kind = _find_each(rows, listing, None, filters), kind_of(Product)
+    # Found once, by the filters that hold for every set.
+    own = {name for facet in FACETS for name in facet.filters}
+    scopes = find_scopes(rows, listing, {name: value for name, value in filters.items() if name not in own})
+    for facet, shown in _sets(filters):
+        chosen = chosen_scopes(rows, listing, _filters_for(facet, filters))
+        reads.add(extent_of(find(facet, shown)).within(kind, chosen or scopes))
+    reads.add(extent_of(union_all(*_count_parts(_find_nothing, filters))))
 
 
 def _count_all(rows: Select[Product], listing: Listing, search: str | None, filters: Filters) -> CompoundSelect[Any]:
@@ -268,20 +295,43 @@ def _count_all(rows: Select[Product], listing: Listing, search: str | None, filt
     # other filters find by their indexes, and no more of it than the facet's column (measured in decision 36).
     is_read_once = bool(chosen) and db.engine.dialect.name == "sqlite"
     find = (_find_in_one_set if is_read_once else _find_each)(rows, listing, listing.search_for(search), filters)
-    others = [facet for facet in FACETS if facet not in chosen]
-    found = find(None, {*others, *_TOTALS}).cte(FOUND)
-    parts = [_by_stock_and_status(FOUND, found, *_TOTALS)]
+    return union_all(*_count_parts(find, filters))
+
+
+def _count_parts(find: Find, filters: Filters) -> list[Select[Any]]:
+    """The statements that count, of which each reads products only as ``find`` finds them."""
+    sets = {
+        facet: find(facet, shown).cte(f"found_for_{facet.name}" if facet else FOUND) for facet, shown in _sets(filters)
+    }
+    parts = [_by_stock_and_status(FOUND, sets[None], *_TOTALS)]
     for facet in FACETS:
-        products = find(facet, {facet}).cte(f"found_for_{facet.name}") if facet in chosen else found
-        parts += facet.count(products, filters)
-    return union_all(*parts)
+        parts += facet.count(sets.get(facet, sets[None]), filters)
+    return parts
+
+
+def _sets(filters: Filters) -> Iterator[tuple[Facet | None, Collection[Facet]]]:
+    """The sets of products that are counted, each by some facets: what meets all filters, and all but one facet's."""
+    chosen = [facet for facet in FACETS if facet.chosen(filters)]
+    yield None, {*(facet for facet in FACETS if facet not in chosen), *_TOTALS}
+    for facet in chosen:
+        yield facet, {facet}
+
+
+def _filters_for(facet: Facet | None, filters: Filters) -> Filters:
+    own = facet.filters if facet else ()
+    return {name: value for name, value in filters.items() if name not in own}
+
+
+def _find_nothing(_facet: Facet | None, shown: Collection[Facet]) -> Select[Any]:
+    """A row that is in no table, to see what is read beside the products."""
+    return select(*(literal(None, column.type).label(column.key) for column in _columns_of(shown)))
 
 
 def _find_each(rows: Select[Product], listing: Listing, search: Search | None, filters: Filters) -> Find:
     def find(facet: Facet | None, shown: Collection[Facet]) -> Select[Any]:
-        own = facet.filters if facet else ()
-        others = {name: value for name, value in filters.items() if name not in own}
-        return filter_candidates(rows, listing, search, others).with_only_columns(*_columns_of(shown))
+        return filter_candidates(rows, listing, search, _filters_for(facet, filters)).with_only_columns(
+            *_columns_of(shown)
+        )
 
     return find
 
