@@ -49,12 +49,17 @@ _STORE_BOTH = f"""
 
 @dataclass(frozen=True)
 class RowChange:
-    """What a flush does to one audited row: created, updated, deleted or restored."""
+    """What a flush does to one audited row: created, updated, deleted or restored.
+
+    ``before`` and ``after`` have the audited members, and are None where none of these changed. ``members`` are the
+    names of all columns that changed, derived ones too; None where the row came or went.
+    """
 
     row: Audited
     verb: str
     before: dict[str, Any] | None
     after: dict[str, Any] | None
+    members: Sequence[str] | None
 
 
 def record_creation(model: type[Published], row: Any) -> None:
@@ -100,12 +105,12 @@ def _record(session: Session, _context: UOWTransaction) -> None:
     for change in _row_changes(session):
         kind, row = change.row.audited_as, change.row
         action = f"{kind}.{change.verb}"
-        record_event(action, resource_type=kind, resource_id=row.id, before=change.before, after=change.after)
+        if change.before or change.after:
+            record_event(action, resource_type=kind, resource_id=row.id, before=change.before, after=change.after)
         if isinstance(row, Published):
-            members = change.after if change.verb == "updated" else None
-            live = getattr(row, "live", None)
+            live, states = getattr(row, "live", None), _references(row)
             record_in_log(
-                type(row), action, row.id, version=row.version, live=live, members=members, states=_references(row)
+                type(row), action, row.id, version=row.version, live=live, members=change.members, states=states
             )
 
 
@@ -117,38 +122,48 @@ def _references(row: Published) -> Sequence[Mapping[str, Any]]:
 
 
 def _row_changes(session: Session) -> Iterator[RowChange]:
-    for verb, instances in (("created", session.new), ("updated", session.dirty), ("deleted", session.deleted)):
-        for instance in instances:
-            if isinstance(instance, Audited):
-                before, after = _difference(inspect(instance), verb)
-                if before or after:
-                    yield RowChange(instance, _verb(verb, after), before, after)
+    yield from (_arrival_or_departure(row, "created") for row in session.new if isinstance(row, Audited))
+    for row in session.dirty:
+        if isinstance(row, Audited) and (changed := _changed_columns(inspect(row))):
+            yield _update(row, changed)
+    yield from (_arrival_or_departure(row, "deleted") for row in session.deleted if isinstance(row, Audited))
 
 
-def _verb(verb: str, after: dict[str, Any] | None) -> str:
+def _arrival_or_departure(row: Audited, verb: str) -> RowChange:
+    state: InstanceState[Any] = inspect(row)
+    currency = state.dict.get(CURRENCY)
+    members = {name: _plain(state.dict.get(name), currency) for name in audited_members(state.mapper)}
+    before, after = (None, members) if verb == "created" else (members, None)
+    return RowChange(row, verb, before, after, None)
+
+
+def _update(row: Audited, changed: Sequence[str]) -> RowChange:
+    state: InstanceState[Any] = inspect(row)
+    audited = set(audited_members(state.mapper))
+    before, after = _changed_members(state, [name for name in changed if name in audited])
+    verb = _verb_of(after)
+    return RowChange(row, verb, before, after, changed if verb == "updated" else None)
+
+
+def _verb_of(after: Mapping[str, Any] | None) -> str:
     """The verb in the trail: a soft deletion is an UPDATE, and recorded as deleted."""
-    if verb != "updated" or not after or "deleted_at" not in after:
-        return verb
+    if not after or "deleted_at" not in after:
+        return "updated"
     return "restored" if after["deleted_at"] is None else "deleted"
 
 
-def _difference(state: InstanceState[Any], verb: str) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    names = audited_members(state.mapper)
-    if verb == "updated":
-        return _changed_members(state, [name for name in names if name in state.committed_state])
-    members = {name: _plain(state.dict.get(name), state.dict.get(CURRENCY)) for name in names}
-    return (None, members) if verb == "created" else (members, None)
+def _changed_columns(state: InstanceState[Any]) -> Sequence[str]:
+    """The columns of a mapped row that this flush changes, derived ones too."""
+    written = (each.key for each in state.mapper.column_attrs if each.key in state.committed_state)
+    return [name for name in written if state.attrs[name].history.has_changes()]
 
 
 def _changed_members(
     state: InstanceState[Any], names: Sequence[str]
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    before, after = {}, {}
-    for name in names:
-        history = state.attrs[name].history
-        if history.has_changes():
-            before[name] = history.deleted[0] if history.deleted else None
-            after[name] = history.added[0] if history.added else None
+    histories = {name: state.attrs[name].history for name in names}
+    before = {name: history.deleted[0] if history.deleted else None for name, history in histories.items()}
+    after = {name: history.added[0] if history.added else None for name, history in histories.items()}
     currency = state.dict.get(CURRENCY)
     return _plain_members(before, before.get(CURRENCY, currency)), _plain_members(after, currency)
 

@@ -22,7 +22,7 @@ from app.extensions import Model
 EVERYTHING = "*"
 #: In the ``info`` of a derived column: the names of the columns that it is made of. Nothing else reads it.
 DERIVED_FROM = "derived_from"
-#: These columns change with every change of their row, and the log does not name them.
+#: These columns change with every change of their row, and the log need not name them.
 _ALWAYS_MOVING = frozenset({"updated_at", "version", "live"})
 
 
@@ -61,8 +61,9 @@ def topics_of_change(change: LoggedChange) -> Iterator[str]:
     if change.members is None:
         touched.append(topic_of_rows(kind))
     else:
-        made = (name for name, sources in _derived_columns(kind) if not sources.isdisjoint(change.members))
-        touched += [f"{kind}.{name}" for name in (*change.members, *made)]
+        # The mapper names the derived columns that it wrote; a statement past it may name their sources alone.
+        made = {name for name, sources in _derived_columns(kind) if not sources.isdisjoint(change.members)}
+        touched += [f"{kind}.{name}" for name in change.members | made]
     yield from touched
     for reference, ids in change.scopes.items():
         for row_id in ids:

@@ -34,7 +34,7 @@ from app.extensions import db
 from app.features.categories.models import Category
 from app.features.events.numbering import number_changes
 from app.features.products import bulk
-from tests.conftest import Caller, body_of
+from tests.conftest import Caller, body_of, rows_of
 
 Make = Callable[..., dict[str, Any]]
 
@@ -62,6 +62,16 @@ def follow(app: Flask, follower: Follower) -> Sequence[LoggedChange] | None:
 def write(app: Flask, work: Callable[[], Any]) -> None:
     with app.app_context(), unit_of_work():
         work()
+
+
+def make_words_old(app: Flask) -> None:
+    """Store other words of each product than the code makes of it, as a release before it may have."""
+    write(app, lambda: db.session.execute(text("UPDATE products SET search_text = ' \n \n '")))
+
+
+def logged_types(app: Flask) -> Sequence[str]:
+    with app.app_context(), unit_of_work(reading=True):
+        return db.session.scalars(select(LogRow.type).order_by(LogRow.id)).all()
 
 
 def add(name: str) -> None:
@@ -157,6 +167,58 @@ class TestAFollower:
         root.delete(f"/products/{row_id}")
         root.post(f"/products/{row_id}/restore")
         assert [change.members for change in follow(app, follower) or ()] == [None, None]
+
+    def test_learns_of_derived_columns_that_change_alone(self, app: Flask, root: Caller, make_product: Make) -> None:
+        product_id, follower = make_product(name="Chair")["id"], Follower()
+        path = f"/products/{product_id}"
+        make_words_old(app)
+        trail = rows_of(app, "audit_events")
+        follow(app, follower)
+
+        # What is stated is as it was.
+        root.patch(path, {"name": "Chair"})
+
+        [changed] = follow(app, follower) or ()
+        assert (changed.resource_id, changed.members) == (product_id, frozenset({"search_text"}))
+        assert logged_types(app)[-1] == "product.updated"
+        assert rows_of(app, "audit_events") == trail
+
+    def test_learns_nothing_where_nothing_changes(self, app: Flask, root: Caller, make_product: Make) -> None:
+        product_id, follower = make_product(name="Chair")["id"], Follower()
+        follow(app, follower)
+
+        root.patch(f"/products/{product_id}", {"name": "Chair"})
+
+        assert follow(app, follower) == []
+
+    def test_learns_of_derived_columns_beside_others(self, app: Flask, root: Caller, make_product: Make) -> None:
+        product_id, follower = make_product(name="Chair", price="5.00")["id"], Follower()
+        make_words_old(app)
+        follow(app, follower)
+
+        root.patch(f"/products/{product_id}", {"price": "7.77"})
+        root.patch(f"/products/{product_id}", {"price": "8.88"})
+
+        changes = follow(app, follower) or ()
+        assert [change.members for change in changes] == [frozenset({"price", "search_text"}), frozenset({"price"})]
+        newest = body_of(root.get(f"/audit-events?resource=product/{product_id}"))["items"][1]
+        assert set(newest["after"]) == {"price"}
+
+    @pytest.mark.parametrize("stated", [{"price": "7.77"}, {"stock": 3}])
+    def test_learns_of_derived_columns_that_many_products_get(
+        self, app: Flask, root: Caller, make_product: Make, stated: dict[str, Any]
+    ) -> None:
+        product, follower = make_product(name="Chair", price="5.00"), Follower()
+        make_words_old(app)
+        follow(app, follower)
+
+        for members in (stated, {"price": "8.88"}):
+            root.post("/products/bulk", {"items": [{"sku": product["sku"], **members}]})
+
+        changes = follow(app, follower) or ()
+        assert [change.members for change in changes] == [frozenset({*stated, "search_text"}), frozenset({"price"})]
+        _, event = body_of(root.get(f"/audit-events?resource=product/{product['id']}"))["items"][:2]
+        assert set(event["after"]) == set(stated)
 
     def test_learns_where_a_category_was_and_is(self, app: Flask, root: Caller, make_category: Make) -> None:
         above, beside = make_category(), make_category()

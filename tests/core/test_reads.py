@@ -511,6 +511,15 @@ class TestAChange:
     def test_of_something_else_does_not_touch_the_words(self) -> None:
         assert "product.search_text" not in change({"price", "stock", "status", "category_id"})
 
+    def test_of_the_words_alone_touches_them_and_their_row(self) -> None:
+        assert change({"search_text"}) == {"*", "product", "product/42", "product.search_text"}
+
+    def test_touches_each_topic_once(self) -> None:
+        members = frozenset({"name", "sku", "search_text"})
+        touched = [*topics_of_change(LoggedChange(1, "product", 42, members, {"category_id": [5]}))]
+
+        assert len(touched) == len(set(touched))
+
     def test_of_a_kind_that_is_unknown_touches_what_it_can(self) -> None:
         assert set(topics_of_change(LoggedChange(1, "supplier", 7, frozenset({"name"}), {}))) == {
             *("*", "supplier", "supplier/7", "supplier.name")

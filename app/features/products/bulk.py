@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -127,10 +128,14 @@ class Change:
             return None
         return SlugChange(self.product_id, self.there["slug"], self.differing["slug"])
 
+    @cached_property
+    def words(self) -> str:
+        """What a search reads, made anew: after a release that makes other words it may differ by itself."""
+        return search_text(**self._members)
+
     def row(self) -> dict[str, Any]:
         """The parameters of the UPDATE."""
-        members = {name: self.differing.get(name, self.there[name]) for name in MEMBERS}
-        return {**members, **self.counters, "search_text": search_text(**members), "product_id": self.product_id}
+        return {**self._members, **self.counters, "search_text": self.words, "product_id": self.product_id}
 
     def record(self) -> None:
         """Record the change in the audit trail and in the log, as a movement if only the stock differs."""
@@ -138,8 +143,13 @@ class Change:
         currency = self.there[CURRENCY]
         record_bulk_write(Product, self.product_id, "updated", before=before, after=self.differing, currency=currency)
         kind = "stock.moved" if set(self.differing) == {"stock"} else "product.updated"
+        members = [*self.differing, *(["search_text"] if self.words != self.there["search_text"] else [])]
         states = [self.there, {**self.there, **self.differing}]
-        record_in_log(Product, kind, self.product_id, **self.counters, members=self.differing, states=states)
+        record_in_log(Product, kind, self.product_id, **self.counters, members=members, states=states)
+
+    @property
+    def _members(self) -> dict[str, Any]:
+        return {name: self.differing.get(name, self.there[name]) for name in MEMBERS}
 
 
 def upsert_products(
@@ -343,7 +353,7 @@ def _living_ids(skus: Iterable[str]) -> dict[str, int]:
 
 def _lock_living(skus: Iterable[str]) -> dict[str, RowMapping]:
     rows = (
-        select(PRODUCTS.c.id, PRODUCTS.c.version, PRODUCTS.c.live, *_COLUMNS)
+        select(PRODUCTS.c.id, PRODUCTS.c.version, PRODUCTS.c.live, PRODUCTS.c.search_text, *_COLUMNS)
         .where(is_one_of(PRODUCTS.c.sku, list(skus)), _IS_ALIVE)
         .order_by(PRODUCTS.c.sku)
         .with_for_update()
