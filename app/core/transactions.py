@@ -173,8 +173,8 @@ def write_apart(work: Callable[..., T], *args: Any) -> T:
 def roll_back_at_end() -> None:
     """Make the unit of work at hand a dry run, which ends in a rollback even where it succeeds.
 
-    What is stored as a transaction commits, the audit trail and the log of changes, is not stored. Every constraint is checked by
-    its statement and none at the COMMIT, so that a dry run is refused like the work itself.
+    What is stored as a transaction commits, the audit trail and the log of changes, is not stored. Every constraint is
+    checked by its statement and none at the COMMIT, so that a dry run is refused like the work itself.
     """
     if (unit := _current.get()) is not None:
         unit.is_dry_run = True

@@ -41,8 +41,8 @@ def insert_row(
 
     ``values`` are for its columns, of which the database sets none but the key and those in ``computed``. ``along``
     inserts a row of another table that belongs to it: on PostgreSQL in the same statement. Both take ``parameters``.
-    The audit trail and the log of changes record the row as created. Where another row has the key of ``unless_taken``, a
-    unique index, nothing is inserted, and None is returned. Raises ``IntegrityError`` for any other constraint.
+    The audit trail and the log of changes have the row as created. Where another row has the key of ``unless_taken``,
+    a unique index, nothing is inserted, and None is returned. Raises ``IntegrityError`` for any other constraint.
     """
     if is_fast():
         dialect = connection().dialect.name
