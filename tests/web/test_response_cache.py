@@ -16,15 +16,15 @@ import time_machine
 from flask import Flask, Response
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError
 from werkzeug.test import TestResponse
 
 from app.core import clock
 from app.core.changelog import Follower, LoggedChange, LogPosition, LogTail
 from app.core.topics import topics_of_change
-from app.core.transactions import run
-from app.extensions import cache
+from app.core.transactions import run, unit_of_work
+from app.extensions import cache, db
 from app.features.products import facets
 from app.features.users.models import User
 from app.security.permissions import Role
@@ -353,6 +353,36 @@ class TestRights:
         assert Holder(app, revoked["key"]).get(secret).status_code == 401
         with time_machine.travel(clock.now() + timedelta(minutes=2), tick=False):
             assert Holder(app, expiring["key"]).get(secret).status_code == 401
+
+
+class TestWordsOfARelease:
+    """What is stored of a product's words is what the release before made of them; the next write makes them anew."""
+
+    @pytest.fixture
+    def path(self, app: Flask, make_product: Make) -> str:
+        product_id = make_product(name="Chair")["id"]
+        with app.app_context(), unit_of_work():
+            db.session.execute(text("UPDATE products SET search_text = ' \n \n '"))
+        return f"/products/{product_id}"
+
+    def test_are_a_change_of_the_product_by_themselves(self, root: Caller, path: str) -> None:
+        assert [body_of(root.get(path))["version"] for _ in range(2)] == [1, 1]
+
+        written = body_of(root.patch(path, {"name": "Chair"}))
+
+        assert body_of(root.get(path))["version"] == written["version"] == 2
+
+    @pytest.mark.parametrize("is_bulk", [False, True], ids=["one", "many"])
+    def test_are_found_after_another_change(self, root: Caller, path: str, is_bulk: bool) -> None:
+        search = "/products?search=chair&fields=id"
+        assert [body_of(root.get(search))["items"] for _ in range(2)] == [[], []]
+
+        if is_bulk:
+            root.post("/products/bulk", {"items": [{"sku": body_of(root.get(path))["sku"], "price": "7.77"}]})
+        else:
+            root.patch(path, {"price": "7.77"})
+
+        assert len(body_of(root.get(search))["items"]) == 1
 
 
 class TestErrors:
