@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from benchmarks.servers import OURS, Running, Server, serve
 from benchmarks.shop import READS, Shop, Visits, shop_of
 
 #: Of a hundred requests, how many are writes.
-MIXES = (0, 1, 5)
+WRITES = (0, 1, 5)
 #: Reads before the first round of a server that has no cache to fill.
 PLANNED = 200
 CACHING = replace(
@@ -37,6 +37,8 @@ SERVERS = (CACHING, replace(OURS, name="not_caching"))
 class Plan:
     """A mix, and how much of it is asked."""
 
+    #: The name of the mix of reads.
+    mix: str
     #: Of a hundred requests.
     writes: int
     rounds: int
@@ -74,7 +76,8 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1500, help="of a round")
     parser.add_argument("--warm-up", type=int, default=4000, help="requests before the first round")
     parser.add_argument("--connections", type=int, default=8)
-    parser.add_argument("--writes", type=int, nargs="+", default=MIXES, help="of a hundred requests")
+    parser.add_argument("--writes", type=int, nargs="+", default=WRITES, help="of a hundred requests")
+    parser.add_argument("--mix", choices=READS, default="shop", help="of the reads: lists has no searches or facets")
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
     with ExitStack() as stack:
@@ -84,9 +87,11 @@ def main() -> None:
         shop, measured = shop_of(made), {}
         for writes in arguments.writes:
             print(f"Measuring {100 - writes} / {writes} ...", flush=True)
-            plan = Plan(writes, arguments.rounds, arguments.requests, arguments.warm_up, arguments.connections)
+            plan = Plan(
+                arguments.mix, writes, arguments.rounds, arguments.requests, arguments.warm_up, arguments.connections
+            )
             measured[writes] = _measure_mix(made, shop, plan, folder)
-    print("\n".join(_lines(measured)))
+    print("\n".join(_lines(measured, [*READS[arguments.mix]])))
     print(f"load {os.getloadavg()[0]:.2f} after")
 
 
@@ -94,11 +99,11 @@ def _measure_mix(made: Catalogue, shop: Shop, plan: Plan, folder: Path) -> Mappi
     """The rounds of both servers, which take turns; each begins with an empty cache and a fresh catalogue."""
     measured: dict[str, list[Round]] = {server.name: [] for server in SERVERS}
     tokens = made.tokens[: plan.connections]
-    visits, share = Visits(shop, f"{plan.writes} %"), plan.writes / 100
+    visits, share = Visits(shop, f"{plan.writes} %", mix=plan.mix), plan.writes / 100
     with ExitStack() as stack:
         sides = [_side(stack, server, made, f"{server.name}_{plan.writes}", folder) for server in SERVERS]
         for side in sides:
-            _require_hits_to_be_told(side, shop, tokens[0])
+            _require_hits_to_be_told(side, shop, tokens[0], READS[plan.mix])
         calls = visits.take(plan.warm_up, writes=share)
         for side in sides:
             replay(side.running.port, calls if side.running.server is CACHING else _without_most_reads(calls), tokens)
@@ -120,10 +125,10 @@ def _without_most_reads(calls: Sequence[Call]) -> list[Call]:
     return [call for place, call in enumerate(calls) if call.method != "GET" or place < PLANNED]
 
 
-def _require_hits_to_be_told(side: Side, shop: Shop, token: str) -> None:
+def _require_hits_to_be_told(side: Side, shop: Shop, token: str, kinds: Iterable[str]) -> None:
     """Exit unless one statement means that the cache has answered, with this server and at each kind of read."""
     visits = Visits(shop, "once and again")
-    for kind in READS:
+    for kind in kinds:
         call: Call = getattr(visits, kind)()
         # On one connection, and so of one worker.
         first, again = replay(side.running.port, [call, call], [token])
@@ -145,10 +150,10 @@ def _measure(side: Side, calls: Sequence[Call], tokens: Sequence[str]) -> Round:
     return Round(used / len(calls) * 1e6, answered)
 
 
-def _lines(measured: Mapping[int, Mapping[str, list[Round]]]) -> Iterator[str]:
+def _lines(measured: Mapping[int, Mapping[str, list[Round]]], kinds: Sequence[str]) -> Iterator[str]:
     yield ""
     head = (
-        "reads / writes", "hit rate (range)", *READS, "CPU, µs", "without a cache, µs", "with / without (range)",
+        "reads / writes", "hit rate (range)", *kinds, "CPU, µs", "without a cache, µs", "with / without (range)",
     )  # fmt: skip
     rows = []
     for writes, sides in measured.items():
@@ -157,8 +162,8 @@ def _lines(measured: Mapping[int, Mapping[str, list[Round]]]) -> Iterator[str]:
         rows.append(
             [
                 f"{100 - writes} / {writes}",
-                str(Spread.of([each.hit_rate(*READS) for each in caching])),
-                *(f"{Spread.of([each.hit_rate(kind) for each in caching]).median:.2f}" for kind in READS),
+                str(Spread.of([each.hit_rate(*kinds) for each in caching])),
+                *(f"{Spread.of([each.hit_rate(kind) for each in caching]).median:.2f}" for kind in kinds),
                 f"{Spread.of([each.cpu_us for each in caching]).median:,.0f}",
                 f"{Spread.of([each.cpu_us for each in others]).median:,.0f}",
                 str(ratio),

@@ -15,8 +15,12 @@ from benchmarks.scenarios import NEW_PRODUCT, PRODUCTS
 T = TypeVar("T")
 
 CATEGORIES = "/api/v1/categories"
-#: Of a hundred reads, and of a hundred writes.
-READS = {"detail": 60, "list": 15, "tree": 10, "search": 10, "facets": 5}
+#: Of a hundred reads, by the name of the mix: of a whole shop, or of what a page of a category needs.
+READS = {
+    "shop": {"detail": 60, "list": 15, "tree": 10, "search": 10, "facets": 5},
+    "lists": {"detail": 60, "list": 24, "tree": 16},
+}
+#: Of a hundred writes, in each mix.
 WRITES = {"price": 50, "movement": 40, "create": 7, "category": 3}
 _PAGES = range(1, 11)
 
@@ -39,8 +43,9 @@ class Shop:
 class Visits:
     """A sequence of requests, the same for the same seed. Whatever the order of the answers, nothing is sold out."""
 
-    def __init__(self, shop: Shop, seed: str) -> None:
+    def __init__(self, shop: Shop, seed: str, *, mix: str = "shop") -> None:
         self._shop = shop
+        self._reads = READS[mix]
         self._random = random.Random(seed)  # noqa: S311 -- the same requests each time
         self._stock = dict(shop.stock)
         self._number = 0
@@ -53,7 +58,7 @@ class Visits:
     def take(self, count: int, *, writes: float) -> list[Call]:
         """The next requests, of which this share are writes, at places of chance."""
         places = set(self._random.sample(range(count), round(count * writes)))
-        return [self._call(WRITES if place in places else READS) for place in range(count)]
+        return [self._call(WRITES if place in places else self._reads) for place in range(count)]
 
     def _call(self, shares: dict[str, int]) -> Call:
         self._number += 1

@@ -17,7 +17,7 @@ from benchmarks.feedless import drop_feed
 from benchmarks.load import Measured
 from benchmarks.results import Results, Section, Steady, Workers
 from benchmarks.scenarios import Subject
-from benchmarks.shop import Shop, Visits
+from benchmarks.shop import READS, Shop, Visits
 from tests.conftest import Caller, body_of
 
 #: More than a server answers in all the rounds of a scenario.
@@ -98,6 +98,19 @@ class TestVisits:
         asked = Visits(SHOP, "a").take(2000, writes=0.05)
 
         assert sum(call.method != "GET" for call in asked) == 100
+
+    @pytest.mark.parametrize("mix", READS)
+    def test_have_the_reads_of_their_mix(self, mix: str) -> None:
+        asked = Counter(call.kind for call in Visits(SHOP, "a", mix=mix).take(10_000, writes=0))
+
+        assert asked.keys() == READS[mix].keys()
+        assert sum(READS[mix].values()) == 100
+        assert all(0.8 < asked[kind] / (100 * share) < 1.2 for kind, share in READS[mix].items())
+
+    def test_have_the_same_writes_in_each_mix(self) -> None:
+        kinds = [[call.kind for call in Visits(SHOP, "a", mix=mix).take(500, writes=1)] for mix in READS]
+
+        assert kinds[0] == kinds[1]
 
     def test_ask_for_a_few_products_often(self) -> None:
         asked = Counter(call.path for call in Visits(SHOP, "a").take(5000, writes=0) if call.kind == "detail")
