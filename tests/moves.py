@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import combinations
 from random import Random
 from typing import Any
 
@@ -199,10 +200,9 @@ class Shop:
 
     def retag_product(self) -> Move | None:
         number = self._any_product()
-        others = [self._tags() for _ in range(9)]
-        return self._change_product(
-            "retag a product", number, tags=next(tags for tags in others if tags != self.products[number]["tags"])
-        )
+        lists = [[self.tag, *some] for count in range(len(TAGS) + 1) for some in combinations(TAGS, count)]
+        others = [tags for tags in lists if tags != self.products[number]["tags"]]
+        return self._change_product("retag a product", number, tags=self.chance.choice(others))
 
     def rekey_product(self, key: str) -> Move | None:
         number = self._any_product()
