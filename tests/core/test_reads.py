@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Select, column, exists, func, inspect, literal_column, select, table, text, true
 from sqlalchemy.orm import aliased
 
+from app.core import listing as listing_module
 from app.core.changelog import LoggedChange, Published
 from app.core.errors import NotFound
 from app.core.fastsql import Prepared, find_row, find_rows
@@ -357,12 +358,55 @@ class TestAPage:
 
         assert {"product*", "product.price"} <= reads.topics
 
-    def test_below_a_category_reads_the_tree(self, catalogue: dict[str, Any]) -> None:
-        reads = page(filters={"below": (catalogue["above"],)})
+    BRANCH = ALWAYS | {"product.created_at", "product.category_id"}
+    TREE = {"category*", "category.parent_id"}
 
-        topics = {topic for topic in reads.topics if "/" not in topic}
-        tree = {"category*", "category.parent_id"}
-        assert topics == self.ALWAYS | {"product.created_at", "product.category_id"} | tree
+    @pytest.mark.parametrize("is_filter", [True, False])
+    def test_below_a_category_reads_the_tree_and_nothing_of_other_branches(
+        self, catalogue: dict[str, Any], make_category: Make, is_filter: bool
+    ) -> None:
+        above, below = catalogue["above"], catalogue["below"]
+        make_category(name="Tables")
+        rows = None if is_filter else products.filed_below(above, identity=READER)
+        reads = page(rows, filters={"below": (above,)} if is_filter else {})
+
+        scoped = {f"{topic}?category_id={each}" for topic in self.BRANCH for each in (above, below)}
+        assert {topic for topic in reads.topics if "/" not in topic} == scoped | self.TREE
+
+    def test_below_many_categories_reads_those_of_all(
+        self, catalogue: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        counts = {}
+        for limit in (1, 2):
+            monkeypatch.setattr(listing_module, "MAX_FOUND_SCOPES", limit)
+            topics = page(filters={"below": (catalogue["above"],)}).topics
+            counts[limit] = len({topic for topic in topics if "?" in topic})
+            assert (topics >= self.BRANCH) == (limit == 1)
+
+        assert counts == {1: 0, 2: 2 * len(self.BRANCH)}
+
+    def test_in_a_category_below_another_reads_that_one(self, catalogue: dict[str, Any]) -> None:
+        reads = page(filters={"below": (catalogue["above"],), "category_id": (catalogue["below"],)})
+
+        assert {topic.partition("?")[2] for topic in reads.topics if "product." in topic} == {
+            f"category_id={catalogue['below']}"
+        }
+
+    @pytest.mark.parametrize(
+        "combine", [lambda below: below | (Product.price < Decimal(5)), lambda below: ~below], ids=["or", "not"]
+    )
+    def test_below_a_category_or_elsewhere_has_no_scope(
+        self, catalogue: dict[str, Any], combine: Callable[[Any], Any]
+    ) -> None:
+        below = categories.is_at_or_below(Product.category_id, catalogue["above"])
+
+        assert page(select(Product).where(combine(below))).topics >= {"product*", "product.category_id"}
+
+    def test_of_the_categories_below_one_reads_the_tree(self, catalogue: dict[str, Any]) -> None:
+        rows = categories.visible_to(READER)
+        reads = page(rows, categories.LISTING, sort_by="name", filters={"below": (catalogue["above"],)})
+
+        assert {topic for topic in reads.topics if "/" not in topic} == {"category.name", *self.TREE}
 
     @pytest.mark.parametrize("sort_by", ["created_at", "relevance"])
     def test_of_a_search_reads_the_words_and_the_brands(self, catalogue: object, sort_by: str) -> None:
@@ -413,6 +457,84 @@ class TestAPage:
 
         assert missed(reads, seen) == set()
         assert reads.topics == {"category*", "category.name", "category.parent_id", "category.slug"}
+
+
+def facets(identity: Identity = READER, **filters: Any) -> set[str]:
+    """What the facets of some filters read, each topic without the names of categories and brands."""
+    with observed() as (reads, seen):
+        count_facets(products.visible_to(identity), products.LISTING, identity=identity, **filters)
+    assert missed(reads, seen) == set()
+    names = {"category*", "category.name", "brand*", "brand.name"}
+    assert reads.topics >= names
+    return reads.topics - names
+
+
+def of_products(*names: str) -> set[str]:
+    """The topics of some columns of products, and of what decides which products a reader sees."""
+    return {"product*", *(f"product.{name}" for name in ("status", "deleted_at", *names))}
+
+
+def within(scope: str, topics: set[str]) -> set[str]:
+    return {f"{topic}?{scope}" for topic in topics}
+
+
+@on_one_database
+class TestFacets:
+    SHOWN = ("category_id", "brand_id", "tags", "price", "stock", "track_stock")
+
+    def test_of_all_products_read_what_each_counts(self, catalogue: object) -> None:
+        assert facets() == of_products(*self.SHOWN)
+
+    def test_of_a_category_read_of_others_only_which_products_they_have(self, catalogue: dict[str, Any]) -> None:
+        below = catalogue["below"]
+        read = facets(category_id=(below,), currency=("USD",))
+
+        of_category = within(f"category_id={below}", of_products(*self.SHOWN, "currency"))
+        assert read == of_category | of_products("category_id", "currency")
+
+    def test_of_a_category_and_a_brand_read_each_within_the_other(self, catalogue: dict[str, Any]) -> None:
+        below, brand = catalogue["below"], catalogue["brand"]
+        read = facets(category_id=(below,), brand_id=(brand,))
+
+        of_category = within(f"category_id={below}", of_products(*self.SHOWN))
+        assert read == of_category | within(f"brand_id={brand}", of_products("category_id", "brand_id"))
+
+    @pytest.mark.parametrize(
+        ("filters", "own"),
+        [
+            ({"tag": ("garden",)}, {"tags"}),
+            ({"min_price": Decimal(5), "currency": ("USD",)}, {"price"}),
+            ({"in_stock": True}, {"stock", "track_stock"}),
+            ({"status": (ProductStatus.ACTIVE,)}, {"status"}),
+        ],
+        ids=str,
+    )
+    def test_that_are_filtered_read_of_all_products_of_the_category_the_same(
+        self, catalogue: dict[str, Any], filters: dict[str, Any], own: set[str]
+    ) -> None:
+        """Their own filter has no scope, and they are within those of the others."""
+        below, others = catalogue["below"], {"currency"} & filters.keys()
+        read = facets(category_id=(below,), **filters)
+
+        of_category = within(f"category_id={below}", of_products(*self.SHOWN, *others))
+        assert read == of_category | of_products("category_id", *own, *others)
+
+    def test_below_a_category_read_nothing_of_other_branches(self, catalogue: dict[str, Any]) -> None:
+        read = facets(below=(catalogue["above"],), in_stock=True, tag=("garden",))
+
+        branch = [within(f"category_id={catalogue[each]}", of_products(*self.SHOWN)) for each in ("above", "below")]
+        assert read == set().union(*branch) | {"category.parent_id"}
+
+    def test_of_many_brands_read_those_of_all(self, catalogue: object) -> None:
+        assert facets(brand_id=tuple(range(1, MAX_SCOPES + 2))) == of_products(*self.SHOWN)
+
+    def test_of_a_search_read_all_products(self, catalogue: dict[str, Any]) -> None:
+        with unit_of_work(reading=True), gathering() as reads:
+            query = {"search": "chair", "category_id": (catalogue["below"],)}
+            count_facets(products.visible_to(READER), products.LISTING, identity=READER, **query)
+
+        assert not any("?" in topic for topic in reads.topics)
+        assert {f"product.{name}" for name in (*self.SHOWN, "search_text")} <= reads.topics
 
 
 class TestASearch:
