@@ -530,8 +530,9 @@ class TestFacets:
 
     def test_of_a_search_read_all_products(self, catalogue: dict[str, Any]) -> None:
         with unit_of_work(reading=True), gathering() as reads:
-            query = {"search": "chair", "category_id": (catalogue["below"],)}
-            count_facets(products.visible_to(READER), products.LISTING, identity=READER, **query)
+            category_id = (catalogue["below"],)
+            rows = products.visible_to(READER)
+            count_facets(rows, products.LISTING, identity=READER, search="chair", category_id=category_id)
 
         assert not any("?" in topic for topic in reads.topics)
         assert {f"product.{name}" for name in (*self.SHOWN, "search_text")} <= reads.topics
