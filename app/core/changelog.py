@@ -176,7 +176,7 @@ def record_in_log(
     """
     scopes = {
         name: sorted({state[name] for state in states if state.get(name) is not None})
-        for name in references_of(inspect(model))
+        for name in scope_columns_of(inspect(model))
     }
     names = None if members is None else sorted(members)
     change = Change(kind, model.audited_as, row_id, version, live, names, scopes)
@@ -184,8 +184,8 @@ def record_in_log(
 
 
 @cache
-def references_of(mapper: Mapper[Any]) -> Sequence[str]:
-    """The columns of a model that refer to published rows."""
+def scope_columns_of(mapper: Mapper[Any]) -> Sequence[str]:
+    """The columns of a model that refer to published rows, which are the scopes of its changes."""
     published = {other.local_table for other in mapper.registry.mappers if issubclass(other.class_, Published)}
     return [
         column.key for column in mapper.columns if any(key.column.table in published for key in column.foreign_keys)

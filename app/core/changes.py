@@ -5,7 +5,7 @@ a line in any use case. The change feed and the response caches follow the log. 
 transaction, so it is stored just before its COMMIT.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -18,7 +18,7 @@ from sqlalchemy.orm import InstanceState, Mapper, Session, UOWTransaction
 
 from app.core import clock
 from app.core.audit import Audited, AuditEvent, record_event
-from app.core.changelog import Change, LogRow, Published, record_in_log, references_of
+from app.core.changelog import Change, LogRow, Published, record_in_log, scope_columns_of
 from app.core.feed import ChangeEvent
 from app.core.money import CURRENCY, amount_text
 from app.core.recorder import recorder_of
@@ -64,34 +64,42 @@ class RowChange:
 
 def record_creation(model: type[Published], row: Any) -> None:
     """Record that ``row``, which has the audited members of the model, was inserted past the mapper."""
-    currency = getattr(row, CURRENCY, None)
-    after = {name: _plain(getattr(row, name), currency) for name in audited_members(inspect(model))}
-    kind = f"{model.audited_as}.created"
-    record_event(kind, resource_type=model.audited_as, resource_id=row.id, after=after)
-    state = {name: getattr(row, name) for name in references_of(inspect(model))}
-    record_in_log(model, kind, row.id, version=row.version, live=getattr(row, "live", None), states=[state])
+    members = audited_members(inspect(model))
+    record_write(model, before=None, after={name: getattr(row, name) for name in members}, members=members)
 
 
-def record_bulk_write(
+def record_write(
     model: type[Published],
-    row_id: int,
-    verb: str,
     *,
-    before: Mapping[str, Any],
+    before: Mapping[str, Any] | None,
     after: Mapping[str, Any],
-    currency: str | None = None,
+    members: Collection[str],
+    kind: str | None = None,
 ) -> None:
-    """Record in the audit trail that a statement past the mapper wrote a row; with its members before and after.
+    """Record in the audit trail and in the log that a statement past the mapper wrote a row.
 
-    ``currency`` is that of the amounts, unless the members state it. The caller records the change in the log
-    (`record_in_log`).
+    ``before`` and ``after`` are the row by its columns; without ``before`` it was created. ``members`` are the columns
+    that were written, of which the trail has the audited ones. ``kind`` is the type of the event in the log, unless it
+    is the action in the trail.
     """
-    kind, names = model.audited_as, set(audited_members(inspect(model)))
+    audited = set(audited_members(inspect(model)))
     shown = [
-        _plain_members({name: values[name] for name in values if name in names}, values.get(CURRENCY, currency))
-        for values in (before, after)
+        None
+        if row is None
+        else _plain_members({name: row[name] for name in members if name in audited}, row.get(CURRENCY))
+        for row in (before, after)
     ]
-    record_event(f"{kind}.{verb}", resource_type=kind, resource_id=row_id, before=shown[0], after=shown[1])
+    action = f"{model.audited_as}.{'created' if before is None else 'updated'}"
+    record_event(action, resource_type=model.audited_as, resource_id=after["id"], before=shown[0], after=shown[1])
+    record_in_log(
+        model,
+        kind or action,
+        after["id"],
+        version=after["version"],
+        live=after.get("live"),
+        members=None if before is None else members,
+        states=[row for row in (before, after) if row is not None],
+    )
 
 
 @cache
@@ -116,7 +124,7 @@ def _record(session: Session, _context: UOWTransaction) -> None:
 
 def _references(row: Published) -> Sequence[Mapping[str, Any]]:
     """What the row refers to, before and after the flush."""
-    names, attributes = references_of(inspect(type(row))), inspect(row).attrs
+    names, attributes = scope_columns_of(inspect(type(row))), inspect(row).attrs
     before = {name: attributes[name].history.deleted[0] for name in names if attributes[name].history.deleted}
     return before, {name: getattr(row, name) for name in names}
 

@@ -15,7 +15,6 @@ from sqlalchemy import (
     ARRAY,
     Column,
     ColumnElement,
-    Row,
     RowMapping,
     Table,
     TableValuedAlias,
@@ -35,11 +34,10 @@ from sqlalchemy.types import TypeEngine
 
 from app.core import clock
 from app.core.changelog import record_in_log
-from app.core.changes import record_bulk_write
+from app.core.changes import record_write
 from app.core.errors import Invalid
 from app.core.locks import advisory_lock
 from app.core.model import Money
-from app.core.money import CURRENCY
 from app.core.slugs import SlugChange
 from app.extensions import db
 from app.features.brands.models import Brand
@@ -91,14 +89,14 @@ class Upserted:
 
 
 @dataclass(frozen=True)
-class Change:
+class ProductChange:
     """What an upsert changes of a product: the product as it is, which is locked, and the members that differ."""
 
     there: RowMapping
     differing: Mapping[str, Any]
 
     @classmethod
-    def between(cls, there: RowMapping, row: Mapping[str, Any]) -> "Change | None":
+    def between(cls, there: RowMapping, row: Mapping[str, Any]) -> "ProductChange | None":
         """The change that brings a product to what a row states; None if it is as stated."""
         # The column's own comparison: to Python, a 1 and a true among the attributes are the same.
         columns = PRODUCTS.c
@@ -139,13 +137,13 @@ class Change:
 
     def record(self) -> None:
         """Record the change in the audit trail and in the log, as a movement if only the stock differs."""
-        before = {name: self.there[name] for name in self.differing}
-        currency = self.there[CURRENCY]
-        record_bulk_write(Product, self.product_id, "updated", before=before, after=self.differing, currency=currency)
-        kind = "stock.moved" if set(self.differing) == {"stock"} else "product.updated"
-        members = [*self.differing, *(["search_text"] if self.words != self.there["search_text"] else [])]
-        states = [self.there, {**self.there, **self.differing}]
-        record_in_log(Product, kind, self.product_id, **self.counters, members=members, states=states)
+        record_write(
+            Product,
+            before=dict(self.there),
+            after={**self.there, **self.differing, **self.counters},
+            members=[*self.differing, *(["search_text"] if self.words != self.there["search_text"] else [])],
+            kind="stock.moved" if set(self.differing) == {"stock"} else None,
+        )
 
     @property
     def _members(self) -> dict[str, Any]:
@@ -171,13 +169,7 @@ def upsert_products(
     ids = {sku: there["id"] for sku, there in found.items()}
     refused |= keys.find_taken({sku: row for sku, row in wanted.items() if sku in found and sku not in refused}, ids)
     changed = _update_different({sku: there for sku, there in found.items() if sku not in refused}, wanted)
-    for sku, made in created.items():
-        after = {**defaults, **wanted[sku], "slug": made.slug}
-        record_bulk_write(Product, made.id, "created", before={}, after=after)
-    upserted = {
-        sku: Upserted(made.id, Effect.CREATED, wanted[sku].get("status", defaults["status"]))
-        for sku, made in created.items()
-    }
+    upserted = {sku: Upserted(made["id"], Effect.CREATED, made["status"]) for sku, made in created.items()}
     for sku, there in found.items():
         change = changed.get(there["id"])
         effect = Effect.UNCHANGED if change is None else Effect.UPDATED
@@ -185,36 +177,12 @@ def upsert_products(
     return upserted | refused
 
 
-def insert_products(
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    defaults: Mapping[str, Any] = DEFAULTS,
-    stated_slugs: Collection[str] = (),
-) -> dict[str, Row[Any]]:
-    """Create the products whose keys no living product has; the id and slug of each, by sku.
-
-    Slugs are made where none is stated, but none of ``stated_slugs``. Where another transaction is creating one of the
-    products, this one waits, and then leaves it alone.
-    """
-    if not rows:
-        return {}
-    now = clock.now()
-    statement = (
-        _INSERTS[db.engine.dialect.name](PRODUCTS)
-        .on_conflict_do_nothing()
-        .returning(PRODUCTS.c.sku, PRODUCTS.c.id, PRODUCTS.c.slug)
-    )
-    new = [new_row(row, defaults, now) for row in keys.with_slugs(rows, stated=stated_slugs)]
-    if _is_postgresql():
-        created = db.session.execute(statement.from_select(list(new[0]), select(_table_of(new))))
-    else:
-        created = db.session.execute(statement, new)
-    made = {row.sku: row for row in created}
-    _balance([row.id for row in made.values()], Reason.RECEIPT)
-    for row in new:
-        if (there := made.get(row["sku"])) is not None:
-            record_in_log(Product, "product.created", there.id, version=1, live=0, states=[row])
-    return made
+def insert_products(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Create the sample products whose keys no living product has."""
+    for made in _insert(rows, DEFAULTS).values():
+        # By intention the audit trail has none of the samples. The log has them: caches and the change feed follow it.
+        counters = {"version": made["version"], "live": made["live"]}
+        record_in_log(Product, "product.created", made["id"], **counters, states=[made])
 
 
 def iter_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterator[Sequence[Mapping[str, Any]]]:
@@ -274,7 +242,7 @@ def is_one_of(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:
 
 def _insert_new_and_lock_others(
     wanted: Mapping[str, Mapping[str, Any]], defaults: Mapping[str, Any]
-) -> tuple[dict[str, Row[Any]], dict[str, RowMapping], dict[str, Invalid]]:
+) -> tuple[dict[str, Mapping[str, Any]], dict[str, RowMapping], dict[str, Invalid]]:
     """Insert the wanted products that are not there and lock the living ones: what is made, and what is found.
 
     The refusals of those that cannot be made come third; all are by sku. All inserts come first, in the order of the
@@ -286,7 +254,7 @@ def _insert_new_and_lock_others(
     if new:
         # They wait for others at several unique indexes, and only one of these can give the order of the rows.
         advisory_lock("create-products")
-    created: dict[str, Row[Any]] = {}
+    created: dict[str, Mapping[str, Any]] = {}
     found: dict[str, RowMapping] = {}
     stated_slugs = {row["slug"] for row in wanted.values() if "slug" in row}
     # One round is enough, unless another transaction deletes one of the products in between.
@@ -296,11 +264,38 @@ def _insert_new_and_lock_others(
         taken = keys.find_taken({sku: row for sku, row in wanted.items() if sku not in refused}, living)
         refused |= {sku: refusal for sku, refusal in taken.items() if sku in new}
         rows = [wanted[sku] for sku in sorted(new - refused.keys())]
-        created |= insert_products(rows, defaults=defaults, stated_slugs=stated_slugs)
+        made = _insert(rows, defaults, stated_slugs=stated_slugs)
+        for row in made.values():
+            record_write(Product, before=None, after=row, members=MEMBERS)
+        created |= made
         found |= _lock_living(wanted.keys() - created.keys() - found.keys())
         new = wanted.keys() - created.keys() - found.keys()
         if new <= refused.keys():
             return created, found, {sku: refused[sku] for sku in new}
+
+
+def _insert(
+    rows: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any], *, stated_slugs: Collection[str] = ()
+) -> dict[str, Mapping[str, Any]]:
+    """Create the products whose keys no living product has; every column of each, by sku. The caller records them.
+
+    Slugs are made where none is stated, but none of ``stated_slugs``. Where another transaction is creating one of the
+    products, this one waits, and then leaves it alone.
+    """
+    if not rows:
+        return {}
+    statement = (
+        _INSERTS[db.engine.dialect.name](PRODUCTS).on_conflict_do_nothing().returning(PRODUCTS.c.sku, PRODUCTS.c.id)
+    )
+    now = clock.now()
+    new = [new_row(row, defaults, now) for row in keys.with_slugs(rows, stated=stated_slugs)]
+    if _is_postgresql():
+        created = db.session.execute(statement.from_select(list(new[0]), select(_table_of(new))))
+    else:
+        created = db.session.execute(statement, new)
+    ids = {row.sku: row.id for row in created}
+    _balance(ids.values(), Reason.RECEIPT)
+    return {row["sku"]: {**row, "id": ids[row["sku"]]} for row in new if row["sku"] in ids}
 
 
 def _refusals(
@@ -334,9 +329,11 @@ def _moves_untracked_stock(row: Mapping[str, Any], there: Mapping[Any, Any]) -> 
     return not row.get("track_stock", there["track_stock"]) and row.get("stock", there["stock"]) != there["stock"]
 
 
-def _update_different(found: Mapping[str, RowMapping], wanted: Mapping[str, Mapping[str, Any]]) -> dict[int, Change]:
+def _update_different(
+    found: Mapping[str, RowMapping], wanted: Mapping[str, Mapping[str, Any]]
+) -> dict[int, ProductChange]:
     """Bring the locked products to what their rows state; the changes of those that differed, by their ids."""
-    changes = [change for sku, there in found.items() if (change := Change.between(there, wanted[sku]))]
+    changes = [change for sku, there in found.items() if (change := ProductChange.between(there, wanted[sku]))]
     _update_products([change.row() for change in changes])
     keys.retire(renaming for change in changes if (renaming := change.slug_change))
     for change in changes:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from sqlalchemy import BigInteger, ScalarSelect, Select, and_, cast, func, inspect, select, update
 
 from app.core import clock
-from app.core.changelog import record_in_log, references_of
+from app.core.changelog import record_in_log, scope_columns_of
 from app.core.errors import Conflict, NotFound
 from app.core.listing import Listing, OneOf
 from app.core.pruning import delete_batch
@@ -153,7 +153,7 @@ def _move(
     if expected_stock is not None:
         conditions.append(PRODUCTS.c.stock == expected_stock)
     statement = update(PRODUCTS).where(*conditions).values(stock=stock_after, live=PRODUCTS.c.live + 1)
-    references = [PRODUCTS.c[name] for name in references_of(inspect(Product))]
+    references = [PRODUCTS.c[name] for name in scope_columns_of(inspect(Product))]
     returned = (PRODUCTS.c.stock, PRODUCTS.c.version, PRODUCTS.c.live, *references)
     moved = db.session.execute(statement.returning(*returned)).mappings().one_or_none()
     if moved is None:
