@@ -507,7 +507,7 @@ class TestFacets:
             ({"in_stock": True}, {"stock", "track_stock"}),
             ({"status": (ProductStatus.ACTIVE,)}, {"status"}),
         ],
-        ids=str,
+        ids=["tag", "price", "stock", "status"],
     )
     def test_that_are_filtered_read_of_all_products_of_the_category_the_same(
         self, catalogue: dict[str, Any], filters: dict[str, Any], own: set[str]
