@@ -39,7 +39,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_change_log")),
         sqlite_autoincrement=True,
     )
-    op.create_index("ix_change_log_xid", "change_log", ["xid"])
+    op.create_index("ix_change_log_xid_id", "change_log", ["xid", "id"])
     op.add_column("catalogue_state", sa.Column("log_id", big_integer(), nullable=False, server_default="0"))
     op.add_column("catalogue_state", sa.Column("log_floor", big_integer(), nullable=False, server_default="0"))
     op.add_column("catalogue_state", sa.Column("log_snapshot", sa.Text(), nullable=True))
