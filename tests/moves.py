@@ -93,6 +93,8 @@ class Shop:
     categories: dict[int, Row] = field(default_factory=dict)
     brands: dict[int, Row] = field(default_factory=dict)
     holds: dict[int, Row] = field(default_factory=dict)
+    #: How the last hold ended; they are confirmed and cancelled in turns, so that few moves make both.
+    last_end: str = "cancel"
     former: dict[tuple[str, str], int] = field(default_factory=dict)
     #: The values that rows gave up, by kind and key: others take them rather than new ones.
     given_up: dict[tuple[str, str], list[str]] = field(default_factory=dict)
@@ -618,12 +620,13 @@ class Shop:
         return {number: hold for number, hold in self.holds.items() if hold["product"] in self.living()}
 
     def _end_hold(self, how: str, holds: Mapping[int, Row], *, sold: int) -> Move | None:
-        if not holds:
+        if not holds or how == self.last_end:
             return None
         number = self._one_of(holds)
         hold = holds[number]
 
         def effect(shop: Shop, _answer: Any) -> None:
+            shop.last_end = how
             del shop.holds[number]
             shop.products[hold["product"]]["stock"] -= sold * hold["quantity"]
 

@@ -145,7 +145,7 @@ class Follower:
             return None
         # Another thread may have followed the log further while this tail was read.
         rows = [row for row in found if not self.position.has_seen(row[0], row[2])]
-        if self.position.is_before(here):
+        if not here.is_before(self.position):
             self.position = here
         return [_change_in(row) for row in sorted(rows)]
 

@@ -305,9 +305,11 @@ class _ListQuery:
             return self.fetch(make, **values)
         # Before the block, because a search may take statements of its own.
         extent, kind = self.extent, kind_of(self.entity)
+        if kind in extent.once:
+            extent = extent.within(kind, self.scopes)
         with stating():
             found = self.fetch(make, **values)
-        reads.add(extent.within(kind, self.scopes) if kind in extent.once else extent)
+        reads.add(extent)
         shown = self.items(found[: self.criteria.per_page])
         reads.add_rows(kind, [getattr(row, self.listing.tie_breaker.key) for row in shown])
         return found

@@ -287,6 +287,14 @@ class TestAFollower:
         assert follow(app, follower) is None
         assert follow(app, follower) == []
 
+    def test_that_looks_stays_young_while_nothing_changes(self, app: Flask) -> None:
+        follower = Follower()
+        write(app, lambda: add("chairs"))
+        follow(app, follower)
+        looked = follower.position.at
+        while follower.position.at == looked:
+            assert follow(app, follower) == []
+
     @on_postgresql
     def test_sees_a_transaction_that_commits_late(self, app: Flask, threads: ThreadPoolExecutor) -> None:
         follower = Follower()

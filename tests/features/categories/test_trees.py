@@ -117,5 +117,5 @@ class TestProductsOfACategory:
     def test_of_no_category_is_404(self, bob: Caller) -> None:
         assert code_of(bob.get("/categories/999999/products")) == "not_found"
 
-    def test_costs_what_a_list_does_and_the_category(self, bob: Caller, home: dict[str, Any]) -> None:
-        assert cost(bob.get(f"/categories/{home['id']}/products")) == 3
+    def test_costs_what_a_list_does_and_two_of_the_tree(self, bob: Caller, home: dict[str, Any]) -> None:
+        assert cost(bob.get(f"/categories/{home['id']}/products")) == 4
