@@ -374,6 +374,8 @@ class TestInUnitOfWork:
         self, beside: Callable[[str], list[Any]], tried: list[int], reading: bool
     ) -> None:
         process = Prepared(select(func.pg_backend_pid().label("id")))
+        # What tests with many threads have left in the pool.
+        db.engine.dispose()
         with ExitStack() as stack:
             connections = [stack.enter_context(db.engine.connect()) for _ in range(4)]
             old = {connection.scalar(select(func.pg_backend_pid())) for connection in connections}
