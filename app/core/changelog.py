@@ -220,11 +220,11 @@ def _log_tail_postgresql(element: log_tail, compiler: Any, **options: Any) -> st
     begun_later = _rows_of_log(f"id < {last} AND xid >= {xmax} AND xid < {end} ORDER BY xid DESC, id DESC")
     of_one = f"(xid, id) < (number, {last}) AND (xid, id) >= (number, 0) ORDER BY xid DESC, id DESC"
     were_running = (
-        f"SELECT change FROM unnest({running}) AS transactions (number)"  # noqa: S608 -- parameters
+        f"SELECT change FROM unnest({running}) AS transactions (number)"  # noqa: S608 -- constants and parameters
         f" CROSS JOIN LATERAL ({_rows_of_log(of_one)}) AS rows LIMIT {MAX_CHANGES + 1}"
     )
     late = ", ".join(
-        f"CASE WHEN (SELECT count(*) FROM newest) <= {MAX_CHANGES} THEN {_json_of(rows)} END"  # noqa: S608 -- the above
+        f"CASE WHEN (SELECT count(*) FROM newest) <= {MAX_CHANGES} THEN {_json_of(rows)} END"  # noqa: S608 -- constants and parameters
         for rows in (f"({begun_later}) AS late", f"({were_running}) AS late")
     )
     tail = f"(WITH newest AS MATERIALIZED ({newest}) SELECT json_build_array({here}, {_json_of('newest')}, {late}))"
@@ -233,20 +233,20 @@ def _log_tail_postgresql(element: log_tail, compiler: Any, **options: Any) -> st
 
 def _rows_of_log(rows: str) -> str:
     columns = "json_build_array(id, CAST(created_at AS text), xid, resource_type, resource_id, members, scopes)"
-    return f"SELECT {columns} AS change FROM change_log WHERE {rows} LIMIT {MAX_CHANGES + 1}"  # noqa: S608 -- the above
+    return f"SELECT {columns} AS change FROM change_log WHERE {rows} LIMIT {MAX_CHANGES + 1}"  # noqa: S608 -- constants and parameters
 
 
 def _json_of(rows: str) -> str:
-    return f"(SELECT coalesce(json_agg(change), '[]') FROM {rows})"  # noqa: S608 -- the above
+    return f"(SELECT coalesce(json_agg(change), '[]') FROM {rows})"  # noqa: S608 -- constants and parameters
 
 
 @compiles(log_tail, "sqlite")
 def _log_tail_sqlite(element: log_tail, compiler: Any, **options: Any) -> str:
     last = compiler.process(next(iter(element.clauses)), **options)
     row = "json_array(id, created_at, xid, resource_type, resource_id, json(members), json(scopes)) AS change"
-    rows = f"SELECT {row} FROM change_log WHERE id >= {last} ORDER BY id DESC LIMIT {MAX_CHANGES + 1}"  # noqa: S608
+    rows = f"SELECT {row} FROM change_log WHERE id >= {last} ORDER BY id DESC LIMIT {MAX_CHANGES + 1}"  # noqa: S608 -- constants
     here = "json_array('', julianday('now') * 86400, '')"
-    tail = f"json_array({here}, (SELECT json_group_array(json(change)) FROM ({rows})))"  # noqa: S608 -- the above
+    tail = f"json_array({here}, (SELECT json_group_array(json(change)) FROM ({rows})))"  # noqa: S608 -- constants and parameters
     return f"CASE WHEN {last} IS NOT NULL THEN {tail} END"
 
 

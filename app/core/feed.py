@@ -19,9 +19,9 @@ class CatalogueState(Model):
 
     ``log_id`` is the id of the last row of the log that is numbered, and ``log_snapshot`` the snapshot (a
     ``pg_snapshot``) in which the log was read: what was not visible in it is to be numbered still, if it is of a
-    transaction that began before ``log_xid``, the one that numbered. Up to ``log_floor``
-    everything is numbered, whatever the numbers of its transactions say: they are another server's, from which the
-    database was moved here. ``version`` is for processes of the release before.
+    transaction that began before ``log_xid``, the one that numbered. Up to ``log_floor`` everything is numbered,
+    whatever the numbers of its transactions say: they are another server's, from which the database was moved here.
+    ``version`` is for processes of the release before.
     """
 
     __tablename__ = "catalogue_state"

@@ -27,7 +27,7 @@ class Extent:
     topics: Mapping[str, frozenset[str]] = field(default_factory=dict)
     #: The kinds whose table occurs once in the statement: what it says of them, it says of the rows that it finds.
     once: frozenset[str] = frozenset()
-    #: Whether the log of changes tells of everything that it reads.
+    #: Whether the log of changes has every change of what it reads.
     is_logged: bool = True
 
     def beside(self, kind: str) -> "Extent":

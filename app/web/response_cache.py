@@ -258,7 +258,7 @@ def _respond_in_single_flight(
     try:
         with gathering() as reads:
             response = _with_etag(respond())
-        # What the log does not tell of may have changed for the others that wait, too.
+        # What is not in the log may have changed for the other requests that wait, too.
         cached = CachedResponse.of(response, reads.topics, moment) if reads.is_logged else None
         if cached is not None:
             responses.set(key, cached)
