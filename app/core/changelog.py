@@ -35,6 +35,10 @@ LOG_RETENTION = timedelta(hours=1)
 MAX_AGE = LOG_RETENTION.total_seconds() / 2
 
 
+#: A row by the names of its columns.
+Row = Mapping[str, Any]
+
+
 class LogRow(Keyed, Model):
     """One change of one row, in the log; ``row_version`` and ``row_live`` are the row's counters after it."""
 
@@ -44,6 +48,8 @@ class LogRow(Keyed, Model):
     xid: Mapped[int | None] = mapped_column(big_integer)
     created_at: Mapped[Moment]
     type: Mapped[str] = mapped_column(String(64))
+    #: All names of the change, the type first; None where a process of the release before has recorded it.
+    names: Mapped[list[str] | None] = mapped_column(nullable_json_type)
     resource_type: Mapped[str] = mapped_column(String(32))
     resource_id: Mapped[int] = mapped_column(big_integer)
     row_version: Mapped[int] = mapped_column(big_integer)
@@ -63,12 +69,33 @@ class Published(Audited):
 
     version: Mapped[int]
 
+    @classmethod
+    def event_names(cls) -> Mapping[str, str]:
+        """The names that changes of such rows have, each with a sentence for clients, in the order of their names."""
+        kind = cls.audited_as
+        return {
+            f"{kind}.created": f"The {kind} was created.",
+            f"{kind}.updated": f"The {kind} was changed.",
+            f"{kind}.deleted": f"The {kind} was deleted.",
+            f"{kind}.hidden": f"Something became of a {kind} that you may not see.",
+        }
+
+    @classmethod
+    def names_of(cls, kind: str, before: Row | None, after: Row | None) -> list[str]:  # noqa: ARG003 -- for overrides
+        """All names of a change of type ``kind``, which is the first of them.
+
+        ``before`` and ``after`` are the row by its columns, those that were loaded at least: without ``before`` it was
+        created, without ``after`` deleted.
+        """
+        return [kind]
+
 
 @dataclass(frozen=True)
 class Change:
     """A change that this transaction will append to the log as it commits: of type ``product.updated``, say."""
 
     type: str
+    names: Sequence[str]
     resource_type: str
     resource_id: int
     row_version: int
@@ -167,20 +194,31 @@ def record_in_log(
     version: int,
     live: int | None = None,
     members: Iterable[str] | None = None,
-    states: Sequence[Mapping[str, Any]],
+    before: Row | None,
+    after: Row | None,
 ) -> None:
     """Record a change for the log and the change feed, appended as this transaction commits.
 
-    ``kind`` is the type of the event, ``states`` are the row's columns before and after, or once where the references
-    among them stay. The caller has locked the row, or made it.
+    ``kind`` is the type of the event, ``members`` are the columns that changed, or None where the row came or went.
+    ``before`` and ``after`` are the row by its columns: those that refer to published rows, and those from which its
+    model knows the other names of the change. The caller has locked the row, or made it.
     """
+    states = [state for state in (before, after) if state is not None]
     scopes = {
         name: sorted({state[name] for state in states if state.get(name) is not None})
         for name in scope_columns_of(inspect(model))
     }
-    names = None if members is None else sorted(members)
-    change = Change(kind, model.audited_as, row_id, version, live, names, scopes)
+    changed = None if members is None else sorted(members)
+    names = model.names_of(kind, before, after)
+    change = Change(kind, names, model.audited_as, row_id, version, live, changed, scopes)
     recorder_of(db.session()).log.append(change)
+
+
+@cache
+def published_models() -> Sequence[type[Published]]:
+    """The models that are `Published`, by their names in events."""
+    models = {mapper.class_ for mapper in Model.registry.mappers if issubclass(mapper.class_, Published)}
+    return sorted(models, key=lambda model: model.audited_as)
 
 
 @cache

@@ -18,7 +18,7 @@ from sqlalchemy.orm import InstanceState, Mapper, Session, UOWTransaction
 
 from app.core import clock
 from app.core.audit import Audited, AuditEvent, record_event
-from app.core.changelog import Change, LogRow, Published, record_in_log, scope_columns_of
+from app.core.changelog import Change, LogRow, Published, Row, record_in_log
 from app.core.feed import ChangeEvent
 from app.core.money import CURRENCY, amount_text
 from app.core.recorder import recorder_of
@@ -39,11 +39,11 @@ _STORE_TRAIL = f"""
 _STORE_BOTH = f"""
     WITH trail AS ({_STORE_TRAIL})
     INSERT INTO change_log
-        (xid, created_at, type, resource_type, resource_id, row_version, row_live, members, scopes)
+        (xid, created_at, type, names, resource_type, resource_id, row_version, row_live, members, scopes)
     SELECT CAST(CAST(pg_current_xact_id() AS text) AS bigint), %(now)s, change.*
     FROM jsonb_to_recordset(CAST(%(changes)s AS jsonb))
-        AS change (type text, resource_type text, resource_id bigint, row_version bigint, row_live bigint,
-                   members jsonb, scopes jsonb)
+        AS change (type text, names jsonb, resource_type text, resource_id bigint, row_version bigint,
+                   row_live bigint, members jsonb, scopes jsonb)
 """  # noqa: S608 -- the statement above
 
 
@@ -71,8 +71,8 @@ def record_creation(model: type[Published], row: Any) -> None:
 def record_write(
     model: type[Published],
     *,
-    before: Mapping[str, Any] | None,
-    after: Mapping[str, Any],
+    before: Row | None,
+    after: Row,
     members: Collection[str],
     kind: str | None = None,
 ) -> None:
@@ -98,7 +98,8 @@ def record_write(
         version=after["version"],
         live=after.get("live"),
         members=None if before is None else members,
-        states=[row for row in (before, after) if row is not None],
+        before=before,
+        after=after,
     )
 
 
@@ -116,17 +117,29 @@ def _record(session: Session, _context: UOWTransaction) -> None:
         if change.before or change.after:
             record_event(action, resource_type=kind, resource_id=row.id, before=change.before, after=change.after)
         if isinstance(row, Published):
-            live, states = getattr(row, "live", None), _references(row)
+            live, (before, after) = getattr(row, "live", None), _states(change)
             record_in_log(
-                type(row), action, row.id, version=row.version, live=live, members=change.members, states=states
+                type(row),
+                action,
+                row.id,
+                version=row.version,
+                live=live,
+                members=change.members,
+                before=before,
+                after=after,
             )
 
 
-def _references(row: Published) -> Sequence[Mapping[str, Any]]:
-    """What the row refers to, before and after the flush."""
-    names, attributes = scope_columns_of(inspect(type(row))), inspect(row).attrs
-    before = {name: attributes[name].history.deleted[0] for name in names if attributes[name].history.deleted}
-    return before, {name: getattr(row, name) for name in names}
+def _states(change: RowChange) -> tuple[Row | None, Row | None]:
+    """The columns of a row before and after the flush; None where there was, or is, no such row."""
+    state: InstanceState[Any] = inspect(change.row)
+    after = {each.key: getattr(change.row, each.key) for each in state.mapper.column_attrs}
+    if change.verb == "created":
+        return None, after
+    histories = {name: state.attrs[name].history for name in after if name in state.committed_state}
+    before = after | {name: history.deleted[0] for name, history in histories.items() if history.deleted}
+    is_gone = change.verb == "deleted" and change.after is None
+    return before, None if is_gone else after
 
 
 def _row_changes(session: Session) -> Iterator[RowChange]:

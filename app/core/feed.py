@@ -10,7 +10,7 @@ from sqlalchemy import CheckConstraint, Index, Insert, String, Text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.core.model import Keyed, Moment, big_integer
+from app.core.model import Keyed, Moment, big_integer, nullable_json_type
 from app.extensions import Model, db
 
 
@@ -21,7 +21,8 @@ class CatalogueState(Model):
     ``pg_snapshot``) in which the log was read: what was not visible in it is to be numbered still, if it is of a
     transaction that began before ``log_xid``, the one that numbered. Up to ``log_floor`` everything is numbered,
     whatever the numbers of its transactions say: they are another server's, from which the database was moved here.
-    ``version`` is for processes of the release before.
+    Events that were recorded before ``pruned_before`` may be pruned. ``version`` is for processes of the release
+    before.
     """
 
     __tablename__ = "catalogue_state"
@@ -30,6 +31,7 @@ class CatalogueState(Model):
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     version: Mapped[int] = mapped_column(big_integer, default=0)
     pruned_through: Mapped[int] = mapped_column(big_integer, default=0)
+    pruned_before: Mapped[Moment | None]
     log_id: Mapped[int] = mapped_column(big_integer, default=0, server_default="0")
     log_floor: Mapped[int] = mapped_column(big_integer, default=0, server_default="0")
     log_snapshot: Mapped[str | None] = mapped_column(Text)
@@ -49,11 +51,18 @@ class ChangeEvent(Keyed, Model):
 
     created_at: Mapped[Moment]
     type: Mapped[str] = mapped_column(String(64))
+    #: All names of the change, the type first; None where a process of the release before has recorded it.
+    names: Mapped[list[str] | None] = mapped_column(nullable_json_type)
     resource_type: Mapped[str] = mapped_column(String(32))
     resource_id: Mapped[int] = mapped_column(big_integer)
     row_version: Mapped[int] = mapped_column(big_integer)
     #: None for a row that has no such counter.
     row_live: Mapped[int | None] = mapped_column(big_integer)
+
+    @property
+    def types(self) -> list[str]:
+        """All names of the change, of which ``type`` is the first."""
+        return self.names or [self.type]
 
 
 Index("ix_change_events_created_at_id", ChangeEvent.created_at, ChangeEvent.id)

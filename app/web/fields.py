@@ -61,6 +61,10 @@ class Field(ma.fields.Field[Any]):
             metadata["examples"] = [example]
         super().__init__(metadata=metadata, **options)
 
+    def describe(self) -> Mapping[str, Any]:
+        """The JSON Schema for the document; a field overrides it for what is known once the application is made."""
+        return self.metadata
+
     def read(self, value: Any, name: str | None = None) -> Any:
         """The loaded value, as ``deserialize`` returns it without validators; raises ``ValidationError``."""
         if value is None:

@@ -18,7 +18,7 @@ _BESIDE_REFERENCE = ("description", "default", "examples", "readOnly", "writeOnl
 
 def describe_field(spec: APISpec, field: ma.fields.Field[Any], found: dict[str, Any]) -> dict[str, Any]:
     """The JSON Schema of a field: what apispec finds, with the field's bounds, and what it refers to."""
-    described = {**found, **field.metadata}
+    described = {**found, **(field.describe() if isinstance(field, fields.Field) else field.metadata)}
     if isinstance(field, fields.Choice):
         return describe_choice(spec, field, described)
     if isinstance(field, fields.Items | fields.Values):

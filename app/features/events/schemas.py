@@ -21,6 +21,13 @@ class ChangeEventSchema(Schema):
     id = fields.Integer(dump_only=True, example=1001)
     created_at = fields.Moment(dump_only=True)
     type = fields.Text(max_length=64, pattern=r"^[a-z]+\.[a-z_]+$", example="product.updated")
+    types = fields.Items(
+        fields.Text(max_length=64, pattern=r"^[a-z]+\.[a-z_]+$"),
+        max_items=20,
+        dump_only=True,
+        note="All names of the change, `type` first.",
+        example=["product.updated", "price.changed"],
+    )
     resource_type = Kind(max_length=32, example="product")
     resource_id = fields.Integer(example=42)
     version = fields.Integer(dump_only=True, allow_none=True, note="The row's version after the change.", example=3)

@@ -8,6 +8,7 @@ from datetime import datetime
 from itsdangerous import BadData, URLSafeSerializer
 from sqlalchemy import func, select, update
 
+from app.core import clock
 from app.core.changelog import LogRow
 from app.core.errors import Gone
 from app.core.feed import CatalogueState, ChangeEvent, require_state
@@ -36,29 +37,70 @@ def read_events(cursor: str, *, limit: int, keys: Sequence[str]) -> FeedPage:
     ``keys`` verify the cursor, and the last of them signs the next. Refuses a cursor that none of them signed
     (``CursorInvalid``), and one after which events were deleted (``CursorExpired``).
     """
-    verified = _verify_cursor(cursor, keys) if cursor else None
+    position = verify_cursor(cursor, keys) if cursor else None
+    events, has_more = events_after(position, limit=limit)
+    last = events[-1].id if events else position
+    return FeedPage(events, has_more, sign_cursor(pruned_through() if last is None else last, keys))
+
+
+def events_after(position: int | None, *, limit: int) -> tuple[Sequence[ChangeEvent], bool]:
+    """Up to ``limit`` events after the one with the id ``position``, by ascending ids, and whether more follow.
+
+    0 is before the first event that there ever was, None before the oldest that is stored. What was committed before
+    the call is among them, unless more follow. Refuses a position after which events were deleted (``CursorExpired``).
+    """
     is_more_to_come = number_changes()
-    position = pruned_through() if verified is None else verified
-    rows = select(ChangeEvent).where(ChangeEvent.id > position).order_by(ChangeEvent.id).limit(limit + 1)
+    after = pruned_through() if position is None else position
+    rows = select(ChangeEvent).where(ChangeEvent.id > after).order_by(ChangeEvent.id).limit(limit + 1)
     events = db.session.scalars(rows).all()
     # Checked after reading the events: events that are pruned between the two statements would be missed otherwise.
-    if cursor and position < pruned_through():
+    if position is not None and position < pruned_through():
         raise CursorExpired
-    page = events[:limit]
-    last = page[-1].id if page else position
-    return FeedPage(page, is_more_to_come or len(events) > limit, sign_cursor(last, keys))
+    return events[:limit], is_more_to_come or len(events) > limit
 
 
-def latest_cursor(keys: Sequence[str]) -> str:
-    """The cursor after the last event, or after an earlier one where very many are not numbered yet."""
+def latest_position() -> int:
+    """The id of the last event, or of an earlier one where very many are not numbered yet."""
     number_changes()
-    last = db.session.scalar(select(func.max(ChangeEvent.id)))
-    return sign_cursor(last or pruned_through(), keys)
+    return db.session.scalar(select(func.max(ChangeEvent.id))) or pruned_through()
+
+
+def position_since(moment: datetime) -> int:
+    """The position before the first event that was recorded at a moment or after it; the latest if there is none.
+
+    An event is recorded just before its COMMIT, by the clock of the server that handles the request. Refuses a moment
+    after which events may have been deleted (``CursorExpired``).
+    """
+    number_changes()
+    first = db.session.scalar(select(func.min(ChangeEvent.id)).where(ChangeEvent.created_at >= moment))
+    position = latest_position() if first is None else first - 1
+    state = db.session.execute(select(CatalogueState.pruned_before, CatalogueState.pruned_through)).one_or_none()
+    if state is not None and _may_be_pruned(moment, *state):
+        raise CursorExpired
+    return position
+
+
+def _may_be_pruned(moment: datetime, pruned_before: datetime | None, pruned_through: int) -> bool:
+    """Whether events that were recorded at a moment or after it may be pruned."""
+    if pruned_before is None and pruned_through:
+        # The release before has pruned them, and says no time: no event that is stored is from before the last of them.
+        rows = select(func.min(ChangeEvent.created_at)).where(ChangeEvent.id > pruned_through)
+        pruned_before = db.session.scalar(rows) or clock.now()
+    return pruned_before is not None and moment < pruned_before
 
 
 def sign_cursor(position: int, keys: Sequence[str]) -> str:
     """The cursor after the event with this id, signed with the last of ``keys``."""
     return str(_serializer(keys).dumps(position))
+
+
+def verify_cursor(cursor: str, keys: Sequence[str]) -> int:
+    """The position of a cursor that one of ``keys`` signed; refuses any other (``CursorInvalid``)."""
+    try:
+        position = _serializer(keys).loads(cursor)
+    except (BadData, ValueError):
+        raise CursorInvalid from None
+    return int(position)
 
 
 def expire_events(*, before: datetime) -> None:
@@ -72,7 +114,7 @@ def expire_events(*, before: datetime) -> None:
     if last is not None:
         db.session.execute(require_state())
         later = CatalogueState.pruned_through < last
-        db.session.execute(update(CatalogueState).where(later).values(pruned_through=last))
+        db.session.execute(update(CatalogueState).where(later).values(pruned_through=last, pruned_before=before))
 
 
 def prune_events() -> int:
@@ -99,14 +141,6 @@ def prune_log(*, before: datetime) -> int:
 def pruned_through() -> int:
     """The id of the last event that has expired; 0 if none has."""
     return db.session.scalar(select(CatalogueState.pruned_through)) or 0
-
-
-def _verify_cursor(cursor: str, keys: Sequence[str]) -> int:
-    try:
-        position = _serializer(keys).loads(cursor)
-    except (BadData, ValueError):
-        raise CursorInvalid from None
-    return int(position)
 
 
 def _serializer(keys: Sequence[str]) -> URLSafeSerializer:

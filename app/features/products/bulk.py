@@ -182,7 +182,7 @@ def insert_products(rows: Sequence[Mapping[str, Any]]) -> None:
     for made in _insert(rows, DEFAULTS).values():
         # By intention the audit trail has none of the samples. The log has them: caches and the change feed follow it.
         counters = {"version": made["version"], "live": made["live"]}
-        record_in_log(Product, "product.created", made["id"], **counters, states=[made])
+        record_in_log(Product, "product.created", made["id"], **counters, before=None, after=made)
 
 
 def iter_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterator[Sequence[Mapping[str, Any]]]:

@@ -1,6 +1,6 @@
 """The products table, its rules and its refusals."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -30,7 +30,7 @@ from sqlalchemy.types import Boolean
 
 from app.core import clock
 from app.core.audit import UNAUDITED
-from app.core.changelog import Published
+from app.core.changelog import Published, Row
 from app.core.errors import Conflict, Invalid
 from app.core.keys import ExternalIdTaken, Key
 from app.core.model import Keyed, Live, Moment, Money, Stamped, Versioned, big_integer, json_type, ordered_text
@@ -120,6 +120,10 @@ class Product(Keyed, Stamped, Versioned, Live, Slugged, Published, Model):
     stock: Mapped[int] = mapped_column(big_integer, default=0)
     #: Without it a product is always in stock, and its stock does not move.
     track_stock: Mapped[bool] = mapped_column(default=True, server_default=true())
+    #: A tracked stock of so many or fewer is low; None for a product of which none is.
+    low_stock_at: Mapped[int | None] = mapped_column(
+        big_integer, CheckConstraint("low_stock_at >= 0", name="low_stock_at_not_negative")
+    )
     status: Mapped[ProductStatus] = mapped_column(String(16), default=ProductStatus.ACTIVE)
     tags: Mapped[list[str]] = mapped_column(json_type, default=list)
     attributes: Mapped[dict[str, Any]] = mapped_column(json_type, default=dict)
@@ -127,6 +131,17 @@ class Product(Keyed, Stamped, Versioned, Live, Slugged, Published, Model):
     external_id: Mapped[str | None] = mapped_column(String(128))
     search_text: Mapped[str] = mapped_column(Text, info={**UNAUDITED, DERIVED_FROM: SEARCHED})
     deleted_at: Mapped[Moment | None]
+
+    @classmethod
+    def event_names(cls) -> Mapping[str, str]:
+        """The names of the changes of products, with a sentence each."""
+        return _EVENT_NAMES
+
+    @classmethod
+    def names_of(cls, kind: str, before: Row | None, after: Row | None) -> list[str]:
+        """The type of a change of a product, and then its other names in the order of the list."""
+        found = {*_changes_of_visibility(before, after), *_changes_of_members(before, after)}
+        return [kind, *(name for name in _EVENT_NAMES if name in found and name != kind)]
 
     def replace_attributes(self, attributes: dict[str, Any]) -> None:
         """Set all attributes; at most 100."""
@@ -146,6 +161,60 @@ class Product(Keyed, Stamped, Versioned, Live, Slugged, Published, Model):
     def restore(self) -> None:
         """Bring the product back under its sku."""
         self.deleted_at = None
+
+
+_EVENT_NAMES: Mapping[str, str] = {
+    "product.created": "The product was created.",
+    "product.updated": "Members of the product changed, its stock alone excepted.",
+    "product.published": "Shoppers see the product from now on: it became active, or was created or restored as such.",
+    "product.hidden": "Shoppers do not see the product any more; or it is one that you may not see.",
+    "product.deleted": "The product was deleted.",
+    "product.restored": "The deleted product is back.",
+    "price.changed": "Its `price`, its `compare_at_price` or its `currency` changed after it was created.",
+    "stock.moved": "Its `stock` changed after it was created.",
+    "stock.low": "Its tracked `stock` is at or below `low_stock_at`, and was not before.",
+    "stock.out": "It is sold out, and was in stock before.",
+    "stock.back": "It is in stock, and was sold out before; a stock that is not tracked is always in stock.",
+}
+_PRICE = ("price", "compare_at_price", "currency")
+
+
+def _changes_of_visibility(before: Row | None, after: Row | None) -> Iterator[str]:
+    """The names of a change by which shoppers see a product, or see it no more."""
+    was, is_now = _is_visible(before), _is_visible(after)
+    if is_now and not was:
+        yield "product.published"
+    if was and not is_now:
+        yield "product.hidden"
+
+
+def _changes_of_members(before: Row | None, after: Row | None) -> Iterator[str]:
+    """The names of a change of the price and the stock of a product; a new one has changed neither."""
+    if before is None or after is None:
+        return
+    if any(before.get(name) != after.get(name) for name in _PRICE):
+        yield "price.changed"
+    if before["stock"] != after["stock"]:
+        yield "stock.moved"
+    if _is_low(after) and not _is_low(before):
+        yield "stock.low"
+    if _is_sold_out(after) != _is_sold_out(before):
+        yield "stock.out" if _is_sold_out(after) else "stock.back"
+
+
+def _is_visible(product: Row | None) -> bool:
+    # A movement records neither column, and changes neither.
+    return product is not None and product.get("deleted_at") is None and product.get("status") == ProductStatus.ACTIVE
+
+
+def _is_low(product: Row) -> bool:
+    threshold = product["low_stock_at"]
+    return bool(product["track_stock"]) and threshold is not None and product["stock"] <= threshold
+
+
+def _is_sold_out(product: Row) -> bool:
+    """What `is_in_stock` says in SQL."""
+    return bool(product["track_stock"]) and product["stock"] <= 0
 
 
 PRODUCTS = Product.metadata.tables["products"]

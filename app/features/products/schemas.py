@@ -19,6 +19,13 @@ SLUG: dict[str, Any] = {
     "example": "oak-chair",
 }
 MPN: dict[str, Any] = {"max_length": 70, "allow_none": True, "example": "OC-42/B"}
+LOW_STOCK: dict[str, Any] = {
+    "minimum": 0,
+    "maximum": MAX_STOCK,
+    "allow_none": True,
+    "note": "A tracked stock that falls to this or below is announced as `stock.low`; null for none.",
+    "example": 5,
+}
 WEIGHT: dict[str, Any] = {"minimum": 0, "maximum": 1_000_000_000, "allow_none": True, "example": 6400}
 NAME: dict[str, Any] = {"max_length": 200, "example": "Oak chair"}
 TAG: dict[str, Any] = {"max_length": 50, "example": "garden"}
@@ -83,6 +90,7 @@ class ProductSchema(Schema):
     track_stock = fields.Boolean(
         note="Where this is false, the product is always in stock, and its stock does not move.", example=True
     )
+    low_stock_at = fields.Integer(**LOW_STOCK)
     status = fields.Choice(ProductStatus, example="active")
     tags = _tags()
     attributes = _attributes()
@@ -185,6 +193,7 @@ class ProductReplaceSchema(BodySchema):
     category_id = fields.Integer(required=True, example=7)
     brand_id = fields.Integer(allow_none=True, load_default=None, example=3)
     track_stock = fields.Boolean(load_default=True, example=True)
+    low_stock_at = fields.Integer(load_default=None, **LOW_STOCK)
     status = fields.Choice(ProductStatus, load_default=ProductStatus.ACTIVE)
     tags = _tags(load_default=list)
     attributes = _attributes(load_default=dict)

@@ -34,6 +34,9 @@ LISTING = Listing(
 #: How long a hold can be read after its expiry; then `prune_holds` deletes it.
 HOLD_RETENTION = timedelta(days=30)
 
+#: What of a product the log of changes has to know of a movement, beside its references.
+_KNOWN = ("stock", "track_stock", "low_stock_at", "version", "live")
+
 
 @dataclass(frozen=True)
 class Availability:
@@ -154,13 +157,21 @@ def _move(
         conditions.append(PRODUCTS.c.stock == expected_stock)
     statement = update(PRODUCTS).where(*conditions).values(stock=stock_after, live=PRODUCTS.c.live + 1)
     references = [PRODUCTS.c[name] for name in scope_columns_of(inspect(Product))]
-    returned = (PRODUCTS.c.stock, PRODUCTS.c.version, PRODUCTS.c.live, *references)
+    returned = (*(PRODUCTS.c[name] for name in _KNOWN), *references)
     moved = db.session.execute(statement.returning(*returned)).mappings().one_or_none()
     if moved is None:
         raise _refusal_of(movement, expected_stock)
     movement.stock_after = moved["stock"]
-    counters = {"version": moved["version"], "live": moved["live"]}
-    record_in_log(Product, "stock.moved", movement.product_id, **counters, members=["stock"], states=[dict(moved)])
+    record_in_log(
+        Product,
+        "stock.moved",
+        movement.product_id,
+        version=moved["version"],
+        live=moved["live"],
+        members=["stock"],
+        before={**moved, "stock": moved["stock"] - movement.delta},
+        after=dict(moved),
+    )
     db.session.add(movement)
     db.session.flush()
     return movement

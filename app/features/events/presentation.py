@@ -1,0 +1,53 @@
+"""What a reader gets of changes: each with the current data of its row, or hidden where the reader may not see that."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from app.core.feed import ChangeEvent
+from app.security.identity import Identity
+from app.web.resources import published_resources
+from app.web.schemas import shared
+
+#: The rows that a reader may see, serialised, by resource name and id.
+Rows = Mapping[tuple[str, int], Any]
+
+
+def present_events(events: Sequence[ChangeEvent], identity: Identity) -> list[dict[str, Any]]:
+    """The events as ``identity`` gets them, in their order: members as in ``ChangeEventSchema``, before its dump.
+
+    One statement for each kind of row among the events, however many these are. It needs the context of an application
+    and a unit of work, but no request. A row that the reader may not see arrives as ``product.hidden``, with nothing
+    but its id; what a deleted row was before is hidden as well, and that it was deleted is not.
+    """
+    rows = _find_visible(events, identity)
+    return [_present(event, rows, identity) for event in events]
+
+
+def _find_visible(events: Sequence[ChangeEvent], identity: Identity) -> Rows:
+    ids: dict[str, set[int]] = {}
+    for event in events:
+        ids.setdefault(event.resource_type, set()).add(event.resource_id)
+    return {
+        (name, row_id): shared(resource.schema).dump(row)
+        for name, resource in published_resources().items()
+        if name in ids
+        for row_id, row in resource.find_visible(ids[name], identity).items()
+    }
+
+
+def _present(event: ChangeEvent, rows: Rows, identity: Identity) -> dict[str, Any]:
+    data = rows.get((event.resource_type, event.resource_id))
+    can_read = identity.can(published_resources()[event.resource_type].permission)
+    is_hidden = data is None and not (can_read and event.type.endswith(".deleted"))
+    types = [f"{event.resource_type}.hidden"] if is_hidden else event.types
+    return {
+        "id": event.id,
+        "created_at": event.created_at,
+        "type": types[0],
+        "types": types,
+        "resource_type": event.resource_type,
+        "resource_id": event.resource_id,
+        "version": None if is_hidden else event.row_version,
+        "live": None if is_hidden else event.row_live,
+        "data": data,
+    }
