@@ -158,13 +158,13 @@ def post_worker_init(worker: Any) -> None:
         # One thread stays available for requests without the database while the others wait for it.
         breaker.places = threads - 1
     if _config.runs_jobs_in_server:
-        from app.api.tasks import TASKS  # noqa: PLC0415
-        from app.core.worker import start_thread  # noqa: PLC0415
+        from app.api.tasks import LANES, SOURCES  # noqa: PLC0415
+        from app.core.lanes import start_crew  # noqa: PLC0415
 
-        worker.stop_jobs = start_thread(TASKS, worker.wsgi.app_context)
+        worker.stop_jobs = start_crew(LANES, worker.wsgi.app_context, sources=SOURCES)
 
 
 def worker_exit(_server: Any, worker: Any) -> None:
-    """Stop the job thread after its current step."""
+    """Stop the job threads after their current step."""
     if hasattr(worker, "stop_jobs"):
         worker.stop_jobs()

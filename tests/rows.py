@@ -116,6 +116,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "jobs": {
         "id": 1,
         "kind": "import",
+        "key": "k",
         "payload": '{"format": "csv"}',
         "status": "queued",
         "due_at": MOMENT,

@@ -1,8 +1,9 @@
-"""The table of background tasks, by the kind of job that they run."""
+"""The table of background tasks, by the kind of job that they run, and of what makes jobs due."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from app.core.jobs import Task
+from app.core.scheduling import Source
 from app.features.imports import tasks as imports
 from app.features.imports.service import KIND as IMPORT
 from app.features.passwords import tasks as passwords
@@ -12,9 +13,14 @@ from app.features.passwords.service import KIND as PASSWORD_RESET
 BATCHES: Mapping[str, Task] = {
     IMPORT: Task(imports.run_import, imports.clear_away),
 }
-#: Tasks that wait for a mail server. `flask worker` runs them in a thread of their own, so that no letter waits for a
-#: long import, and no import for a mail server that hangs.
-LETTERS: Mapping[str, Task] = {
+#: Tasks that wait for other servers, which may hang: a mail server.
+DELIVERIES: Mapping[str, Task] = {
     PASSWORD_RESET: Task(passwords.send_reset),
 }
-TASKS: Mapping[str, Task] = {**BATCHES, **LETTERS}
+#: The tasks of each lane, by its name. A worker runs each lane in threads of its own, so that no letter waits for a
+#: long import, and no import for a mail server that hangs.
+LANES: Mapping[str, Mapping[str, Task]] = {"batches": BATCHES, "deliveries": DELIVERIES}
+TASKS: Mapping[str, Task] = {**BATCHES, **DELIVERIES}
+#: What each worker calls about once a second, before it looks for jobs: a source turns what is in other tables into due
+#: jobs, for example with `jobs.wake`.
+SOURCES: Sequence[Source] = ()

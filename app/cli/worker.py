@@ -9,9 +9,11 @@ import click
 import structlog
 from flask.cli import ScriptInfo, pass_script_info
 
-from app.api.tasks import BATCHES, LETTERS, TASKS
+from app.api.tasks import LANES, SOURCES, TASKS
 from app.core import jobs
-from app.core.worker import Worker, start_thread
+from app.core.lanes import MAX_CONCURRENCY, Crew
+from app.core.scheduling import Scheduler
+from app.core.worker import Worker
 
 log = structlog.get_logger(__name__)
 
@@ -25,24 +27,32 @@ log = structlog.get_logger(__name__)
     show_default=True,
     help="Seconds without a renewal after which another worker may take over a job.",
 )
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, MAX_CONCURRENCY),
+    default=4,
+    show_default=True,
+    help="Imports, and as many letters beside them, that run at once.",
+)
 @pass_script_info
-def worker(info: ScriptInfo, *, once: bool, lease: int) -> None:
+def worker(info: ScriptInfo, *, once: bool, lease: int, concurrency: int) -> None:
     """Run background jobs: imports, and the mails of password resets.
 
-    Any number of workers may run, on any machine. After SIGTERM or Ctrl-C a worker finishes the current step and exits;
-    the job continues from there in another worker, or after a restart.
+    Any number of workers may run, on any machine. After SIGTERM or Ctrl-C a worker finishes the current steps and
+    exits; the jobs continue from there in another worker, or after a restart.
     """
     app = info.load_app()
     context = app.app_context
     with _stop_signals() as (is_stopped, sleep):
         if once:
+            with context():
+                Scheduler(TASKS, SOURCES).tick()
             click.echo(f"Ran {Worker(TASKS, context, stop=is_stopped, lease=lease).drain()} jobs.")
             return
-        log.info("worker_started", runs_on=app.config["RUNS_ON"], kinds=[*TASKS])
-        stop_letters = start_thread(LETTERS, context, lease=lease)
-        Worker(BATCHES, context, stop=is_stopped, lease=lease).poll(sleep)
-        stop_letters()
-        log.info("worker_stopped")
+        log.info("worker_started", runs_on=app.config["RUNS_ON"], kinds=[*TASKS], concurrency=concurrency)
+        crew = Crew(LANES, context, concurrency=concurrency, sources=SOURCES, stop=is_stopped, lease=lease)
+        crew.run(sleep)
+        log.info("worker_stopped", is_complete=crew.join())
 
 
 @contextmanager

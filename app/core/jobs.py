@@ -4,17 +4,21 @@ A job is enqueued in the transaction of the change that needs it, and claimed by
 stores the progress in the transaction of each step, which renews the lease and proves that it is still held: a worker
 that was taken for dead, or whose job was cancelled, has that whole step rolled back. A job whose worker died is claimed
 again when the lease has expired, and resumes where its progress ends.
+
+A job may have a key, and then it is the only open one with that key. A lasting job is one row forever: whenever its
+task returns a moment, it is queued again for then. A periodic job is queued again for its next slot, however it ends.
 """
 
 import random
 import secrets
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ColumnElement, Index, Select, String, Text, case, select, update
+from sqlalchemy import CheckConstraint, ColumnElement, Index, Select, String, Text, case, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core import clock
@@ -27,10 +31,18 @@ LEASE_SECONDS = 60
 MAX_ATTEMPTS = 5
 #: In seconds.
 MAX_RETRY_DELAY = 300
+MAX_KEY_LENGTH = 64
 #: How long a job is stored after it has ended.
 JOB_RETENTION = timedelta(days=30)
-#: The mark on a session that has enqueued a job: after the commit, `clients.broker` notifies the workers.
+#: The mark on a session that has made a job due: after the commit, `clients.broker` notifies the workers.
 ENQUEUED = "job_enqueued"
+#: The channel of PostgreSQL's NOTIFY on which a commit with a due job wakes the workers.
+CHANNEL = "catalog_jobs"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_INSERT: Mapping[str, Callable[..., postgresql.Insert | sqlite.Insert]] = {
+    "postgresql": postgresql.insert,
+    "sqlite": sqlite.insert,
+}
 
 
 class JobStatus(StrEnum):
@@ -66,6 +78,8 @@ class Job(Keyed, Model):
     )
 
     kind: Mapped[str] = mapped_column(String(32))
+    #: What it is called among the open jobs.
+    key: Mapped[str | None] = mapped_column(String(MAX_KEY_LENGTH))
     payload: Mapped[dict[str, Any]] = mapped_column(json_type)
     status: Mapped[JobStatus] = mapped_column(String(16), default=JobStatus.QUEUED)
     due_at: Mapped[Moment] = mapped_column(default=clock.now)
@@ -77,12 +91,15 @@ class Job(Keyed, Model):
     progress: Mapped[dict[str, Any]] = mapped_column(json_type, default=dict)
     error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[Moment] = mapped_column(default=clock.now)
+    #: When its latest run began, and when that ended. A job that is queued again keeps both until it runs.
     started_at: Mapped[Moment | None]
     finished_at: Mapped[Moment | None]
 
 
-_IS_OPEN = Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING])
-Index("ix_jobs_due_at_id", Job.due_at, Job.id, postgresql_where=_IS_OPEN, sqlite_where=_IS_OPEN)
+#: Whether a job has not ended.
+IS_OPEN = Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING])
+Index("ix_jobs_due_at_id", Job.due_at, Job.id, postgresql_where=IS_OPEN, sqlite_where=IS_OPEN)
+Index("uq_jobs_key", Job.key, unique=True, postgresql_where=IS_OPEN, sqlite_where=IS_OPEN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,21 +126,78 @@ class Claim:
 class Task:
     """What a kind of job does.
 
-    ``run`` yields after each step that it has committed, where another worker can resume it. ``end`` gets the job's id
-    in the transaction that ends the job, with whatever status, to delete what the job needed.
+    ``run`` yields after each step that it has committed, where another worker can resume it. Where it returns a moment
+    the job is not ended but queued again for then, with all its attempts and its progress (a lasting job). ``end`` gets
+    the job's id in the transaction that ends the job, with whatever status, to delete what the job needed.
+
+    With ``every`` the work is periodic: all workers together have one job of this kind, which is due at each multiple
+    of that period since 1970-01-01 UTC. A slot that begins before the run of an earlier one has ended is left out.
     """
 
-    run: Callable[[Claim], Generator[None, None, None]]
+    run: Callable[[Claim], Generator[None, None, datetime | None]]
     end: Callable[[int], None] = lambda _: None
+    every: timedelta | None = None
+
+    def next_slot(self) -> datetime | None:
+        """When periodic work is due next, after now; None for other work."""
+        return None if self.every is None else _EPOCH + ((clock.now() - _EPOCH) // self.every + 1) * self.every
 
 
-def enqueue(kind: str, payload: dict[str, Any], *, max_attempts: int = MAX_ATTEMPTS) -> Job:
-    """Add a job, which runs once the caller's transaction is committed."""
-    job = Job(kind=kind, payload=payload, max_attempts=max_attempts)
-    db.session.add(job)
-    db.session.flush()
-    db.session.info[ENQUEUED] = True
+def enqueue(
+    kind: str,
+    payload: dict[str, Any],
+    *,
+    key: str | None = None,
+    due_at: datetime | None = None,
+    max_attempts: int = MAX_ATTEMPTS,
+) -> Job:
+    """Add a job, which runs once the caller's transaction is committed, but not before ``due_at``.
+
+    Where an open job has the ``key``, of at most 64 characters, that job is returned and nothing changes; of several
+    transactions at once, one adds it and the others get it. The job returned may just be running, and then it may have
+    read already what the caller has changed: a task whose work comes from other tables needs a source that looks again.
+    """
+    values = {"kind": kind, "payload": payload, "max_attempts": max_attempts}
+    values |= {} if due_at is None else {"due_at": due_at}
+    if key is None:
+        job = Job(**values)
+        db.session.add(job)
+        db.session.flush()
+    else:
+        job, is_new = _insert_or_find({**values, "key": key})
+        if not is_new:
+            return job
+    if job.due_at <= clock.now():
+        _notify_workers()
     return job
+
+
+def enqueue_periodic(kind: str, task: Task) -> None:
+    """Queue periodic work for its next slot, unless it is queued or running; other work is left as it is."""
+    if (slot := task.next_slot()) is not None:
+        enqueue(kind, {}, key=periodic_key(kind), due_at=slot)
+
+
+def periodic_key(kind: str) -> str:
+    """The key of the one open job of a kind of periodic work."""
+    return f"every:{kind}"
+
+
+def wake(job_ids: Collection[int] | Select[int]) -> int:
+    """Make those of these jobs due now that are queued for later; their number.
+
+    A job that waits for its retry waits on, and one that is running is not woken: what wakes lasting jobs calls this
+    again for as long as there is work. Where there is none, this writes nothing; on SQLite it waits for the one writer
+    all the same, so read first whether there is anything to wake.
+    """
+    now = clock.now()
+    waits = (Job.status == JobStatus.QUEUED, Job.attempts == 0, Job.due_at > now)
+    woken = db.session.scalars(
+        update(Job).where(Job.id.in_(job_ids), *waits).values(due_at=now).returning(Job.id)
+    ).all()
+    if woken:
+        _notify_workers()
+    return len(woken)
 
 
 def has_due_jobs(kinds: Collection[str]) -> bool:
@@ -148,7 +222,8 @@ def claim_job(kinds: Collection[str], *, seconds: int = LEASE_SECONDS) -> Claim 
         "lease": lease,
         "due_at": now + timedelta(seconds=seconds),
         "attempts": Job.attempts + 1,
-        "started_at": case((Job.started_at.is_(None), now), else_=Job.started_at),
+        "started_at": case((or_(Job.started_at.is_(None), Job.finished_at.is_not(None)), now), else_=Job.started_at),
+        "finished_at": None,
     }
     columns = (Job.id, Job.kind, Job.payload, Job.progress, Job.attempts, Job.max_attempts, Job.created_at)
     row = db.session.execute(update(Job).where(Job.id == oldest_due).values(claimed).returning(*columns)).one_or_none()
@@ -199,6 +274,11 @@ def finish(claim: Claim) -> None:
     _change(claim, _ended(JobStatus.SUCCEEDED))
 
 
+def queue_again(claim: Claim, due_at: datetime) -> None:
+    """End this run of a lasting or periodic job, and queue it for its next. Raises ``LeaseLost``."""
+    _change(claim, {**_queued(due_at), "attempts": 0, "error": None, "finished_at": clock.now()})
+
+
 def fail(claim: Claim, error: str) -> None:
     """End a job that cannot succeed. Raises ``LeaseLost``."""
     _change(claim, _ended(JobStatus.FAILED, error))
@@ -220,22 +300,52 @@ def release(claim: Claim) -> None:
 
 def cancel(job_id: int) -> bool:
     """Stop a job before its next step; false when it has ended already."""
-    ended = update(Job).where(Job.id == job_id, _IS_OPEN).values(_ended(JobStatus.CANCELLED)).returning(Job.id)
+    ended = update(Job).where(Job.id == job_id, IS_OPEN).values(_ended(JobStatus.CANCELLED)).returning(Job.id)
     return db.session.scalar(ended) is not None
+
+
+def after_end(job_id: int, kind: str, task: Task) -> None:
+    """What belongs to the end of a job, in the transaction that has ended it with whatever status."""
+    task.end(job_id)
+    enqueue_periodic(kind, task)
 
 
 def ended(before: datetime) -> Select[int]:
     """The ids of the jobs that ended before a moment."""
-    return select(Job.id).where(Job.finished_at < before)
+    return select(Job.id).where(_ended_before(before))
 
 
 def prune_jobs(*, before: datetime) -> int:
     """Delete a batch of the jobs that ended before a moment; their number. Delete what refers to them first."""
-    return delete_batch(Job, Job.finished_at < before)
+    return delete_batch(Job, _ended_before(before))
+
+
+def _insert_or_find(values: dict[str, Any]) -> tuple[Job, bool]:
+    """The open job with the key of these values, and whether it was just inserted."""
+    insertion = _INSERT[db.engine.dialect.name](Job).values(values).on_conflict_do_nothing().returning(Job.id)
+    while True:
+        job_id = db.session.scalar(insertion)
+        is_open = Job.id == job_id if job_id is not None else (Job.key == values["key"]) & IS_OPEN
+        # What is in the session may be of before the other transaction's commit.
+        fresh = select(Job).where(is_open).execution_options(populate_existing=True)
+        if (job := db.session.scalar(fresh)) is not None:
+            return job, job_id is not None
+        # The job in the way has ended between the two statements.
+
+
+def _notify_workers() -> None:
+    """Wake the workers when this transaction commits: by NOTIFY, and by the broker's message."""
+    db.session.info[ENQUEUED] = True
+    if db.engine.dialect.name == "postgresql":
+        db.session.execute(select(func.pg_notify(CHANNEL, "")))
+
+
+def _ended_before(moment: datetime) -> ColumnElement[bool]:
+    return (Job.finished_at < moment) & ~IS_OPEN
 
 
 def _is_due(kinds: Collection[str], now: datetime) -> ColumnElement[bool]:
-    return Job.kind.in_(kinds) & _IS_OPEN & (Job.due_at <= now)
+    return Job.kind.in_(kinds) & IS_OPEN & (Job.due_at <= now)
 
 
 def _queued(due_at: datetime) -> dict[str, Any]:

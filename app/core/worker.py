@@ -1,19 +1,15 @@
 """A worker: claims jobs and runs them, one after the other, until it is stopped."""
 
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, closing
+from datetime import datetime
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.core import jobs
 from app.core.jobs import Claim, JobFailed, JobStatus, LeaseLost, Task, TransientFailure
 from app.core.transactions import unit_of_work
-
-#: Seconds between two polls for jobs.
-POLL_INTERVAL = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +17,7 @@ log = structlog.get_logger(__name__)
 class Worker:
     """Runs jobs of the kinds that it knows, each within a context of the application.
 
-    Once ``stop`` returns true it finishes the current step, releases the job and returns.
+    Once ``stop`` returns true it finishes the current step, releases the job and returns. Thread-safe.
     """
 
     def __init__(
@@ -34,27 +30,29 @@ class Worker:
     ) -> None:
         self._tasks, self._context, self._stop, self._lease = tasks, context, stop, lease
 
+    def is_stopped(self) -> bool:
+        """Whether it takes no more jobs."""
+        return self._stop()
+
     def drain(self) -> int:
         """Run the jobs that are due; their number."""
         done = 0
-        while not self._stop() and self._work():
+        while not self._stop() and self.work():
             done += 1
         return done
 
-    def poll(self, pause: Callable[[float], object]) -> None:
-        """Poll for jobs until stopped; a database that is unavailable is polled again."""
-        while not self._stop():
-            try:
-                self.drain()
-            except SQLAlchemyError as error:
-                log.warning("polling_failed", error=type(error).__name__)
-            pause(POLL_INTERVAL)
+    def has_due_jobs(self) -> bool:
+        """Whether there is a job for it; one read."""
+        with self._context(), unit_of_work(reading=True):
+            return jobs.has_due_jobs(self._tasks)
 
-    def _work(self) -> bool:
+    def work(self, on_claim: Callable[[], object] = lambda: None) -> bool:
+        """Run a job that is due, after calling ``on_claim``; False where none is."""
         with self._context():
             claim = self._claim()
             if claim is None:
                 return False
+            on_claim()
             self._perform(claim, self._tasks[claim.kind])
             return True
 
@@ -65,7 +63,7 @@ class Worker:
         with unit_of_work():
             exhausted = jobs.fail_exhausted_jobs(self._tasks)
             for job_id, kind in exhausted:
-                self._tasks[kind].end(job_id)
+                jobs.after_end(job_id, kind, self._tasks[kind])
             claim = jobs.claim_job(self._tasks, seconds=self._lease)
         for job_id, kind in exhausted:
             log.warning("job_ended", job_id=job_id, kind=kind, status=JobStatus.FAILED.value, reason="its workers died")
@@ -98,15 +96,24 @@ class Worker:
 
     def _run(self, claim: Claim, task: Task) -> JobStatus:
         with closing(task.run(claim)) as steps:
-            for _ in steps:
+            is_over, moment = _next_step(steps)
+            while not is_over:
                 if self._stop():
                     with unit_of_work():
                         jobs.release(claim)
                     return JobStatus.QUEUED
+                is_over, moment = _next_step(steps)
+        return self._complete(claim, task, moment or task.next_slot())
+
+    @staticmethod
+    def _complete(claim: Claim, task: Task, next_at: datetime | None) -> JobStatus:
         with unit_of_work():
+            if next_at is not None:
+                jobs.queue_again(claim, next_at)
+                return JobStatus.QUEUED
             # The job's row first and then what belongs to it, as cancelling does: one order of locks, so no deadlock.
             jobs.finish(claim)
-            task.end(claim.job_id)
+            jobs.after_end(claim.job_id, claim.kind, task)
         return JobStatus.SUCCEEDED
 
     @staticmethod
@@ -116,24 +123,14 @@ class Worker:
                 jobs.retry(claim, error)
                 return JobStatus.QUEUED
             jobs.fail(claim, error)
-            task.end(claim.job_id)
+            jobs.after_end(claim.job_id, claim.kind, task)
         return JobStatus.FAILED
 
 
-def start_thread(
-    tasks: Mapping[str, Task],
-    context: Callable[[], AbstractContextManager[object]],
-    *,
-    lease: int = jobs.LEASE_SECONDS,
-) -> Callable[[], None]:
-    """Run a worker in a thread of this process; the result stops it at its next step, and waits 5 s for that."""
-    over = threading.Event()
-    worker = Worker(tasks, context, stop=over.is_set, lease=lease)
-    thread = threading.Thread(target=worker.poll, args=(over.wait,), name="jobs", daemon=True)
-    thread.start()
-
-    def stop() -> None:
-        over.set()
-        thread.join(timeout=5)
-
-    return stop
+def _next_step(steps: Generator[None, None, datetime | None]) -> tuple[bool, datetime | None]:
+    """Do a step; whether there was none left, and the moment that the run then returned."""
+    try:
+        next(steps)
+    except StopIteration as end:
+        return True, end.value
+    return False, None

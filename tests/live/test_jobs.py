@@ -305,6 +305,38 @@ class TestClaims:
         assert set(claims.values()) == {1}
 
 
+class TestKeys:
+    def test_of_many_that_enqueue_at_once_name_one_job(self, app: Flask) -> None:
+        keys, many = [f"endpoint:{number}" for number in range(10)], 6
+
+        def enqueue_all() -> list[int]:
+            enqueued = []
+            for key in keys:
+                with app.app_context(), unit_of_work():
+                    enqueued.append(jobs.enqueue("nothing", {}, key=key).id)
+            return enqueued
+
+        enqueued = at_once([enqueue_all] * many)
+
+        assert len(set(enqueued[0])) == len(keys)
+        assert enqueued == [enqueued[0]] * many
+
+    def test_are_free_as_soon_as_their_job_has_ended(self, app: Flask) -> None:
+        def enqueue_and_end() -> list[int]:
+            ended: list[int] = []
+            while len(ended) < 15:
+                with app.app_context(), unit_of_work():
+                    job_id = jobs.enqueue("nothing", {}, key="one").id
+                with app.app_context(), unit_of_work():
+                    ended += [job_id] if jobs.cancel(job_id) else []
+            return ended
+
+        ended = at_once([enqueue_and_end] * 4)
+
+        # Each job was ended by one alone, and none stands in the way of the next.
+        assert len({job_id for ids in ended for job_id in ids}) == 4 * 15
+
+
 @pytest.fixture
 def celery(app: Flask, redis_url: str, tmp_path: Path) -> Callable[..., Any]:
     """Start a Celery worker."""

@@ -1,7 +1,7 @@
 """The table of jobs: who gets one, how long they keep it, and how it ends."""
 
 from collections.abc import Callable, Generator, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from app.web.logs import set_up_logs
 
 KIND = "count"
 LATER = timedelta(seconds=jobs.LEASE_SECONDS + 1)
+AGAIN = datetime(2099, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +63,72 @@ class TestEnqueue:
             db.session.rollback()
 
         assert claim() is None
+
+    def test_for_later_is_not_due_before(self) -> None:
+        later = clock.now() + timedelta(minutes=5)
+        with unit_of_work():
+            job_id = jobs.enqueue(KIND, {}, due_at=later).id
+
+        assert claim() is None
+        with time_machine.travel(later):
+            assert claimed().job_id == job_id
+
+    def test_with_a_key_that_is_open_returns_the_open_job_and_changes_nothing(self) -> None:
+        with unit_of_work():
+            first = jobs.enqueue(KIND, {"to": 3}, key="a").id
+        before = look(first)
+
+        with unit_of_work():
+            again = jobs.enqueue("another", {"to": 4}, key="a", due_at=clock.now() + LATER, max_attempts=9)
+            other = jobs.enqueue(KIND, {"to": 5}, key="b").id
+        advance(claimed(), 1)
+        with unit_of_work():
+            while_running = jobs.enqueue(KIND, {"to": 6}, key="a").id
+
+        assert (again.id, again.payload, while_running) == (first, {"to": 3}, first)
+        assert other != first
+        assert (look(first).kind, look(first).max_attempts) == (before.kind, before.max_attempts)
+
+    def test_with_the_key_of_a_job_that_has_ended_adds_one(self) -> None:
+        with unit_of_work():
+            first = jobs.enqueue(KIND, {}, key="a").id
+        with unit_of_work():
+            jobs.cancel(first)
+            second = jobs.enqueue(KIND, {}, key="a").id
+
+        assert second != first
+        assert look(first).status == JobStatus.CANCELLED
+        assert claimed().job_id == second
+
+
+class TestWake:
+    def test_makes_a_job_due_that_is_queued_for_later(self) -> None:
+        with unit_of_work():
+            late, other = (jobs.enqueue(KIND, {}, due_at=clock.now() + LATER).id for _ in range(2))
+
+        with unit_of_work():
+            assert jobs.wake([late]) == 1
+        with unit_of_work():
+            assert jobs.wake(db.select(Job.id).where(Job.id == late)) == 0
+
+        assert claimed().job_id == late
+        assert claim() is None
+        with unit_of_work():
+            assert jobs.wake(db.select(Job.id).where(Job.id == other)) == 1
+
+    def test_leaves_alone_what_runs_waits_for_its_retry_or_has_ended(self) -> None:
+        running, retried, ended = order(), order(), order()
+        claimed()
+        held = claimed()
+        with unit_of_work():
+            jobs.retry(held, "no answer")
+            jobs.cancel(ended)
+        before = [look(job_id).due_at for job_id in (running, retried, ended)]
+
+        with unit_of_work():
+            assert jobs.wake([running, retried, ended]) == 0
+
+        assert [look(job_id).due_at for job_id in (running, retried, ended)] == before
 
 
 class TestClaim:
@@ -114,6 +181,14 @@ class TestClaim:
         assert look(job_id).error
 
 
+DEEDS: dict[str, Callable[[Claim], None]] = {
+    "advance": lambda held: jobs.advance(held, {"count": 9}),
+    "finish": jobs.finish,
+    "queue again": lambda held: jobs.queue_again(held, clock.now()),
+    "release": jobs.release,
+}
+
+
 class TestLease:
     def test_is_renewed_by_progress(self) -> None:
         order()
@@ -124,7 +199,7 @@ class TestLease:
         with time_machine.travel(clock.now() + LATER):
             assert claim() is None
 
-    @pytest.mark.parametrize("deed", [jobs.finish, jobs.release, lambda held: jobs.advance(held, {"count": 9})])
+    @pytest.mark.parametrize("deed", DEEDS.values(), ids=DEEDS)
     def test_that_another_has_now_allows_nothing(self, deed: Callable[[Claim], None]) -> None:
         job_id = order()
         late = claimed()
@@ -343,6 +418,64 @@ class TestWorker:
 
         assert counting.counted == [1]
         assert (look(job_id).status, look(job_id).progress) == (JobStatus.CANCELLED, {"count": 1})
+
+
+class TestLastingJob:
+    """One whose task returns when it is to run again."""
+
+    def run(self, held: Claim) -> Generator[None, None, datetime]:
+        advance(held, held.progress.get("count", 0) + 1)
+        yield
+        return AGAIN if clock.now() < AGAIN else AGAIN + LATER
+
+    def test_is_queued_for_the_moment_that_its_task_returns(self, app: Flask) -> None:
+        job_id, ended = order(), list[int]()
+        worker = Worker({KIND: Task(self.run, ended.append)}, app.app_context)
+
+        assert worker.drain() == 1
+        first = look(job_id)
+        with time_machine.travel(AGAIN, tick=True):
+            assert worker.drain() == 1
+        second = look(job_id)
+
+        assert (first.status, first.attempts, first.progress, first.due_at) == ("queued", 0, {"count": 1}, AGAIN)
+        assert (second.status, second.attempts, second.progress) == ("queued", 0, {"count": 2})
+        times = [first.started_at, first.finished_at, second.started_at, second.finished_at]
+        assert times == sorted(moment for moment in times if moment is not None)
+        assert times[1] != times[3]
+        assert ended == []
+
+    def test_forgets_why_an_earlier_run_failed(self, app: Flask) -> None:
+        job_id = order()
+        with unit_of_work():
+            jobs.retry(claimed(), "no answer")
+
+        with time_machine.travel(clock.now() + timedelta(seconds=5), tick=True):
+            Worker({KIND: Task(self.run)}, app.app_context).drain()
+
+        assert look(job_id).error is None
+
+    def test_that_was_cancelled_meanwhile_stays_cancelled(self, app: Flask) -> None:
+        job_id = order()
+
+        def run(held: Claim) -> Generator[None, None, datetime]:
+            yield
+            with unit_of_work():
+                jobs.cancel(job_id)
+            return AGAIN
+
+        Worker({KIND: Task(run)}, app.app_context).drain()
+
+        assert look(job_id).status == JobStatus.CANCELLED
+
+    def test_is_not_pruned_while_it_waits(self, app: Flask) -> None:
+        job_id = order()
+        Worker({KIND: Task(self.run)}, app.app_context).drain()
+
+        with unit_of_work():
+            assert jobs.prune_jobs(before=clock.now() + LATER) == 0
+            jobs.cancel(job_id)
+            assert jobs.prune_jobs(before=clock.now() + LATER) == 1
 
 
 def waits(attempts: int, monkeypatch: pytest.MonkeyPatch, spread: float) -> float:

@@ -1,0 +1,153 @@
+"""The threads of a worker process: so many in each lane, and one that looks for due jobs on behalf of all.
+
+A lane is a set of kinds. No lane waits for another: a letter does not wait for a long import, nor an import for a mail
+server that hangs.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.core import jobs
+from app.core.jobs import Task
+from app.core.scheduling import Scheduler, Source
+from app.core.worker import Worker
+
+#: Seconds between two polls for jobs.
+POLL_INTERVAL = 1.0
+#: Seconds that a process which is stopped waits for the steps that its threads are in. What is not done by then is
+#: rolled back with the process, and its job taken over when the lease has expired.
+STOP_SECONDS = 25.0
+MAX_CONCURRENCY = 64
+
+log = structlog.get_logger(__name__)
+
+
+class Lane:
+    """Threads that run the jobs of one worker's kinds. Each sleeps until there may be a job for it."""
+
+    def __init__(self, name: str, worker: Worker, *, threads: int) -> None:
+        self._worker = worker
+        # One token rouses one thread, which rouses the next one if it finds a job: so no idle thread polls, and all
+        # are at work after as many claims as there are threads.
+        self._tokens: queue.Queue[None] = queue.Queue(maxsize=1)
+        self._threads = [
+            threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True) for number in range(1, threads + 1)
+        ]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def poll(self) -> None:
+        """Rouse a thread if there is a job for it; one read. Raises ``SQLAlchemyError``."""
+        if self._worker.has_due_jobs():
+            self._rouse()
+
+    def join(self, deadline: float) -> bool:
+        """Wait for the threads of a worker that is stopped until a ``time.monotonic()``; whether all have ended."""
+        self._rouse()
+        for thread in self._threads:
+            thread.join(max(0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _rouse(self) -> None:
+        with suppress(queue.Full):
+            self._tokens.put_nowait(None)
+
+    def _run(self) -> None:
+        while not self._worker.is_stopped():
+            self._tokens.get()
+            self._work_off()
+        self._rouse()
+
+    def _work_off(self) -> None:
+        try:
+            while not self._worker.is_stopped() and self._worker.work(on_claim=self._rouse):
+                pass
+        except SQLAlchemyError as error:
+            log.warning("polling_failed", error=type(error).__name__)
+        except Exception as error:  # a thread that ended would leave its lane with one less, unnoticed
+            log.exception("lane_failed", exc_info=error)
+
+
+class Crew:
+    """The lanes of a process. ``lanes`` has the tasks of each by its name, all of them run by ``concurrency`` threads.
+
+    Once ``stop`` returns true each thread finishes its current step, and gives its job back.
+    """
+
+    def __init__(
+        self,
+        lanes: Mapping[str, Mapping[str, Task]],
+        context: Callable[[], AbstractContextManager[object]],
+        *,
+        concurrency: int = 1,
+        sources: Sequence[Source] = (),
+        stop: Callable[[], bool],
+        lease: int = jobs.LEASE_SECONDS,
+    ) -> None:
+        self._context, self._stop = context, stop
+        tasks = {kind: task for lane in lanes.values() for kind, task in lane.items()}
+        self._scheduler = Scheduler(tasks, sources)
+        self._lanes = [
+            Lane(name, Worker(lane, context, stop=stop, lease=lease), threads=concurrency)
+            for name, lane in lanes.items()
+        ]
+
+    def run(self, pause: Callable[[float], object]) -> None:
+        """Run jobs until stopped. ``pause`` waits for so many seconds, or less when there may be a job."""
+        for lane in self._lanes:
+            lane.start()
+        due_at = time.monotonic()
+        while not self._stop():
+            if time.monotonic() >= due_at:
+                due_at = time.monotonic() + POLL_INTERVAL
+                self._try(self._tick)
+            for lane in self._lanes:
+                self._try(lane.poll)
+            pause(max(0.0, due_at - time.monotonic()))
+
+    def join(self, seconds: float = STOP_SECONDS) -> bool:
+        """Wait for the threads after the stop, for at most so many seconds; whether all have ended."""
+        deadline = time.monotonic() + seconds
+        have_ended = [lane.join(deadline) for lane in self._lanes]
+        return all(have_ended)
+
+    def _tick(self) -> None:
+        with self._context():
+            self._scheduler.tick()
+
+    @staticmethod
+    def _try(poll: Callable[[], None]) -> None:
+        """Poll; a database that is unavailable is polled again."""
+        try:
+            poll()
+        except SQLAlchemyError as error:
+            log.warning("polling_failed", error=type(error).__name__)
+
+
+def start_crew(
+    lanes: Mapping[str, Mapping[str, Task]],
+    context: Callable[[], AbstractContextManager[object]],
+    *,
+    sources: Sequence[Source] = (),
+) -> Callable[[], None]:
+    """Run jobs in threads of this process; the result stops them at their next step, and waits 5 s for that."""
+    over = threading.Event()
+    crew = Crew(lanes, context, sources=sources, stop=over.is_set)
+    thread = threading.Thread(target=crew.run, args=(over.wait,), name="jobs", daemon=True)
+    thread.start()
+
+    def stop() -> None:
+        over.set()
+        thread.join(timeout=5)
+        crew.join(seconds=5)
+
+    return stop

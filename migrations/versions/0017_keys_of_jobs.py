@@ -1,0 +1,23 @@
+"""Keys that open jobs have once."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0017"
+down_revision = "0015"
+branch_labels = None
+depends_on = None
+
+IS_OPEN = sa.text("status IN ('queued', 'running')")
+
+
+def upgrade() -> None:
+    """Add the keys; workers of the release before leave them empty."""
+    op.add_column("jobs", sa.Column("key", sa.String(64), nullable=True))
+    op.create_index("uq_jobs_key", "jobs", ["key"], unique=True, postgresql_where=IS_OPEN, sqlite_where=IS_OPEN)
+
+
+def downgrade() -> None:
+    """Take the keys away; jobs with one are left as others are."""
+    op.drop_index("uq_jobs_key", "jobs")
+    op.drop_column("jobs", "key")
