@@ -1,1 +1,1 @@
-"""Clients of other servers: the message broker and the mail server."""
+"""Clients of other servers: the message broker, the mail server, and any that speaks HTTP."""
