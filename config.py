@@ -37,7 +37,7 @@ PLACEHOLDERS = ("change", "secret", "default", "example", "password", "developme
 #: Prefixes of settings' names that hardly any other program uses.
 PREFIXES = (
     "ACCESS_TOKEN_", "ANSWER_CACHE_", "CORS_", "IDEMPOTENCY_", "JWT_", "MAIL_", "MAX_BODY_", "MAX_UPLOAD_",
-    "PUBLIC_CACHE_", "RATE_LIMIT_", "REFRESH_TOKEN_", "TRUSTED_",
+    "PUBLIC_CACHE_", "RATE_LIMIT_", "REFRESH_TOKEN_", "TRUSTED_", "WEBHOOK_",
 )  # fmt: skip
 
 #: Kubernetes sets such variables for every service of a namespace, and a service may be named "mail".
@@ -167,6 +167,14 @@ def _public_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _private_hosts(value: str) -> tuple[str, ...]:
+    from app.clients.addresses import Guard  # noqa: PLC0415 -- a cycle: `app` imports this module
+
+    hosts = _list(value)
+    Guard(allowed_hosts=hosts)
+    return hosts
+
+
 def _currency(value: str) -> str:
     if not (len(value) == 3 and value.isascii() and value.isalpha() and value.isupper()):
         raise ValueError("must be three capital letters (ISO 4217)")
@@ -286,6 +294,8 @@ class Config:
     mail_starttls: bool = _setting(False, _boolean)
     mail_from: str = _setting("catalog@localhost")
     mail_reset_url: str | None = _setting(None)
+
+    webhook_allowed_private_hosts: tuple[str, ...] = _setting((), _private_hosts)
 
     log_level: str = _setting("INFO", _level)
     debug: bool = _setting(False, _boolean)

@@ -7,7 +7,7 @@ from flask import Flask
 from app import cli
 from app.api import v1
 from app.api.resources import RESOURCES
-from app.clients import broker, mail
+from app.clients import broker, mail, outbound
 from app.core.connections import set_up_engine
 from app.extensions import cache, db, jwt
 from app.features.auth.service import load_identity, mark_seen
@@ -61,6 +61,7 @@ def create_app(config: Config | str | None = None) -> Flask:
     demo.init_app(app, find_logins=_find_demo_logins if config.app_env is Environment.DEVELOPMENT else None)
     mail.init_app(app)
     broker.init_app(app)
+    outbound.init_app(app)
     keys.init_app(app, ring)
     jwt.init_app(app)
     cache.init_app(app)
