@@ -7,12 +7,14 @@ and entering and leaving are serialised here, with one probe at a time.
 """
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pybreaker import STATE_CLOSED, STATE_HALF_OPEN, CircuitBreaker, CircuitBreakerError
+from pybreaker import STATE_CLOSED, STATE_HALF_OPEN, CircuitBreaker, CircuitBreakerError, CircuitMemoryStorage
 
 from app.clients.errors import CircuitOpen
 
@@ -63,9 +65,27 @@ class Breakers:
         return CircuitBreaker(
             fail_max=self._max_failures,
             reset_timeout=self._reset_timeout,
+            state_storage=_SteadyStorage(STATE_CLOSED),
             exclude=[lambda error: not self._is_failure(error)],
             throw_new_error_on_trip=False,
         )
+
+
+class _SteadyStorage(CircuitMemoryStorage):
+    """Measures how long a circuit has been open by a clock that is never set: pybreaker compares times of day."""
+
+    _opened: float | None = None
+
+    @property
+    def opened_at(self) -> datetime | None:
+        """When the circuit was opened, as the time of day would have it now."""
+        if self._opened is None:
+            return None
+        return datetime.now(UTC) - timedelta(seconds=time.monotonic() - self._opened)
+
+    @opened_at.setter
+    def opened_at(self, _: datetime) -> None:
+        self._opened = time.monotonic()
 
 
 class _Destination:

@@ -101,13 +101,16 @@ class APIClient:
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._base_url = _parse(base_url) if base_url else None
+        if self._base_url is not None and not self._base_url.scheme:
+            raise InvalidRequest("The base_url must be an absolute URL.")
         self._guard = guard
         self._timeouts = timeouts or Timeouts()
         self._attempts = attempts
         self._max_response_bytes = max_response_bytes
         self._on_request = tuple(on_request)
         self._on_response = tuple(on_response)
-        self._headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "gzip, deflate", **(headers or {})}
+        self._headers = httpx2.Headers({"User-Agent": USER_AGENT, "Accept-Encoding": "gzip, deflate"})
+        self._headers.update(headers)
         self._breakers = (
             Breakers(is_outage, max_failures=max_failures, reset_timeout=reset_timeout) if has_breaker else None
         )
@@ -188,16 +191,16 @@ class APIClient:
         # Here and not only where it connects, because a request on a connection of the pool connects nowhere.
         if self._guard is not None:
             self._guard.check_url(target)
-        key = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        if params:
+            # A request with ``params`` of its own would lose the query that the URL has.
+            target = target.copy_merge_params(params)
         try:
-            template = httpx2.Request(
-                # With ``params`` of its own, a request would lose the query that the URL has.
-                method, target.copy_merge_params(params) if params else target,
-                headers={**self._headers, **(headers or {}), **key}, content=content, json=json, data=form,
-            )  # fmt: skip
+            fields = self._headers.copy()
+            fields.update({**(headers or {}), **({"Idempotency-Key": idempotency_key} if idempotency_key else {})})
+            template = httpx2.Request(method, target, headers=fields, content=content, json=json, data=form)
         except (httpx2.InvalidURL, UnicodeError):
             raise InvalidRequest("A header or a parameter cannot be encoded.") from None
-        is_repeatable = idempotency_key is not None or template.method in SAFE_METHODS
+        is_repeatable = bool(idempotency_key) or template.method in SAFE_METHODS
         timeouts = timeouts or self._timeouts
         with limited(timeouts.total) as deadline:
             call = _Call(template=template, timeouts=timeouts, deadline=deadline, truncate=truncate)

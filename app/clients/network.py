@@ -152,10 +152,6 @@ class Backend(httpcore2.NetworkBackend):
                 failure = error
         raise failure
 
-    def sleep(self, seconds: float) -> None:
-        """Wait; httpcore2 does between retries of its own, which are off."""
-        time.sleep(seconds)
-
 
 class Transport(httpx2.BaseTransport):
     """Sends requests over pooled connections, each to an address that ``guard`` allows; thread-safe.

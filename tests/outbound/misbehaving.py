@@ -42,6 +42,8 @@ class Server:
     address: str = "127.0.0.1"
     port: int = 0
     tls: ssl.SSLContext | None = None
+    #: Drips these bytes to each connection, instead of serving it.
+    drips: bytes = b""
     connections: int = 0
     requests: list[Received] = field(default_factory=list)
 
@@ -92,6 +94,8 @@ class Server:
     def _serve(self, connection: socket.socket) -> None:
         plain = connection
         with suppress(OSError, Cut):
+            if self.drips:
+                self._drip(connection, self.drips)
             if self.tls:
                 connection = self.tls.wrap_socket(connection, server_side=True)
             while True:
@@ -112,10 +116,17 @@ class Server:
                 # Never reads the rest: the client's writes fill the buffers.
                 self.stopping.wait(30)
                 raise Cut
+            if data.startswith(b"POST /sips"):
+                # Reads so little that it is never done, and often enough for each write of the client to be in time.
+                while not self.stopping.wait(DRIP_PAUSE):
+                    _some_of(connection)
         start, _, body = data.partition(b"\r\n\r\n")
         first, *lines = start.decode("latin-1").split("\r\n")
         method, target, _ = first.split(" ")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        headers: dict[str, str] = {}
+        for name, _, value in (line.partition(":") for line in lines):
+            # One that is sent twice is as if it were wrong.
+            headers[name.lower()] = f"{headers.get(name.lower(), '')}{value.strip()}"
         while len(body) < int(headers.get("content-length", 0)):
             body += _some_of(connection)
         return Received(method, target, headers, body)
@@ -185,6 +196,15 @@ class Server:
             connection.sendall(data[position : position + 1])
             if self.stopping.wait(DRIP_PAUSE):
                 raise Cut
+
+    def _endless_head(self, connection: socket.socket, **_: str) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        while not self.stopping.is_set():
+            connection.sendall(b"x" * 4096)
+
+    def _upgrade(self, connection: socket.socket, **_: str) -> None:
+        connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n")
+        self._silent(connection)
 
     def _informational(self, connection: socket.socket, **_: str) -> None:
         """Announce, again and again, that the response is still to come (RFC 9110 section 15.2)."""

@@ -2,8 +2,10 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import pytest
+import time_machine
 
 from app.clients.breakers import Breakers
 from app.clients.errors import CircuitOpen
@@ -148,6 +150,17 @@ class TestHalfOpen:
             fail(among, 3)
         with among.passing("a"), pytest.raises(CircuitOpen):
             call(among)
+
+    @pytest.mark.parametrize("hours", [-24, 24])
+    def test_does_not_depend_on_the_time_of_day(self, hours: int) -> None:
+        short, long = breakers(reset_timeout=0.01), breakers()
+        fail(short, 3)
+        fail(long, 3)
+        threading.Event().wait(0.02)
+        with time_machine.travel(datetime.now(UTC) + timedelta(hours=hours)):
+            call(short)
+            with pytest.raises(CircuitOpen):
+                call(long)
 
 
 class TestNumber:

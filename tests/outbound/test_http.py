@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -30,7 +31,7 @@ from app.clients.http import APIClient, Exchange, Timeouts
 from app.clients.resolver import Resolver
 from app.clients.responses import parse_retry_after
 from app.core import clock
-from tests.outbound.misbehaving import Server
+from tests.outbound.misbehaving import DRIPS, Server, gzipped
 
 #: For a server that never answers.
 SHORT = Timeouts(write=0.3, read=0.3, total=20)
@@ -111,6 +112,19 @@ class TestRequest:
 
         assert server.requests == []
 
+    def test_overrides_the_headers_of_the_client_whatever_their_case(self, server: Server) -> None:
+        with APIClient(server.url, headers={"Authorization": "ours", "accept-encoding": "identity"}) as api:
+            api.get("/ok", headers={"AUTHORIZATION": "theirs", "User-agent": "own"})
+
+        headers = server.requests[0].headers
+        assert (headers["authorization"], headers["user-agent"]) == ("theirs", "own")
+        assert headers["accept-encoding"] == "identity"
+
+    @pytest.mark.parametrize("url", ["a.test", "/v1", "ftp://a.test"])
+    def test_needs_a_base_url_that_is_absolute(self, url: str) -> None:
+        with pytest.raises(InvalidRequest):
+            APIClient(url)
+
     def test_is_refused_once_the_client_is_closed(self, server: Server) -> None:
         with APIClient(server.url) as api:
             api.get("/ok")
@@ -163,7 +177,7 @@ class TestErrors:
         with APIClient("http://a.test", attempts=1, resolver=Resolver(look_up)) as api, pytest.raises(Unresolvable):
             api.get("/")
 
-    @pytest.mark.parametrize("path", ["/cut", "/cut-body", "/garbage", "/broken-gzip/200"])
+    @pytest.mark.parametrize("path", ["/cut", "/cut-body", "/garbage", "/endless-head", "/upgrade", "/broken-gzip/200"])
     def test_say_that_no_whole_response_came(self, server: Server, path: str) -> None:
         with APIClient(server.url, attempts=1) as api, pytest.raises(Interrupted):
             api.get(path)
@@ -217,6 +231,21 @@ class TestDeadline:
 
         assert raised.value.phase is Phase.TOTAL
         assert len(server.requests) == 1
+
+    def test_ends_a_server_that_reads_slowly(self, server: Server) -> None:
+        with APIClient(server.url, timeouts=Timeouts(write=10, total=0.5)) as api, pytest.raises(TimedOut) as raised:
+            api.post("/sips", content=b"x" * 50_000_000)
+
+        assert raised.value.phase is Phase.TOTAL
+
+    def test_ends_a_handshake_of_tls_that_drips(self) -> None:
+        # The head of a record of 16 KiB with a ServerHello, and then zeros.
+        with Server(drips=b"\x16\x03\x03\x40\x00\x02" + b"\0" * DRIPS) as server:
+            api = APIClient(f"https://127.0.0.1:{server.port}", timeouts=Timeouts(connect=10, total=0.5))
+            with api, pytest.raises(TimedOut) as raised:
+                api.get("/")
+
+        assert raised.value.phase is Phase.TOTAL
 
     def test_ends_the_retries(self, server: Server, no_pauses: None) -> None:
         api = APIClient(server.url, timeouts=Timeouts(read=0.2, total=2), attempts=100, has_breaker=False)
@@ -384,6 +413,19 @@ class TestSize:
 
         assert (answer.content, answer.is_truncated) == (b"x" * 65536, True)
 
+    def test_limits_the_memory_too(self, api: APIClient) -> None:
+        gzipped(50_000_000, layers=1)
+        api.get("/ok")
+        tracemalloc.start()
+        try:
+            with pytest.raises(ResponseTooLarge):
+                api.get("/gzipped/50000000")
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+        assert peak < 5_000_000
+
     def test_of_an_error_is_truncated(self, api: APIClient) -> None:
         with pytest.raises(BadStatus) as raised:
             api.post("/page/1000000")
@@ -420,6 +462,36 @@ class TestPool:
 
         assert answers == [200] * 200
         assert server.connections <= 4
+
+    @pytest.mark.parametrize(
+        "path",
+        ["/status/500", "/upgrade", "/cut", "/cut-body", "/garbage", "/endless", "/endless-head", "/broken-gzip/200",
+         "/silent", "/drip-head", "/drip-body", "/layers", "/redirect"],
+    )  # fmt: skip
+    def test_loses_no_place_to_a_failure(self, server: Server, path: str) -> None:
+        timeouts = Timeouts(pool=5, read=0.2, total=0.4)
+        with APIClient(server.url, timeouts=timeouts, max_connections=1, has_breaker=False, attempts=1) as api:
+            for _ in range(3):
+                with pytest.raises(OutboundError):
+                    api.get(path)
+
+            assert api.get("/ok", timeouts=LONG).is_success
+
+    def test_is_shared_by_requests_that_fail_and_others(self, server: Server) -> None:
+        paths = ["/ok", "/status/404", "/cut", "/endless", "/garbage", "/bytes/1000", "/redirect"]
+
+        api = APIClient(server.url, timeouts=LONG, max_connections=4, has_breaker=False, attempts=1)
+
+        def get(number: int) -> bool:
+            try:
+                return api.get(paths[number % len(paths)]).is_success
+            except OutboundError:
+                return False
+
+        with api, ThreadPoolExecutor(16) as threads:
+            succeeded = list(threads.map(get, range(700)))
+
+        assert succeeded == [path in {"/ok", "/bytes/1000"} for path in paths * 100]
 
     def test_lets_requests_to_one_server_overlap(self, server: Server) -> None:
         # Neither is answered before both are there: a breaker that lets one at a time through would stop them.
