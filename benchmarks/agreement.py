@@ -27,6 +27,7 @@ _FAULTS: tuple[dict[str, Any], ...] = (
     {"stock": -1},
     {"slug": "Chair"},
     {"gtin": "4006381333932"},
+    {"low_stock_at": -1},
     {"weight_g": -1},
     {"brand_id": "oakworks"},
 )
@@ -57,6 +58,7 @@ _WHOLE: dict[str, Any] = {
     "compare_at_price": "159",
     "stock": 0,
     "track_stock": False,
+    "low_stock_at": 3,
     "weight_g": 6400,
 }
 

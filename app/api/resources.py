@@ -6,14 +6,20 @@ from app.features.brands.schemas import BrandSchema
 from app.features.categories import service as categories
 from app.features.categories.models import Category
 from app.features.categories.schemas import CategorySchema
+from app.features.imports import service as imports
+from app.features.imports.models import Import
+from app.features.imports.schemas import ImportSchema
 from app.features.products import service as products
 from app.features.products.models import Product
 from app.features.products.schemas import ProductSchema
 from app.security.permissions import Permission
-from app.web.resources import Resource
+from app.web.resources import Resource, find_objects
 
 RESOURCES = (
     Resource(Product, ProductSchema, Permission.PRODUCTS_READ, products.visible_to),
     Resource(Category, CategorySchema, Permission.CATEGORIES_READ, categories.visible_to),
     Resource(Brand, BrandSchema, Permission.BRANDS_READ, brands.visible_to),
+    Resource(
+        Import, ImportSchema, Permission.PRODUCTS_WRITE, imports.visible_to, find=find_objects, shows_hidden=False
+    ),
 )

@@ -11,7 +11,7 @@ from app.features.passwords.service import KIND as PASSWORD_RESET
 
 #: Tasks that take as long as there is work to do.
 BATCHES: Mapping[str, Task] = {
-    IMPORT: Task(imports.run_import, imports.clear_away),
+    IMPORT: Task(imports.run_import, imports.end_import),
 }
 #: Tasks that wait for other servers, which may hang: a mail server.
 DELIVERIES: Mapping[str, Task] = {

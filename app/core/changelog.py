@@ -64,21 +64,13 @@ class LogRow(Keyed, Model):
 Index("ix_change_log_xid_id", LogRow.xid, LogRow.id)
 
 
-class Published(Audited):
-    """Every change of a row of such a model is in the log and in the change feed, under the name of the audit trail."""
-
-    version: Mapped[int]
+class Announced(Audited):
+    """Changes of rows of such a model are in the log and in the change feed where a use case calls `record_in_log`."""
 
     @classmethod
     def event_names(cls) -> Mapping[str, str]:
         """The names that changes of such rows have, each with a sentence for clients, in the order of their names."""
-        kind = cls.audited_as
-        return {
-            f"{kind}.created": f"The {kind} was created.",
-            f"{kind}.updated": f"The {kind} was changed.",
-            f"{kind}.deleted": f"The {kind} was deleted.",
-            f"{kind}.hidden": f"Something became of a {kind} that you may not see.",
-        }
+        raise NotImplementedError
 
     @classmethod
     def names_of(cls, kind: str, before: Row | None, after: Row | None) -> list[str]:  # noqa: ARG003 -- for overrides
@@ -88,6 +80,23 @@ class Published(Audited):
         created, without ``after`` deleted.
         """
         return [kind]
+
+
+class Published(Announced):
+    """Every change of a row of such a model is in the log and in the change feed, under the name of the audit trail."""
+
+    version: Mapped[int]
+
+    @classmethod
+    def event_names(cls) -> Mapping[str, str]:
+        """The names of the changes that any row may have, and of those of rows that a reader may not see."""
+        kind = cls.audited_as
+        return {
+            f"{kind}.created": f"The {kind} was created.",
+            f"{kind}.updated": f"The {kind} was changed.",
+            f"{kind}.deleted": f"The {kind} was deleted.",
+            f"{kind}.hidden": f"Something became of a {kind} that you may not see.",
+        }
 
 
 @dataclass(frozen=True)
@@ -187,7 +196,7 @@ def _goes_on(before: LogPosition, here: LogPosition, newest: Sequence[Sequence[A
 
 
 def record_in_log(
-    model: type[Published],
+    model: type[Announced],
     kind: str,
     row_id: int,
     *,
@@ -215,9 +224,9 @@ def record_in_log(
 
 
 @cache
-def published_models() -> Sequence[type[Published]]:
-    """The models that are `Published`, by their names in events."""
-    models = {mapper.class_ for mapper in Model.registry.mappers if issubclass(mapper.class_, Published)}
+def announced_models() -> Sequence[type[Announced]]:
+    """The models whose changes are in the feed, in the order of their names in it."""
+    models = {mapper.class_ for mapper in Model.registry.mappers if issubclass(mapper.class_, Announced)}
     return sorted(models, key=lambda model: model.audited_as)
 
 

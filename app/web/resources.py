@@ -10,27 +10,32 @@ from typing import Any
 import marshmallow as ma
 from flask import Flask, current_app
 from sqlalchemy import Select
+from sqlalchemy.orm import InstrumentedAttribute
 
-from app.core.changelog import Published
+from app.core.changelog import Announced
 from app.core.fastsql import find_rows
-from app.extensions import Model
+from app.extensions import Model, db
 from app.security.identity import Identity
 from app.security.permissions import Permission
 from app.web.kinds import OfKind, Refer
 
 
 class ResourceMissing(Exception):
-    """A model is `Published`, and the table of resources has no line for it."""
+    """A model is `Published` or `Announced`, and the table of resources has no line for it."""
 
 
 @dataclass(frozen=True)
 class Resource:
     """A kind of row: its model, its read schema, the permission to read it, and the rows that an identity may see."""
 
-    model: type[Published]
+    model: type[Announced]
     schema: type[ma.Schema]
     permission: Permission
     visible_to: Callable[[Identity], Select[Any]]
+    #: Finds those of the rows whose key is among some values, by key.
+    find: Callable[[Select[Any], InstrumentedAttribute[int], Iterable[int]], Mapping[int, Any]] = find_rows
+    #: Whether a reader that may not see a row gets to know that something became of it.
+    shows_hidden: bool = True
 
     @property
     def name(self) -> str:
@@ -41,7 +46,8 @@ class Resource:
         """The rows with these ids that an identity may see, by id; at most one statement."""
         if not identity.can(self.permission):
             return {}
-        return find_rows(self.visible_to(identity), self.model.id, ids)
+        key: Any = self.model.id
+        return self.find(self.visible_to(identity), key, ids)
 
 
 class ResourceRow(OfKind):
@@ -56,11 +62,17 @@ class ResourceRow(OfKind):
         return example_of(next(iter(published_resources().values())).schema)
 
 
+def find_objects(rows: Select[Any], key: InstrumentedAttribute[int], values: Iterable[int]) -> Mapping[int, Any]:
+    """Those of ``rows`` whose ``key`` is among the values, by key, as objects: a schema may read more than columns."""
+    found = db.session.scalars(rows.where(key.in_(set(values))))
+    return {getattr(row, key.key): row for row in found}
+
+
 def init_app(app: Flask, resources: Iterable[Resource]) -> None:
-    """Register the table; raises `ResourceMissing` where it lacks a published model."""
+    """Register the table; raises `ResourceMissing` where it lacks a model of the change feed."""
     by_name = {resource.name: resource for resource in resources}
-    published = {mapper.class_ for mapper in Model.registry.mappers if issubclass(mapper.class_, Published)}
-    if missing := published - {resource.model for resource in by_name.values()}:
+    announced = {mapper.class_ for mapper in Model.registry.mappers if issubclass(mapper.class_, Announced)}
+    if missing := announced - {resource.model for resource in by_name.values()}:
         names = ", ".join(sorted(model.__name__ for model in missing))
         raise ResourceMissing(f"{names}: Published, but without a line in app/api/resources.py")
     app.extensions["resources"] = by_name

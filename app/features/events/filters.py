@@ -1,9 +1,10 @@
-"""The field of a filter of names of changes, for bodies and query strings."""
+"""The fields of what a reader wants of the changes, for bodies and query strings."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from app.core.changelog import announced_models
 from app.features.events.names import all_filters, all_names
 from app.web import fields
 
@@ -29,6 +30,33 @@ class ChangeFilter(fields.Text):
         described = "\n".join(f"- `{name}`: {sentence}" for name, sentence in all_names().items())
         return {
             **self.metadata,
-            "pattern": f"^({'|'.join(re.escape(each) for each in sorted(all_filters()))})$",
+            "pattern": _pattern_of(all_filters()),
             "description": f"A name, or a pattern of names such as `product.*`, `*.deleted` or `*`.\n\n{described}",
         }
+
+
+class ResourceName(fields.Text):
+    """The name of a resource in the change feed."""
+
+    default_error_messages = {"resource_unknown": "The change feed has no resource of this name, but: {names}."}
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(max_length=32, pattern=r"^[a-z_]+$", **options)
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        text, names = super()._deserialize(value), _resource_names()
+        if text not in names:
+            raise self.make_error("resource_unknown", names=", ".join(names))
+        return text
+
+    def describe(self) -> Mapping[str, Any]:
+        """The names that there are, as a pattern."""
+        return {**self.metadata, "pattern": _pattern_of(_resource_names())}
+
+
+def _resource_names() -> Sequence[str]:
+    return [model.audited_as for model in announced_models()]
+
+
+def _pattern_of(texts: Iterable[str]) -> str:
+    return f"^({'|'.join(re.escape(text) for text in sorted(texts))})$"

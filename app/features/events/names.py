@@ -6,7 +6,7 @@ A filter is a name such as ``price.changed``, or a pattern: ``product.*``, ``*.d
 from collections.abc import Iterable, Mapping
 from functools import cache
 
-from app.core.changelog import published_models
+from app.core.changelog import announced_models
 
 ANYTHING = "*"
 
@@ -14,7 +14,7 @@ ANYTHING = "*"
 @cache
 def all_names() -> Mapping[str, str]:
     """Every name that a change can have, each with a sentence for clients."""
-    return {name: sentence for model in published_models() for name, sentence in model.event_names().items()}
+    return {name: sentence for model in announced_models() for name, sentence in model.event_names().items()}
 
 
 @cache

@@ -17,10 +17,13 @@ def present_events(events: Sequence[ChangeEvent], identity: Identity) -> list[di
 
     One statement for each kind of row among the events, however many these are. It needs the context of an application
     and a unit of work, but no request. A row that the reader may not see arrives as ``product.hidden``, with nothing
-    but its id; what a deleted row was before is hidden as well, and that it was deleted is not.
+    but its id; what a deleted row was before is hidden as well, and that it was deleted is not. Left out are hidden
+    rows of a kind of which readers get no ``.hidden`` (``Resource.shows_hidden``), and kinds that this release does
+    not know.
     """
     rows = _find_visible(events, identity)
-    return [_present(event, rows, identity) for event in events]
+    presented = (_present(event, rows, identity) for event in events)
+    return [item for item in presented if item is not None]
 
 
 def _find_visible(events: Sequence[ChangeEvent], identity: Identity) -> Rows:
@@ -35,10 +38,14 @@ def _find_visible(events: Sequence[ChangeEvent], identity: Identity) -> Rows:
     }
 
 
-def _present(event: ChangeEvent, rows: Rows, identity: Identity) -> dict[str, Any]:
+def _present(event: ChangeEvent, rows: Rows, identity: Identity) -> dict[str, Any] | None:
+    resource = published_resources().get(event.resource_type)
+    if resource is None:
+        return None
     data = rows.get((event.resource_type, event.resource_id))
-    can_read = identity.can(published_resources()[event.resource_type].permission)
-    is_hidden = data is None and not (can_read and event.type.endswith(".deleted"))
+    is_hidden = data is None and not (identity.can(resource.permission) and event.type.endswith(".deleted"))
+    if is_hidden and not resource.shows_hidden:
+        return None
     types = [f"{event.resource_type}.hidden"] if is_hidden else event.types
     return {
         "id": event.id,

@@ -1,5 +1,6 @@
 """The route of the change feed."""
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -7,9 +8,9 @@ from flask import current_app, request
 
 from app.core.listing import CursorInvalid
 from app.features.events import service
-from app.features.events.presentation import present_events
+from app.features.events.pages import FeedPage, Filter, read_page
 from app.features.events.schemas import FeedQuerySchema, FeedSchema
-from app.features.events.service import CursorExpired, FeedPage
+from app.features.events.service import CursorExpired
 from app.security.permissions import Permission
 from app.web.access import current_identity
 from app.web.contract import Blueprint, queries, refuses, requires, returns
@@ -25,15 +26,30 @@ blueprint = Blueprint("events", __name__, url_prefix="/events", about="The chang
 def list_events(query: dict[str, Any]) -> dict[str, Any]:
     """Read the changes after a cursor.
 
-    Repeat with `meta.next_cursor` until `meta.has_more` is false, and later continue from that cursor.
+    Repeat with `meta.next_cursor` until `meta.has_more` is false, and later continue from that cursor. A page may
+    be short, or empty, although `meta.has_more` is true: with `types` or `resource` it has what fits of the next 1000
+    changes, and it never has the imports of others.
     """
     keys = current_app.config["SECRET_KEYS"]
-    if "from" in query:
-        page = FeedPage([], has_more=False, cursor=service.sign_cursor(service.latest_position(), keys))
-    else:
-        page = service.read_events(query["cursor"], limit=query["per_page"], keys=keys)
+    page = _latest() if "from" in query else _page_after(query, keys)
+    cursor = service.sign_cursor(page.position, keys)
     return {
-        "items": present_events(page.events, current_identity()),
-        "meta": {"per_page": query["per_page"], "has_more": page.has_more, "next_cursor": page.cursor},
-        "links": {"next": f"{request.path}?{urlencode({'cursor': page.cursor, 'per_page': query['per_page']})}"},
+        "items": page.items,
+        "meta": {"per_page": query["per_page"], "has_more": page.has_more, "next_cursor": cursor},
+        "links": {"next": f"{request.path}?{urlencode(_next_query(query, cursor))}"},
     }
+
+
+def _latest() -> FeedPage:
+    return FeedPage([], has_more=False, position=service.latest_position())
+
+
+def _page_after(query: Mapping[str, Any], keys: list[str]) -> FeedPage:
+    position = service.verify_cursor(query["cursor"], keys) if query["cursor"] else None
+    wanted = Filter(query.get("types"), query.get("resource"))
+    return read_page(position, limit=query["per_page"], wanted=wanted, identity=current_identity())
+
+
+def _next_query(query: Mapping[str, Any], cursor: str) -> dict[str, Any]:
+    filters = {name: ",".join(query[name]) for name in ("types", "resource") if name in query}
+    return {"cursor": cursor, "per_page": query["per_page"], **filters}

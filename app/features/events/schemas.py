@@ -5,6 +5,7 @@ from typing import Any
 
 import marshmallow as ma
 
+from app.features.events.filters import ChangeFilter, ResourceName
 from app.web import fields
 from app.web.kinds import Kind
 from app.web.resources import ResourceRow
@@ -15,7 +16,8 @@ class ChangeEventSchema(Schema):
     """A change of a resource, with the resource's current data.
 
     `data` is read with the feed, so it may have a later version than the event; it is null if the resource is deleted.
-    For a resource that you may not see, `type` ends in `.hidden`, and `version`, `live` and `data` are null.
+    For a resource that you may not see, `type` ends in `.hidden` and is the only one of `types`, and `version`, `live`
+    and `data` are null; imports that you may not see are left out.
     """
 
     id = fields.Integer(dump_only=True, example=1001)
@@ -25,7 +27,7 @@ class ChangeEventSchema(Schema):
         fields.Text(max_length=64, pattern=r"^[a-z]+\.[a-z_]+$"),
         max_items=20,
         dump_only=True,
-        note="All names of the change, `type` first.",
+        note="All names of the change, `type` first; the parameter `types` has what they say.",
         example=["product.updated", "price.changed"],
     )
     resource_type = Kind(max_length=32, example="product")
@@ -42,7 +44,7 @@ class ChangeEventSchema(Schema):
 
 
 class FeedMetaSchema(Schema):
-    """Whether more events follow, and the cursor to continue from."""
+    """Whether more events follow, also where none of this page fits the filters, and the cursor to continue from."""
 
     per_page = fields.Integer(example=100)
     has_more = fields.Boolean(example=False)
@@ -50,9 +52,9 @@ class FeedMetaSchema(Schema):
 
 
 class FeedLinksSchema(Schema):
-    """The link to the next events."""
+    """The link to the next events, with every filter."""
 
-    next = fields.Text(max_length=500, example="/api/v1/events?cursor=MTAwMQ.c2ln")
+    next = fields.Text(max_length=4000, example="/api/v1/events?cursor=MTAwMQ.c2ln")
 
 
 class FeedSchema(Schema):
@@ -64,7 +66,7 @@ class FeedSchema(Schema):
 
 
 class FeedQuerySchema(QuerySchema):
-    """The position in the feed and the size of a page."""
+    """The position in the feed, the events that are wanted, and the size of a page."""
 
     cursor = fields.Text(
         min_length=0,
@@ -78,6 +80,15 @@ class FeedQuerySchema(QuerySchema):
         data_key="from",
         attribute="from",
         note="Returns no events but the latest cursor; request it before you read the whole catalogue once.",
+    )
+    types = fields.Values(
+        ChangeFilter(),
+        max_items=50,
+        note="Only changes with such a name, as you see them: what is hidden from you has no other name.",
+        example=["product.*", "price.changed"],
+    )
+    resource = fields.Values(
+        ResourceName(), max_items=10, note="Only changes of such a resource.", example=["product", "category"]
     )
     per_page = fields.QueryInteger(minimum=1, maximum=1000, load_default=100, note="The maximum number of events.")
 

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from itsdangerous import BadData, URLSafeSerializer
@@ -20,27 +19,6 @@ from app.features.events.numbering import number_changes
 
 class CursorExpired(Gone):
     """Events after this cursor were deleted: request a cursor with ?from=now, then read the whole catalogue again."""
-
-
-@dataclass(frozen=True)
-class FeedPage:
-    """Events, whether more follow, and the cursor to continue from."""
-
-    events: Sequence[ChangeEvent]
-    has_more: bool
-    cursor: str
-
-
-def read_events(cursor: str, *, limit: int, keys: Sequence[str]) -> FeedPage:
-    """Up to ``limit`` events after the cursor's position; an empty cursor starts with the oldest event that is stored.
-
-    ``keys`` verify the cursor, and the last of them signs the next. Refuses a cursor that none of them signed
-    (``CursorInvalid``), and one after which events were deleted (``CursorExpired``).
-    """
-    position = verify_cursor(cursor, keys) if cursor else None
-    events, has_more = events_after(position, limit=limit)
-    last = events[-1].id if events else position
-    return FeedPage(events, has_more, sign_cursor(pruned_through() if last is None else last, keys))
 
 
 def events_after(position: int | None, *, limit: int) -> tuple[Sequence[ChangeEvent], bool]:

@@ -1,18 +1,22 @@
 """What an import is made of: its tables and refusals."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.core import clock
-from app.core.audit import Audited
+from app.core.changelog import Announced
 from app.core.errors import Conflict
 from app.core.jobs import Job, JobStatus
 from app.core.model import Keyed, Moment, big_integer, ordered_text
 from app.core.slugs import MAX_SLUG_LENGTH
 from app.extensions import Model
 from app.features.imports.report import Report
+
+#: The type of the event of an import that ends.
+FINISHED = "import.finished"
 
 
 class FileUnreadable(Exception):
@@ -23,8 +27,8 @@ class ImportEnded(Conflict):
     """This import has ended already."""
 
 
-class Import(Keyed, Audited, Model):
-    """A file that a user sent to be imported. Its job knows the progress."""
+class Import(Keyed, Announced, Model):
+    """A file that a user sent to be imported. Its job knows the progress; its end is in the change feed."""
 
     __tablename__ = "imports"
     audited_as = "import"
@@ -37,6 +41,11 @@ class Import(Keyed, Audited, Model):
     created_at: Mapped[Moment] = mapped_column(default=clock.now)
 
     job: Mapped[Job] = relationship(lazy="raise")
+
+    @classmethod
+    def event_names(cls) -> Mapping[str, str]:
+        """The name of its one event."""
+        return {FINISHED: "The import has succeeded, failed or been cancelled; only those who may see it get this."}
 
     @property
     def status(self) -> JobStatus:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import contains_eager
 
 from app.core import jobs
 from app.core.audit import record_event
+from app.core.changelog import record_in_log
 from app.core.errors import Invalid, NotFound
 from app.core.jobs import Job
 from app.core.listing import Listing, OneOf
@@ -17,7 +18,15 @@ from app.core.pruning import delete_batch
 from app.core.references import find_unknown_among
 from app.extensions import db
 from app.features.imports.filing import MAKERS, Brands, Shelf
-from app.features.imports.models import FailedRows, Import, ImportChunk, ImportEnded, ImportFault, ImportFirstRow
+from app.features.imports.models import (
+    FINISHED,
+    FailedRows,
+    Import,
+    ImportChunk,
+    ImportEnded,
+    ImportFault,
+    ImportFirstRow,
+)
 from app.features.imports.report import Report
 from app.features.imports.rows import BadRow, Row
 from app.features.products import bulk
@@ -87,13 +96,18 @@ def cancel_import(ordered: Import) -> Import:
     if not jobs.cancel(ordered.job_id):
         raise ImportEnded
     record_event("import.cancelled", resource_type="import", resource_id=ordered.id)
-    clear_away(ordered.id)
+    end_import(ordered.id)
     db.session.refresh(ordered.job)
     return ordered
 
 
-def clear_away(import_id: int) -> None:
-    """Delete what only a running import needs."""
+def end_import(import_id: int) -> None:
+    """Delete what only a running import needs, and record that it has finished.
+
+    For the transaction that ends its job, with whatever status, which locks the job's row.
+    """
+    # It ends once, and has no version.
+    record_in_log(Import, FINISHED, import_id, version=1, members=(), before={}, after={})
     for table in (ImportChunk, ImportFirstRow):
         db.session.execute(delete(table).where(table.import_id == import_id))
 

@@ -62,9 +62,9 @@ def run_import(claim: Claim) -> Generator[None, None, None]:
         origin.reset(before)
 
 
-def clear_away(job_id: int) -> None:
-    """Delete what only the running import needs."""
-    service.clear_away(db.session.scalars(select(Import.id).where(Import.job_id == job_id)).one())
+def end_import(job_id: int) -> None:
+    """Delete what only the running import needs, and record that it has finished."""
+    service.end_import(db.session.scalars(select(Import.id).where(Import.job_id == job_id)).one())
 
 
 class StoredMemory(importer.Memory):

@@ -102,6 +102,7 @@ class Product(models.Model):
     brand_id = models.BigIntegerField(null=True)
     stock = models.BigIntegerField(default=0)
     track_stock = models.BooleanField(default=True)
+    low_stock_at = models.BigIntegerField(null=True)
     status = models.CharField(max_length=16)
     tags = models.JSONField(default=list)
     attributes = models.JSONField(default=dict)
@@ -208,6 +209,7 @@ class ProductSerializer(serializers.ModelSerializer[Product]):
     brand_id = serializers.IntegerField(allow_null=True, default=None, min_value=1)
     stock = serializers.IntegerField(default=0, min_value=0, max_value=2**53)
     track_stock = serializers.BooleanField(default=True)
+    low_stock_at = serializers.IntegerField(allow_null=True, default=None, min_value=0, max_value=2**53)
     status = serializers.ChoiceField(STATUSES, default="active")
     tags = serializers.ListField(child=serializers.CharField(max_length=50), default=list, max_length=50)
     attributes = serializers.DictField(default=dict)
@@ -218,8 +220,8 @@ class ProductSerializer(serializers.ModelSerializer[Product]):
         model = Product
         fields = [
             "id", "sku", "slug", "gtin", "mpn", "name", "description", "price", "compare_at_price", "currency",
-            "category_id", "brand_id", "stock", "track_stock", "status", "tags", "attributes", "weight_g",
-            "external_id", "created_at", "updated_at", "version", "live",
+            "category_id", "brand_id", "stock", "track_stock", "low_stock_at", "status", "tags", "attributes",
+            "weight_g", "external_id", "created_at", "updated_at", "version", "live",
         ]  # fmt: skip
         read_only_fields = ["id", "created_at", "updated_at", "version", "live"]
 

@@ -124,6 +124,7 @@ class Product(Base):
     brand_id: Mapped[int | None] = mapped_column(BigInteger)
     stock: Mapped[int] = mapped_column(BigInteger)
     track_stock: Mapped[bool]
+    low_stock_at: Mapped[int | None] = mapped_column(BigInteger)
     status: Mapped[str] = mapped_column(String(16))
     tags: Mapped[list[str]] = mapped_column(JSONB)
     attributes: Mapped[dict[str, Any]] = mapped_column(JSONB)
@@ -212,6 +213,7 @@ class ProductIn(BaseModel):
     brand_id: int | None = None
     stock: Annotated[int, Field(ge=0, le=2**53)] = 0
     track_stock: bool = True
+    low_stock_at: Annotated[int, Field(ge=0, le=2**53)] | None = None
     status: Status = "active"
     tags: Annotated[list[Tag], Field(max_length=50)] = []
     attributes: Annotated[dict[str, Scalar], Field(max_length=100)] = {}
@@ -239,6 +241,7 @@ class ProductOut(BaseModel):
     brand_id: int | None
     stock: int
     track_stock: bool
+    low_stock_at: int | None
     status: str
     tags: list[str]
     attributes: dict[str, Any]

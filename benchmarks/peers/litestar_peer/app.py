@@ -24,8 +24,8 @@ SECRET = os.environ["JWT_SECRET_KEY"]
 CLAIMS = {"require": ["sub", "sid", "iat", "exp", "jti", "iss", "aud"]}
 COLUMNS = (
     "id, sku, slug, gtin, mpn, name, description, round(price, 2), round(compare_at_price, 2), currency, category_id,"
-    " brand_id, stock, track_stock, status, tags, attributes, weight_g, external_id, created_at, updated_at,"
-    " version, live"
+    " brand_id, stock, track_stock, low_stock_at, status, tags, attributes, weight_g, external_id, created_at,"
+    " updated_at, version, live"
 )
 WHO = """
     SELECT u.id, u.role FROM users u JOIN sessions s ON s.user_id = u.id
@@ -34,15 +34,15 @@ WHO = """
 # $2 is the slug to try, $3 the one where that is taken: without one, NOT NULL refuses the row.
 CREATE = f"""
     INSERT INTO products (sku, slug, gtin, mpn, name, description, price, compare_at_price, currency, category_id,
-        brand_id, stock, track_stock, status, tags, attributes, weight_g, external_id, search_text, created_at,
-        updated_at, version, live)
+        brand_id, stock, track_stock, low_stock_at, status, tags, attributes, weight_g, external_id, search_text,
+        created_at, updated_at, version, live)
     VALUES ($1, CASE WHEN
         EXISTS (SELECT FROM products WHERE deleted_at IS NULL AND slug = $2::text)
         OR EXISTS (
             SELECT FROM former_slugs former JOIN products ON products.id = former.resource_id
             WHERE former.resource_type = 'product' AND former.slug = $2::text AND products.deleted_at IS NULL
         ) THEN $3::text ELSE $2::text END,
-        $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $21, 1, 0)
+        $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $22, 1, 0)
     ON CONFLICT (slug) WHERE deleted_at IS NULL DO NOTHING
     RETURNING {COLUMNS}
 """
@@ -74,6 +74,7 @@ class Product(msgspec.Struct):
     brand_id: int | None
     stock: int
     track_stock: bool
+    low_stock_at: int | None
     status: str
     tags: msgspec.Raw
     attributes: msgspec.Raw
@@ -118,6 +119,7 @@ class NewProduct(msgspec.Struct, forbid_unknown_fields=True):
     brand_id: Annotated[int, Meta(ge=1)] | None = None
     stock: Annotated[int, Meta(ge=0, le=2**53)] = 0
     track_stock: bool = True
+    low_stock_at: Annotated[int, Meta(ge=0, le=2**53)] | None = None
     status: Status = "active"
     tags: Annotated[list[Annotated[str, Meta(min_length=1, max_length=50)]], Meta(max_length=50)] = []
     attributes: Annotated[dict[str, str | int | float | bool], Meta(max_length=100)] = {}
@@ -277,6 +279,7 @@ async def create_product(data: NewProduct, connection: asyncpg.Connection, user:
         data.brand_id,
         data.stock,
         data.track_stock,
+        data.low_stock_at,
         data.status,
         data.tags,
         data.attributes,

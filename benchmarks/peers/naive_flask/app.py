@@ -114,6 +114,7 @@ class Product(db.Model):  # type: ignore[name-defined,misc]
     brand_id: Mapped[int | None] = mapped_column(BigInteger)
     stock: Mapped[int] = mapped_column(BigInteger)
     track_stock: Mapped[bool]
+    low_stock_at: Mapped[int | None] = mapped_column(BigInteger)
     status: Mapped[str] = mapped_column(String(16))
     tags: Mapped[list[str]] = mapped_column(JSONB)
     attributes: Mapped[dict[str, Any]] = mapped_column(JSONB)
@@ -216,6 +217,7 @@ class ProductSchema(Schema):
     brand_id = fields.Integer(load_default=None, allow_none=True, strict=True)
     stock = fields.Integer(load_default=0, strict=True, validate=validate.Range(0, 2**53))
     track_stock = fields.Boolean(load_default=True)
+    low_stock_at = fields.Integer(load_default=None, allow_none=True, strict=True, validate=validate.Range(0, 2**53))
     status = fields.String(load_default="active", validate=validate.OneOf(STATUSES))
     tags = fields.List(
         fields.String(validate=validate.Length(1, 50)), load_default=list, validate=validate.Length(max=50)

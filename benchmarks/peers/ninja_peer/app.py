@@ -93,6 +93,7 @@ class Product(models.Model):
     brand_id = models.BigIntegerField(null=True)
     stock = models.BigIntegerField(default=0)
     track_stock = models.BooleanField(default=True)
+    low_stock_at = models.BigIntegerField(null=True)
     status = models.CharField(max_length=16)
     tags = models.JSONField(default=list)
     attributes = models.JSONField(default=dict)
@@ -150,6 +151,7 @@ class ProductIn(Schema):
     brand_id: int | None = None
     stock: Annotated[int, Field(ge=0, le=2**53)] = 0
     track_stock: bool = True
+    low_stock_at: Annotated[int, Field(ge=0, le=2**53)] | None = None
     status: Status = "active"
     tags: Annotated[list[Tag], Field(max_length=50)] = []
     attributes: Annotated[dict[str, str | int | float | bool], Field(max_length=100)] = {}
@@ -175,6 +177,7 @@ class ProductOut(Schema):
     brand_id: int | None
     stock: int
     track_stock: bool
+    low_stock_at: int | None
     status: str
     tags: list[str]
     attributes: dict[str, Any]

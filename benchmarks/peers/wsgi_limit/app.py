@@ -25,7 +25,8 @@ PRODUCTS = "/api/v1/products"
 COLUMNS = (
     "p.id, p.sku, p.slug, p.gtin, p.mpn, p.name, p.description, round(p.price, 2) AS price,"
     " round(p.compare_at_price, 2) AS compare_at_price, p.currency, p.category_id, p.brand_id, p.stock, p.track_stock,"
-    " p.status, p.tags, p.attributes, p.weight_g, p.external_id, p.created_at, p.updated_at, p.version, p.live"
+    " p.low_stock_at, p.status, p.tags, p.attributes, p.weight_g, p.external_id, p.created_at, p.updated_at,"
+    " p.version, p.live"
 )
 SORTS = {name: f"p.{name}" for name in ("created_at", "updated_at", "name", "price", "stock", "sku", "id")}
 PRICE = re.compile(r"(0|[1-9][0-9]{0,9})(\.[0-9]{1,2})?")
@@ -52,8 +53,8 @@ WHO = """
 # Where the slug is taken, the row gets the spare one: without one, NOT NULL refuses it.
 CREATE = f"""
     INSERT INTO products AS p (sku, slug, gtin, mpn, name, description, price, compare_at_price, currency, category_id,
-        brand_id, stock, track_stock, status, tags, attributes, weight_g, external_id, search_text, created_at,
-        updated_at, version, live)
+        brand_id, stock, track_stock, low_stock_at, status, tags, attributes, weight_g, external_id, search_text,
+        created_at, updated_at, version, live)
     VALUES (%(sku)s, CASE WHEN
         EXISTS (SELECT FROM products WHERE deleted_at IS NULL AND slug = %(slug)s::text)
         OR EXISTS (
@@ -61,8 +62,8 @@ CREATE = f"""
             WHERE former.resource_type = 'product' AND former.slug = %(slug)s::text AND products.deleted_at IS NULL
         ) THEN %(spare)s::text ELSE %(slug)s::text END,
         %(gtin)s, %(mpn)s, %(name)s, %(description)s, %(price)s, %(compare_at_price)s, %(currency)s, %(category_id)s,
-        %(brand_id)s, %(stock)s, %(track_stock)s, %(status)s, %(tags)s, %(attributes)s, %(weight_g)s,
-        %(external_id)s, %(search_text)s, %(now)s, %(now)s, 1, 0)
+        %(brand_id)s, %(stock)s, %(track_stock)s, %(low_stock_at)s, %(status)s, %(tags)s, %(attributes)s,
+        %(weight_g)s, %(external_id)s, %(search_text)s, %(now)s, %(now)s, 1, 0)
     ON CONFLICT (slug) WHERE deleted_at IS NULL DO NOTHING
     RETURNING {COLUMNS}
 """
@@ -209,7 +210,8 @@ def is_gtin(value: object) -> bool:
 def read_body(content: bytes) -> dict[str, Any]:
     defaults = {
         "slug": None, "gtin": None, "mpn": None, "description": "", "compare_at_price": None, "currency": "USD",
-        "brand_id": None, "stock": 0, "track_stock": True, "status": "active", "weight_g": None, "external_id": None,
+        "brand_id": None, "stock": 0, "track_stock": True, "low_stock_at": None, "status": "active", "weight_g": None,
+        "external_id": None,
     }  # fmt: skip
     try:
         given = orjson.loads(content)
@@ -229,6 +231,7 @@ def read_body(content: bytes) -> dict[str, Any]:
             and (data["brand_id"] is None or is_whole(data["brand_id"], 1, 2**63 - 1))
             and is_whole(data["stock"], 0, 2**53)
             and isinstance(data["track_stock"], bool)
+            and (data["low_stock_at"] is None or is_whole(data["low_stock_at"], 0, 2**53))
             and (data["weight_g"] is None or is_whole(data["weight_g"], 0, 10**9))
             and data["status"] in STATUSES
             and isinstance(data["tags"], list)

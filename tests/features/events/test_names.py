@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import update
 
-from app.core.changelog import published_models
+from app.core.changelog import announced_models
 from app.core.feed import ChangeEvent
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.events.names import all_filters, all_names, matches
 from app.features.products.models import Product
 from tests.conftest import Caller, body_of
+from tests.features.events.reading import now_cursor
 
 Make = Callable[..., dict[str, Any]]
 #: A change of a product by an editor or an administrator: the members that it has, what is done, and the names.
@@ -27,12 +28,6 @@ def types_since(caller: Caller, cursor: str) -> list[list[str]]:
     items = body_of(caller.get(f"/events?cursor={cursor}&per_page=1000"))["items"]
     assert all(item["type"] == item["types"][0] for item in items)
     return [item["types"] for item in items]
-
-
-def now_cursor(caller: Caller) -> str:
-    """The cursor after everything so far."""
-    cursor: str = body_of(caller.get("/events?from=now"))["meta"]["next_cursor"]
-    return cursor
 
 
 def patch(**members: Any) -> Do:
@@ -276,7 +271,7 @@ class TestFilters:
 
 class TestNames:
     def test_belong_to_one_kind_of_row(self) -> None:
-        names = [name for model in published_models() for name in model.event_names()]
+        names = [name for model in announced_models() for name in model.event_names()]
 
         assert len(names) == len(set(names))
 

@@ -429,12 +429,14 @@ class TestDryRun:
         sent = send(alice, text, query="?dry_run=true")
         work()
         tried = follow(alice, sent)
-        before = [rows_of(app, table) for table in ("products", "categories", "stock_movements", "change_events")]
+        before = [rows_of(app, table) for table in ("products", "categories", "stock_movements")]
+        changes = [event["type"] for event in body_of(alice.get("/events"))["items"]]
         real = send(alice, text)
         work()
         done = follow(alice, real)
 
-        assert before == [[], [], [], []]
+        assert before == [[], [], []]
+        assert changes == ["import.finished"]
         assert (sent.headers["Dry-Run"], tried["dry_run"], done["dry_run"]) == ("true", True, False)
         own = (*OWN[:-1], "dry_run")
         assert {**tried, **dict.fromkeys(own)} == {**done, **dict.fromkeys(own)}
@@ -631,7 +633,7 @@ class TestCancelImport:
                 if steps == 3:
                     assert alice.post(f"/imports/{body_of(sent)['id']}/cancel").status_code == 200
 
-        Worker({KIND: Task(run, tasks.clear_away)}, app.app_context).drain()
+        Worker({KIND: Task(run, tasks.end_import)}, app.app_context).drain()
 
         after = follow(alice, sent)
         assert steps == 3
@@ -688,7 +690,7 @@ class TestGoingOn:
         while follow(alice, sent)["status"] == "queued":
             # A worker that is told to stop as soon as it has begun.
             told = iter([False, True, True])
-            Worker({KIND: Task(tasks.run_import, tasks.clear_away)}, app.app_context, stop=told.__next__).drain()
+            Worker({KIND: Task(tasks.run_import, tasks.end_import)}, app.app_context, stop=told.__next__).drain()
             steps += 1
         interrupted = follow(alice, sent)
 
