@@ -99,7 +99,7 @@ class Guard:
         self._names = frozenset(names)
         self._networks = tuple(networks)
 
-    def check_url(self, url: str | httpx2.URL) -> None:
+    def check_url(self, url: str) -> None:
         """Raise ``AddressRefused`` for a URL that is refused without a lookup, as when it is stored.
 
         A URL that passes may still resolve to a refused address when a request is made.

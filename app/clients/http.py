@@ -103,7 +103,6 @@ class APIClient:
         self._base_url = _parse(base_url) if base_url else None
         if self._base_url is not None and not self._base_url.scheme:
             raise InvalidRequest("The base_url must be an absolute URL.")
-        self._guard = guard
         self._timeouts = timeouts or Timeouts()
         self._attempts = attempts
         self._max_response_bytes = max_response_bytes
@@ -188,9 +187,6 @@ class APIClient:
         instead of raising ``ResponseTooLarge``.
         """
         target = self._target(url)
-        # Here and not only where it connects, because a request on a connection of the pool connects nowhere.
-        if self._guard is not None:
-            self._guard.check_url(target)
         if params:
             # A request with ``params`` of its own would lose the query that the URL has.
             target = target.copy_merge_params(params)

@@ -87,6 +87,17 @@ class TestRebinding:
         assert len(asked) == 1
         assert (public.connections, internal.connections) == (0, 0)
 
+    @pytest.mark.parametrize("host", ["localhost", "metadata.google.internal", "127.1", "0x7f.1"])
+    def test_is_not_even_asked_for_a_special_name(self, internal: Server, host: str) -> None:
+        with (
+            name_server([[PUBLIC]]) as (look_up, asked),
+            guarded(look_up) as api,
+            pytest.raises(AddressRefused),
+        ):
+            api.get(f"http://{host}:{internal.port}/ok")
+
+        assert asked == []
+
     def test_would_reach_the_internal_server_without_the_guard(self, internal: Server) -> None:
         with name_server([[INTERNAL]]) as (look_up, _), APIClient(resolver=Resolver(look_up)) as api:
             api.get(f"http://{NAME}:{internal.port}/ok")
