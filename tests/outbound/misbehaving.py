@@ -6,7 +6,7 @@ import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Self
@@ -271,6 +271,19 @@ def response(status: int, body: bytes, *headers: str) -> bytes:
     """A response as bytes."""
     lines = [f"HTTP/1.1 {status} Any", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+@contextmanager
+def black_hole(address: str, port: int = 0) -> Iterator[int]:
+    """A port, which it yields, where connections are neither made nor refused: its queue is full."""
+    with ExitStack() as opened:
+        listener = opened.enter_context(socket.create_server((address, port), backlog=0))
+        port = listener.getsockname()[1]
+        for _ in range(8):
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex((address, port))
+        yield port
 
 
 @contextmanager

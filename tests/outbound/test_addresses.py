@@ -2,7 +2,7 @@
 
 import re
 import socket
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 
@@ -84,16 +84,10 @@ class TestIsPublic:
     def test_does_not_take(self, address: str) -> None:
         assert not is_public(ip_address(address))
 
-    @pytest.mark.parametrize("network", [f"{first}.0.0.0/8" for first in range(256)])
-    def test_is_never_laxer_than_python(self, network: str) -> None:
-        first = int(ip_network(network).network_address)
-        addresses = [IPv4Address(first + offset) for offset in range(0, 2**24, 65521)]
-
-        assert [each for each in addresses if is_public(each) and not each.is_global] == []
-
-    @pytest.mark.parametrize("first", range(0, 0x10000, 0x400))
-    def test_is_never_laxer_than_python_with_ipv6(self, first: int) -> None:
-        addresses = [IPv6Address((first + offset << 112) + 1) for offset in range(0x400)]
+    def test_is_never_laxer_than_python(self) -> None:
+        # Every so many of IPv4, and the first of each /16 of IPv6.
+        addresses: list[IPv4Address | IPv6Address] = [IPv4Address(number) for number in range(0, 2**32, 131_071)]
+        addresses += [IPv6Address((first << 112) + 1) for first in range(2**16)]
 
         assert [each for each in addresses if is_public(each) and not each.is_global] == []
 

@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from app.clients.addresses import Guard
-from app.clients.errors import AddressRefused, ConnectFailed, Unresolvable
-from app.clients.http import APIClient
+from app.clients.errors import AddressRefused, ConnectFailed, Phase, TimedOut, Unresolvable
+from app.clients.http import APIClient, Timeouts
 from app.clients.resolver import Resolver
-from tests.outbound.misbehaving import Server, name_server
+from tests.outbound.misbehaving import Server, black_hole, name_server
 
 #: Loopback is 127.0.0.0/8. In these tests one address of it stands for the public server, and is allowed; another has
 #: the service that must not be reached, on the same port.
@@ -121,6 +121,21 @@ class TestSeveralAddresses:
 
         with APIClient(resolver=Resolver(look_up)) as api:
             assert api.get(f"http://{NAME}:{server.port}/ok").is_success
+
+    def test_leave_time_for_the_next_where_one_drops_packets(self, server: Server) -> None:
+        def look_up(host: str, port: int, **_: Any) -> Any:
+            return [(2, 1, 6, "", (address, port)) for address in ("127.0.0.9", server.address)]
+
+        timeouts = Timeouts(connect=2, read=60, total=60)
+        with black_hole("127.0.0.9", server.port), APIClient(resolver=Resolver(look_up), timeouts=timeouts) as api:
+            assert api.post(f"http://{NAME}:{server.port}/ok").is_success
+
+    def test_time_out_where_all_drop_packets(self) -> None:
+        timeouts = Timeouts(connect=0.3, total=60)
+        with black_hole("127.0.0.9") as port, APIClient(timeouts=timeouts) as api, pytest.raises(TimedOut) as raised:
+            api.post(f"http://127.0.0.9:{port}/")
+
+        assert raised.value.phase is Phase.CONNECT
 
     def test_are_four_at_most(self, server: Server) -> None:
         def look_up(host: str, port: int, **_: Any) -> Any:
