@@ -261,6 +261,7 @@ class Config:
     web_concurrency: int = _setting(2, _integer(1, 512))
     web_threads: int = _setting(3, _integer(1, 256))
     client_timeout: int = _setting(10, _integer(1, 3600))
+    worker_concurrency: int = _setting(4, _integer(1, 64))
 
     access_token_ttl: int = _setting(900, _integer(1, 24 * 3600))
     refresh_token_ttl: int = _setting(MONTH, _integer(60, 12 * MONTH))
@@ -432,8 +433,9 @@ class Config:
         by_session = self.database_pooling is Pooling.SESSION
         settings = " ".join(f"-c {name}={value}" for name, value in SESSION_SETTINGS.items())
         return {
-            # Per thread one connection for reads in autocommit and one for its session, and a few for overlaps.
-            "pool_size": 2 * self.web_threads,
+            # Per thread of a server one connection for reads in autocommit and one for its session; in `flask worker`
+            # one for each of the threads in two lanes. And a few for overlaps, and for what polls and renews leases.
+            "pool_size": 2 * max(self.web_threads, self.worker_concurrency),
             "max_overflow": 4,
             "pool_timeout": 2,
             # A connection in autocommit has nothing to roll back when it returns to the pool.

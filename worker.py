@@ -5,6 +5,7 @@ import time
 
 from app.api.tasks import SOURCES, TASKS
 from app.clients.broker import DRAIN_TASK, make_celery
+from app.core.leases import Heartbeat
 from app.core.scheduling import Scheduler
 from app.core.worker import Worker
 from wsgi import app as catalog
@@ -24,6 +25,7 @@ def drain() -> None:
     with catalog.app_context():
         scheduler.tick()
     deadline = time.monotonic() + MAX_TASK_SECONDS
-    Worker(TASKS, catalog.app_context, stop=lambda: time.monotonic() > deadline).drain()
+    with Heartbeat(catalog.app_context) as heartbeat:
+        Worker(TASKS, catalog.app_context, stop=lambda: time.monotonic() > deadline, heartbeat=heartbeat).drain()
     if time.monotonic() > deadline:
         drain.delay()

@@ -1,19 +1,23 @@
 """``flask worker``: runs the background jobs."""
 
+import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import click
 import structlog
+from flask import Flask
 from flask.cli import ScriptInfo, pass_script_info
 
 from app.api.tasks import LANES, SOURCES, TASKS
 from app.core import jobs
 from app.core.lanes import MAX_CONCURRENCY, Crew
+from app.core.leases import Heartbeat
 from app.core.scheduling import Scheduler
+from app.core.wakeups import Alarm, Listener
 from app.core.worker import Worker
+from app.extensions import db
 
 log = structlog.get_logger(__name__)
 
@@ -30,41 +34,68 @@ log = structlog.get_logger(__name__)
 @click.option(
     "--concurrency",
     type=click.IntRange(1, MAX_CONCURRENCY),
-    default=4,
-    show_default=True,
-    help="Imports, and as many letters beside them, that run at once.",
+    help="Imports that run at once, and letters beside them.  [default: WORKER_CONCURRENCY]",
 )
 @pass_script_info
-def worker(info: ScriptInfo, *, once: bool, lease: int, concurrency: int) -> None:
+def worker(info: ScriptInfo, *, once: bool, lease: int, concurrency: int | None) -> None:
     """Run background jobs: imports, and the mails of password resets.
 
     Any number of workers may run, on any machine. After SIGTERM or Ctrl-C a worker finishes the current steps and
     exits; the jobs continue from there in another worker, or after a restart.
     """
+    if concurrency is not None:
+        # As Flask does with --debug: the application is made after this, and makes its pool of connections for as many.
+        os.environ["WORKER_CONCURRENCY"] = str(concurrency)
     app = info.load_app()
-    context = app.app_context
-    with _stop_signals() as (is_stopped, sleep):
+    alarm = Alarm()
+    with _stop_signals(alarm) as is_stopped:
         if once:
-            with context():
-                Scheduler(TASKS, SOURCES).tick()
-            click.echo(f"Ran {Worker(TASKS, context, stop=is_stopped, lease=lease).drain()} jobs.")
+            click.echo(f"Ran {_run_due_jobs(app, is_stopped, lease)} jobs.")
             return
-        log.info("worker_started", runs_on=app.config["RUNS_ON"], kinds=[*TASKS], concurrency=concurrency)
-        crew = Crew(LANES, context, concurrency=concurrency, sources=SOURCES, stop=is_stopped, lease=lease)
-        crew.run(sleep)
-        log.info("worker_stopped", is_complete=crew.join())
+        concurrency = concurrency or app.config["WORKER_CONCURRENCY"]
+        listens = _can_listen(app)
+        log.info(
+            "worker_started",
+            runs_on=app.config["RUNS_ON"],
+            kinds=[*TASKS],
+            concurrency=concurrency,
+            woken_by="notify and poll" if listens else "poll",
+            pooling=app.config["DATABASE_POOLING"],
+        )
+        crew = Crew(LANES, app.app_context, concurrency=concurrency, sources=SOURCES, stop=is_stopped, lease=lease)
+        with Listener(app.app_context, alarm.ring) if listens else nullcontext():
+            is_complete = crew.run(alarm.wait)
+        log.info("worker_stopped", is_complete=is_complete)
+
+
+def _run_due_jobs(app: Flask, is_stopped: Callable[[], bool], lease: int) -> int:
+    with app.app_context():
+        Scheduler(TASKS, SOURCES).tick()
+    with Heartbeat(app.app_context, lease=lease) as heartbeat:
+        return Worker(TASKS, app.app_context, stop=is_stopped, lease=lease, heartbeat=heartbeat).drain()
+
+
+def _can_listen(app: Flask) -> bool:
+    """Whether a connection stays the same one, so that NOTIFY finds it: not on SQLite, nor behind a pooler."""
+    with app.app_context():
+        return db.engine.dialect.name == "postgresql" and app.config["DATABASE_POOLING"] == "session"
 
 
 @contextmanager
-def _stop_signals() -> Iterator[tuple[Callable[[], bool], Callable[[float], object]]]:
-    """Within the block, SIGTERM and SIGINT do not end the process.
+def _stop_signals(alarm: Alarm) -> Iterator[Callable[[], bool]]:
+    """Within the block, SIGTERM and SIGINT do not end the process but ring the alarm.
 
-    Yields two functions: whether a signal was received, and a sleep of some seconds that a signal ends.
+    Yields a function that says whether one was received.
     """
-    stopped = threading.Event()
-    previous = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    received: list[int] = []
+
+    def receive(number: int, _frame: object) -> None:
+        received.append(number)
+        alarm.ring()
+
+    previous = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield stopped.is_set, stopped.wait
+        yield lambda: bool(received)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

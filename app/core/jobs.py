@@ -269,6 +269,15 @@ def advance(claim: Claim, progress: dict[str, Any]) -> None:
     _change(claim, {"progress": progress, "attempts": 1, "due_at": due_at})
 
 
+def renew(claims: Collection[Claim]) -> None:
+    """Renew those of these leases that are still held. One whose step is just being committed is skipped."""
+    due_at = clock.now() + timedelta(seconds=min(claim.seconds for claim in claims))
+    held = (Job.id.in_([claim.job_id for claim in claims]), Job.lease.in_([claim.lease for claim in claims]))
+    free = select(Job.id).where(*held).with_for_update(skip_locked=True)
+    renewal = update(Job).where(Job.id.in_(free)).values(due_at=due_at)
+    db.session.execute(renewal.execution_options(synchronize_session=False))
+
+
 def finish(claim: Claim) -> None:
     """End a job that is complete. Raises ``LeaseLost``."""
     _change(claim, _ended(JobStatus.SUCCEEDED))

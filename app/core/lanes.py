@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.core import jobs
 from app.core.jobs import Task
+from app.core.leases import Heartbeat
 from app.core.scheduling import Scheduler, Source
 from app.core.worker import Worker
 
@@ -96,15 +97,26 @@ class Crew:
         self._context, self._stop = context, stop
         tasks = {kind: task for lane in lanes.values() for kind, task in lane.items()}
         self._scheduler = Scheduler(tasks, sources)
+        self._heartbeat = Heartbeat(context, lease=lease)
         self._lanes = [
-            Lane(name, Worker(lane, context, stop=stop, lease=lease), threads=concurrency)
+            Lane(name, Worker(lane, context, stop=stop, lease=lease, heartbeat=self._heartbeat), threads=concurrency)
             for name, lane in lanes.items()
         ]
 
-    def run(self, pause: Callable[[float], object]) -> None:
-        """Run jobs until stopped. ``pause`` waits for so many seconds, or less when there may be a job."""
-        for lane in self._lanes:
-            lane.start()
+    def run(self, pause: Callable[[float], object], *, grace: float = STOP_SECONDS) -> bool:
+        """Run jobs until stopped, and then wait for the steps at hand; whether all were done within ``grace`` seconds.
+
+        ``pause`` waits for so many seconds, or less when there may be a job.
+        """
+        with self._heartbeat:
+            for lane in self._lanes:
+                lane.start()
+            self._poll(pause)
+            deadline = time.monotonic() + grace
+            have_ended = [lane.join(deadline) for lane in self._lanes]
+        return all(have_ended)
+
+    def _poll(self, pause: Callable[[float], object]) -> None:
         due_at = time.monotonic()
         while not self._stop():
             if time.monotonic() >= due_at:
@@ -113,12 +125,6 @@ class Crew:
             for lane in self._lanes:
                 self._try(lane.poll)
             pause(max(0.0, due_at - time.monotonic()))
-
-    def join(self, seconds: float = STOP_SECONDS) -> bool:
-        """Wait for the threads after the stop, for at most so many seconds; whether all have ended."""
-        deadline = time.monotonic() + seconds
-        have_ended = [lane.join(deadline) for lane in self._lanes]
-        return all(have_ended)
 
     def _tick(self) -> None:
         with self._context():
@@ -142,12 +148,11 @@ def start_crew(
     """Run jobs in threads of this process; the result stops them at their next step, and waits 5 s for that."""
     over = threading.Event()
     crew = Crew(lanes, context, sources=sources, stop=over.is_set)
-    thread = threading.Thread(target=crew.run, args=(over.wait,), name="jobs", daemon=True)
+    thread = threading.Thread(target=crew.run, args=(over.wait,), kwargs={"grace": 5}, name="jobs", daemon=True)
     thread.start()
 
     def stop() -> None:
         over.set()
         thread.join(timeout=5)
-        crew.join(seconds=5)
 
     return stop

@@ -9,6 +9,7 @@ import structlog
 
 from app.core import jobs
 from app.core.jobs import Claim, JobFailed, JobStatus, LeaseLost, Task, TransientFailure
+from app.core.leases import Heartbeat
 from app.core.transactions import unit_of_work
 
 log = structlog.get_logger(__name__)
@@ -17,7 +18,8 @@ log = structlog.get_logger(__name__)
 class Worker:
     """Runs jobs of the kinds that it knows, each within a context of the application.
 
-    Once ``stop`` returns true it finishes the current step, releases the job and returns. Thread-safe.
+    Once ``stop`` returns true it finishes the current step, releases the job and returns. After ``lease`` seconds of a
+    step another worker takes its job over, unless a ``heartbeat`` that runs renews the lease meanwhile. Thread-safe.
     """
 
     def __init__(
@@ -27,8 +29,10 @@ class Worker:
         *,
         stop: Callable[[], bool] = lambda: False,
         lease: int = jobs.LEASE_SECONDS,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         self._tasks, self._context, self._stop, self._lease = tasks, context, stop, lease
+        self._heartbeat = heartbeat or Heartbeat(context, lease=lease)
 
     def is_stopped(self) -> bool:
         """Whether it takes no more jobs."""
@@ -95,13 +99,14 @@ class Worker:
             return self._end(claim, task, f"It failed unexpectedly ({type(error).__name__}).", can_retry=True)
 
     def _run(self, claim: Claim, task: Task) -> JobStatus:
-        with closing(task.run(claim)) as steps:
+        with self._heartbeat.holding(claim) as note_step, closing(task.run(claim)) as steps:
             is_over, moment = _next_step(steps)
             while not is_over:
                 if self._stop():
                     with unit_of_work():
                         jobs.release(claim)
                     return JobStatus.QUEUED
+                note_step()
                 is_over, moment = _next_step(steps)
         return self._complete(claim, task, moment or task.next_slot())
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -52,14 +53,13 @@ def running(
     """A crew at work for the length of a block."""
     over = threading.Event()
     crew = Crew(tasks, app.app_context, concurrency=concurrency, sources=sources, stop=over.is_set)
-    thread = threading.Thread(target=crew.run, args=(over.wait,))
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(PATIENCE)
-        assert crew.join(PATIENCE)
+    with ThreadPoolExecutor(1) as threads:
+        at_work = threads.submit(crew.run, over.wait)
+        try:
+            yield
+        finally:
+            over.set()
+            assert at_work.result(PATIENCE)
 
 
 @pytest.fixture
