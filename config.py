@@ -426,15 +426,21 @@ class Config:
             "json_deserializer": orjson.loads,
         }
         if self.is_sqlite:
-            return options | {"connect_args": {"timeout": 10}, "execution_options": {"fast_sql": self.fast_sql}}
+            return options | {
+                "connect_args": {"timeout": 10},
+                "execution_options": {"fast_sql": self.fast_sql},
+                # Per thread one connection for a snapshot that it streams, and one for anything else.
+                "pool_size": 2 * self.web_threads,
+            }
         return options | self._postgresql_options()
 
     def _postgresql_options(self) -> dict[str, Any]:
         by_session = self.database_pooling is Pooling.SESSION
         settings = " ".join(f"-c {name}={value}" for name, value in SESSION_SETTINGS.items())
         return {
-            # Per thread of a server one connection for reads in autocommit and one for its session; in `flask worker`
-            # one for each of the threads in two lanes. And a few for overlaps, and for what polls and renews leases.
+            # Per thread of a server one connection for reads in autocommit, or a snapshot that it streams, and one for its
+            # session; in `flask worker` one for each of the threads in two lanes. And a few for overlaps, and for what
+            # polls and renews leases.
             "pool_size": 2 * max(self.web_threads, self.worker_concurrency),
             "max_overflow": 4,
             "pool_timeout": 2,

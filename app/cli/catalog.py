@@ -21,8 +21,10 @@ from app.cli.failures import describe_failure
 from app.cli.import_options import import_options, load_reading
 from app.cli.import_report import print_report, printable
 from app.cli.progress import progress
+from app.core.snapshots import Snapshot, open_snapshot
 from app.core.transactions import unit_of_work
 from app.features.categories import service as categories
+from app.features.events import service as events
 from app.features.imports import failed_rows as failed_rows_of
 from app.features.imports.importer import Chunk, import_rows
 from app.features.imports.models import FileUnreadable
@@ -125,21 +127,34 @@ def import_categories(file: IO[bytes]) -> None:
 @catalog.command("export")
 @click.argument("file", type=click.Path(allow_dash=True, dir_okay=False), default="-")
 @_format
-def export_products(file: str, given_format: str | None) -> None:
+@click.option("--with-ids", is_flag=True, help="Begin each product with its id, by which the change feed names it.")
+@click.option(
+    "--cursor",
+    "with_cursor",
+    is_flag=True,
+    help="Print the cursor of the change feed at that moment on standard error.",
+)
+def export_products(*, file: str, given_format: str | None, with_ids: bool, with_cursor: bool) -> None:
     """Write every product to FILE, or to standard output, so that an import restores the same products.
 
-    In CSV, a cell that a spreadsheet would interpret as a formula gets an apostrophe as prefix, which an import
-    removes; tags are separated by |, and a | within a tag is escaped by a backslash. FILE appears when it is complete.
+    All are of one moment, however much is written meanwhile. In CSV, a cell that a spreadsheet would interpret as a
+    formula gets an apostrophe as prefix, which an import removes; tags are separated by |, and a | within a tag is
+    escaped by a backslash. FILE appears when it is complete.
     """
-    pieces = write_products(bulk.iter_products(), _format_of(file, given_format))
+    file_format = _format_of(file, given_format)
+    pieces = write_products(bulk.iter_products(), file_format, with_ids=with_ids)
+    with unit_of_work(reading=True):
+        snapshot, cursor = _open_snapshot(with_cursor=with_cursor)
     try:
-        with _output(file) as output, unit_of_work(reading=True):
+        with snapshot, _output(file) as output, snapshot.reading():
             for piece in pieces:
                 output.write(piece.encode())
     except BrokenPipeError:
         raise  # the reader of a pipe has closed it; click exits silently
     except OSError as error:
         raise click.ClickException(f"{file}: {error.strerror}") from None
+    if cursor:
+        click.echo(cursor, err=True)
 
 
 @catalog.command("generate")
@@ -184,6 +199,12 @@ def demo(announce: bool) -> None:
         click.echo("The database is not empty: nothing was loaded.")
     if announce:
         _announce()
+
+
+def _open_snapshot(*, with_cursor: bool) -> tuple[Snapshot, str | None]:
+    return (
+        events.open_snapshot_with_cursor(current_app.config["SECRET_KEYS"]) if with_cursor else (open_snapshot(), None)
+    )
 
 
 def _defaults(file: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -11,11 +11,16 @@ from sqlalchemy import Connection, Engine, ExecutionContext, event
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
-from app.core import query_stats, reads
+from app.core import query_stats, reads, snapshots
 from app.core.transactions import is_reading, note_answer, note_commit
 
 #: How long a writer waits for SQLite's lock.
 BUSY_TIMEOUT_MS = 10_000
+#: What makes a transaction of PostgreSQL a snapshot. Between two of its statements it may wait for a slow client.
+_BE_SNAPSHOT = (
+    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;"
+    f" SET LOCAL idle_in_transaction_session_timeout = '{snapshots.MAX_SECONDS}s'"
+)
 
 
 def set_up_engine(engine: Engine, *, session_settings: Mapping[str, str], is_pooled_by_transaction: bool) -> None:
@@ -56,6 +61,10 @@ def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
+    if _is_snapshot(connection):
+        # Deferred: it takes no lock, and sees what its first statement sees.
+        connection.exec_driver_sql("BEGIN")
+        return
     # A reader begins nothing: each statement sees the last commit, and takes no lock.
     if is_reading():
         return
@@ -72,13 +81,21 @@ def _begin_sqlite(connection: Connection) -> None:
 def _begin_postgresql(connection: Connection) -> None:
     # A reader commits nothing, so it is spared the BEGIN and ROLLBACK round trips.
     driver: Any = connection.connection.dbapi_connection
-    if driver.autocommit != is_reading():
-        driver.autocommit = is_reading()
+    needs_transaction = _is_snapshot(connection)
+    is_autocommit = is_reading() and not needs_transaction
+    if driver.autocommit != is_autocommit:
+        driver.autocommit = is_autocommit
+    if needs_transaction:
+        connection.exec_driver_sql(_BE_SNAPSHOT)
 
 
 def _begin_behind_a_pooler(connection: Connection, settings: str) -> None:
     # A session's setting would stay with the pooler's connection, and be the next client's as well.
-    connection.exec_driver_sql(settings)
+    connection.exec_driver_sql(f"{settings}; {_BE_SNAPSHOT}" if _is_snapshot(connection) else settings)
+
+
+def _is_snapshot(connection: Connection) -> bool:
+    return snapshots.OPTION in connection.get_execution_options()
 
 
 def _refuse_what_the_server_closed(driver: Any, _record: ConnectionPoolEntry, proxied: PoolProxiedConnection) -> None:

@@ -32,6 +32,8 @@ class Unit:
     guard: Breaker | None = None
     #: The unit within which this one began.
     outer: "Unit | None" = None
+    #: The connection of the snapshot that this unit reads, which is not its own to hand back.
+    over: Connection | None = None
     has_entered: bool = False
     #: Whether it ends in a rollback even where it succeeds.
     is_dry_run: bool = False
@@ -59,7 +61,10 @@ class Unit:
         return db.engine
 
     def connection(self) -> Connection:
-        """The connection of a unit that writes nothing: each statement stands for itself, in autocommit."""
+        """The connection of a unit that writes nothing: that of a snapshot, or else one in autocommit."""
+        if self.over is not None:
+            self.enter()
+            return self.over
         if self._connection is None:
             self.enter()
             self._connection = self.engine.connect()
@@ -103,14 +108,17 @@ _current: ContextVar[Unit | None] = ContextVar("unit_of_work", default=None)
 
 
 @contextlib.contextmanager
-def unit_of_work(*, reading: bool = False, guard: Breaker | None = None) -> Iterator[Unit]:
+def unit_of_work(
+    *, reading: bool = False, guard: Breaker | None = None, over: Connection | None = None
+) -> Iterator[Unit]:
     """Run a block as one transaction: committed at its end, rolled back when it raises.
 
     A refusal that says ``commits`` is committed and raised. ``reading`` promises that nothing is written, and spares
-    the transaction. After `roll_back_at_end` nothing is committed. An UPDATE or DELETE that finds its row's version
-    changed is ``PreconditionFailed``.
+    the transaction; its statements then go ``over`` a connection, if one is given (`core.snapshots`). After
+    `roll_back_at_end` nothing is committed. An UPDATE or DELETE that finds its row's version changed is
+    ``PreconditionFailed``.
     """
-    unit = Unit(reading, guard, _current.get())
+    unit = Unit(reading, guard, _current.get(), over)
     token = _current.set(unit)
     try:
         yield unit
@@ -196,9 +204,9 @@ def current_unit() -> Unit | None:
 
 
 def is_reading() -> bool:
-    """Whether the unit of work at hand writes nothing."""
+    """Whether the unit of work at hand writes nothing, and so needs no transaction; a snapshot is one."""
     unit = _current.get()
-    return unit is not None and unit.reading
+    return unit is not None and unit.reading and unit.over is None
 
 
 def run(
@@ -206,7 +214,8 @@ def run(
 ) -> CursorResult[*tuple[Any, ...]]:
     """Execute a statement in this unit of work, with values for its parameters, or several times with several.
 
-    Where nothing is written this passes the session by, which costs more than a small query, if FAST_SQL is on.
+    Where nothing is written this passes the session by, which costs more than a small query, if FAST_SQL is on. So it
+    does in a snapshot.
     """
     return connection().execute(statement, values)
 
@@ -214,9 +223,9 @@ def run(
 def connection() -> Connection:
     """The connection of this unit of work. Where something may be written it is in the session's transaction."""
     unit = _current.get()
-    if unit is None or not unit.reading or not is_fast():
-        return db.session.connection()
-    return unit.connection()
+    if unit is not None and (unit.over is not None or (unit.reading and is_fast())):
+        return unit.connection()
+    return db.session.connection()
 
 
 def is_fast() -> bool:
@@ -239,6 +248,8 @@ def _enter_unit(_session: Session, transaction: SessionTransaction) -> None:
     # Before the session asks the pool for a connection.
     unit = _current.get()
     if unit is not None and transaction.parent is None:
+        if unit.over is not None:
+            raise RuntimeError("the session would not read the snapshot: use transactions.run")
         unit.enter()
 
 

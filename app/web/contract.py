@@ -10,7 +10,7 @@
 """
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import flask
@@ -150,9 +150,12 @@ def takes_file(
     return _declare(takes_file=FileContract(media_types, limit, rehearses), query=options)
 
 
-def streams(*media_types: str, query: type[QuerySchema]) -> Callable[[View], View]:
-    """Answer with a stream of one of these media types, which the view makes by its ``query``."""
-    return _declare(streams=media_types, query=query, status=200)
+def streams(*media_types: str, query: type[QuerySchema], headers: Sequence[str] = ()) -> Callable[[View], View]:
+    """Answer with a stream of one of these media types, which the view makes by its ``query``.
+
+    ``headers`` are those that only this view sends; `openapi_components.HEADERS` describes them.
+    """
+    return _declare(streams=media_types, query=query, status=200, headers=tuple(headers))
 
 
 def queries(schema: type[QuerySchema]) -> Callable[[View], View]:

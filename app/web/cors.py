@@ -17,6 +17,7 @@ EXPOSED_HEADERS = [
     "Deprecation",
     "Dry-Run",
     "ETag",
+    "Events-Cursor",
     "Idempotency-Replayed",
     "Link",
     "Location",

@@ -210,4 +210,4 @@ def _success_headers(rule: Rule, operation: Operation) -> list[str]:
         dry_runs.HEADER: dry_runs.takes_dry_run(rule),
         "Link": operation.returns is not None and operation.listing is not None,
     }
-    return [name for name, is_sent in sent.items() if is_sent]
+    return [*(name for name, is_sent in sent.items() if is_sent), *operation.headers]

@@ -16,6 +16,10 @@ HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
         'The version of the row: `"version"`, or `"version.live"` if it has both counters. A dry run has none.',
         _STRING,
     ),
+    "Events-Cursor": (
+        "For those who may read events: the cursor of `GET /events` from which a copy of this response goes on.",
+        {**_STRING, "maxLength": 200, "pattern": r"^[A-Za-z0-9._-]+$"},
+    ),
     "Idempotency-Replayed": (
         "The response is the stored one of an earlier request with this Idempotency-Key.",
         {**_STRING, "const": "true"},
@@ -34,8 +38,11 @@ HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     "API-Version": ("The version of the API that served the request.", {**_STRING, "pattern": "^[0-9]+$"}),
 }
 #: Headers that a response may lack: a list of one page has no links, limits can be off, few responses are replayed or
-#: those of a dry run, and these have no ETag. Every other header is present wherever it is described.
-OPTIONAL_HEADERS = frozenset({dry_runs.HEADER, "ETag", "Idempotency-Replayed", "Link", "RateLimit-Policy", "RateLimit"})
+#: those of a dry run, and these have no ETag; not everyone may read events. Every other header is present wherever it
+#: is described.
+OPTIONAL_HEADERS = frozenset(
+    {dry_runs.HEADER, "ETag", "Events-Cursor", "Idempotency-Replayed", "Link", "RateLimit-Policy", "RateLimit"}
+)
 
 _TAG = r'(W/)?"[!#-~]*"'
 _EXAMPLES = {**_STRING, "examples": ["*", '"1"']}

@@ -54,6 +54,8 @@ class Operation:
     is_small: bool = False
     takes_file: FileContract | None = None
     streams: tuple[str, ...] = ()
+    #: The headers of the response that the view itself sets, beside those that follow from the rest.
+    headers: tuple[str, ...] = ()
     query: type[QuerySchema] | None = None
     ignores_query: bool = False
     listing: Listing | None = None

@@ -287,6 +287,33 @@ class TestExport:
             assert catalog("export", tmp_path / name).exit_code == 0
             assert numbers(catalog("import", tmp_path / name))["unchanged"] == 2
 
+    def test_with_ids_is_imported_to_the_letter_too(
+        self, catalog: Run, app: Flask, file: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        catalog("import", file("sku,name,price,category,description\nA-1,Chair,9.90,Chairs,Old\n"))
+        exported = catalog("export", "--with-ids").stdout
+        (row,) = csv.DictReader(exported.splitlines())
+
+        result = catalog("import", file(exported.replace("Old", "")))
+
+        assert list(row) == ["id", *COLUMNS]
+        assert row["id"] == str(rows_of(app, "products")[0][0])
+        # The empty cell of another file would leave the description as it was.
+        assert numbers(result)["updated"] == 1
+
+    def test_says_the_cursor_of_its_moment_if_wanted(
+        self, catalog: Run, file: Callable[..., Path], bob: Caller
+    ) -> None:
+        catalog("import", file(TWO))
+
+        result = catalog("export", "--cursor")
+        catalog("import", file(HEADER + "A-3,Lamp,29.90,Chairs\n"))
+
+        assert len(result.stdout.splitlines()) == 3
+        page = body_of(bob.get(f"/events?cursor={result.stderr.strip()}"))
+        assert [item["type"] for item in page["items"]] == ["product.hidden"]
+        assert catalog("export").stderr == ""
+
     def test_replaces_a_file_only_when_it_is_whole(
         self, catalog: Run, file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

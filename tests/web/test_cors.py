@@ -29,7 +29,8 @@ FOREIGN = [
 ]
 EXPOSED = {
     *("ETag", "Link", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID", "X-Process-Time"),
-    *("API-Version", "Content-Disposition", "Deprecation", "Dry-Run", "Sunset", "Idempotency-Replayed"),
+    *("API-Version", "Content-Disposition", "Deprecation", "Dry-Run", "Events-Cursor", "Sunset"),
+    "Idempotency-Replayed",
 }
 #: Which production accepts.
 SECRETS = {"secret_key": "0123456789abcdef" * 2, "jwt_secret_key": "fedcba9876543210" * 2}

@@ -79,7 +79,10 @@ class FeedQuerySchema(QuerySchema):
         ["now"],
         data_key="from",
         attribute="from",
-        note="Returns no events but the latest cursor; request it before you read the whole catalogue once.",
+        note=(
+            "Returns no events but the latest cursor; request it before you read the whole catalogue once."
+            " `GET /products/export` has a cursor of its own, in `Events-Cursor`."
+        ),
     )
     types = fields.Values(
         ChangeFilter(),

@@ -13,6 +13,8 @@ from app.core.errors import Gone
 from app.core.feed import CatalogueState, ChangeEvent, require_state
 from app.core.listing import CursorInvalid
 from app.core.pruning import delete_batch
+from app.core.snapshots import Snapshot, open_snapshot
+from app.core.transactions import run
 from app.extensions import db
 from app.features.events.numbering import number_changes
 
@@ -40,7 +42,7 @@ def events_after(position: int | None, *, limit: int) -> tuple[Sequence[ChangeEv
 def latest_position() -> int:
     """The id of the last event, or of an earlier one where very many are not numbered yet."""
     number_changes()
-    return db.session.scalar(select(func.max(ChangeEvent.id))) or pruned_through()
+    return _last_position()
 
 
 def position_since(moment: datetime) -> int:
@@ -65,6 +67,30 @@ def _may_be_pruned(moment: datetime, pruned_before: datetime | None, pruned_thro
         rows = select(func.min(ChangeEvent.created_at)).where(ChangeEvent.id > pruned_through)
         pruned_before = db.session.scalar(rows) or clock.now()
     return pruned_before is not None and moment < pruned_before
+
+
+def open_snapshot_with_cursor(keys: Sequence[str]) -> tuple[Snapshot, str]:
+    """A snapshot of the database, and the cursor of the feed from which a copy of it goes on.
+
+    The caller closes the snapshot. The events after the cursor have every change that the snapshot does not show; a few
+    may be of changes that it does show, those committed since the numbering and, where very many are not numbered yet,
+    others. As an event comes with the current row, to apply it again is harmless.
+
+    The cursor is the greatest id of an event that the snapshot shows. Why that is enough: the transactions that number
+    changes run one after the other, because each holds the row of `CatalogueState` from before it takes its first id
+    to its end. So the ids up to the cursor were given by the one that gave the cursor and by those before it, all of
+    them committed before the snapshot. Each had read its changes in the log, where only committed ones are visible, so
+    the snapshot, which is later, shows these changes too. A change that it does not show is numbered later still,
+    under a greater id. SQLite stores an event in the transaction of its change, one writer after the other.
+    """
+    number_changes()
+    snapshot = open_snapshot()
+    try:
+        with snapshot.reading():
+            return snapshot, sign_cursor(_last_position(), keys)
+    except BaseException:
+        snapshot.close()
+        raise
 
 
 def sign_cursor(position: int, keys: Sequence[str]) -> str:
@@ -118,7 +144,12 @@ def prune_log(*, before: datetime) -> int:
 
 def pruned_through() -> int:
     """The id of the last event that has expired; 0 if none has."""
-    return db.session.scalar(select(CatalogueState.pruned_through)) or 0
+    return run(select(CatalogueState.pruned_through)).scalar() or 0
+
+
+def _last_position() -> int:
+    """The id of the last event, or of the last that has expired where no later one is stored."""
+    return run(select(func.max(ChangeEvent.id))).scalar() or pruned_through()
 
 
 def _serializer(keys: Sequence[str]) -> URLSafeSerializer:

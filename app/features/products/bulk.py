@@ -39,6 +39,7 @@ from app.core.errors import Invalid
 from app.core.locks import advisory_lock
 from app.core.model import Money
 from app.core.slugs import SlugChange
+from app.core.transactions import run
 from app.extensions import db
 from app.features.brands.models import Brand
 from app.features.categories.models import Category
@@ -188,8 +189,9 @@ def insert_products(rows: Sequence[Mapping[str, Any]]) -> None:
 def iter_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterator[Sequence[Mapping[str, Any]]]:
     """The living products that meet the conditions, in batches by id.
 
-    Each has the path of its ``category``, from the root down, and the name of its ``brand``. Each batch is a statement
-    of its own, so that memory stays flat and no writer waits for a slow reader.
+    Each has its ``id``, the path of its ``category``, from the root down, and the name of its ``brand``. Each batch is
+    a statement of its own, so that memory stays flat and no writer waits for a slow reader. Only within a snapshot are
+    all of one moment.
     """
     last_id, paths = 0, _Paths()
     rows = (
@@ -199,7 +201,7 @@ def iter_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterat
         .order_by(PRODUCTS.c.id)
         .limit(batch)
     )
-    while found := db.session.execute(rows.where(PRODUCTS.c.id > last_id)).mappings().all():
+    while found := run(rows.where(PRODUCTS.c.id > last_id)).mappings().all():
         yield [{**row, "category": paths.path_of(row["category_id"])} for row in found]
         last_id = found[-1]["id"]
 
@@ -219,7 +221,7 @@ class _Paths:
 
     @staticmethod
     def _read() -> dict[int, str]:
-        rows = db.session.execute(select(Category.id, Category.name, Category.parent_id)).all()
+        rows = run(select(Category.id, Category.name, Category.parent_id)).all()
         names = {row.id: row.name for row in rows}
         parents = {row.id: row.parent_id for row in rows}
         times = Counter(names.values())

@@ -42,15 +42,19 @@ TAG_SEPARATOR, CATEGORY_SEPARATOR = "|", ">"
 NAMES: Mapping[str, str] = {"category_id": "category", "brand_id": "brand"}
 #: The columns of a CSV file and the members of an NDJSON line.
 COLUMNS = tuple(name for member in MEMBERS for name in ((NAMES[member], member) if member in NAMES else (member,)))
+#: The column of the ids in this catalogue, by which the change feed names products; an import leaves it unread.
+ID = "id"
 
 _FORMULA = "=+\\-@\uff1d\uff0b\uff0d\uff20\t\r\n"
 _is_formula = re.compile(f"'*[{_FORMULA}]").match
 _is_guarded = re.compile(f"'+[{_FORMULA}]").match
 
 
-def write_products(batches: Iterable[Sequence[Mapping[str, Any]]], file_format: FileFormat) -> Iterator[str]:
-    """The text of a file of products, piece by piece."""
-    return _WRITERS[file_format](batches)
+def write_products(
+    batches: Iterable[Sequence[Mapping[str, Any]]], file_format: FileFormat, *, with_ids: bool = False
+) -> Iterator[str]:
+    """The text of a file of products, piece by piece; ``with_ids`` puts the column `ID` before the others."""
+    return _WRITERS[file_format](batches, (ID, *COLUMNS) if with_ids else COLUMNS)
 
 
 def guard_formula(cell: str) -> str:
@@ -84,10 +88,10 @@ def join_path(names: Sequence[str], *, is_unique: bool) -> str:
     return path if is_unique or len(names) > 1 else f"{CATEGORY_SEPARATOR} {path}"
 
 
-def _write_csv(batches: Iterable[Sequence[Mapping[str, Any]]]) -> Iterator[str]:
-    yield _csv_text([COLUMNS])
+def _write_csv(batches: Iterable[Sequence[Mapping[str, Any]]], columns: Sequence[str]) -> Iterator[str]:
+    yield _csv_text([columns])
     for batch in batches:
-        yield _csv_text([guard_formula(cell) for cell in _cells(row)] for row in batch)
+        yield _csv_text([guard_formula(_cell(value)) for value in _values(row, columns).values()] for row in batch)
 
 
 def _csv_text(records: Iterable[Sequence[str]]) -> str:
@@ -96,13 +100,9 @@ def _csv_text(records: Iterable[Sequence[str]]) -> str:
     return text.getvalue()
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    return [_cell(value) for value in _values(row).values()]
-
-
-def _values(row: Mapping[str, Any]) -> dict[str, Any]:
+def _values(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
     """What a row has in each column; an amount is a decimal string, as in a body."""
-    values = {column: row[column] for column in COLUMNS}
+    values = {column: row[column] for column in columns}
     for name in AMOUNTS:
         if values[name] is not None:
             values[name] = amount_text(values[name], values[CURRENCY])
@@ -123,16 +123,16 @@ def _cell(value: Any) -> str:
             return str(value)
 
 
-def _write_ndjson(batches: Iterable[Sequence[Mapping[str, Any]]]) -> Iterator[str]:
+def _write_ndjson(batches: Iterable[Sequence[Mapping[str, Any]]], columns: Sequence[str]) -> Iterator[str]:
     for batch in batches:
-        yield "".join(f"{_json_text(_values(row))}\n" for row in batch)
+        yield "".join(f"{_json_text(_values(row, columns))}\n" for row in batch)
 
 
 def _json_text(value: Mapping[str, Any]) -> str:
     return orjson.dumps(value).decode()
 
 
-_WRITERS: dict[FileFormat, Callable[[Iterable[Sequence[Mapping[str, Any]]]], Iterator[str]]] = {
+_WRITERS: dict[FileFormat, Callable[[Iterable[Sequence[Mapping[str, Any]]], Sequence[str]], Iterator[str]]] = {
     FileFormat.CSV: _write_csv,
     FileFormat.NDJSON: _write_ndjson,
 }

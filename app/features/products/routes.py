@@ -8,8 +8,10 @@ from sqlalchemy import Select
 
 from app.core.errors import Conflict
 from app.core.keys import KeyDiffers
+from app.core.snapshots import Snapshot, open_snapshot
 from app.features.brands.models import Brand
 from app.features.categories.models import Category
+from app.features.events import service as events
 from app.features.products import batches, bulk, facets, service
 from app.features.products.batches import BatchRefused, BatchResult
 from app.features.products.files import MEDIA_TYPES, FileFormat, write_products
@@ -118,17 +120,29 @@ def save_products(data: dict[str, Any]) -> BatchResult:
 
 @blueprint.get("/export")
 @requires(Permission.PRODUCTS_WRITE)
-@streams(*MEDIA_TYPES.values(), query=ProductExportSchema)
+@streams(*MEDIA_TYPES.values(), query=ProductExportSchema, headers=("Events-Cursor",))
 def export_products(query: dict[str, Any]) -> Response:
     """Download the products that the filters leave, as a file that an import takes back.
 
+    All rows are of one moment, however much is written meanwhile. `Events-Cursor` is the cursor of `GET /events` that
+    belongs to it: a copy that begins with this file, requested with `with_ids`, and applies the events after the cursor
+    misses nothing. The first events may be of changes that the file has already.
+
     In CSV, a cell that a spreadsheet would take for a formula has an apostrophe before it, which an import takes away.
-    A download that ends without the last chunk of its transfer coding is not whole.
+    A download that ends without the last chunk of its transfer coding is not whole; it must be done in 15 minutes.
     """
-    file_format, search = FileFormat(query.pop("format")), query.pop("search", None)
-    rows = read_in_batches(bulk.iter_products(*service.LISTING.conditions(query, search)))
-    pieces = write_products(rows, file_format)
-    return download(pieces, media_type=MEDIA_TYPES[file_format], name=f"products.{file_format}")
+    file_format, search, with_ids = FileFormat(query.pop("format")), query.pop("search", None), query.pop("with_ids")
+    conditions = service.LISTING.conditions(query, search)
+    snapshot, headers = _open_snapshot()
+    rows = read_in_batches(bulk.iter_products(*conditions), snapshot)
+    response = download(
+        write_products(rows, file_format, with_ids=with_ids),
+        media_type=MEDIA_TYPES[file_format],
+        name=f"products.{file_format}",
+        snapshot=snapshot,
+    )
+    response.headers.update(headers)
+    return response
 
 
 @blueprint.get("/<id:product_id>")
@@ -237,6 +251,14 @@ def delete_product_by_key(product: Product) -> None:
 def list_products_below(category_id: int) -> Select[Product]:
     """List the products of a category and of everything below it."""
     return service.filed_below(category_id, identity=current_identity())
+
+
+def _open_snapshot() -> tuple[Snapshot, Mapping[str, str]]:
+    """A snapshot, and the header with its cursor for those who may read events."""
+    if not current_identity().can(Permission.EVENTS_READ):
+        return open_snapshot(), {}
+    snapshot, cursor = events.open_snapshot_with_cursor(current_app.config["SECRET_KEYS"])
+    return snapshot, {"Events-Cursor": cursor}
 
 
 def _with_currency(data: dict[str, Any]) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class Columns:
             width=len(header),
             places=[(name, place_of[name]) for name in _whole_first(place_of)],
             sources={name: header[place] for name, place in place_of.items()},
-            is_export=not self.named and sorted(set(header) - {REASON}) == sorted(files.COLUMNS),
+            is_export=not self.named and sorted(set(header) - {REASON, files.ID}) == sorted(files.COLUMNS),
             ignored=tuple(name for name in unread.values() if name),
             parents=[place for place, name in unread.items() if is_parent(name)],
             reasons=[place for place, name in enumerate(header) if is_reason(name) and place not in read],
