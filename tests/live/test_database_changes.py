@@ -127,6 +127,21 @@ class TestPgBouncer:
         assert sorted(answer.status for answer in edits) == [200] + [412] * 7
         assert "Traceback" not in site.server.log()
 
+    def test_in_transaction_mode_exports_one_moment(
+        self, site: Site, alice: Caller, make_product: Make, connect: Connect
+    ) -> None:
+        make_product(sku="A")
+        client = connect(alice)
+
+        # More than there are connections to the server: each gives its own back.
+        exports = [client.get("/products/export") for _ in range(5)]
+        make_product(sku="B", status="draft")
+
+        assert {answer.status for answer in exports} == {200}
+        for answer in exports:
+            events = client.get(f"/events?cursor={answer.headers['Events-Cursor']}").json["items"]
+            assert [item["data"]["sku"] for item in events if item["resource_type"] == "product"] == ["B"]
+
     def test_keeps_the_time_limits_to_each_transaction(
         self, app: Flask, alice: Caller, make_product: Make, connect: Connect, bouncer: str
     ) -> None:
