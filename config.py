@@ -429,19 +429,25 @@ class Config:
             return options | {
                 "connect_args": {"timeout": 10},
                 "execution_options": {"fast_sql": self.fast_sql},
-                # Per thread one connection for a snapshot that it streams, and one for anything else.
-                "pool_size": 2 * self.web_threads,
+                "pool_size": self._pool_size,
             }
         return options | self._postgresql_options()
+
+    @property
+    def _pool_size(self) -> int:
+        """Connections of a process that stay open.
+
+        Each thread of a server has one for reads in autocommit, or a snapshot that it streams, and one for its session;
+        `flask worker` has one for each of the threads in its two lanes.
+        """
+        return 2 * max(self.web_threads, self.worker_concurrency)
 
     def _postgresql_options(self) -> dict[str, Any]:
         by_session = self.database_pooling is Pooling.SESSION
         settings = " ".join(f"-c {name}={value}" for name, value in SESSION_SETTINGS.items())
         return {
-            # Per thread of a server one connection for reads in autocommit, or a snapshot that it streams, and one for its
-            # session; in `flask worker` one for each of the threads in two lanes. And a few for overlaps, and for what
-            # polls and renews leases.
-            "pool_size": 2 * max(self.web_threads, self.worker_concurrency),
+            "pool_size": self._pool_size,
+            # For overlaps, and for what polls and renews leases.
             "max_overflow": 4,
             "pool_timeout": 2,
             # A connection in autocommit has nothing to roll back when it returns to the pool.

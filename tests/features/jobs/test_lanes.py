@@ -96,7 +96,7 @@ class TestLanes:
         order(FAST, 3)
 
         with running(app, work.lanes):
-            wait_for(lambda: count(app, JobStatus.SUCCEEDED) == 3)
+            wait_for(lambda: count(app, JobStatus.SUCCEEDED) == 3 and SLOW in work.begun)
             seen = work.begun.count(SLOW), count(app, JobStatus.QUEUED)
             work.may_end.set()
 
