@@ -44,6 +44,7 @@ BREAKS: dict[str, tuple[str, dict[str, Any]]] = {
     "uq_products_gtin": ("products", {**OTHERS["products"], "gtin": "04006381333931"}),
     "uq_products_external_id": ("products", {**OTHERS["products"], "external_id": "erp-1"}),
     "ck_products_stock_not_negative": ("products", {**OTHERS["products"], "stock": -1}),
+    "ck_products_low_stock_at_not_negative": ("products", {**OTHERS["products"], "low_stock_at": -1}),
     "ck_products_status": ("products", {**OTHERS["products"], "status": "gone"}),
     "ck_products_currency": ("products", {**OTHERS["products"], "currency": "US"}),
     "uq_products_sku": ("products", {**OTHERS["products"], "sku": "A-1"}),
@@ -92,10 +93,11 @@ class TestTheTable:
         kinds = CheckConstraint | ForeignKeyConstraint | UniqueConstraint
         tables = [db.metadata.tables[name] for name in ROWS]
 
-        rules = {str(rule.name) for table in tables for rule in table.constraints if isinstance(rule, kinds)}
+        of_columns = [rule for table in tables for column in table.columns for rule in column.constraints]
+        rules = [*(rule for table in tables for rule in table.constraints), *of_columns]
         unique = {str(index.name) for table in tables for index in table.indexes if index.unique}
 
-        assert set(BREAKS) == rules | unique
+        assert set(BREAKS) == {str(rule.name) for rule in rules if isinstance(rule, kinds)} | unique
 
 
 @pytest.mark.parametrize("name", BREAKS)

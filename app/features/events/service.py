@@ -18,6 +18,9 @@ from app.core.transactions import run
 from app.extensions import db
 from app.features.events.numbering import number_changes
 
+#: More changes than overlap one: by so many the order of their moments may differ from that of their ids.
+OVERLAPPING = 10_000
+
 
 class CursorExpired(Gone):
     """Events after this cursor were deleted: request a cursor with ?from=now, then read the whole catalogue again."""
@@ -52,7 +55,11 @@ def position_since(moment: datetime) -> int:
     after which events may have been deleted (``CursorExpired``).
     """
     number_changes()
-    first = db.session.scalar(select(func.min(ChangeEvent.id)).where(ChangeEvent.created_at >= moment))
+    # The moments of changes that overlapped may be in another order than their ids: the smallest id of many is looked
+    # for, by the index of the moments. Of all since then, it might be looked for in all before then.
+    since = select(ChangeEvent.id).where(ChangeEvent.created_at >= moment)
+    nearest = since.order_by(ChangeEvent.created_at, ChangeEvent.id).limit(OVERLAPPING).subquery()
+    first = db.session.scalar(select(func.min(nearest.c.id)))
     position = latest_position() if first is None else first - 1
     state = db.session.execute(select(CatalogueState.pruned_before, CatalogueState.pruned_through)).one_or_none()
     if state is not None and _may_be_pruned(moment, *state):

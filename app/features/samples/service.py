@@ -189,6 +189,7 @@ def _demo_products(shelves: Mapping[str, int], brand_ids: Mapping[str, int], cur
                 "price": round_amount(_shop_price(line.price * option.price), currency),
                 "currency": currency,
                 "stock": 0 if number % 13 == 7 else number * 37 % 90 + 3,
+                "low_stock_at": 10,
                 "status": _demo_status(number),
                 "tags": [*shelf.tags, *_marketing_tags(number)],
                 "external_id": f"demo-{number:04}" if number % 3 else None,

@@ -79,6 +79,13 @@ class TestPositionSince:
     def test_is_before_the_first_event_at_the_moment_or_later(self, ids: list[int], days: int) -> None:
         assert ids_after(service.position_since(clock.now() - (days + 0.5) * DAY)) == ids[5 - days :]
 
+    def test_is_before_all_of_changes_whose_moments_are_in_another_order(self, ids: list[int]) -> None:
+        for event_id, age in ((ids[2], 1), (ids[4], 3)):
+            recorded = update(ChangeEvent).where(ChangeEvent.id == event_id)
+            db.session.execute(recorded.values(created_at=clock.now() - age * DAY))
+
+        assert service.position_since(clock.now() - 2.5 * DAY) == ids[2] - 1
+
     def test_is_the_latest_where_nothing_has_happened_since(self, ids: list[int]) -> None:
         assert service.position_since(clock.now() + DAY) == ids[-1] == service.latest_position()
 
