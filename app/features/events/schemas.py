@@ -11,6 +11,8 @@ from app.web.kinds import Kind
 from app.web.resources import ResourceRow
 from app.web.schemas import QuerySchema, Schema
 
+NAME = r"^[a-z_]+\.[a-z_]+$"
+
 
 class ChangeEventSchema(Schema):
     """A change of a resource, with the resource's current data.
@@ -22,9 +24,9 @@ class ChangeEventSchema(Schema):
 
     id = fields.Integer(dump_only=True, example=1001)
     created_at = fields.Moment(dump_only=True)
-    type = fields.Text(max_length=64, pattern=r"^[a-z]+\.[a-z_]+$", example="product.updated")
+    type = fields.Text(max_length=64, pattern=NAME, example="product.updated")
     types = fields.Items(
-        fields.Text(max_length=64, pattern=r"^[a-z]+\.[a-z_]+$"),
+        fields.Text(max_length=64, pattern=NAME),
         max_items=20,
         dump_only=True,
         note="All names of the change, `type` first; the parameter `types` has what they say.",

@@ -159,6 +159,16 @@ class TestProducts:
 
         assert types_since(alice, cursor) == [names]
 
+    def test_that_the_mapper_inserts_have_the_same_names(
+        self, alice: Caller, make_category: Make, app_with: Callable[..., Flask]
+    ) -> None:
+        new = {"name": "New", "price": "1.00", "category_id": make_category()["id"]}
+        cursor = now_cursor(alice)
+
+        assert alice.on(app_with(fast_sql=False)).post("/products", new).status_code == 201
+
+        assert types_since(alice, cursor) == [["product.created", "product.published"]]
+
     @pytest.mark.parametrize(("status", "names"), [("active", ["product.published"]), ("draft", [])])
     def test_that_are_back_are_published_if_shoppers_see_them(
         self, root: Caller, make_product: Make, status: str, names: list[str]
