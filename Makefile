@@ -162,6 +162,10 @@ bench-feed: install-test ## Measure creates with the change feed and without it,
 bench-cache: install-test ## Measure what the response cache keeps and saves while the catalogue is written
 	@$(PY) -m benchmarks.cache $(ARGS)
 
+.PHONY: bench-webhooks
+bench-webhooks: install-test ## Measure what a dead endpoint with a long queue does to the others, and to readers
+	@$(PY) -m benchmarks.webhooks $(ARGS)
+
 .PHONY: audit
 audit: install-test ## Ask the vulnerability database about the locked packages
 	@$(PY) -m pip_audit --strict --disable-pip --require-hashes --requirement requirements/production.txt

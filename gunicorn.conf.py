@@ -158,10 +158,10 @@ def post_worker_init(worker: Any) -> None:
         # One thread stays available for requests without the database while the others wait for it.
         breaker.places = threads - 1
     if _config.runs_jobs_in_server:
-        from app.api.tasks import LANES, SOURCES  # noqa: PLC0415
+        from app.api.tasks import LANES, SOURCES, WIDTHS  # noqa: PLC0415
         from app.core.lanes import start_crew  # noqa: PLC0415
 
-        worker.stop_jobs = start_crew(LANES, worker.wsgi.app_context, sources=SOURCES)
+        worker.stop_jobs = start_crew(LANES, worker.wsgi.app_context, widths=WIDTHS, sources=SOURCES)
 
 
 def worker_exit(_server: Any, worker: Any) -> None:

@@ -25,6 +25,7 @@ from app.features.imports.models import FailedRows, Import, ImportFault
 from app.features.passwords import service as passwords
 from app.features.sessions.models import UserSession
 from app.features.users.models import User
+from app.features.webhooks.models import Delivery, DeliveryStatus
 from app.security.permissions import Role
 from app.security.tokens import issue_access_token
 from app.web.openapi import describe
@@ -400,6 +401,10 @@ class Scene:
             # Logging in makes them, and not a POST to their collection.
             self._ids[name] = self._add_session()
             return
+        if name == "delivery_id":
+            self._make_rows("webhook_id", "/api/v1/webhooks")
+            self._ids[name] = self._add_delivery(self._ids["webhook_id"])
+            return
         if name == "hold_id":
             # They are made below their product.
             self._make_rows("product_id", "/api/v1/products")
@@ -427,6 +432,17 @@ class Scene:
             self._references.setdefault(name, answer.json["id"])
             if name == "import_id":
                 self._add_faults(answer.json["id"])
+
+    def _add_delivery(self, webhook_id: int) -> int:
+        """What a worker would have sent."""
+        with self.app.app_context(), unit_of_work():
+            now = clock.now()
+            sent = {"message_id": "ping_1", "type": "webhook.ping", "types": ["webhook.ping"], "occurred_at": now}
+            ended = {"status": DeliveryStatus.DELIVERED, "finished_at": now, "attempts": 1, "response_status": 204}
+            delivery = Delivery(webhook_id=webhook_id, **sent, **ended)
+            db.session.add(delivery)
+            db.session.flush()
+            return delivery.id
 
     def _add_faults(self, import_id: int) -> None:
         """What a worker would have found wrong with a file."""

@@ -8,19 +8,28 @@ from app.features.imports import tasks as imports
 from app.features.imports.service import KIND as IMPORT
 from app.features.passwords import tasks as passwords
 from app.features.passwords.service import KIND as PASSWORD_RESET
+from app.features.webhooks import dispatch as webhook_dispatch
+from app.features.webhooks import tasks as webhooks
+from app.features.webhooks.service import DELIVER as WEBHOOK
+from app.features.webhooks.service import REPLAY as WEBHOOK_REPLAY
 
 #: Tasks that take as long as there is work to do.
 BATCHES: Mapping[str, Task] = {
     IMPORT: Task(imports.run_import, imports.end_import),
+    WEBHOOK_REPLAY: Task(webhooks.replay),
 }
-#: Tasks that wait for other servers, which may hang: a mail server.
+#: Tasks that wait for other servers, which may hang: a mail server, and the endpoints of webhooks.
 DELIVERIES: Mapping[str, Task] = {
     PASSWORD_RESET: Task(passwords.send_reset),
+    WEBHOOK: Task(webhooks.deliver),
 }
 #: The tasks of each lane, by its name. A worker runs each lane in threads of its own, so that no letter waits for a
 #: long import, and no import for a mail server that hangs.
 LANES: Mapping[str, Mapping[str, Task]] = {"batches": BATCHES, "deliveries": DELIVERIES}
+#: How many times as many threads a lane has. A delivery waits for another server nearly all of its time, and an
+#: endpoint that hangs holds a thread until it is paused.
+WIDTHS: Mapping[str, int] = {"deliveries": 4}
 TASKS: Mapping[str, Task] = {**BATCHES, **DELIVERIES}
 #: What each worker calls about once a second, before it looks for jobs: a source turns what is in other tables into due
 #: jobs, for example with `jobs.wake`.
-SOURCES: Sequence[Source] = ()
+SOURCES: Sequence[Source] = (webhook_dispatch.look_for_work,)

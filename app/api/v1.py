@@ -15,6 +15,7 @@ from app.features.products.routes import in_categories as category_products
 from app.features.sessions.routes import blueprint as sessions
 from app.features.stock.routes import blueprint as stock
 from app.features.users.routes import blueprint as users
+from app.features.webhooks.routes import blueprint as webhooks
 
 blueprint = Blueprint("v1", __name__, url_prefix="/api/v1")
 blueprint.register_blueprint(auth)
@@ -29,4 +30,5 @@ blueprint.register_blueprint(category_products)
 blueprint.register_blueprint(events)
 blueprint.register_blueprint(stock)
 blueprint.register_blueprint(imports)
+blueprint.register_blueprint(webhooks)
 blueprint.register_blueprint(audit)

@@ -10,7 +10,7 @@ import structlog
 from flask import Flask
 from flask.cli import ScriptInfo, pass_script_info
 
-from app.api.tasks import LANES, SOURCES, TASKS
+from app.api.tasks import LANES, SOURCES, TASKS, WIDTHS
 from app.core import jobs
 from app.core.lanes import MAX_CONCURRENCY, Crew
 from app.core.leases import Heartbeat
@@ -62,7 +62,15 @@ def worker(info: ScriptInfo, *, once: bool, lease: int, concurrency: int | None)
             woken_by="notify and poll" if listens else "poll",
             pooling=app.config["DATABASE_POOLING"],
         )
-        crew = Crew(LANES, app.app_context, concurrency=concurrency, sources=SOURCES, stop=is_stopped, lease=lease)
+        crew = Crew(
+            LANES,
+            app.app_context,
+            concurrency=concurrency,
+            widths=WIDTHS,
+            sources=SOURCES,
+            stop=is_stopped,
+            lease=lease,
+        )
         with Listener(app.app_context, alarm.ring) if listens else nullcontext():
             is_complete = crew.run(alarm.wait)
         log.info("worker_stopped", is_complete=is_complete)

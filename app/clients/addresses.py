@@ -114,6 +114,12 @@ class Guard:
             raise AddressRefused("The URL has a port that does not exist.")
         self.check_host(parsed.raw_host.decode("ascii"))
 
+    def has_exception_for(self, url: str) -> bool:
+        """Whether the operator allows the host of a URL by name or address; ``url`` has passed `check_url`."""
+        host = httpx2.URL(url).host.lower().removesuffix(".")
+        address = _address(host)
+        return host in self._names or (address is not None and any(address in network for network in self._networks))
+
     def check_host(self, host: str) -> None:
         """Raise ``AddressRefused`` for a host that is refused without a lookup; ``host`` is ASCII, as in IDNA."""
         name = host.lower().removesuffix(".")

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from types import MappingProxyType
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -79,8 +80,9 @@ class Lane:
 
 
 class Crew:
-    """The lanes of a process. ``lanes`` has the tasks of each by its name, all of them run by ``concurrency`` threads.
+    """The lanes of a process. ``lanes`` has the tasks of each by its name.
 
+    Each lane has ``concurrency`` threads, times its factor in ``widths``.
     Once ``stop`` returns true each thread finishes its current step, and gives its job back.
     """
 
@@ -90,6 +92,7 @@ class Crew:
         context: Callable[[], AbstractContextManager[object]],
         *,
         concurrency: int = 1,
+        widths: Mapping[str, int] = MappingProxyType({}),
         sources: Sequence[Source] = (),
         stop: Callable[[], bool],
         lease: int = jobs.LEASE_SECONDS,
@@ -99,7 +102,11 @@ class Crew:
         self._scheduler = Scheduler(tasks, sources)
         self._heartbeat = Heartbeat(context, lease=lease)
         self._lanes = [
-            Lane(name, Worker(lane, context, stop=stop, lease=lease, heartbeat=self._heartbeat), threads=concurrency)
+            Lane(
+                name,
+                Worker(lane, context, stop=stop, lease=lease, heartbeat=self._heartbeat),
+                threads=concurrency * widths.get(name, 1),
+            )
             for name, lane in lanes.items()
         ]
 
@@ -143,11 +150,12 @@ def start_crew(
     lanes: Mapping[str, Mapping[str, Task]],
     context: Callable[[], AbstractContextManager[object]],
     *,
-    sources: Sequence[Source] = (),
+    widths: Mapping[str, int],
+    sources: Sequence[Source],
 ) -> Callable[[], None]:
     """Run jobs in threads of this process; the result stops them at their next step, and waits 5 s for that."""
     over = threading.Event()
-    crew = Crew(lanes, context, sources=sources, stop=over.is_set)
+    crew = Crew(lanes, context, widths=widths, sources=sources, stop=over.is_set)
     thread = threading.Thread(target=crew.run, args=(over.wait,), kwargs={"grace": 5}, name="jobs", daemon=True)
     thread.start()
 

@@ -22,6 +22,8 @@ class Permission(StrEnum):
     PRODUCTS_DELETE = "products:delete"
     STOCK_READ = "stock:read"
     STOCK_WRITE = "stock:write"
+    WEBHOOKS_READ = "webhooks:read"
+    WEBHOOKS_WRITE = "webhooks:write"
 
 
 class Role(StrEnum):

@@ -65,6 +65,12 @@ BREAKS: dict[str, tuple[str, dict[str, Any]]] = {
     "fk_import_chunks_import_id_imports": ("import_chunks", {"import_id": 9}),
     "fk_import_skus_import_id_imports": ("import_skus", {"import_id": 9}),
     "fk_import_faults_import_id_imports": ("import_faults", {"id": 2, "import_id": 9}),
+    "fk_webhooks_user_id_users": ("webhooks", {"id": 2, "user_id": 9}),
+    "fk_webhooks_job_id_jobs": ("webhooks", {"id": 2, "job_id": 9}),
+    "ck_webhook_deliveries_status": ("webhook_deliveries", {"id": 2, "status": "lost"}),
+    "uq_webhook_deliveries_webhook_id_resource_type_resource_id": ("webhook_deliveries", {"id": 2}),
+    "fk_webhook_deliveries_webhook_id_webhooks": ("webhook_deliveries", {"id": 2, "webhook_id": 9}),
+    "ck_webhook_dispatch_one_row": ("webhook_dispatch", {"id": 2}),
 }
 
 Execute = Callable[..., None]

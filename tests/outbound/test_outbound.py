@@ -1,7 +1,7 @@
 """Requests to foreign URLs as the application makes them: the guard, what they carry, and what is logged."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -42,7 +42,16 @@ def test_goes_where_the_setting_allows(application: Flask, server: Server) -> No
             api.get(f"http://127.0.0.2:{server.port}/ok")
 
 
+@pytest.fixture
+def no_request() -> Iterator[None]:
+    """No request at hand, whatever a test before has left in this thread."""
+    token = origin.set(Origin())
+    yield
+    origin.reset(token)
+
+
 @on_one_database
+@pytest.mark.usefixtures("no_request")
 class TestHeaders:
     def test_carry_the_request_id(self, application: Flask, server: Server) -> None:
         token = origin.set(Origin(request_id="request-17"))

@@ -29,7 +29,7 @@ DOCUMENT = json.loads((PROJECT / "openapi.json").read_text("utf-8"))
 WRITES = [one for one in operations_in(DOCUMENT) if not one.is_safe]
 DRY = [str(one) for one in WRITES if "/auth/" not in one.path]
 #: Members that differ when the same is done twice.
-OWN = re.compile(r"(.*_)?(id|at|key|prefix|last_four)")
+OWN = re.compile(r"(.*_)?(id|at|until|key|secret|prefix|last_four)")
 
 
 @pytest.fixture(scope="module")
