@@ -7,10 +7,12 @@ from flask import Flask
 from app import cli
 from app.api import v1
 from app.api.resources import RESOURCES
+from app.api.tasks import TASKS
 from app.clients import broker, mail, outbound
 from app.core.connections import set_up_engine
 from app.extensions import cache, db, jwt
 from app.features.auth.service import load_identity, mark_seen
+from app.features.jobs import routes as jobs
 from app.security.keys import make_ring
 from app.web import (
     access,
@@ -62,6 +64,7 @@ def create_app(config: Config | str | None = None) -> Flask:
     mail.init_app(app)
     broker.init_app(app)
     outbound.init_app(app)
+    jobs.init_app(app, TASKS)
     keys.init_app(app, ring)
     jwt.init_app(app)
     cache.init_app(app)

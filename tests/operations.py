@@ -17,7 +17,7 @@ from werkzeug.wrappers import Request
 
 from app.core import clock
 from app.core.fastsql.prepared import Compiled
-from app.core.jobs import Job
+from app.core.jobs import Job, JobStatus, enqueue
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.events import service as events
@@ -255,6 +255,9 @@ class Scene:
         self._set_up()
         # The last category, which can be deleted, has no products.
         ids = self._ids | ({"category_id": self._references["category_id"]} if "/products" in operation.path else {})
+        if operation.path.endswith("/jobs/{job_id}/retry"):
+            # The last one is queued, and can be cancelled; this one has failed.
+            ids = ids | {"job_id": self._references["job_id"]}
         return operation.path.format_map(ids | self._key(operation))
 
     def _key(self, operation: Operation) -> dict[str, str]:
@@ -405,6 +408,9 @@ class Scene:
             self._make_rows("webhook_id", "/api/v1/webhooks")
             self._ids[name] = self._add_delivery(self._ids["webhook_id"])
             return
+        if name == "job_id":
+            self._references[name], *_, self._ids[name] = self._add_jobs()
+            return
         if name == "hold_id":
             # They are made below their product.
             self._make_rows("product_id", "/api/v1/products")
@@ -443,6 +449,14 @@ class Scene:
             db.session.add(delivery)
             db.session.flush()
             return delivery.id
+
+    def _add_jobs(self) -> list[int]:
+        """A job that has failed, and two that are queued. No request makes one of any kind."""
+        with self.app.app_context(), unit_of_work():
+            added = [enqueue("password_reset", {"user_id": 0, "epoch": 0}) for _ in range(3)]
+            failed = {"status": JobStatus.FAILED, "error": "No.", "finished_at": clock.now()}
+            db.session.execute(update(Job).where(Job.id == added[0].id).values(failed))
+            return [job.id for job in added]
 
     def _add_faults(self, import_id: int) -> None:
         """What a worker would have found wrong with a file."""

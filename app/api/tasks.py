@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from app.core.jobs import Task
 from app.core.scheduling import Source
+from app.features.imports import service as import_service
 from app.features.imports import tasks as imports
 from app.features.imports.service import KIND as IMPORT
 from app.features.passwords import tasks as passwords
@@ -15,7 +16,7 @@ from app.features.webhooks.service import REPLAY as WEBHOOK_REPLAY
 
 #: Tasks that take as long as there is work to do.
 BATCHES: Mapping[str, Task] = {
-    IMPORT: Task(imports.run_import, imports.end_import),
+    IMPORT: Task(imports.run_import, imports.end_import, retry_refusal=import_service.retry_refusal),
     WEBHOOK_REPLAY: Task(webhooks.replay),
 }
 #: Tasks that wait for other servers, which may hang: a mail server, and the endpoints of webhooks.

@@ -9,6 +9,7 @@ from app.features.brands.routes import blueprint as brands
 from app.features.categories.routes import blueprint as categories
 from app.features.events.routes import blueprint as events
 from app.features.imports.routes import blueprint as imports
+from app.features.jobs.routes import blueprint as jobs
 from app.features.passwords.routes import blueprint as passwords
 from app.features.products.routes import blueprint as products
 from app.features.products.routes import in_categories as category_products
@@ -32,3 +33,4 @@ blueprint.register_blueprint(stock)
 blueprint.register_blueprint(imports)
 blueprint.register_blueprint(webhooks)
 blueprint.register_blueprint(audit)
+blueprint.register_blueprint(jobs)

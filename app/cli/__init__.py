@@ -12,6 +12,7 @@ COMMANDS = {
     "catalog": "app.cli.catalog:catalog",
     "create-user": "app.cli.users:create_user",
     "db": "flask_migrate.cli:db",
+    "jobs": "app.cli.jobs:group",
     "openapi": "app.cli.spec:openapi",
     "prune": "app.cli.housekeeping:prune",
     "worker": "app.cli.worker:worker",

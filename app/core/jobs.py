@@ -55,6 +55,10 @@ class JobStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
+#: The statuses of a job that has not ended.
+OPEN = frozenset({JobStatus.QUEUED, JobStatus.RUNNING})
+
+
 class JobFailed(Exception):
     """The job cannot succeed, however often it is retried; the message is for the user who created it."""
 
@@ -97,8 +101,11 @@ class Job(Keyed, Model):
 
 
 #: Whether a job has not ended.
-IS_OPEN = Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING])
+IS_OPEN = Job.status.in_(sorted(OPEN))
 Index("ix_jobs_due_at_id", Job.due_at, Job.id, postgresql_where=IS_OPEN, sqlite_where=IS_OPEN)
+Index("ix_jobs_created_at_id", Job.created_at, Job.id)
+Index("ix_jobs_kind_id", Job.kind, Job.id)
+Index("ix_jobs_status_id", Job.status, Job.id)
 Index("uq_jobs_key", Job.key, unique=True, postgresql_where=IS_OPEN, sqlite_where=IS_OPEN)
 
 
@@ -130,6 +137,8 @@ class Task:
     the job is not ended but queued again for then, with all its attempts and its progress (a lasting job). ``end`` gets
     the job's id in the transaction that ends the job, with whatever status, to delete what the job needed.
 
+    ``retry_refusal`` says in a sentence why the ended job with an id cannot be queued anew; None where it can.
+
     With ``every`` the work is periodic: all workers together have one job of this kind, which is due at each multiple
     of that period since 1970-01-01 UTC. A slot that begins before the run of an earlier one has ended is left out.
     """
@@ -137,6 +146,7 @@ class Task:
     run: Callable[[Claim], Generator[None, None, datetime | None]]
     end: Callable[[int], None] = lambda _: None
     every: timedelta | None = None
+    retry_refusal: Callable[[int], str | None] = lambda _: None
 
     def next_slot(self) -> datetime | None:
         """When periodic work is due next, after now; None for other work."""
@@ -157,6 +167,8 @@ def enqueue(
     transactions at once, one adds it and the others get it. The job returned may just be running, and then it may have
     read already what the caller has changed: a task whose work comes from other tables needs a source that looks again.
     """
+    if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
+        raise ValueError(f"a key has 1 to {MAX_KEY_LENGTH} characters")
     values = {"kind": kind, "payload": payload, "max_attempts": max_attempts}
     values |= {} if due_at is None else {"due_at": due_at}
     if key is None:
@@ -311,6 +323,20 @@ def cancel(job_id: int) -> bool:
     """Stop a job before its next step; false when it has ended already."""
     ended = update(Job).where(Job.id == job_id, IS_OPEN).values(_ended(JobStatus.CANCELLED)).returning(Job.id)
     return db.session.scalar(ended) is not None
+
+
+def restart(job_id: int) -> bool:
+    """Queue a job that failed or was cancelled anew, with all its attempts and its progress; false for any other.
+
+    Raises ``IntegrityError`` (uq_jobs_key) where another open job has its key.
+    """
+    has_not_succeeded = Job.status.in_([JobStatus.FAILED, JobStatus.CANCELLED])
+    anew = {**_queued(clock.now()), "attempts": 0, "error": None, "started_at": None, "finished_at": None}
+    restarted = update(Job).where(Job.id == job_id, has_not_succeeded).values(anew).returning(Job.id)
+    if db.session.scalar(restarted) is None:
+        return False
+    _notify_workers()
+    return True
 
 
 def after_end(job_id: int, kind: str, task: Task) -> None:

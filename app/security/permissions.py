@@ -10,6 +10,8 @@ class Permission(StrEnum):
     USERS_READ = "users:read"
     USERS_WRITE = "users:write"
     AUDIT_READ = "audit:read"
+    JOBS_READ = "jobs:read"
+    JOBS_WRITE = "jobs:write"
     EVENTS_READ = "events:read"
     BRANDS_READ = "brands:read"
     BRANDS_WRITE = "brands:write"

@@ -67,6 +67,12 @@ def flask_worker(app: Flask, tmp_path: Path) -> Callable[..., Any]:
     return lambda **settings: process(["-c", FLASK_WORKER], {**env, **settings}, tmp_path / "worker.log")
 
 
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    """What the worker has logged, without what comes at the full hour."""
+    lines = map(json.loads, (folder / "worker.log").read_text().splitlines())
+    return [line for line in lines if line.get("kind") != "prune"]
+
+
 def order(who: Caller, text: str = FILE) -> int:
     sent = who.call("POST", "/imports", data=text.encode(), headers={"Content-Type": "text/csv"})
     assert sent.status_code == 202, sent.get_data(as_text=True)
@@ -163,14 +169,28 @@ class TestWorker:
         runner.invoke(args=["worker", "--once"], catch_exceptions=False)
         done = look(alice, import_id)
 
-        logged = [json.loads(line) for line in (tmp_path / "worker.log").read_text().splitlines()]
+        logged = log_of(tmp_path)
         assert [line["event"] for line in logged] == ["worker_started", "job_started", "job_ended", "worker_stopped"]
         assert logged[0]["runs_on"].startswith("production, ")
+        assert logged[0]["woken_by"] == ("notify and poll" if "postgresql" in logged[0]["runs_on"] else "poll")
         assert logged[2]["status"] == "queued"
         assert status == 0
         assert left["status"] == "queued"
         assert 0 < left["rows_read"] < ROWS
         assert (done["status"], done["rows_read"]) == ("succeeded", ROWS)
+
+    @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+    def test_behind_a_pooler_polls_alone(
+        self, app: Flask, sign_in: Callable[..., Caller], flask_worker: Callable[..., Any], tmp_path: Path
+    ) -> None:
+        alice = sign_in("alice", Role.EDITOR)
+
+        with flask_worker(LOG_LEVEL="INFO", DATABASE_POOLING="transaction"):
+            done = wait_for_end(alice, order(alice, SHORT_FILE))
+
+        started = log_of(tmp_path)[0]
+        assert (started["woken_by"], started["pooling"]) == ("poll", "transaction")
+        assert done["status"] == "succeeded"
 
     def test_whose_import_is_cancelled_leaves_whole_chunks(
         self, app: Flask, sign_in: Callable[..., Caller], flask_worker: Callable[[], Any]

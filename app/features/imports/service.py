@@ -112,6 +112,13 @@ def end_import(import_id: int) -> None:
         db.session.execute(delete(table).where(table.import_id == import_id))
 
 
+def retry_refusal(job_id: int) -> str | None:
+    """Why the import of an ended job cannot be retried; None where its file is still there."""
+    of_job = select(Import.id).where(Import.job_id == job_id).scalar_subquery()
+    has_file = db.session.scalar(select(ImportChunk.number).where(ImportChunk.import_id == of_job).limit(1)) is not None
+    return None if has_file else "Its file was deleted when it ended; send it again."
+
+
 def prune_imports(*, before: datetime) -> int:
     """Delete a batch of the imports that ended before a moment; their number. What they made stays."""
     return delete_batch(Import, Import.job_id.in_(jobs.ended(before)), max_rows=IMPORTS_PER_BATCH)

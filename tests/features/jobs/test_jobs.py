@@ -100,6 +100,13 @@ class TestEnqueue:
         assert look(first).status == JobStatus.CANCELLED
         assert claimed().job_id == second
 
+    @pytest.mark.parametrize("length", [0, jobs.MAX_KEY_LENGTH + 1])
+    def test_refuses_a_key_that_does_not_fit(self, length: int) -> None:
+        with unit_of_work(), pytest.raises(ValueError, match="1 to 64 characters"):
+            jobs.enqueue(KIND, {}, key="a" * length)
+
+        assert claim() is None
+
 
 class TestWake:
     def test_makes_a_job_due_that_is_queued_for_later(self) -> None:
