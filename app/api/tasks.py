@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from app.api import pruning
+from app.api.pruning import KIND as PRUNE
 from app.core.jobs import Task
 from app.core.scheduling import Source
 from app.features.imports import service as import_service
@@ -16,6 +18,7 @@ from app.features.webhooks.service import REPLAY as WEBHOOK_REPLAY
 
 #: Tasks that take as long as there is work to do.
 BATCHES: Mapping[str, Task] = {
+    PRUNE: Task(pruning.run_prune, every=pruning.EVERY),
     IMPORT: Task(imports.run_import, imports.end_import, retry_refusal=import_service.retry_refusal),
     WEBHOOK_REPLAY: Task(webhooks.replay),
 }

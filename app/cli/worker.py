@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 )
 @pass_script_info
 def worker(info: ScriptInfo, *, once: bool, lease: int, concurrency: int | None) -> None:
-    """Run background jobs: imports, and the mails of password resets.
+    """Run background jobs: imports, the mails of password resets, and deleting what has expired.
 
     Any number of workers may run, on any machine. After SIGTERM or Ctrl-C a worker finishes the current steps and
     exits; the jobs continue from there in another worker, or after a restart.

@@ -18,7 +18,10 @@ from app.core import jobs
 #: The name of the one Celery task, which runs all jobs that are due.
 DRAIN_TASK = "jobs.drain"
 #: Seconds between the workers' periodic polls.
-POLL_SECONDS = 10
+POLL_SECONDS = 1
+#: Seconds after which a poll that no worker has begun is dropped: while all are busy no more than so many pile up, and
+#: the clocks of two machines may differ by less than that.
+POLL_EXPIRES = 10
 
 log = structlog.get_logger(__name__)
 
@@ -35,8 +38,7 @@ def make_celery(broker_url: str, **transport: Any) -> Any:
         worker_hijack_root_logger=False,
         # The default scheduler stores its state in a file in the working directory.
         beat_scheduler="celery.beat:Scheduler",
-        # A poll that no worker has begun by the next one is superfluous.
-        beat_schedule={"sweep": {"task": DRAIN_TASK, "schedule": POLL_SECONDS, "options": {"expires": POLL_SECONDS}}},
+        beat_schedule={"sweep": {"task": DRAIN_TASK, "schedule": POLL_SECONDS, "options": {"expires": POLL_EXPIRES}}},
     )
     return celery
 

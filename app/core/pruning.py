@@ -1,7 +1,7 @@
 """Deleting many rows without blocking other writers: in batches, each in a transaction of its own."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from sqlalchemy import ColumnElement, UnaryExpression, bindparam, delete, inspect, select
@@ -39,16 +39,15 @@ def delete_batch(
     return run(one, [dict(zip(names, row, strict=True)) for row in keys]).rowcount
 
 
-def delete_all(batch: Callable[[], int]) -> int:
-    """Commit ``batch``, which deletes some rows and returns their number, until none is left; the number of all.
+def iter_batches(batch: Callable[[], int]) -> Iterator[int]:
+    """Commit ``batch``, which deletes some rows and returns their number, until none is left; each of these numbers.
 
     After each batch other writers have as much time as it took.
     """
-    deleted = 0
-    while True:
+    number = None
+    while number != 0:
         started = time.monotonic()
         number = in_unit_of_work(batch)
-        if not number:
-            return deleted
-        deleted += number
-        time.sleep(max(MIN_PAUSE, time.monotonic() - started))
+        yield number
+        if number:
+            time.sleep(max(MIN_PAUSE, time.monotonic() - started))

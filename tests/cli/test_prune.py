@@ -11,10 +11,14 @@ from flask import Flask
 from flask.testing import FlaskCliRunner
 from sqlalchemy import Engine, event, select, text, update
 
-from app.core import clock
+from app.api.pruning import EVERY, KIND
+from app.api.tasks import TASKS
+from app.core import clock, jobs
 from app.core.changelog import MAX_AGE, LogRow
+from app.core.jobs import Job, JobStatus
 from app.core.pruning import ROWS_PER_BATCH
 from app.core.transactions import unit_of_work
+from app.core.worker import Worker
 from app.extensions import db
 from tests.conftest import Caller, body_of, code_of
 
@@ -141,6 +145,49 @@ def test_can_be_killed_and_run_again(app: Flask, runner: FlaskCliRunner, root: C
     assert runner.invoke(args=["prune"]).exit_code == 0
     with app.app_context(), unit_of_work(reading=True):
         assert db.session.scalar(COUNT) == 0
+
+
+class TestPeriodicJob:
+    @pytest.fixture(autouse=True)
+    def job_id(self, app: Flask, cursor: str) -> int:
+        """The job, which is due."""
+        with app.app_context(), unit_of_work():
+            return jobs.enqueue(KIND, {}, key=jobs.periodic_key(KIND)).id
+
+    def test_deletes_what_the_command_deletes_and_comes_again(self, app: Flask, root: Caller, cursor: str) -> None:
+        before = clock.now()
+
+        assert Worker(TASKS, app.app_context).drain() == 1
+
+        with app.app_context(), unit_of_work(reading=True):
+            assert db.session.scalar(COUNT) == 0
+            [job] = db.session.scalars(select(Job))
+            assert (job.status, job.error) == (JobStatus.QUEUED, None)
+            assert timedelta(0) < job.due_at - before <= EVERY
+        assert code_of(root.get(f"/events?cursor={cursor}")) == "cursor_expired"
+
+    def test_stops_after_the_batch_at_which_it_is_cancelled(self, app: Flask, root: Caller, job_id: int) -> None:
+        numbers: list[int] = []
+
+        def cancel(number: int) -> None:
+            numbers.append(number)
+            if len(numbers) == 1 and engine_of(app).dialect.name == "postgresql":
+                with ThreadPoolExecutor(1) as threads:
+                    assert threads.submit(root.post, f"/jobs/{job_id}/cancel").result().status_code == 200
+
+        def stop() -> bool:
+            # SQLite has one writer, so that its job is cancelled after the batch.
+            if numbers and engine_of(app).dialect.name == "sqlite":
+                root.post(f"/jobs/{job_id}/cancel")
+            return False
+
+        with after_each(engine_of(app), "DELETE FROM change_events", cancel):
+            Worker(TASKS, app.app_context, stop=stop).drain()
+
+        assert len(numbers) == 1
+        with app.app_context(), unit_of_work(reading=True):
+            assert db.session.scalar(COUNT) == EVENTS - ROWS_PER_BATCH
+            assert db.session.scalars(select(Job.status).order_by(Job.id)).all() == ["cancelled", "queued"]
 
 
 def test_leaves_the_log_that_caches_may_still_follow(

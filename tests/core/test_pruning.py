@@ -7,7 +7,7 @@ from sqlalchemy import delete, select, text
 from app.core import clock
 from app.core.feed import ChangeEvent
 from app.core.idempotency import StoredResponse
-from app.core.pruning import delete_all, delete_batch
+from app.core.pruning import delete_batch, iter_batches
 from app.core.transactions import unit_of_work
 from app.extensions import Model, db
 
@@ -34,7 +34,7 @@ def test_deletes_from_a_table_that_is_believed_empty(app: Flask, model: type[Mod
             db.session.execute(text(f"ANALYZE {model.__tablename__}"))
             db.session.execute(fill)
 
-        assert delete_all(lambda: delete_batch(model)) == ROWS
+        assert sum(iter_batches(lambda: delete_batch(model))) == ROWS
 
 
 def test_deletes_no_more_than_a_batch(app: Flask) -> None:

@@ -6,14 +6,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import time_machine
 from sqlalchemy import select
 from standardwebhooks.webhooks import WebhookVerificationError
 
+from app.core import clock
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.webhooks.models import GIVE_UP_AFTER, MAX_FAILURES, Delivery, DeliveryStatus, Webhook
 from app.security.permissions import Role
-from tests.conftest import Caller, body_of
+from tests.conftest import Caller, body_of, rows_of
 from tests.features.webhooks.conftest import Scene
 from tests.receiver import Received, Reply
 
@@ -332,6 +334,16 @@ class TestFailures:
         first, *again = [message.id for message in scene.endpoint.messages]
         assert sorted(again) == sorted([first, other["message_id"]])
         assert scene.statuses_of(made) == ["delivered", "delivered"]
+
+    def test_are_forgotten_after_a_month(self, scene: Scene) -> None:
+        made = scene.make_webhook()
+        scene.ping(made)
+        scene.work()
+        for days, left in ((29, 1), (31, 0)):
+            with time_machine.travel(clock.now() + timedelta(days=days)):
+                scene.sender.test_cli_runner().invoke(args=["prune"], catch_exceptions=False)
+
+            assert len(rows_of(scene.sender, "webhook_deliveries")) == left
 
     def test_to_decrypt_the_secret_are_said(self, scene: Scene) -> None:
         made = scene.make_webhook()

@@ -105,6 +105,17 @@ class TestDeleteWebhook:
         assert scene.boss.get(f"/webhooks/{made['id']}").status_code == 404
         assert scene.boss.get(f"/webhooks/{made['id']}/deliveries").status_code == 404
 
+    def test_leaves_its_rows_to_the_pruning(self, scene: Scene, make_product: Make) -> None:
+        gone, stays = scene.make_webhook(), scene.make_webhook()
+        make_product()
+        scene.work()
+        scene.boss.delete(f"/webhooks/{gone['id']}")
+
+        scene.sender.test_cli_runner().invoke(args=["prune"], catch_exceptions=False)
+
+        assert [row[0] for row in rows_of(scene.sender, "webhooks")] == [stays["id"]]
+        assert {row[1] for row in rows_of(scene.sender, "webhook_deliveries")} == {stays["id"]}
+
 
 class TestRotateSecret:
     def test_signs_with_both_until_the_overlap_ends(self, scene: Scene) -> None:

@@ -1,0 +1,68 @@
+"""What is deleted once its time is over: by the periodic job, and by ``flask prune``."""
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from datetime import timedelta
+from functools import partial
+
+from flask import current_app
+
+from app.core import clock, jobs
+from app.core.changelog import LOG_RETENTION
+from app.core.idempotency import prune_responses
+from app.core.jobs import JOB_RETENTION, Claim, prune_jobs
+from app.core.pruning import iter_batches
+from app.core.transactions import unit_of_work
+from app.features.auth import guard
+from app.features.events import service as events
+from app.features.imports import service as imports
+from app.features.sessions import service as sessions
+from app.features.stock import service as stock
+from app.features.webhooks import service as webhooks
+
+#: The kind of the periodic job.
+KIND = "prune"
+EVERY = timedelta(hours=1)
+
+
+def run_prune(claim: Claim) -> Generator[None, None, None]:
+    """Delete what has expired, yielding after each batch. It may stop at any time; the next run goes on."""
+    for _ in delete_expired():
+        yield
+        with unit_of_work(reading=True):
+            # No batch writes to the job, so that only this notices that it was cancelled.
+            jobs.confirm(claim, claim.progress)
+
+
+def delete_expired() -> Iterator[tuple[str, int]]:
+    """Delete what has expired; for each batch that is committed what it was, and how many rows. Each ends with a 0."""
+    _expire_events()
+    for what, batch in _batches().items():
+        for number in iter_batches(batch):
+            yield what, number
+
+
+def _expire_events() -> None:
+    retention = timedelta(seconds=current_app.config["EVENT_RETENTION"])
+    with unit_of_work(reading=True):
+        events.number_all_changes()
+    with unit_of_work():
+        events.expire_events(before=clock.now() - retention)
+
+
+def _batches() -> Mapping[str, Callable[[], int]]:
+    lifetime = timedelta(seconds=current_app.config["REFRESH_TOKEN_TTL"])
+    # One moment for all: a job is deleted after its import, not before.
+    now = clock.now()
+    return {
+        "sessions": partial(sessions.prune_sessions, before=now - lifetime),
+        "networks of sessions": sessions.prune_networks,
+        "counters of failed logins": guard.prune_failures,
+        "holds": stock.prune_holds,
+        "deliveries of webhooks": webhooks.prune_deliveries,
+        "webhooks": webhooks.prune_webhooks,
+        "imports": partial(imports.prune_imports, before=now - JOB_RETENTION),
+        "jobs": partial(prune_jobs, before=now - JOB_RETENTION),
+        "responses to idempotency keys": prune_responses,
+        "changes of the log": partial(events.prune_log, before=now - LOG_RETENTION),
+        "events of the change feed": events.prune_events,
+    }
