@@ -44,6 +44,8 @@ class Server:
     tls: ssl.SSLContext | None = None
     #: Drips these bytes to each connection, instead of serving it.
     drips: bytes = b""
+    #: How often it has dripped a byte, or read some of a body that it sips.
+    times: int = 0
     connections: int = 0
     requests: list[Received] = field(default_factory=list)
 
@@ -120,6 +122,7 @@ class Server:
                 # Reads so little that it is never done, and often enough for each write of the client to be in time.
                 while not self.stopping.wait(DRIP_PAUSE):
                     _some_of(connection)
+                    self.times += 1
         start, _, body = data.partition(b"\r\n\r\n")
         first, *lines = start.decode("latin-1").split("\r\n")
         method, target, _ = first.split(" ")
@@ -194,6 +197,7 @@ class Server:
     def _drip(self, connection: socket.socket, data: bytes) -> None:
         for position in range(len(data)):
             connection.sendall(data[position : position + 1])
+            self.times += 1
             if self.stopping.wait(DRIP_PAUSE):
                 raise Cut
 
