@@ -236,6 +236,9 @@ class Server:
         body = gzipped(10_000_000, layers=3)
         connection.sendall(response(200, body, "Content-Encoding: gzip, gzip, gzip"))
 
+    def _too_many_layers(self, connection: socket.socket, **_: str) -> None:
+        connection.sendall(response(200, b"x", f"Content-Encoding: {', '.join(['gzip'] * 1000)}"))
+
     def _empty_blocks(self, connection: socket.socket, **_: str) -> None:
         """Send compressed bytes without end that are nothing: stored blocks of length 0 (RFC 1951 section 3.2.4)."""
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08\0\0\0\0\0\0\xff")

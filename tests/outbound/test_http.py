@@ -179,7 +179,9 @@ class TestErrors:
         with APIClient("http://a.test", attempts=1, resolver=Resolver(look_up)) as api, pytest.raises(Unresolvable):
             api.get("/")
 
-    @pytest.mark.parametrize("path", ["/cut", "/cut-body", "/garbage", "/endless-head", "/upgrade", "/broken-gzip/200"])
+    @pytest.mark.parametrize(
+        "path", ["/cut", "/cut-body", "/garbage", "/endless-head", "/upgrade", "/broken-gzip/200", "/too-many-layers"]
+    )
     def test_say_that_no_whole_response_came(self, server: Server, path: str) -> None:
         with APIClient(server.url, attempts=1) as api, pytest.raises(Interrupted):
             api.get(path)
@@ -471,7 +473,7 @@ class TestPool:
     @pytest.mark.parametrize(
         "path",
         ["/status/500", "/upgrade", "/cut", "/cut-body", "/garbage", "/endless", "/endless-head", "/broken-gzip/200",
-         "/silent", "/drip-head", "/drip-body", "/layers", "/redirect"],
+         "/silent", "/drip-head", "/drip-body", "/layers", "/too-many-layers", "/redirect"],
     )  # fmt: skip
     def test_loses_no_place_to_a_failure(self, server: Server, path: str) -> None:
         timeouts = Timeouts(pool=5, read=0.2, total=0.4)
@@ -513,8 +515,9 @@ class TestPool:
             "api = APIClient(sys.argv[1])\n"
             "api.get('/ok')\n"
             "child = os.fork()\n"
+            "ended = os.waitpid(child, 0)[1] if child else 0\n"
             "api.get('/ok')\n"
-            "sys.exit(os.waitpid(child, 0)[1] if child else 0)\n"
+            "sys.exit(ended)\n"
         )
         subprocess.run([sys.executable, "-c", program, server.url], cwd=PROJECT, check=True, timeout=100)
 
