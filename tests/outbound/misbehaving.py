@@ -29,6 +29,8 @@ class Received:
     target: str
     headers: dict[str, str]
     body: bytes
+    #: Which connection it came over: the port of the client.
+    port: int
 
 
 class Cut(Exception):
@@ -132,7 +134,7 @@ class Server:
             headers[name.lower()] = f"{headers.get(name.lower(), '')}{value.strip()}"
         while len(body) < int(headers.get("content-length", 0)):
             body += _some_of(connection)
-        return Received(method, target, headers, body)
+        return Received(method, target, headers, body, connection.getpeername()[1])
 
     def _answer(self, connection: socket.socket, request: Received) -> None:
         path, _, query = request.target.partition("?")
