@@ -54,17 +54,17 @@ def position_since(moment: datetime) -> int:
     An event is recorded just before its COMMIT, by the clock of the server that handles the request. Refuses a moment
     after which events may have been deleted (``CursorExpired``).
     """
-    number_changes()
-    # The moments of changes that overlapped may be in another order than their ids: the smallest id of many is looked
-    # for, by the index of the moments. Of all since then, it might be looked for in all before then.
+    # Before the search: an event that comes after it is not passed over.
+    latest = latest_position()
+    # Changes that overlapped may have their moments in another order than their ids, so it is the smallest id of many.
+    # For the smallest of all since the moment, PostgreSQL would read everything before it, in the order of the ids.
     since = select(ChangeEvent.id).where(ChangeEvent.created_at >= moment)
     nearest = since.order_by(ChangeEvent.created_at, ChangeEvent.id).limit(OVERLAPPING).subquery()
     first = db.session.scalar(select(func.min(nearest.c.id)))
-    position = latest_position() if first is None else first - 1
     state = db.session.execute(select(CatalogueState.pruned_before, CatalogueState.pruned_through)).one_or_none()
     if state is not None and _may_be_pruned(moment, *state):
         raise CursorExpired
-    return position
+    return latest if first is None else first - 1
 
 
 def _may_be_pruned(moment: datetime, pruned_before: datetime | None, pruned_through: int) -> bool:

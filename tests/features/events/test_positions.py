@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskCliRunner
-from sqlalchemy import select, update
+from sqlalchemy import Connection, event, insert, select, update
 
 from app.core import clock
 from app.core.feed import CatalogueState, ChangeEvent
@@ -46,14 +46,14 @@ def prune(days: int) -> None:
 
 
 def ids_after(position: int | None, limit: int = 100) -> list[int]:
-    return [event.id for event in service.events_after(position, limit=limit)[0]]
+    return [each.id for each in service.events_after(position, limit=limit)[0]]
 
 
 class TestEventsAfter:
     def test_are_in_their_order_up_to_a_limit(self, ids: list[int]) -> None:
         events, has_more = service.events_after(ids[1], limit=2)
 
-        assert ([event.id for event in events], has_more) == (ids[2:4], True)
+        assert ([each.id for each in events], has_more) == (ids[2:4], True)
         assert ids_after(ids[3]) == ids[4:]
         assert service.events_after(ids[3], limit=2)[1] is False
 
@@ -88,6 +88,27 @@ class TestPositionSince:
 
     def test_is_the_latest_where_nothing_has_happened_since(self, ids: list[int]) -> None:
         assert service.position_since(clock.now() + DAY) == ids[-1] == service.latest_position()
+
+    @pytest.mark.usefixtures("ids")
+    def test_passes_over_nothing_that_happens_meanwhile(self) -> None:
+        moment, engine, inserted = clock.now() + DAY, db.engine, list[str]()
+        new = insert(ChangeEvent).values(
+            created_at=moment, type="category.created", resource_type="category", resource_id=1, row_version=1
+        )
+
+        def write(connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+            if "FROM change_events" in statement and not inserted:
+                inserted.append(statement)
+                connection.execute(new)
+
+        event.listen(engine, "after_cursor_execute", write)
+        try:
+            position = service.position_since(moment)
+        finally:
+            event.remove(engine, "after_cursor_execute", write)
+
+        assert inserted
+        assert len(ids_after(position)) == 1
 
     def test_is_good_for_any_moment_while_nothing_is_pruned(self, ids: list[int]) -> None:
         assert ids_after(service.position_since(clock.now() - 400 * DAY))[-6:] == ids
