@@ -61,6 +61,8 @@ SESSION_SETTINGS = {
 #: The longest wait for a response of PostgreSQL, a little more than its own statement_timeout: a server that sends
 #: nothing for as long hangs, and its connection is closed.
 MAX_WAIT_SECONDS = 5.0
+#: Connections for the live streams of a process, which all share a few places in the database.
+STREAM_CONNECTIONS = 10
 #: Psycopg prepares a statement after so many executions: never. The best plan of a search depends on how common its
 #: words are, so PostgreSQL must not use a generic plan. `core.fastsql` prepares the statements whose plan never varies.
 NEVER_PREPARE = 2**31 - 1
@@ -262,6 +264,7 @@ class Config:
     web_threads: int = _setting(3, _integer(1, 256))
     client_timeout: int = _setting(10, _integer(1, 3600))
     worker_concurrency: int = _setting(4, _integer(1, 64))
+    max_streams: int = _setting(50, _integer(0, 10_000))
 
     access_token_ttl: int = _setting(900, _integer(1, 24 * 3600))
     refresh_token_ttl: int = _setting(MONTH, _integer(60, 12 * MONTH))
@@ -447,8 +450,8 @@ class Config:
         settings = " ".join(f"-c {name}={value}" for name, value in SESSION_SETTINGS.items())
         return {
             "pool_size": self._pool_size,
-            # For overlaps, and for what polls and renews leases.
-            "max_overflow": 4,
+            # For overlaps, for what polls and renews leases, and for live streams.
+            "max_overflow": 4 + (STREAM_CONNECTIONS if self.max_streams else 0),
             "pool_timeout": 2,
             # A connection in autocommit has nothing to roll back when it returns to the pool.
             "skip_autocommit_rollback": True,

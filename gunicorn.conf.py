@@ -66,18 +66,25 @@ worker_class = Worker
 workers = _config.web_concurrency
 threads = _config.web_threads
 
-#: Connections per worker, where the limit on open files allows as many.
+#: Connections per worker beside its streams, where the limit on open files allows as many.
 MAX_CONNECTIONS = 1000
+#: Threads that refuse the streams which are too many.
+REFUSING_THREADS = 4
 #: Files that a worker needs besides: logs, pipes and modules that are being imported; and per thread the database
 #: connections (SQLite's have three files each), one to Redis and an upload.
 OTHER_FILES, FILES_PER_THREAD = 64, 12
 
 
 def _connections() -> int:
-    max_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted, others = MAX_CONNECTIONS + _config.max_streams, OTHER_FILES + FILES_PER_THREAD * threads
+    max_files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if max_files == resource.RLIM_INFINITY:
-        return MAX_CONNECTIONS
-    return min(MAX_CONNECTIONS, max(max_files - OTHER_FILES - FILES_PER_THREAD * threads, threads + 1))
+        return wanted
+    if max_files < wanted + others:
+        # Systems set the soft limit to 1024 for the sake of select(2), which is not used here.
+        max_files = wanted + others if most == resource.RLIM_INFINITY else min(wanted + others, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max_files, most))
+    return min(wanted, max(max_files - others, threads + 1))
 
 
 worker_connections = _connections()
@@ -150,6 +157,7 @@ def post_worker_init(worker: Any) -> None:
     """
     # Not at the top, here and below: a reload does not pick up new code of what the master has imported.
     from app.core.breaker import breaker  # noqa: PLC0415
+    from app.web.contract import live_paths  # noqa: PLC0415
 
     gc.freeze()
     gc.enable()
@@ -157,6 +165,10 @@ def post_worker_init(worker: Any) -> None:
     if not _config.is_sqlite and threads > 1:
         # One thread stays available for requests without the database while the others wait for it.
         breaker.places = threads - 1
+    if _config.max_streams:
+        worker.stream_threads = _config.max_streams + REFUSING_THREADS
+    worker.stream_paths = live_paths(worker.wsgi)
+    worker.wsgi.extensions["broadcaster"].is_stopping = lambda: not worker.alive
     if _config.runs_jobs_in_server:
         from app.api.tasks import LANES, SOURCES, WIDTHS  # noqa: PLC0415
         from app.core.lanes import start_crew  # noqa: PLC0415

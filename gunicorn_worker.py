@@ -9,7 +9,8 @@ import struct
 import time
 import uuid
 from collections import deque
-from concurrent.futures import Future
+from collections.abc import Container
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -131,6 +132,9 @@ class Worker(gthread.ThreadWorker):
 
     The main thread receives heads and waits for clients to close connections. When connections or open files run out,
     it closes the connections that have been idle longest.
+
+    A live stream lasts as long as its client wants. So the thread that has read the head of a request for one hands the
+    connection over to a thread of another pool, which is there for streams alone (decision 46).
     """
 
     #: Seconds for the head of a request, for each block of its body, and for each send of a part of the response.
@@ -141,9 +145,15 @@ class Worker(gthread.ThreadWorker):
     DRAIN_SECONDS = 1.0
     #: By how much, and for how long, to reduce the number of connections when the system can open no more files.
     SPARE_CONNECTIONS, SCARCITY_SECONDS = 32, 30.0
+    #: The paths of live streams, and how many threads there are for them; the application refuses what is too many.
+    stream_paths: Container[str] = frozenset()
+    stream_threads = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        #: Requests for live streams that wait for the main thread to hand them over, by their connection.
+        self.stream_requests: dict[gthread.TConn, Any] = {}
+        self.stream_pool: ThreadPoolExecutor | None = None
         #: Connections after their last response, until the client closes them.
         self.lingering: deque[gthread.TConn] = deque()
         #: Whether accept() has just failed for lack of resources, and until when the number of connections is reduced.
@@ -212,6 +222,14 @@ class Worker(gthread.ThreadWorker):
             self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
 
     def handle_request(self, req: Any, conn: gthread.TConn) -> bool:
+        """Answer a request in a request thread; one for a live stream is left to `finish_request`."""
+        if self.stream_threads and req.method == "GET" and util.unquote_to_wsgi_str(req.path) in self.stream_paths:
+            self.stream_requests[conn] = req
+            return False
+        return self.answer(req, conn)
+
+    def answer(self, req: Any, conn: gthread.TConn) -> bool:
+        """Answer a request; whether the connection can be used for another."""
         conn.parser.unreader.start(req)
         try:
             keeps_alive: bool = super().handle_request(req, conn)
@@ -221,8 +239,30 @@ class Worker(gthread.ThreadWorker):
         conn.parser.unreader.finish(self.DRAIN_SECONDS)
         return keeps_alive
 
+    def start_stream(self, conn: gthread.TConn, req: Any) -> None:
+        """Answer a request for a live stream in a thread that is there for streams."""
+        if self.stream_pool is None:
+            self.stream_pool = ThreadPoolExecutor(self.stream_threads, thread_name_prefix="stream")
+        job = self.stream_pool.submit(self.serve_stream, conn, req)
+        job.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
+
+    def serve_stream(self, conn: gthread.TConn, req: Any) -> bool:
+        """Answer a request for a live stream, and close its connection afterwards."""
+        req.force_close()
+        try:
+            self.answer(req, conn)
+        except StopIteration:
+            self.log.debug("A WebSocket has ended")
+        except OSError as error:
+            self.log.debug("The client of a stream has left: %s", error)
+        except Exception as error:  # noqa: BLE001 -- as gunicorn's own thread does: the worker must go on
+            self.handle_error(req, conn.sock, conn.client, error)
+        return False
+
     def finish_request(self, conn: gthread.TConn, fs: Future[Any]) -> None:
-        if fs.cancelled() or fs.exception() or fs.result():
+        if conn in self.stream_requests:
+            self.start_stream(conn, self.stream_requests.pop(conn))
+        elif fs.cancelled() or fs.exception() or fs.result():
             super().finish_request(conn, fs)
         else:
             self.linger(conn)

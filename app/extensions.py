@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from flask_caching import Cache
 from flask_cors import CORS
 from flask_jwt_extended import JWTManager
+from flask_sock import Sock
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import MetaData
 from sqlalchemy.orm import DeclarativeBase, registry
@@ -30,6 +31,7 @@ db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False, "a
 jwt = JWTManager()
 cache = Cache()
 cors = CORS()
+sockets = Sock()
 
 if TYPE_CHECKING:
     # Flask-SQLAlchemy makes its Model at run time, which a type checker cannot follow.

@@ -12,6 +12,8 @@ from app.clients import broker, mail, outbound
 from app.core.connections import set_up_engine
 from app.extensions import cache, db, jwt
 from app.features.auth.service import load_identity, mark_seen
+from app.features.events import broadcast
+from app.features.events.live import PROTOCOL
 from app.features.jobs import routes as jobs
 from app.security.keys import make_ring
 from app.web import (
@@ -29,6 +31,7 @@ from app.web import (
     reference,
     resources,
     routing,
+    sockets,
 )
 from app.web.body import OrjsonProvider
 from app.web.demo import DemoLogin
@@ -70,6 +73,8 @@ def create_app(config: Config | str | None = None) -> Flask:
     cache.init_app(app)
     db.init_app(app)
     migrations.init_app(app)
+    sockets.init_app(app, protocol=PROTOCOL)
+    broadcast.init_app(app)
     with app.app_context():
         set_up_engine(
             db.engine,

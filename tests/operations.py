@@ -75,6 +75,11 @@ class Operation:
         return next((name for scheme in self.described["security"] for name in scheme), None)
 
     @property
+    def is_live(self) -> bool:
+        """Whether the response lasts as long as the client wants."""
+        return "text/event-stream" in self.responses.get("200", {}).get("content", {})
+
+    @property
     def is_safe(self) -> bool:
         """Whether it only reads."""
         return self.method == "GET"
@@ -247,7 +252,12 @@ class Scene:
             **content,
         ).get_environ()
         # Not by a test client, which would give up on a Host that is none.
-        chunks, status, answered = run_wsgi_app(self.app, built, buffered=True)
+        chunks, status, answered = run_wsgi_app(self.app, built, buffered=not operation.is_live)
+        if operation.is_live and status.startswith("200"):
+            # It would never end: its beginning is enough.
+            stream = chunks
+            chunks = [next(iter(stream))]
+            stream.close()  # type: ignore[attr-defined]  # which every iterable of WSGI may have
         return TestResponse(chunks, status, answered, request=Request(built))
 
     def path(self, operation: Operation) -> str:

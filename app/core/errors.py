@@ -14,6 +14,7 @@ Refusal
 ├── UnsupportedMediaType    415  not a media type that is understood here
 ├── ExpectationFailed       417  something is expected that is not done here
 ├── Invalid                 422  understood, but a value is wrong
+├── UpgradeRequired         426  another protocol is spoken here
 ├── PreconditionRequired    428  If-Match is missing
 ├── TooManyRequests         429  more than is allowed in this time
 ├── RequestHeaderFieldsTooLarge
@@ -150,6 +151,10 @@ class Invalid(Refusal):
     def below(self, place: str) -> Self:
         """The refusal of a value that lies at a JSON pointer in the body, such as ``/items/3``."""
         return type(self)(*(replace(fault, pointer=f"{place}{fault.pointer or ''}") for fault in self.faults))
+
+
+class UpgradeRequired(Refusal):
+    """Another protocol than HTTP is spoken here."""
 
 
 class PreconditionRequired(Refusal):

@@ -30,6 +30,8 @@ Credentials = Claims | ParsedKey
 #: database again, so that a revoked key fails at once.
 _verified_keys: dict[ParsedKey, None] = {}
 MAX_VERIFIED_KEYS = 10_000
+#: Before the access token in a subprotocol of a WebSocket.
+BEARER = "bearer."
 
 _LOG = Prepared(select(LOG_TAIL))
 
@@ -94,6 +96,7 @@ def authorize(access: Access, position: LogPosition | None = None) -> Identity:
     Raises `AmbiguousCredentials` (400) for credentials of two principals, `Unauthenticated` (401) for bad or missing
     ones, and `PermissionDenied` (403). Sets ``g.identity`` and the origin of audit entries.
     """
+    g.access = access
     identity = ANONYMOUS if access.is_public else _identify(access, position)
     if access.permission is not None and not identity.can(access.permission):
         raise PermissionDenied(permission=access.permission.value)
@@ -102,6 +105,16 @@ def authorize(access: Access, position: LogPosition | None = None) -> Identity:
     principal = (identity.user_id, identity.session_id, identity.api_key_id)
     origin.set(Origin(*principal, request_id=before.request_id, address=before.address))
     return identity
+
+
+def authorize_again() -> Identity:
+    """The identity of the request at hand as it is now; for a response that goes on long after `authorize`.
+
+    Raises what `authorize` does: the token may have expired, the session or the key been revoked, the role changed.
+    """
+    for name in ("credentials", "key_beside_token"):
+        g.pop(name, None)
+    return authorize(g.access)
 
 
 def remember_use(identity: Identity) -> None:
@@ -225,6 +238,8 @@ def _read_credentials(kind: TokenKind) -> Credentials | None:
 
 def _decode_credentials(kind: TokenKind) -> Credentials | None:
     header, api_key = request.headers.get("Authorization"), request.headers.get("X-API-Key")
+    if header is None and "Sec-WebSocket-Protocol" in request.headers:
+        header = _bearer_of_protocols(request.headers["Sec-WebSocket-Protocol"])
     if header is not None and api_key is not None:
         return _decode_both(header, api_key, kind)
     if api_key is not None:
@@ -269,6 +284,12 @@ def _bearer_token(header: str) -> str:
     if scheme.lower() != "bearer" or not token.strip():
         raise TokenInvalid
     return token.strip()
+
+
+def _bearer_of_protocols(header: str) -> str | None:
+    """What Authorization would be: a browser's WebSocket can state nothing but subprotocols, so one is the token."""
+    tokens = [name.strip().removeprefix(BEARER) for name in header.split(",") if name.strip().startswith(BEARER)]
+    return f"Bearer {tokens[0]}" if tokens else None
 
 
 def _ring() -> KeyRing:

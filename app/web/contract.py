@@ -16,11 +16,12 @@ from typing import Any
 import flask
 import marshmallow as ma
 
+from app import extensions
 from app.core.errors import Refusal
 from app.core.listing import Listing
 from app.security.permissions import Permission
 from app.security.tokens import TokenKind
-from app.web import pipeline
+from app.web import pipeline, sockets
 from app.web.access import Access
 from app.web.includes import Embedding
 from app.web.limits import limit_calls
@@ -53,6 +54,7 @@ __all__ = [
     "returns",
     "streams",
     "takes_file",
+    "upgrades",
     "upserts",
 ]
 
@@ -77,7 +79,19 @@ class Blueprint(flask.Blueprint):
         """Register the view's operation in its place; raises `ContractMissing`."""
         operation = operation_of(view_func)
         operation.check()
-        super().add_url_rule(rule, endpoint or operation.name, _as_view(operation), *args, **options)
+        endpoint = endpoint or operation.name
+        if view_func is not None and operation.admits is not None:
+            # What flask-sock registers. A request that is no handshake matches the rule beside it, and is refused.
+            operation.admits = functools.partial(sockets.upgrade, view_func, operation.admits)
+            super().add_url_rule(rule, endpoint, view := _as_view(operation), *args, **options)
+            super().add_url_rule(rule, endpoint, view, *args, **{**options, "websocket": False})
+            return
+        super().add_url_rule(rule, endpoint, _as_view(operation), *args, **options)
+
+    def websocket(self, rule: str) -> Callable[[View], None]:
+        """Register a view that serves a WebSocket, by flask-sock; it declares `upgrades`."""
+        register: Callable[[View], None] = extensions.sockets.route(rule, bp=self)
+        return register
 
 
 def requires(permission: Permission) -> Callable[[View], View]:
@@ -150,12 +164,23 @@ def takes_file(
     return _declare(takes_file=FileContract(media_types, limit, rehearses), query=options)
 
 
-def streams(*media_types: str, query: type[QuerySchema], headers: Sequence[str] = ()) -> Callable[[View], View]:
+def streams(
+    *media_types: str, query: type[QuerySchema], headers: Sequence[str] = (), is_live: bool = False
+) -> Callable[[View], View]:
     """Answer with a stream of one of these media types, which the view makes by its ``query``.
 
-    ``headers`` are those that only this view sends; `openapi_components.HEADERS` describes them.
+    ``headers`` are those that only this view sends; `openapi_components.HEADERS` describes them. A stream that
+    ``is_live`` lasts as long as the client wants.
     """
-    return _declare(streams=media_types, query=query, status=200, headers=tuple(headers))
+    return _declare(streams=media_types, query=query, status=200, headers=tuple(headers), is_live=is_live)
+
+
+def upgrades(admit: Callable[..., Any], *, query: type[QuerySchema]) -> Callable[[View], View]:
+    """Become a WebSocket, which the view gets with what ``admit(query=...)`` has returned.
+
+    ``admit`` refuses before the upgrade, over HTTP. The route is registered by `Blueprint.websocket`.
+    """
+    return _declare(admits=admit, query=query, status=101, is_live=True)
 
 
 def queries(schema: type[QuerySchema]) -> Callable[[View], View]:
@@ -198,6 +223,15 @@ def lists(
 ) -> Callable[[View], View]:
     """Answer with pages of the rows that the view selects; ``includes`` are as in `returns`."""
     return _declare(returns=schema, status=200, query=query, listing=listing, includes=includes or {})
+
+
+def live_paths(app: flask.Flask) -> frozenset[str]:
+    """The paths of the operations whose responses last as long as their clients want."""
+    return frozenset(rule.rule for rule in app.url_map.iter_rules() if _operation_at(app, rule.endpoint).is_live)
+
+
+def _operation_at(app: flask.Flask, endpoint: str) -> Operation:
+    return operation_of(app.view_functions[endpoint])
 
 
 def _declare(**declared: Any) -> Callable[[View], View]:

@@ -35,6 +35,7 @@ STATUSES: dict[type[Refusal], int] = {
     errors.UnsupportedMediaType: 415,
     errors.ExpectationFailed: 417,
     errors.Invalid: 422,
+    errors.UpgradeRequired: 426,
     errors.PreconditionRequired: 428,
     errors.TooManyRequests: 429,
     errors.RequestHeaderFieldsTooLarge: 431,
@@ -141,6 +142,9 @@ def _handle_refusal(refusal: Refusal) -> Response:
     response = problem(status, refusal.code(), refusal.sentence(), faults, refusal.data)
     if status == 401:
         response.headers["WWW-Authenticate"] = _challenge(refusal)
+    if status == 426:
+        # RFC 9110 section 15.5.22; and RFC 6455 section 4.4 names the version.
+        response.headers.extend({"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"})
     if refusal.retry_after is not None:
         response.headers["Retry-After"] = str(refusal.retry_after)
     return response

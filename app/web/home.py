@@ -50,9 +50,12 @@ def _document() -> Response:
 def _resources() -> dict[str, str]:
     """The paths below /api/v1 that can be read without knowing an id, by what follows there."""
     prefix = "/api/v1/"
+    sockets = {rule.rule for rule in current_app.url_map.iter_rules() if rule.websocket}
     rules: list[Any] = [
         rule.rule
         for rule in current_app.url_map.iter_rules()
         if rule.rule.startswith(prefix) and "GET" in (rule.methods or ()) and not rule.arguments
+        # Which is no link to follow.
+        if rule.rule not in sockets
     ]
     return {path.removeprefix(prefix): path for path in sorted(rules)}

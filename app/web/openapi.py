@@ -105,7 +105,8 @@ def operations(app: Flask) -> Iterator[tuple[Rule, Operation]]:
     """Every documented route with its operation, in a stable order."""
     rules = sorted(app.url_map.iter_rules(), key=lambda rule: (rule.rule, sorted(rule.methods or ())))
     for rule in rules:
-        if not rule.endpoint.startswith("docs."):
+        # Of a WebSocket, the rule for requests that are no handshake has the same operation.
+        if not rule.endpoint.startswith("docs.") and not rule.websocket:
             yield rule, operation_of(app.view_functions[rule.endpoint])
 
 
@@ -194,6 +195,9 @@ def _success(spec: APISpec, rule: Rule, operation: Operation) -> dict[str, Any]:
         described["content"] = {JSON: {"schema": schema, "example": example}}
     if operation.streams:
         described["content"] = {media_type: {"schema": {"type": "string"}} for media_type in operation.streams}
+    if operation.admits is not None:
+        described["headers"] = refer_to_headers("Sec-WebSocket-Protocol")
+        return described
     return {**described, "headers": refer_to_headers(*_success_headers(rule, operation))}
 
 

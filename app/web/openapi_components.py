@@ -35,13 +35,23 @@ HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     "RateLimit": ("What is left of the quota, and seconds until its window ends.", _STRING),
     "Retry-After": ("Seconds to wait.", {**_STRING, "pattern": "^[0-9]+$"}),
     "WWW-Authenticate": ("How to authenticate (RFC 6750).", _STRING),
+    "Sec-WebSocket-Protocol": ("The subprotocol that is spoken, of those that were offered.", _STRING),
     "API-Version": ("The version of the API that served the request.", {**_STRING, "pattern": "^[0-9]+$"}),
 }
 #: Headers that a response may lack: a list of one page has no links, limits can be off, few responses are replayed or
 #: those of a dry run, and these have no ETag; not everyone may read events. Every other header is present wherever it
 #: is described.
 OPTIONAL_HEADERS = frozenset(
-    {dry_runs.HEADER, "ETag", "Events-Cursor", "Idempotency-Replayed", "Link", "RateLimit-Policy", "RateLimit"}
+    {
+        dry_runs.HEADER,
+        "ETag",
+        "Events-Cursor",
+        "Idempotency-Replayed",
+        "Link",
+        "RateLimit-Policy",
+        "RateLimit",
+        "Sec-WebSocket-Protocol",
+    }
 )
 
 _TAG = r'(W/)?"[!#-~]*"'

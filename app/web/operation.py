@@ -56,6 +56,10 @@ class Operation:
     streams: tuple[str, ...] = ()
     #: The headers of the response that the view itself sets, beside those that follow from the rest.
     headers: tuple[str, ...] = ()
+    #: Whether the response lasts as long as the client wants: the server gives it a thread that is there for such.
+    is_live: bool = False
+    #: What admits a client to a WebSocket, which the view then serves.
+    admits: View | None = None
     query: type[QuerySchema] | None = None
     ignores_query: bool = False
     listing: Listing | None = None
@@ -86,6 +90,11 @@ class Operation:
         include = fields.Include(list(self.includes), set_name=f"{resource}Include", note=note)
         # marshmallow says that it is a Schema, and it is a subclass of this one.
         return cast("type[QuerySchema]", declared.from_dict({"include": include}, name=declared.__name__))
+
+    @property
+    def respond(self) -> View:
+        """What makes the response: the view, or what admits a client to its WebSocket."""
+        return self.admits or self.view
 
     @property
     def takes_body(self) -> bool:

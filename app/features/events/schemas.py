@@ -45,6 +45,12 @@ class ChangeEventSchema(Schema):
     data = ResourceRow(allow_none=True)
 
 
+class LiveEventSchema(ChangeEventSchema):
+    """A change, as a live stream sends it: with the cursor to continue from."""
+
+    cursor = fields.Text(max_length=200, dump_only=True, example="MTAwMQ.c2ln")
+
+
 class FeedMetaSchema(Schema):
     """Whether more events follow, also where none of this page fits the filters, and the cursor to continue from."""
 
@@ -67,7 +73,21 @@ class FeedSchema(Schema):
     links = fields.Nested(FeedLinksSchema)
 
 
-class FeedQuerySchema(QuerySchema):
+class WantedQuerySchema(QuerySchema):
+    """The events that are wanted."""
+
+    types = fields.Values(
+        ChangeFilter(),
+        max_items=50,
+        note="Only changes with such a name, as you see them: what is hidden from you has no other name.",
+        example=["product.*", "price.changed"],
+    )
+    resource = fields.Values(
+        ResourceName(), max_items=10, note="Only changes of such a resource.", example=["product", "category"]
+    )
+
+
+class FeedQuerySchema(WantedQuerySchema):
     """The position in the feed, the events that are wanted, and the size of a page."""
 
     cursor = fields.Text(
@@ -86,18 +106,21 @@ class FeedQuerySchema(QuerySchema):
             " `GET /products/export` has a cursor of its own, in `Events-Cursor`."
         ),
     )
-    types = fields.Values(
-        ChangeFilter(),
-        max_items=50,
-        note="Only changes with such a name, as you see them: what is hidden from you has no other name.",
-        example=["product.*", "price.changed"],
-    )
-    resource = fields.Values(
-        ResourceName(), max_items=10, note="Only changes of such a resource.", example=["product", "category"]
-    )
     per_page = fields.QueryInteger(minimum=1, maximum=1000, load_default=100, note="The maximum number of events.")
 
     @ma.validates_schema
     def _refuse_cursor_with_from(self, data: Mapping[str, Any], **_: Any) -> None:
         if data.get("cursor") and "from" in data:
             raise ma.ValidationError([fields.Message("cursor_and_from", "Send either a cursor or from=now.")], "from")
+
+
+class StreamQuerySchema(WantedQuerySchema):
+    """Where a live stream begins, and the events that are wanted."""
+
+    cursor = fields.Text(
+        min_length=0,
+        max_length=200,
+        pattern=r"^[A-Za-z0-9._-]*$",
+        load_default="",
+        note="The cursor of the last event that was processed; without one, the stream begins with the next event.",
+    )
