@@ -225,10 +225,12 @@ class Broadcaster:
             log.warning("feed_unread", exc_info=None if is_outage(error) else error, error=type(error).__name__)
             return False
         with self._lock:
+            # A stream that began before this thread knew where the feed is may be behind.
+            is_new = self._head != head
             self._head = head
             self._batches.extend(batches)
             self._forget()
-        if batches:
+        if is_new:
             _wake(streams)
         return has_more
 
