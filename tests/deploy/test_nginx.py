@@ -40,13 +40,14 @@ class Echo(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def nginx(folder: Path, upstream: int) -> Iterator[int]:
+def nginx(folder: Path, upstream: int, *, streams: int | None = None) -> Iterator[int]:
     """Run nginx with the shipped configuration, moved to ports and folders of this test; yield its port."""
     port = free_port()
     text = CONFIGURATION.read_text()
     for shipped, here in {
         "listen 80;": f"listen 127.0.0.1:{port};",
         "server api:8000;": f"server 127.0.0.1:{upstream};",
+        "server streams:8000;": f"server 127.0.0.1:{streams or upstream};",
         "/tmp/nginx": f"{folder}/nginx",
         "/dev/stdout": f"{folder}/access.log",
         "/dev/stderr": f"{folder}/error.log",
@@ -185,6 +186,26 @@ class TestAccessLog:
             assert time.monotonic() < deadline, text
             time.sleep(0.02)
         return text
+
+
+class TestUpgrades:
+    @pytest.mark.parametrize(
+        ("path", "asked", "passed"),
+        [
+            ("/api/v1/events/ws", "websocket", ("websocket", "upgrade")),
+            ("/api/v1/events/ws?cursor=x", "WebSocket", ("websocket", "upgrade")),
+            ("/api/v1/events/ws", "h2c", (None, None)),
+            ("/api/v1/events/ws", "websocket, h2c", (None, None)),
+            ("/api/v1/events/stream", "websocket", (None, None)),
+            ("/api/v1/products", "websocket", (None, None)),
+        ],
+    )
+    def test_are_for_the_web_socket_alone(
+        self, edge: str, path: str, asked: str, passed: tuple[str | None, str | None]
+    ) -> None:
+        seen = requests.get(f"{edge}{path}", headers={"Upgrade": asked, "Connection": "Upgrade"}, timeout=5).json()
+
+        assert (seen.get("upgrade"), seen.get("connection")) == passed
 
 
 class TestSlowClients:

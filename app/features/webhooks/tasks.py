@@ -93,11 +93,12 @@ def _next_batch(webhook_id: int) -> Batch:
 
 def _compose(webhook: Webhook, deliveries: Sequence[Delivery], reader: Identity) -> Iterator[Message]:
     """The messages of deliveries, as their reader may see the rows; what is nothing to the webhook then is skipped."""
-    items = iter(present_events([_event_of(each) for each in deliveries if each.event_id is not None], reader))
+    changes = [_event_of(delivery) for delivery in deliveries if delivery.event_id is not None]
+    items = {item["id"]: item for item in present_events(changes, reader) if matches(webhook.events, item["types"])}
     signing = _signing_secrets(webhook)
     for delivery in deliveries:
-        item = _ping_of(delivery) if delivery.event_id is None else next(items)
-        if delivery.event_id is not None and not matches(webhook.events, item["types"]):
+        item = _ping_of(delivery) if delivery.event_id is None else items.get(delivery.event_id)
+        if item is None:
             queue.skip(delivery, "The webhook does not ask for it, or its owner may not see it.")
         else:
             yield Message(delivery.id, delivery.message_id, webhook.url, _body_of(delivery, item), signing)

@@ -115,6 +115,22 @@ class TestMessages:
         assert scene.endpoint.messages == []
         assert replace(scene, boss=another_admin.on(scene.sender)).statuses_of(made) == ["skipped"]
 
+    def test_leave_out_what_the_owner_may_not_hear_of(
+        self, scene: Scene, root: Caller, another_admin: Caller, alice: Caller, make_product: Make
+    ) -> None:
+        made = scene.make_webhook(events=["import.finished", "product.created"])
+        file = {"data": b"sku,price\nNONE,1.00\n", "headers": {"Content-Type": "text/csv"}}
+        ordered = body_of(alice.call("POST", "/imports", **file))
+        alice.post(f"/imports/{ordered['id']}/cancel")
+        product = make_product()
+        another_admin.patch(f"/users/{root.user_id}", {"role": "editor"})
+        scene.work()
+
+        assert [message.content["resource_id"] for message in scene.endpoint.messages] == [product["id"]]
+        assert scene.endpoint.messages[0].content["data"]["sku"] == product["sku"]
+        seen = replace(scene, boss=another_admin.on(scene.sender))
+        assert sorted(seen.statuses_of(made)) == ["delivered", "skipped"]
+
     def test_stop_when_the_owner_is_deactivated(
         self, scene: Scene, root: Caller, another_admin: Caller, make_product: Make
     ) -> None:
