@@ -119,8 +119,8 @@ class TestMessages:
         self, scene: Scene, root: Caller, another_admin: Caller, alice: Caller, make_product: Make
     ) -> None:
         made = scene.make_webhook(events=["import.finished", "product.created"])
-        file = {"data": b"sku,price\nNONE,1.00\n", "headers": {"Content-Type": "text/csv"}}
-        ordered = body_of(alice.call("POST", "/imports", **file))
+        headers = {"Content-Type": "text/csv"}
+        ordered = body_of(alice.call("POST", "/imports", data=b"sku,price\nNONE,1.00\n", headers=headers))
         alice.post(f"/imports/{ordered['id']}/cancel")
         product = make_product()
         another_admin.patch(f"/users/{root.user_id}", {"role": "editor"})
