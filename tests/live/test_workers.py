@@ -20,6 +20,7 @@ from app.extensions import db
 from tests.live import working
 from tests.live.conftest import environment, process
 from tests.live.wire import wait_for
+from tests.servers import hung_postgres
 
 pytestmark = pytest.mark.live
 
@@ -95,6 +96,21 @@ class TestFlaskWorkers:
             wait_for(lambda: open_jobs(app) == 0)
 
         assert done < JOBS * working.STEPS
+        assert Counter((job_id, number) for job_id, number, _ in effects()) == every_step(order)
+        assert statuses(app) == {JobStatus.SUCCEEDED}
+
+    @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+    def test_whose_database_hangs_for_a_while_do_each_step_once(
+        self, app: Flask, tmp_path: Path, order: list[int], effects: Callable[..., Any], postgres_url: str
+    ) -> None:
+        env, log = environment(app.config["DATABASE_URL"]), tmp_path / "worker.log"
+        with process(["-c", FLASK_WORKER.format(periodic=False)], env, log):
+            wait_for(effects)
+            with hung_postgres(postgres_url):
+                # Its threads give up one after the other, and it goes on looking.
+                wait_for(lambda: log.read_text().count("polling_failed") > 4)
+            wait_for(lambda: open_jobs(app) == 0)
+
         assert Counter((job_id, number) for job_id, number, _ in effects()) == every_step(order)
         assert statuses(app) == {JobStatus.SUCCEEDED}
 
