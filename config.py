@@ -63,6 +63,8 @@ SESSION_SETTINGS = {
 MAX_WAIT_SECONDS = 5.0
 #: Connections for the live streams of a process, which all share a few places in the database.
 STREAM_CONNECTIONS = 10
+#: The threads of `flask worker --concurrency 64`: those of batches, and four times as many for deliveries.
+MAX_WORKER_THREADS = (1 + 4) * 64
 #: Psycopg prepares a statement after so many executions: never. The best plan of a search depends on how common its
 #: words are, so PostgreSQL must not use a generic plan. `core.fastsql` prepares the statements whose plan never varies.
 NEVER_PREPARE = 2**31 - 1
@@ -263,7 +265,6 @@ class Config:
     web_concurrency: int = _setting(2, _integer(1, 512))
     web_threads: int = _setting(3, _integer(1, 256))
     client_timeout: int = _setting(10, _integer(1, 3600))
-    worker_concurrency: int = _setting(4, _integer(1, 64))
     max_streams: int = _setting(50, _integer(0, 10_000))
 
     access_token_ttl: int = _setting(900, _integer(1, 24 * 3600))
@@ -438,12 +439,12 @@ class Config:
 
     @property
     def _pool_size(self) -> int:
-        """Connections of a process that stay open.
+        """A limit, and not how many connections are opened.
 
         Each thread of a server has one for reads in autocommit, or a snapshot that it streams, and one for its session;
-        `flask worker` has one for each of the threads in its two lanes.
+        `flask worker` has one for each of its threads.
         """
-        return 2 * max(self.web_threads, self.worker_concurrency)
+        return max(2 * self.web_threads, MAX_WORKER_THREADS)
 
     def _postgresql_options(self) -> dict[str, Any]:
         by_session = self.database_pooling is Pooling.SESSION

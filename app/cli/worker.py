@@ -1,6 +1,5 @@
 """``flask worker``: runs the background jobs."""
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -34,25 +33,23 @@ log = structlog.get_logger(__name__)
 @click.option(
     "--concurrency",
     type=click.IntRange(1, MAX_CONCURRENCY),
-    help="Imports that run at once, and letters beside them.  [default: WORKER_CONCURRENCY]",
+    default=4,
+    show_default=True,
+    help="Imports that run at once, and letters beside them; each takes a connection to the database while it writes.",
 )
 @pass_script_info
-def worker(info: ScriptInfo, *, once: bool, lease: int, concurrency: int | None) -> None:
+def worker(info: ScriptInfo, *, once: bool, lease: int, concurrency: int) -> None:
     """Run background jobs: imports, the mails of password resets, and deleting what has expired.
 
     Any number of workers may run, on any machine. After SIGTERM or Ctrl-C a worker finishes the current steps and
     exits; the jobs continue from there in another worker, or after a restart.
     """
-    if concurrency is not None:
-        # As Flask does with --debug: the application is made after this, and makes its pool of connections for as many.
-        os.environ["WORKER_CONCURRENCY"] = str(concurrency)
     app = info.load_app()
     alarm = Alarm()
     with _stop_signals(alarm) as is_stopped:
         if once:
             click.echo(f"Ran {_run_due_jobs(app, is_stopped, lease)} jobs.")
             return
-        concurrency = concurrency or app.config["WORKER_CONCURRENCY"]
         listens = _can_listen(app)
         log.info(
             "worker_started",

@@ -141,6 +141,10 @@ class Task:
 
     With ``every`` the work is periodic: all workers together have one job of this kind, which is due at each multiple
     of that period since 1970-01-01 UTC. A slot that begins before the run of an earlier one has ended is left out.
+
+    A run that is stopped or dies after a step begins again with the progress of that step, also after its last one. So
+    what must be done once is done in the transaction that stores in the progress that it is done. The next run of a
+    lasting or periodic job has that progress too.
     """
 
     run: Callable[[Claim], Generator[None, None, datetime | None]]

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import text
+from sqlalchemy import QueuePool, text
 
+from app.api import tasks
 from app.clients.broker import DRAIN_TASK, make_celery
 from app.core import jobs
 from app.core.jobs import Job, JobStatus
+from app.core.lanes import MAX_CONCURRENCY
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from tests.live import working
@@ -127,6 +129,15 @@ class TestFlaskWorkers:
         # One row, whatever the number of workers and of slots.
         with app.app_context(), unit_of_work(reading=True):
             assert db.session.scalars(db.select(Job.key)).all() == [jobs.periodic_key(working.TICK)]
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_that_does_as_much_as_it_may_has_connections_for_it(app: Flask) -> None:
+    with app.app_context():
+        pool = db.engine.pool
+
+    assert isinstance(pool, QueuePool)
+    assert pool.size() >= len(tasks.LANES) * MAX_CONCURRENCY
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)

@@ -49,10 +49,13 @@ def count(claim: Claim) -> Generator[None, None, None]:
 
 
 def tick(claim: Claim) -> Generator[None, None, None]:
-    """Note in which slot it runs."""
+    """Note in which slot it runs. A run that was stopped after its step begins again, and knows this slot."""
+    slot = int(clock.now().timestamp() / SLOT.total_seconds())
+    if claim.progress.get("slot") == slot:
+        return
     with unit_of_work():
-        note(0, int(clock.now().timestamp() / SLOT.total_seconds()))
-        jobs.advance(claim, {})
+        note(0, slot)
+        jobs.advance(claim, {"slot": slot})
     yield
 
 

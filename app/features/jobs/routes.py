@@ -1,6 +1,6 @@
 """Routes of jobs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from flask import Flask, current_app
 from sqlalchemy import Select
@@ -22,9 +22,9 @@ from app.web.contract import Blueprint, lists, refuses, requires, returns
 blueprint = Blueprint("jobs", __name__, url_prefix="/jobs", about="What runs in the background.")
 
 
-def init_app(app: Flask, tasks: Mapping[str, Task]) -> None:
-    """Register the tasks, by the kind of job that they run."""
-    app.extensions["tasks"] = tasks
+def init_app(app: Flask, *, find_tasks: Callable[[], Mapping[str, Task]]) -> None:
+    """Register what finds the tasks, by the kind of job that they run, when one is retried or cancelled."""
+    app.extensions["find_tasks"] = find_tasks
 
 
 @blueprint.get("")
@@ -52,7 +52,7 @@ def retry_job(job_id: int) -> Job:
 
     An import cannot be retried, because its file is deleted when it ends.
     """
-    return service.retry_job(service.get_job(job_id), current_app.extensions["tasks"])
+    return service.retry_job(service.get_job(job_id), current_app.extensions["find_tasks"]())
 
 
 @blueprint.post("/<id:job_id>/cancel")
@@ -61,4 +61,4 @@ def retry_job(job_id: int) -> Job:
 @refuses(JobEnded, JobKindUnknown)
 def cancel_job(job_id: int) -> Job:
     """Stop a job; what its finished steps have done stays. Periodic work is queued for its next time."""
-    return service.cancel_job(service.get_job(job_id), current_app.extensions["tasks"])
+    return service.cancel_job(service.get_job(job_id), current_app.extensions["find_tasks"]())

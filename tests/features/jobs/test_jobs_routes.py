@@ -9,6 +9,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import func, select, update
 
+from app.api.tasks import TASKS
 from app.core import clock, jobs
 from app.core.jobs import Claim, Job, JobStatus, Task
 from app.core.transactions import unit_of_work
@@ -37,7 +38,7 @@ def ended() -> list[int]:
 def periodic(app: Flask, ended: list[int], monkeypatch: pytest.MonkeyPatch) -> Task:
     """A task with a period, beside those of the application."""
     task = Task(do_nothing, ended.append, every=timedelta(hours=1))
-    monkeypatch.setitem(app.extensions, "tasks", {**app.extensions["tasks"], PERIODIC: task})
+    monkeypatch.setitem(app.extensions, "find_tasks", lambda: {**TASKS, PERIODIC: task})
     return task
 
 
