@@ -166,6 +166,10 @@ bench-cache: install-test ## Measure what the response cache keeps and saves whi
 bench-webhooks: install-test ## Measure what a dead endpoint with a long queue does to the others, and to readers
 	@$(PY) -m benchmarks.webhooks $(ARGS)
 
+.PHONY: bench-streams
+bench-streams: install-test ## Measure what a thousand open live streams leave to the lists
+	@$(PY) -m benchmarks.streams $(ARGS)
+
 .PHONY: audit
 audit: install-test ## Ask the vulnerability database about the locked packages
 	@$(PY) -m pip_audit --strict --disable-pip --require-hashes --requirement requirements/production.txt

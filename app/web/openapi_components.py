@@ -75,6 +75,11 @@ PARAMETERS: dict[str, tuple[str, str, dict[str, Any]]] = {
         ),
         {"type": "boolean", "default": False},
     ),
+    "Last-Event-ID": (
+        "header",
+        "The id of the last block that was processed. It takes precedence over `cursor`.",
+        {**_STRING, "maxLength": 200, "examples": ["MTAwMQ.c2ln"]},
+    ),
     "If-None-Match": ("header", "The ETag of the stored representation: 304 while it is current.", _EXAMPLES),
 }
 

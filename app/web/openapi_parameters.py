@@ -10,7 +10,7 @@ from marshmallow.fields import Field
 from werkzeug.routing import Rule
 
 from app.core.model import MAX_ID
-from app.web import dry_runs, fields
+from app.web import dry_runs, fields, sse
 from app.web.openapi_components import PARAMETERS
 from app.web.openapi_enums import reference_to_enum
 from app.web.openapi_schemas import component_name, describe_field
@@ -144,6 +144,8 @@ def _selectable_members(operation: Operation) -> Iterator[str]:
 def _header_parameters(rule: Rule, operation: Operation, method: str) -> list[str | dict[str, Any]]:
     if takes_key(rule, operation):
         return ["Idempotency-Key"]
+    if sse.MEDIA_TYPE in operation.streams:
+        return ["Last-Event-ID"]
     if operation.by_version:
         return ["If-Match"]
     if operation.upserts:

@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,11 @@ def seen_by(browser: Chrome) -> list[tuple[float, int, str | None]]:
     return [tuple(one) for one in browser.execute_script("return window.seen")]
 
 
+def arrivals(browser: Chrome, price: str) -> list[float]:
+    """When the page saw this price."""
+    return [at for at, _, seen in seen_by(browser) if seen == price]
+
+
 @pytest.mark.parametrize(
     ("name", "address"), [("follow", "http://{}/api/v1/events/stream"), ("connect", "ws://{}/api/v1/events/ws")]
 )
@@ -120,11 +126,11 @@ def test_a_page_sees_prices_within_a_second_and_misses_none_when_cut(
                 sent = time.time()
                 shop.set_price(product, price)
                 if step == 0:
-                    arrived = wait_for(lambda price=price: [at for at, _, seen in seen_by(browser) if seen == price])
+                    arrived = wait_for(partial(arrivals, browser, price))
                     delays.append(arrived[0] - sent)
             if cut < CUTS:
                 last = prices[3 * cut + 2]
-                wait_for(lambda last=last: [1 for *_, seen in seen_by(browser) if seen == last])
+                wait_for(partial(arrivals, browser, last))
         wait_for(lambda: len(seen_by(browser)) >= len(prices))
         ids = [number for _, number, _ in seen_by(browser)]
 

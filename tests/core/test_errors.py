@@ -57,6 +57,7 @@ class TestCodes:
             415: "unsupported_media_type",
             417: "expectation_failed",
             422: "invalid",
+            426: "upgrade_required",
             428: "precondition_required",
             429: "too_many_requests",
             431: "request_header_fields_too_large",

@@ -2,18 +2,20 @@
 
 import contextlib
 import http.client
+import json
 import random
 import socket
 import struct
 import threading
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from simple_websocket import Client as WebSocket
-from simple_websocket import ConnectionClosed
-from simple_websocket import ConnectionError as NotUpgraded
+from wsproto import ConnectionType, WSConnection
+from wsproto.connection import ConnectionState
+from wsproto.events import AcceptConnection, CloseConnection, Event, Ping, RejectConnection, Request, TextMessage
 
 from tests.live.wire import API, PATIENCE
 from tests.sse import Block, read_blocks
@@ -46,7 +48,8 @@ class EventSource:
 
     def cut(self, *, is_reset: bool = False) -> None:
         """Close the connection, in order or as if the client had vanished."""
-        if is_reset:
+        # What the server has ended is closed already.
+        if is_reset and self.socket.fileno() >= 0:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.response.close()
         self._connection.close()
@@ -59,10 +62,87 @@ class EventSource:
                 yield chunk
 
 
-def open_socket(port: int, token: str | None, cursor: str = "", query: str = "") -> WebSocket:
-    """A WebSocket; raises simple-websocket's ``ConnectionError`` with the status of a refusal."""
-    address = f"ws://127.0.0.1:{port}{API}/events/ws?cursor={cursor}{query}"
-    return WebSocket(address, subprotocols=[PROTOCOL, f"bearer.{token}"])
+class NotUpgraded(Exception):
+    """The handshake was refused, with this status."""
+
+
+class Closed(Exception):
+    """The server has closed the connection, with this code; 1006 is without one (RFC 6455 section 7.1.5)."""
+
+    @property
+    def code(self) -> int:
+        return int(self.args[0])
+
+
+class WebSocket:
+    """A connection to the feed; raises ``NotUpgraded``.
+
+    simple-websocket's own client leaves what comes with the answer to its handshake unread until more comes.
+    """
+
+    def __init__(self, port: int, token: str | None, cursor: str = "", query: str = "") -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+        self._protocol = WSConnection(ConnectionType.CLIENT)
+        self._events: deque[Event] = deque()
+        target = f"{API}/events/ws?cursor={cursor}{query}"
+        self._send(Request(host="127.0.0.1", target=target, subprotocols=[PROTOCOL, f"bearer.{token}"]))
+        answer = self._next()
+        if isinstance(answer, RejectConnection):
+            self.socket.close()
+            raise NotUpgraded(answer.status_code)
+        assert isinstance(answer, AcceptConnection)
+        self.subprotocol = answer.subprotocol
+
+    def receive(self) -> Item:
+        """The next message; raises ``Closed``."""
+        parts: list[str] = []
+        while True:
+            event = self._next()
+            if isinstance(event, CloseConnection):
+                if self._protocol.state is ConnectionState.REMOTE_CLOSING:
+                    with contextlib.suppress(OSError):
+                        self._send(event.response())
+                self.socket.close()
+                raise Closed(event.code)
+            if isinstance(event, Ping):
+                self._send(event.response())
+            if isinstance(event, TextMessage):
+                parts.append(event.data)
+                if event.message_finished:
+                    item: Item = json.loads("".join(parts))
+                    return item
+
+    def say(self, text: str) -> None:
+        """Send a message."""
+        self._send(TextMessage(data=text))
+
+    def close(self) -> None:
+        """Close in order: with a frame, and when the server has answered it."""
+        self._send(CloseConnection(code=1000))
+        with contextlib.suppress(Closed):
+            while True:
+                self.receive()
+        self.socket.close()
+
+    def cut(self) -> None:
+        """Vanish."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+    def _send(self, event: Event) -> None:
+        self.socket.sendall(self._protocol.send(event))
+
+    def _next(self) -> Event:
+        while not self._events:
+            try:
+                data = self.socket.recv(65536)
+            except ConnectionError:
+                data = b""
+            if not data:
+                return CloseConnection(code=1006)
+            self._protocol.receive_data(data)
+            self._events.extend(self._protocol.events())
+        return self._events.popleft()
 
 
 class Follower(ABC):
@@ -90,7 +170,10 @@ class EventSourceFollower(Follower):
     """By server-sent events."""
 
     def _follow_on(self, number: int) -> bool:
-        source = EventSource(self._port, self._token, self._cursor)
+        try:
+            source = EventSource(self._port, self._token, self._cursor)
+        except (OSError, http.client.HTTPException):
+            return False
         if source.status != 200:
             source.cut()
             return False
@@ -110,27 +193,24 @@ class WebSocketFollower(Follower):
     """By a WebSocket."""
 
     def _follow_on(self, number: int) -> bool:
-        import json  # noqa: PLC0415
-
         try:
-            connection = open_socket(self._port, self._token, self._cursor)
+            connection = WebSocket(self._port, self._token, self._cursor)
         except (NotUpgraded, OSError):
             return False
         left = number
         try:
-            while left >= 0 and (text := connection.receive(timeout=PATIENCE)) is not None:
-                item = json.loads(text)
+            while left >= 0:
+                item = connection.receive()
                 self._cursor = item["cursor"]
                 if item["type"] != "stream.position":
                     self.items.append(item)
                     left -= 1
-            if self._random.random() < 0.5:
-                connection.close()
-            else:
-                connection.sock.shutdown(socket.SHUT_RDWR)
-        except (ConnectionClosed, OSError):
-            pass
-        connection.thread.join(PATIENCE)
+        except (Closed, OSError):
+            return True
+        if self._random.random() < 0.5:
+            connection.close()
+        else:
+            connection.cut()
         return True
 
 

@@ -3,33 +3,32 @@
 import json
 import signal
 import socket
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
 from flask import Flask
-from simple_websocket import Client as WebSocket
-from simple_websocket import ConnectionClosed
-from simple_websocket import ConnectionError as NotUpgraded
 
 from tests.conftest import Caller
 from tests.live.conftest import Site, environment, worker_pids
 from tests.live.followers import (
+    Closed,
     EventSource,
     EventSourceFollower,
     Follower,
     Item,
+    NotUpgraded,
+    WebSocket,
     WebSocketFollower,
     following,
-    open_socket,
 )
 from tests.live.test_failures import shut, terminate
-from tests.live.wire import API, PATIENCE, Client, ask, wait_for, wire
+from tests.live.wire import API, Client, ask, wait_for, wire
 from tests.servers import GunicornServer, gunicorn_server
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
@@ -38,6 +37,7 @@ Connect = Callable[..., Client]
 Make = Callable[..., dict[str, Any]]
 
 WRITERS, WRITES = 8, 25
+NUMBERS = count()
 on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
@@ -124,8 +124,8 @@ class TestStreamsThatAreCut:
                 wait_for(partial(has_come, follower, len(written)))
             finish()
             # Which lets each come to its end.
-            for _ in range(15):
-                connect(alice).patch(f"/products/{products[0]}", {"name": "The end"})
+            for number in range(15):
+                connect(alice).patch(f"/products/{products[0]}", {"name": f"The end {number}"})
 
         assert len(written) == WRITERS * WRITES
         for follower in followers:
@@ -174,7 +174,7 @@ class TestStreamsThatAreCut:
 def ask_patch(port: int, caller: Caller, product: int) -> int:
     client = Client(port, caller.token)
     try:
-        return client.patch(f"/products/{product}", {"name": "Another"}).status
+        return client.patch(f"/products/{product}", {"name": f"Another {next(NUMBERS)}"}).status
     except OSError:
         return 0
     finally:
@@ -211,8 +211,8 @@ class TestPlaces:
         assert {json.loads(one.response.read())["code"] for one in refused} == {"too_many_streams"}
         assert all(int(one.response.headers["Retry-After"]) >= 1 for one in refused)
         with pytest.raises(NotUpgraded) as refusal:
-            open_socket(server.port, bob.token)
-        assert refusal.value.status_code == 503
+            WebSocket(server.port, bob.token)
+        assert refusal.value.args == (503,)
 
     @pytest.mark.parametrize("is_reset", [False, True])
     def test_are_free_as_soon_as_clients_leave(self, server: GunicornServer, bob: Caller, is_reset: bool) -> None:
@@ -222,12 +222,11 @@ class TestPlaces:
                 one.cut(is_reset=is_reset)
 
     def test_are_free_when_web_sockets_end(self, server: GunicornServer, bob: Caller) -> None:
-        for leave in (WebSocket.close, lambda one: one.sock.shutdown(socket.SHUT_RDWR)):
-            sockets = [open_socket(server.port, bob.token) for _ in range(3)]
+        for leave in (WebSocket.close, WebSocket.cut):
+            sockets = [WebSocket(server.port, bob.token) for _ in range(3)]
             for one in sockets:
-                assert json.loads(one.receive(timeout=PATIENCE))["type"] == "stream.position"
+                assert one.receive()["type"] == "stream.position"
                 leave(one)
-                one.thread.join(PATIENCE)
             sources = [self.take_place(server, bob) for _ in range(3)]
             for source in sources:
                 source.cut()
@@ -301,8 +300,8 @@ def ids_after(client: Client, cursor: str) -> list[int]:
 class TestWebSockets:
     @pytest.fixture
     def connection(self, server: GunicornServer, bob: Caller) -> WebSocket:
-        connection = open_socket(server.port, bob.token)
-        assert json.loads(connection.receive(timeout=PATIENCE))["type"] == "stream.position"
+        connection = WebSocket(server.port, bob.token)
+        assert connection.receive()["type"] == "stream.position"
         return connection
 
     def test_speak_the_subprotocol_that_was_offered(self, connection: WebSocket) -> None:
@@ -316,7 +315,7 @@ class TestWebSockets:
         start = now(client)
         client.post("/brands", {"name": "Oakworks"})
 
-        item = json.loads(connection.receive(timeout=PATIENCE))
+        item = connection.receive()
 
         assert [{**one, "cursor": now(client)} for one in feed_after(client, start)] == [item]
         connection.close()
@@ -324,7 +323,7 @@ class TestWebSockets:
 
     @pytest.mark.parametrize(("text", "code"), [("hello", 1003), ("x" * 5000, 1009)])
     def test_are_closed_when_the_client_speaks(self, connection: WebSocket, text: str, code: int) -> None:
-        connection.send(text)
+        connection.say(text)
 
         assert closed(connection) == code
 
@@ -363,12 +362,10 @@ class TestWebSockets:
 def closed(connection: WebSocket) -> int:
     """The code with which the server closes the connection; events may come before."""
     try:
-        while connection.receive(timeout=PATIENCE) is not None:
-            pass
-    except ConnectionClosed as end:
-        connection.thread.join(PATIENCE)
-        return int(end.reason)
-    pytest.fail("it stays open")
+        while True:
+            connection.receive()
+    except Closed as end:
+        return end.code
 
 
 @on_sqlite
@@ -376,7 +373,7 @@ class TestAServerThatStops:
     def test_ends_its_streams_at_once(
         self, server: GunicornServer, source: Callable[..., EventSource], bob: Caller
     ) -> None:
-        streams, connection = [source() for _ in range(2)], open_socket(server.port, bob.token)
+        streams, connection = [source() for _ in range(2)], WebSocket(server.port, bob.token)
 
         server.process.terminate()
 
@@ -411,6 +408,6 @@ class TestADatabaseThatGoesAway:
     @staticmethod
     def make_brand(port: int, caller: Caller) -> int | None:
         client = Client(port, caller.token)
-        answer = client.post("/brands", {"name": f"Brand {threading.get_ident()} {id(client)}"})
+        answer = client.post("/brands", {"name": f"Brand {next(NUMBERS)}"})
         client.close()
         return answer.json["id"] if answer.status == 201 else None

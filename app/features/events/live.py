@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 from flask import current_app, request
-from simple_websocket import Server
+from simple_websocket import ConnectionClosed, Server
 
 from app.core.breaker import DatabaseUnavailable
 from app.core.errors import Refusal
@@ -34,7 +34,7 @@ PROTOCOL = "catalog.events.v1"
 POSITION = "stream.position"
 #: Close codes (RFC 6455 section 7.4) by the status of what ends the stream; from 4000 on they are private.
 CLOSE_CODES = {401: 4401, 403: 4403, 410: 4410}
-GOING_AWAY, UNSUPPORTED_DATA, INTERNAL_ERROR, TRY_AGAIN_LATER = 1001, 1003, 1011, 1013
+GOING_AWAY, UNSUPPORTED_DATA, TRY_AGAIN_LATER = 1001, 1003, 1013
 
 log = structlog.get_logger("access")
 
@@ -211,5 +211,5 @@ def serve_socket(socket: Server, stream: EventStream) -> None:
     finally:
         stream.close()
         stream.log_end()
-    with suppress(OSError):
+    with suppress(OSError, ConnectionClosed):
         socket.close(code, reason)
