@@ -167,15 +167,31 @@ def in_unit_of_work(
     raise AssertionError
 
 
-def write_apart(work: Callable[..., T], *args: Any) -> T:
-    """What ``work(*args)`` returns, done as a unit of work of its own within one that only reads.
+def write_apart(statement: Executable, values: Mapping[str, Any] | None = None) -> None:
+    """Execute a statement in a transaction of its own, within a unit of work or without one.
 
-    The unit at hand gives its connection back before, so that no request holds two.
+    A unit that only reads gives its connection back before, so that no such request holds two. One that writes keeps
+    its transaction, with what it has changed and locked, and the statement has a second connection: it must not wait
+    for anything that such a unit locks.
     """
-    if (unit := _current.get()) is not None:
+    unit = _current.get()
+    if unit is not None and not unit.reading:
+        _write_beside(unit, statement, values)
+        return
+    if unit is not None:
         unit.release()
     release_connection()
-    return in_unit_of_work(work, *args)
+    in_unit_of_work(run, statement, values)
+
+
+def _write_beside(unit: Unit, statement: Executable, values: Mapping[str, Any] | None) -> None:
+    # Its COMMIT is not the one of the unit at hand.
+    token = _current.set(Unit(outer=unit))
+    try:
+        with unit.engine.begin() as beside:
+            beside.execute(statement, values)
+    finally:
+        _current.reset(token)
 
 
 def roll_back_at_end() -> None:

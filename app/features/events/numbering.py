@@ -69,8 +69,8 @@ _NUMBER = text(f"""
 def number_changes() -> bool:
     """Number what is committed, a batch or a few; whether some is left.
 
-    What was committed before the call has its number after it, unless some is left. The caller only reads: this writes
-    in a transaction of its own, where there is anything to number. SQLite's changes have their numbers from the
+    What was committed before the call has its number after it, unless some is left. This writes in a transaction of its
+    own, where there is anything to number, and leaves that of the caller as it is. SQLite's changes have their numbers from the
     beginning.
     """
     if connection().dialect.name != "postgresql":
@@ -79,7 +79,7 @@ def number_changes() -> bool:
         state = _read_state()
         if not run(_ASK, {name: state[name] for name in ("last", "floor", "xmax", "xid", "running")}).scalar_one():
             return False
-        write_apart(run, _NUMBER, {**state, "batch": BATCH, "version": int(clock.now().timestamp() * 1_000_000)})
+        write_apart(_NUMBER, {**state, "batch": BATCH, "version": int(clock.now().timestamp() * 1_000_000)})
     return True
 
 
@@ -87,7 +87,7 @@ def _read_state() -> Mapping[str, Any]:
     table = CatalogueState.metadata.tables[CatalogueState.__tablename__]
     row = run(select(table)).one_or_none()
     if row is None:
-        write_apart(run, require_state())
+        write_apart(require_state())
         return _read_state()
     position = position_in(row.log_snapshot or "", row.log_id)
     return {

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskCliRunner
-from sqlalchemy import Connection, event, insert, select, update
+from sqlalchemy import Connection, event, func, insert, select, update
 
 from app.core import clock
 from app.core.feed import CatalogueState, ChangeEvent
 from app.core.listing import CursorInvalid
 from app.core.transactions import unit_of_work
 from app.extensions import db
+from app.features.categories.models import Category
 from app.features.events import service
 from app.features.events.service import CursorExpired
 
@@ -72,6 +73,19 @@ class TestEventsAfter:
 
     def test_zero_are_all_if_none_is_pruned(self, ids: list[int]) -> None:
         assert ids_after(0)[-6:] == ids
+
+
+class TestLatestPosition:
+    def test_leaves_a_transaction_that_writes_as_it_is(self, app: Flask, make_category: Make) -> None:
+        made = make_category()  # which has no number yet
+        with app.app_context(), unit_of_work() as unit:
+            renamed = update(Category).where(Category.id == made["id"]).values(name="Renamed")
+            db.session.execute(renamed)
+            assert service.latest_position() == db.session.scalar(select(func.max(ChangeEvent.id)))
+            assert not unit.commit_sent
+
+        with app.app_context(), unit_of_work(reading=True):
+            assert db.session.scalar(select(Category.name)) == "Renamed"
 
 
 class TestPositionSince:

@@ -1,12 +1,17 @@
 """Webhooks over HTTP: endpoints, their secrets, and the log of their deliveries."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from flask import Flask
+from sqlalchemy import update
 
 from app.core import clock
+from app.core.transactions import unit_of_work
+from app.extensions import db
+from app.features.webhooks.models import DisabledReason, Webhook
 from tests.conftest import Caller, body_of, code_of, faults_of, rows_of
 from tests.features.webhooks.conftest import Scene
 
@@ -91,6 +96,22 @@ class TestUpdateWebhook:
         scene.work()
 
         assert [item.content["data"]["sku"] for item in scene.endpoint.messages] == ["AFTER"]
+
+    def test_enables_it_as_if_it_had_never_failed(self, scene: Scene, make_product: Make) -> None:
+        made = scene.make_webhook(events=["product.*"])
+        with scene.sender.app_context(), unit_of_work():
+            failed = {"failures": 7, "failing_since": clock.now(), "paused_until": clock.now() + timedelta(hours=1)}
+            reason = DisabledReason.FAILING
+            db.session.execute(update(Webhook).values(is_enabled=False, disabled_reason=reason, **failed))
+        make_product()  # which nobody has read in the feed, so that enabling has to number it
+
+        seen = body_of(scene.boss.patch(f"/webhooks/{made['id']}", {"is_enabled": True}))
+
+        assert seen["is_enabled"]
+        assert (seen["failures"], seen["failing_since"], seen["paused_until"]) == (0, None, None)
+        assert seen["disabled_reason"] is None
+        scene.work()
+        assert scene.endpoint.messages == []
 
 
 class TestDeleteWebhook:
