@@ -70,8 +70,8 @@ def number_changes() -> bool:
     """Number what is committed, a batch or a few; whether some is left.
 
     What was committed before the call has its number after it, unless some is left. This writes in a transaction of its
-    own, where there is anything to number, and leaves that of the caller as it is. SQLite's changes have their numbers from the
-    beginning.
+    own, where there is anything to number, and leaves that of the caller as it is. SQLite's changes have their numbers
+    from the beginning.
     """
     if connection().dialect.name != "postgresql":
         return False

@@ -4,6 +4,7 @@ Every worker looks about once a second. Of several at once one goes on, whose tr
 up to which deliveries were made: so each event is queued exactly once, together with that position.
 """
 
+import time
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -25,14 +26,20 @@ from app.features.webhooks.models import Delivery, DeliveryStatus, DisabledReaso
 from app.features.webhooks.service import DELIVER
 
 #: Events that one transaction looks at, and deliveries that it queues at most: it holds the lock of every endpoint.
-MAX_EVENTS, MAX_DELIVERIES = 500, 2000
+MAX_EVENTS, MAX_DELIVERIES = 500, 500
+#: Seconds after which a look begins no other transaction: until it is over, its worker begins no job.
+MAX_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 
 
 def look_for_work() -> None:
-    """Queue what is new for each endpoint, and see to it that the job of each runs that has something to send."""
-    while _dispatch():
+    """Queue what is new for each endpoint, and see to it that the job of each runs that has something to send.
+
+    Of very much that is new it queues a part, for about a second; the next look goes on.
+    """
+    ends = time.monotonic() + MAX_SECONDS
+    while _dispatch() and time.monotonic() < ends:
         pass
     _ensure_jobs()
     _wake_jobs()

@@ -32,6 +32,8 @@ from app.web.schemas import shared
 
 #: Seconds after which the job of an endpoint lets other jobs run.
 SLICE = 10.0
+#: How often deliveries are taken in one transaction, which locks the endpoint, while all that are taken are skipped.
+MAX_TAKES = 25
 #: When the job of an endpoint looks again by itself; a source wakes it as soon as something waits.
 IDLE = timedelta(days=1)
 
@@ -85,7 +87,10 @@ def _next_batch(webhook_id: int) -> Batch:
         return Batch()
     webhook, role = found
     reader = service.reader_of(webhook, role)
-    while deliveries := queue.take(webhook):
+    for _ in range(MAX_TAKES):
+        deliveries = queue.take(webhook)
+        if not deliveries:
+            break
         if messages := list(_compose(webhook, deliveries, reader)):
             return Batch(messages)
     return Batch(again_at=queue.next_due(webhook) or clock.now() + IDLE)

@@ -13,6 +13,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from app.core import clock
 from app.core.transactions import unit_of_work
 from app.extensions import db
+from app.features.webhooks import dispatch, queue, tasks
 from app.features.webhooks.models import GIVE_UP_AFTER, MAX_FAILURES, Delivery, DeliveryStatus, Webhook
 from app.security.permissions import Role
 from tests.conftest import Caller, body_of, rows_of
@@ -218,6 +219,46 @@ class TestSeveralChanges:
         ]
         assert sorted(scene.statuses_of(made)) == ["delivered", "skipped"]
         assert max(delivery["merged"] for delivery in scene.deliveries_of(made)) == 1
+
+
+class TestVeryMany:
+    """Changes of a burst: each is heard, and nothing else waits for all of them."""
+
+    def test_are_queued_a_part_at_a_time(
+        self, scene: Scene, make_product: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(dispatch, "MAX_EVENTS", 2)
+        monkeypatch.setattr(dispatch, "MAX_SECONDS", 0.0)
+        made = scene.make_webhook(events=["product.*"])
+        for _ in range(5):
+            make_product()
+
+        waiting = []
+        for _ in range(5):
+            scene.look_for_work()
+            waiting.append(len(scene.statuses_of(made)))
+
+        assert waiting[0] <= 2
+        assert waiting[-1] == 5
+
+    def test_are_skipped_a_part_at_a_time(
+        self, scene: Scene, make_product: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tasks, "MAX_TAKES", 1)
+        made = scene.make_webhook(events=["product.*"])
+        for _ in range(10):
+            make_product()
+        scene.look_for_work()
+        scene.boss.patch(f"/webhooks/{made['id']}", {"events": ["price.changed"]})
+
+        with scene.sender.app_context(), unit_of_work():
+            batch = tasks._next_batch(made["id"])
+        assert scene.statuses_of(made).count("skipped") == queue.CONCURRENCY
+        assert batch.again_at is not None
+        assert batch.again_at <= clock.now()
+
+        scene.work()
+        assert set(scene.statuses_of(made)) == {"skipped"}
 
 
 class TestFailures:
