@@ -30,17 +30,23 @@ for _line in _settings["unknown_settings"](os.environ):
 #: the application itself, so that a reload picks up its new code (decision 27).
 LIBRARIES = (
     "argon2",
+    "cryptography.fernet",
+    "cryptography.hazmat.primitives.kdf.hkdf",
     "email_validator",
     "flask_caching",
     "flask_cors",
     "flask_jwt_extended",
     "flask_limiter",
+    "flask_sock",
     "flask_sqlalchemy",
+    "httpcore2",
+    "httpx2",
     "iso4217",
     "joserfc.jwk",
     "marshmallow",
     "sqlalchemy.dialects.postgresql",
     "sqlalchemy.dialects.sqlite",
+    "stamina",
     "structlog",
 )
 

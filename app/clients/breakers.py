@@ -18,10 +18,6 @@ from pybreaker import STATE_CLOSED, STATE_HALF_OPEN, CircuitBreaker, CircuitBrea
 
 from app.clients.errors import CircuitOpen
 
-#: Failures in a row that open the circuit of a destination.
-MAX_FAILURES = 5
-#: Seconds for which it stays open before a probe.
-RESET_TIMEOUT = 30.0
 #: Destinations that are remembered; of more, those that were used least recently are forgotten.
 MAX_DESTINATIONS = 1024
 
@@ -30,15 +26,15 @@ class Breakers:
     """The circuit breakers of a client's destinations; thread-safe.
 
     ``is_failure`` states whether an exception is the destination's fault. Any other exception, and none, shows that the
-    destination responds.
+    destination responds. ``max_failures`` in a row open its circuit, for ``reset_timeout`` seconds before a probe.
     """
 
     def __init__(
         self,
         is_failure: Callable[[BaseException], bool],
         *,
-        max_failures: int = MAX_FAILURES,
-        reset_timeout: float = RESET_TIMEOUT,
+        max_failures: int,
+        reset_timeout: float,
         max_destinations: int = MAX_DESTINATIONS,
     ) -> None:
         self._is_failure = is_failure

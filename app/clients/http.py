@@ -19,18 +19,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx2
 import stamina
 
 from app.clients.addresses import Guard
-from app.clients.breakers import MAX_FAILURES, RESET_TIMEOUT, Breakers
 from app.clients.errors import BadStatus, InvalidRequest, OutboundError
 from app.clients.failures import LIBRARY_ERRORS, is_outage, is_transient, translate
 from app.clients.network import Deadline, Transport, limited
 from app.clients.resolver import Resolver
 from app.clients.responses import APIResponse, parse_retry_after, read_body
+
+if TYPE_CHECKING:
+    from app.clients.breakers import Breakers
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
@@ -93,8 +95,8 @@ class APIClient:
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         max_connections: int = MAX_CONNECTIONS,
         has_breaker: bool = True,
-        max_failures: int = MAX_FAILURES,
-        reset_timeout: float = RESET_TIMEOUT,
+        max_failures: int = 5,
+        reset_timeout: float = 30.0,
         on_request: Sequence[OnRequest] = (),
         on_response: Sequence[OnResponse] = (),
         headers: Mapping[str, str] | None = None,
@@ -110,9 +112,7 @@ class APIClient:
         self._on_response = tuple(on_response)
         self._headers = httpx2.Headers({"User-Agent": USER_AGENT, "Accept-Encoding": "gzip, deflate"})
         self._headers.update(headers)
-        self._breakers = (
-            Breakers(is_outage, max_failures=max_failures, reset_timeout=reset_timeout) if has_breaker else None
-        )
+        self._breakers = _make_breakers(max_failures, reset_timeout) if has_breaker else None
         self._new_transport = partial(
             Transport,
             guard=guard,
@@ -349,3 +349,10 @@ def _parse(url: str) -> httpx2.URL:
 
 def _origin(url: httpx2.URL) -> str:
     return f"{url.scheme}://{url.netloc.decode('ascii')}"
+
+
+def _make_breakers(max_failures: int, reset_timeout: float) -> "Breakers":
+    # Not at the top: pybreaker loads redis, which is slow, and a server that answers requests needs neither.
+    from app.clients.breakers import Breakers  # noqa: PLC0415
+
+    return Breakers(is_outage, max_failures=max_failures, reset_timeout=reset_timeout)
