@@ -29,6 +29,7 @@ from app.features.events import service
 from app.features.events.pages import Filter
 from app.features.events.presentation import present_events
 from app.features.events.schemas import LiveEventSchema
+from app.features.events.service import CursorExpired
 from app.security.identity import Identity
 from app.security.permissions import Permission
 from app.web.output import to_json
@@ -152,8 +153,10 @@ class Broadcaster:
                 raise TooManyStreams
             self._streams.add(stream)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="broadcaster", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="broadcaster", daemon=True)
+                # It raises where the system has no more threads: then the next stream tries again.
+                thread.start()
+                self._thread = thread
 
     def close(self, stream: Listener) -> None:
         """Give a stream's place back, once or again."""
@@ -220,6 +223,9 @@ class Broadcaster:
         try:
             with self.app.app_context():
                 head, batches, has_more = in_unit_of_work(self._read, identities, reading=True, guard=self.breaker)
+        except CursorExpired:
+            self._begin_again()
+            return True
         except Exception as error:
             # Whatever it is, the next look may succeed, and no stream has gone on.
             log.warning("feed_unread", exc_info=None if is_outage(error) else error, error=type(error).__name__)
@@ -247,6 +253,12 @@ class Broadcaster:
             batches.append(Batch(head, run[-1].id, messages, time.monotonic(), owned))
             head = run[-1].id
         return head, batches, has_more
+
+    def _begin_again(self) -> None:
+        """Go on at the end of the feed; streams that are behind find out by themselves that events were deleted."""
+        with self._lock:
+            self._head = None
+            self._batches.clear()
 
     def _forget(self) -> None:
         oldest = time.monotonic() - KEPT_SECONDS

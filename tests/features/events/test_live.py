@@ -15,6 +15,7 @@ from sqlalchemy import delete, event, update
 from werkzeug.test import TestResponse
 
 from app.core import clock
+from app.core.feed import ChangeEvent
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.events import service
@@ -358,6 +359,26 @@ class TestCap:
 
         wait_for(lambda: broadcaster.open_streams == 0)
         assert bob.get("/events/stream").status_code == 503
+
+
+class TestEventsThatAreDeleted:
+    def test_before_they_were_read_end_the_stream_and_no_other(
+        self, app: Flask, follow: Callable[..., Reader], bob: Caller, make_brand: Make
+    ) -> None:
+        stream = follow(bob)
+        brand = make_brand()
+        assert stream.event().data["resource_id"] == brand["id"]
+
+        unread = {"type": "brand.updated", "resource_type": "brand", "resource_id": brand["id"], "row_version": 2}
+        with app.app_context(), unit_of_work():
+            db.session.add(ChangeEvent(created_at=clock.now(), **unread))
+            db.session.flush()
+            service.expire_events(before=clock.now() + timedelta(minutes=1))
+
+        assert stream.end()["code"] == "cursor_expired"
+        other = follow(bob)
+        brand = make_brand()
+        assert other.event().data["resource_id"] == brand["id"]
 
 
 class TestCredentials:
