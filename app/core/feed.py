@@ -7,11 +7,11 @@ order of the log, under ascending ids. A reader that goes on from an id misses n
 """
 
 from sqlalchemy import CheckConstraint, Index, Insert, String, Text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.model import Keyed, Moment, big_integer, nullable_json_type
-from app.extensions import Model, db
+from app.core.upserts import insert_into
+from app.extensions import Model
 
 
 class CatalogueState(Model):
@@ -40,8 +40,7 @@ class CatalogueState(Model):
 
 def require_state() -> Insert:
     """The statement that makes the row of `CatalogueState`, if it is not there."""
-    insert = sqlite.insert if db.engine.dialect.name == "sqlite" else postgresql.insert
-    return insert(CatalogueState).values(id=1).on_conflict_do_nothing()
+    return insert_into(CatalogueState).values(id=1).on_conflict_do_nothing()
 
 
 class ChangeEvent(Keyed, Model):

@@ -11,19 +11,19 @@ task returns a moment, it is queued again for then. A periodic job is queued aga
 
 import random
 import secrets
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import CheckConstraint, ColumnElement, Index, Select, String, Text, case, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core import clock
 from app.core.model import Keyed, Moment, json_type
 from app.core.pruning import delete_batch
+from app.core.upserts import insert_into
 from app.extensions import Model, db
 
 #: Seconds without progress after which another worker may claim the job.
@@ -39,10 +39,6 @@ ENQUEUED = "job_enqueued"
 #: The channel of PostgreSQL's NOTIFY on which a commit with a due job wakes the workers.
 CHANNEL = "catalog_jobs"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_INSERT: Mapping[str, Callable[..., postgresql.Insert | sqlite.Insert]] = {
-    "postgresql": postgresql.insert,
-    "sqlite": sqlite.insert,
-}
 
 
 class JobStatus(StrEnum):
@@ -361,7 +357,7 @@ def prune_jobs(*, before: datetime) -> int:
 
 def _insert_or_find(values: dict[str, Any]) -> tuple[Job, bool]:
     """The open job with the key of these values, and whether it was just inserted."""
-    insertion = _INSERT[db.engine.dialect.name](Job).values(values).on_conflict_do_nothing().returning(Job.id)
+    insertion = insert_into(Job).values(values).on_conflict_do_nothing().returning(Job.id)
     while True:
         job_id = db.session.scalar(insertion)
         is_open = Job.id == job_id if job_id is not None else (Job.key == values["key"]) & IS_OPEN

@@ -5,7 +5,7 @@ other row of the kind can take it, and the row itself can take it back.
 """
 
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from typing import Any, ClassVar
@@ -16,7 +16,6 @@ from sqlalchemy import (
     Index,
     Select,
     String,
-    Table,
     and_,
     delete,
     event,
@@ -24,7 +23,6 @@ from sqlalchemy import (
     or_,
     tuple_,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Mapper, mapped_column
 
 from app.core.constraints import refusing
@@ -32,6 +30,7 @@ from app.core.errors import Conflict, Refusal
 from app.core.membership import among
 from app.core.model import big_integer, ordered_text
 from app.core.text import slugify
+from app.core.upserts import insert_into
 from app.extensions import Model, db
 
 MAX_SLUG_LENGTH = 140
@@ -64,10 +63,6 @@ class FormerSlug(Model):
 Index("ix_former_slugs_resource_type_resource_id", FormerSlug.resource_type, FormerSlug.resource_id)
 
 _FORMER = FormerSlug.metadata.tables["former_slugs"]
-_INSERTS: Mapping[str, Callable[[Table], postgresql.Insert | sqlite.Insert]] = {
-    "postgresql": postgresql.insert,
-    "sqlite": sqlite.insert,
-}
 
 
 class Slugged:
@@ -187,7 +182,7 @@ def retire_slugs(connection: Connection, resource_type: str, changes: Sequence[S
         return
     taken_back = tuple_(_FORMER.c.slug, _FORMER.c.resource_id).in_([(one.after, one.row_id) for one in changes])
     connection.execute(delete(_FORMER).where(_FORMER.c.resource_type == resource_type, taken_back))
-    keep = _INSERTS[connection.dialect.name](_FORMER)
+    keep = insert_into(_FORMER, dialect=connection.dialect.name)
     # Another row may have had it that was deleted since: the one that had it last has it.
     keep = keep.on_conflict_do_update(
         index_elements=["resource_type", "slug"], set_={"resource_id": keep.excluded.resource_id}

@@ -96,8 +96,8 @@ def seen_by(browser: Chrome) -> list[tuple[float, int, str | None]]:
     return [tuple(one) for one in browser.execute_script("return window.seen")]
 
 
-def arrivals(browser: Chrome, price: str) -> list[float]:
-    """When the page saw this price."""
+def times_of(browser: Chrome, price: str) -> list[float]:
+    """When the page saw a price, in seconds since 1970."""
     return [at for at, _, seen in seen_by(browser) if seen == price]
 
 
@@ -126,11 +126,9 @@ def test_a_page_sees_prices_within_a_second_and_misses_none_when_cut(
                 sent = time.time()
                 shop.set_price(product, price)
                 if step == 0:
-                    arrived = wait_for(partial(arrivals, browser, price))
-                    delays.append(arrived[0] - sent)
+                    delays.append(wait_for(partial(times_of, browser, price))[0] - sent)
             if cut < CUTS:
-                last = prices[3 * cut + 2]
-                wait_for(partial(arrivals, browser, last))
+                wait_for(partial(times_of, browser, prices[3 * cut + 2]))
         wait_for(lambda: len(seen_by(browser)) >= len(prices))
         ids = [number for _, number, _ in seen_by(browser)]
 

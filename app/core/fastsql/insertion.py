@@ -7,7 +7,6 @@ from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Index, Insert, bindparam, inspect, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapper
 
@@ -17,6 +16,7 @@ from app.core.constraints import violated_constraint
 from app.core.fastsql.prepared import Prepared
 from app.core.fastsql.shapes import public_columns
 from app.core.transactions import connection, is_fast, run
+from app.core.upserts import insert_into
 from app.extensions import db
 
 #: Makes the INSERT of a row that belongs to a new one, from a table or CTE that has the new one as its only row.
@@ -24,7 +24,6 @@ Along = Callable[[FromClause], Insert]
 #: Makes the value of a column in SQL, from parameters.
 Computed = Callable[[], ColumnElement[Any]]
 
-_INSERTS: Mapping[str, Callable[[Any], Any]] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 _NOTHING: Mapping[str, Computed] = MappingProxyType({})
 
 
@@ -84,7 +83,7 @@ def _insertion(mapper: Mapper[Any], dialect: str, shape: _Shape) -> Prepared:
         name: bindparam(_parameter(name), None, mapper.columns[name].type) for name in shape.names
     }
     values |= {name: make() for name, make in shape.computed}
-    made: Any = _INSERTS[dialect](mapper.local_table).values(values)
+    made: Any = insert_into(mapper.local_table, dialect=dialect).values(values)
     if shape.unless_taken is not None:
         where = shape.unless_taken.dialect_kwargs.get(f"{dialect}_where")
         made = made.on_conflict_do_nothing(index_elements=list(shape.unless_taken.expressions), index_where=where)

@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, case, delete, exists, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from app.core import clock
 from app.core.pruning import delete_batch
+from app.core.upserts import insert_into
 from app.extensions import db
 from app.features.auth.models import LoginFailures, NetworkLoginFailures, TooManyFailures
 from app.features.sessions.models import SessionNetwork
@@ -97,10 +97,9 @@ def _counters(email: str, address: str) -> Iterator[_Counter]:
 
 def _increment(counter: _Counter) -> tuple[int, datetime]:
     model, now = counter.model, clock.now()
-    insert = postgresql.insert if db.engine.dialect.name == "postgresql" else sqlite.insert
     is_expired = model.first_at <= now - FAILURE_WINDOW
     row = db.session.execute(
-        insert(model)
+        insert_into(model)
         .values(**counter.key, failures=1, first_at=now)
         .on_conflict_do_update(
             index_elements=list(counter.key),

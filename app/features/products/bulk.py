@@ -4,7 +4,7 @@ A stock that is stated here goes into the ledger: as a receipt of a new product,
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -16,7 +16,6 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     RowMapping,
-    Table,
     TableValuedAlias,
     Text,
     any_,
@@ -28,7 +27,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
@@ -40,6 +38,7 @@ from app.core.locks import advisory_lock
 from app.core.model import Money
 from app.core.slugs import SlugChange
 from app.core.transactions import run
+from app.core.upserts import insert_into
 from app.extensions import db
 from app.features.brands.models import Brand
 from app.features.categories.models import Category
@@ -65,10 +64,6 @@ from app.features.products.models import (
 
 _COLUMNS = [PRODUCTS.c[member] for member in MEMBERS]
 _IS_ALIVE = PRODUCTS.c.deleted_at.is_(None)
-_INSERTS: Mapping[str, Callable[[Table], postgresql.Insert | sqlite.Insert]] = {
-    "postgresql": postgresql.insert,
-    "sqlite": sqlite.insert,
-}
 
 
 class Effect(StrEnum):
@@ -286,9 +281,7 @@ def _insert(
     """
     if not rows:
         return {}
-    statement = (
-        _INSERTS[db.engine.dialect.name](PRODUCTS).on_conflict_do_nothing().returning(PRODUCTS.c.sku, PRODUCTS.c.id)
-    )
+    statement = insert_into(PRODUCTS).on_conflict_do_nothing().returning(PRODUCTS.c.sku, PRODUCTS.c.id)
     now = clock.now()
     new = [new_row(row, defaults, now) for row in keys.with_slugs(rows, stated=stated_slugs)]
     if _is_postgresql():

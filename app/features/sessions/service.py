@@ -4,13 +4,13 @@ import uuid
 from datetime import datetime, timedelta
 
 from sqlalchemy import Select, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from app.core import clock
 from app.core.audit import record_event
 from app.core.errors import NotFound
 from app.core.listing import Listing
 from app.core.pruning import delete_batch
+from app.core.upserts import insert_into
 from app.extensions import db
 from app.features.sessions.models import (
     RefreshToken,
@@ -141,8 +141,7 @@ def prune_networks() -> int:
 
 
 def _upsert_network(user_id: int, address: str) -> None:
-    insert = postgresql.insert if db.engine.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(SessionNetwork).values(user_id=user_id, network=network_of(address), seen_at=clock.now())
+    statement = insert_into(SessionNetwork).values(user_id=user_id, network=network_of(address), seen_at=clock.now())
     key = [SessionNetwork.user_id, SessionNetwork.network]
     db.session.execute(
         statement.on_conflict_do_update(index_elements=key, set_={"seen_at": statement.excluded.seen_at})

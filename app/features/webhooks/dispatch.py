@@ -10,12 +10,12 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Select, exists, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from app.core import clock, jobs
 from app.core.feed import ChangeEvent
 from app.core.jobs import Job, JobStatus
 from app.core.transactions import unit_of_work
+from app.core.upserts import insert_into
 from app.extensions import db
 from app.features.events import service as events
 from app.features.events.names import matches
@@ -86,8 +86,7 @@ def _read_position() -> tuple[int | None, int]:
 
 def _advance(before: int, after: int) -> bool:
     """Set the position; whether no other worker did so since it was read."""
-    insert = sqlite.insert if db.engine.dialect.name == "sqlite" else postgresql.insert
-    db.session.execute(insert(DispatchState).values(id=1, position=0).on_conflict_do_nothing())
+    db.session.execute(insert_into(DispatchState).values(id=1, position=0).on_conflict_do_nothing())
     is_unchanged = DispatchState.position <= before
     moved = update(DispatchState).where(is_unchanged).values(position=after).returning(DispatchState.id)
     return db.session.scalar(moved) is not None
