@@ -52,6 +52,7 @@ __all__ = [
     "requires",
     "requires_refresh_token",
     "returns",
+    "sends",
     "streams",
     "takes_file",
     "upgrades",
@@ -212,6 +213,14 @@ def returns(
 def refuses(*refusals: type[Refusal]) -> Callable[[View], View]:
     """Name the refusals of this use case for the documentation."""
     return _declare(refuses=refusals)
+
+
+def sends(**messages: type[ma.Schema]) -> Callable[[View], View]:
+    """Order messages, which the server sends to a URL of the client's from then on; by the names of their schemas.
+
+    They are the document's `webhooks`.
+    """
+    return _declare(sends=messages)
 
 
 def lists(

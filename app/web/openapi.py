@@ -25,6 +25,7 @@ from app.web.openapi_parameters import describe_parameters, form_fields
 from app.web.openapi_problems import add_problem_schemas, describe_problems
 from app.web.openapi_rows import reference_to_list, reference_to_read
 from app.web.openapi_schemas import component_name, describe_field, reference_to
+from app.web.openapi_webhooks import describe_webhooks
 from app.web.operation import SAFE_METHODS, Operation, operation_of
 from app.web.refusals import takes_key
 
@@ -66,10 +67,12 @@ def describe(app: Flask) -> dict[str, Any]:
     converter.add_attribute_function(lambda _self, field, ret: _described_alone(spec, field, ret))
     add_components(spec)
     add_problem_schemas(spec)
+    webhooks: dict[str, Any] = {}
     with app.app_context():
         for rule, operation in operations(app):
             _add_operation(spec, rule, operation)
-    return _in_order(spec.to_dict())
+            webhooks |= describe_webhooks(spec, operation, tag=_tag_of(rule))
+    return _in_order({**spec.to_dict(), "webhooks": webhooks})
 
 
 def _in_order(document: dict[str, Any]) -> dict[str, Any]:
@@ -77,7 +80,7 @@ def _in_order(document: dict[str, Any]) -> dict[str, Any]:
     components = {kind: dict(sorted(named.items())) for kind, named in document["components"].items()}
     # The documentation page asks for credentials in this order.
     components["securitySchemes"] = document["components"]["securitySchemes"]
-    names = ("openapi", "info", "servers", "tags", "paths")
+    names = ("openapi", "info", "servers", "tags", "paths", "webhooks")
     return {**{name: document[name] for name in names}, "components": components}
 
 
@@ -119,7 +122,7 @@ def _add_operation(spec: APISpec, rule: Rule, operation: Operation) -> None:
         "operationId": operation.name,
         "summary": " ".join(sentence.split()),
         "description": "\n\n".join(filter(None, (rest, *_notes(operation, method)))),
-        "tags": [rule.endpoint.split(".")[-2]],
+        "tags": [_tag_of(rule)],
         "parameters": describe_parameters(spec, rule, operation, method),
         "responses": _responses(spec, rule, operation, method),
         **_security(operation),
@@ -129,6 +132,11 @@ def _add_operation(spec: APISpec, rule: Rule, operation: Operation) -> None:
     if operation.takes_body:
         described["requestBody"] = describe_body(spec, rule, operation, form_fields(spec, operation))
     spec.path(path=re.sub(r"<(?:[^>]+:)?(\w+)>", r"{\1}", rule.rule), operations={method: described})
+
+
+def _tag_of(rule: Rule) -> str:
+    """The blueprint of a route."""
+    return str(rule.endpoint).split(".")[-2]
 
 
 def _notes(operation: Operation, method: str) -> Iterator[str]:

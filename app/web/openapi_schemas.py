@@ -69,7 +69,7 @@ def reference_to(spec: APISpec, schema: type[Any]) -> dict[str, str]:
     if name not in spec.components.schemas:
         spec.components.schema(name, schema=schema)
         component = spec.components.schemas[name]
-        component["description"] = _text_of(schema)
+        component["description"] = text_of(schema)
         if not issubclass(schema, BodySchema):
             _describe_answer(component)
             if _kind_of(schema):
@@ -77,7 +77,7 @@ def reference_to(spec: APISpec, schema: type[Any]) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _text_of(schema: type[Any]) -> str:
+def text_of(schema: type[Any]) -> str:
     """The docstring of a schema, without the ends of its lines."""
     paragraphs = (inspect.getdoc(schema) or "").split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)

@@ -69,6 +69,8 @@ class Operation:
     location: Callable[[Any], str] | None = None
     cacheable: bool = True
     refuses: tuple[type[Refusal], ...] = ()
+    #: The messages that the server sends to the client's own URL because of it, by name.
+    sends: Mapping[str, type[ma.Schema]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -218,6 +218,30 @@ class TestOperations:
         assert undocumented == {("GET", path) for path in paths}
 
 
+class TestWebhooks:
+    def test_have_the_three_headers_of_the_specification(self, document: Document) -> None:
+        for item in document["webhooks"].values():
+            headers = {one["name"] for one in item["post"]["parameters"] if one["in"] == "header" and one["required"]}
+            assert headers == {"webhook-id", "webhook-timestamp", "webhook-signature"}
+
+        assert document["webhooks"].keys() == {"change", "ping"}
+
+    def test_have_no_member_that_tools_leave_out_of_a_request(self, document: Document) -> None:
+        schemas = document["components"]["schemas"]
+        names = [one["$ref"].rpartition("/")[2] for one in schemas["Message"]["oneOf"]]
+
+        for name in (*names, "Ping"):
+            members = schemas[name]["properties"]
+            assert [member for member, schema in members.items() if "readOnly" in schema] == [], name
+
+        assert {"ProductMessage", "ImportMessage"} <= set(names)
+
+    def test_are_operations_with_names_of_their_own(self, document: Document, operations: list[Operation]) -> None:
+        names = [item["post"]["operationId"] for item in document["webhooks"].values()]
+
+        assert len({*names, *(operation.name for operation in operations)}) == len(names) + len(operations)
+
+
 class TestExamples:
     def test_of_bodies_fit_their_schemas(self, operations: list[Operation]) -> None:
         for operation in operations:
@@ -344,6 +368,8 @@ class TestSchemas:
 
     def test_of_answers_mark_what_is_the_servers(self, document: Document) -> None:
         for name, schema in objects(document):
+            if name == "Ping" or name.endswith("Message"):
+                continue  # what is sent to webhooks is no answer
             for member in {"id", "created_at", "updated_at", "version"} & schema["properties"].keys():
                 assert schema["properties"][member]["readOnly"] is True, (name, member)
 

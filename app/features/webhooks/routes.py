@@ -19,7 +19,9 @@ from app.features.webhooks.models import (
 from app.features.webhooks.schemas import (
     DeliveryQuerySchema,
     DeliverySchema,
+    MessageSchema,
     NewWebhookSchema,
+    PingSchema,
     ReplayCreateSchema,
     ReplaySchema,
     SecretRotateSchema,
@@ -31,7 +33,7 @@ from app.features.webhooks.schemas import (
 from app.features.webhooks.sending import require_allowed
 from app.security.permissions import Permission
 from app.web.access import current_identity
-from app.web.contract import Blueprint, accepts, changes, lists, locks, refuses, requires, returns
+from app.web.contract import Blueprint, accepts, changes, lists, locks, refuses, requires, returns, sends
 
 blueprint = Blueprint(
     "webhooks", __name__, url_prefix="/webhooks", about="Endpoints of yours to which changes are sent, signed."
@@ -59,6 +61,7 @@ def list_webhooks() -> Select[Webhook]:
 @accepts(WebhookCreateSchema)
 @returns(NewWebhookSchema, status=201, location=_webhook_location)
 @refuses(UrlNotAllowed, ReadNotHeld)
+@sends(change=MessageSchema, ping=PingSchema)
 def create_webhook(data: dict[str, Any]) -> service.NewSecret:
     """Create a webhook, which hears of the changes from now on; this response is the only one with its secret.
 

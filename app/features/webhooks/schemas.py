@@ -8,7 +8,7 @@ import marshmallow as ma
 from app.features.events.filters import ChangeFilter
 from app.features.events.schemas import ChangeEventSchema
 from app.features.webhooks.models import DeliveryStatus, DisabledReason
-from app.features.webhooks.service import DELIVERIES, LISTING
+from app.features.webhooks.service import DELIVERIES, LISTING, PING
 from app.web import fields
 from app.web.schemas import BodySchema, ListQuerySchema, Order, Schema
 
@@ -183,11 +183,37 @@ class ReplaySchema(Schema):
 
 
 class MessageSchema(ChangeEventSchema):
-    """The body of a message: the item of the change feed, and what the Standard Webhooks specification asks for.
+    """A change, sent to the endpoint of a webhook: the item of the change feed, and what Standard Webhooks asks for.
 
     `types` has the names of the `merged` earlier changes as well. `cursor` continues the feed after this change.
     """
 
     timestamp = fields.Moment(dump_only=True, note="When it happened.")
-    cursor = fields.Text(max_length=200, allow_none=True, dump_only=True, example="MTAwMQ.c2ln")
-    merged = fields.Integer(minimum=0, dump_only=True, example=0)
+    cursor = fields.Text(max_length=200, dump_only=True, example="MTAwMQ.c2ln")
+    merged = fields.Integer(
+        minimum=0, dump_only=True, note="Earlier changes of the resource that it stands for.", example=0
+    )
+
+
+def _null() -> fields.Field:
+    return fields.Field(dump_only=True, schema={"type": "null", "examples": [None]})
+
+
+class PingSchema(Schema):
+    """A ping, sent to the endpoint of a webhook on request: it shows that messages arrive.
+
+    It has the members of a message about a change, and null for what it has not.
+    """
+
+    id = _null()
+    created_at = fields.Moment(dump_only=True)
+    type = fields.Choice([PING], dump_only=True, example=PING)
+    types = fields.Items(fields.Text(max_length=64), max_items=1, dump_only=True, example=[PING])
+    resource_type = _null()
+    resource_id = _null()
+    version = _null()
+    live = _null()
+    data = _null()
+    timestamp = fields.Moment(dump_only=True, note="When it was requested.")
+    cursor = _null()
+    merged = fields.Integer(minimum=0, maximum=0, dump_only=True, example=0)

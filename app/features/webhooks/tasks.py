@@ -23,11 +23,12 @@ from app.features.users.models import User
 from app.features.webhooks import dispatch, queue, service
 from app.features.webhooks.models import Delivery, DisabledReason, Webhook
 from app.features.webhooks.queue import Outcome
-from app.features.webhooks.schemas import MessageSchema
+from app.features.webhooks.schemas import MessageSchema, PingSchema
 from app.features.webhooks.sending import Message, new_client, send
 from app.security.identity import Identity
 from app.security.permissions import Role
 from app.security.signatures import SecretUnreadable, decrypt
+from app.web.output import to_json
 from app.web.schemas import shared
 
 #: Seconds after which the job of an endpoint lets other jobs run.
@@ -144,11 +145,11 @@ def _lock(webhook_id: int) -> tuple[Webhook, Role] | None:
 
 
 def _body_of(delivery: Delivery, item: Mapping[str, Any]) -> bytes:
-    cursor = None
-    if delivery.event_id is not None:
-        cursor = events.sign_cursor(delivery.event_id, current_app.config["SECRET_KEYS"])
-    message = {**item, "timestamp": delivery.occurred_at, "cursor": cursor, "merged": delivery.merged}
-    return current_app.json.dumps(shared(MessageSchema).dump(message)).encode()
+    message = {**item, "timestamp": delivery.occurred_at, "merged": delivery.merged}
+    if delivery.event_id is None:
+        return to_json(shared(PingSchema).dump(message))
+    cursor = events.sign_cursor(delivery.event_id, current_app.config["SECRET_KEYS"])
+    return to_json(shared(MessageSchema).dump({**message, "cursor": cursor}))
 
 
 def _event_of(delivery: Delivery) -> ChangeEvent:
@@ -166,7 +167,7 @@ def _event_of(delivery: Delivery) -> ChangeEvent:
 
 
 def _ping_of(delivery: Delivery) -> dict[str, Any]:
-    nothing: dict[str, Any] = dict.fromkeys(("id", "resource_type", "resource_id", "version", "live", "data"))
+    nothing = dict.fromkeys(("id", "resource_type", "resource_id", "version", "live", "data", "cursor"))
     return {**nothing, "type": delivery.type, "types": delivery.types, "created_at": delivery.occurred_at}
 
 

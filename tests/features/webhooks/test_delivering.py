@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import jsonschema_rs
 import pytest
 import time_machine
 from sqlalchemy import select
@@ -16,6 +17,7 @@ from app.extensions import db
 from app.features.webhooks import dispatch, queue, tasks
 from app.features.webhooks.models import GIVE_UP_AFTER, MAX_FAILURES, Delivery, DeliveryStatus, Webhook
 from app.security.permissions import Role
+from app.web.openapi import describe
 from tests.conftest import Caller, body_of, rows_of
 from tests.features.webhooks.conftest import Scene
 from tests.receiver import Received, Reply
@@ -27,6 +29,20 @@ Make = Callable[..., dict[str, Any]]
 def another_admin(sign_in: Callable[..., Caller]) -> Caller:
     """An administrator beside the one whose webhooks they are."""
     return sign_in("other", Role.ADMIN)
+
+
+def faults_in(document: dict[str, Any], described: dict[str, Any], message: Received) -> list[str]:
+    """What a message has otherwise than its webhook in the OpenAPI document."""
+    checks: list[tuple[dict[str, Any], Any]] = [
+        (one["schema"], message.headers.get(one["name"])) for one in described["parameters"]
+    ]
+    checks.append((described["requestBody"]["content"]["application/json"]["schema"], message.content))
+    components = document["components"]
+    validators = [
+        (jsonschema_rs.Draft202012Validator({**schema, "components": components}, validate_formats=True), value)
+        for schema, value in checks
+    ]
+    return [error.message for validator, value in validators for error in validator.iter_errors(value)]
 
 
 class TestMessages:
@@ -66,6 +82,22 @@ class TestMessages:
         beside = {"timestamp": item["created_at"], "merged": 0, "cursor": message.content["cursor"]}
         assert message.content == {**item, **beside}
         assert message.id == f"evt_{item['id']}"
+
+    def test_are_as_the_document_says(self, scene: Scene, alice: Caller, make_product: Make) -> None:
+        made = scene.make_webhook()
+        product = make_product()
+        scene.work()
+        alice.patch(f"/products/{product['id']}", {"price": "11.00"})
+        scene.work()
+        scene.ping(made)
+        scene.work()
+
+        document = describe(scene.sender)
+        by_webhook = {"change": scene.endpoint.messages[:-1], "ping": scene.endpoint.messages[-1:]}
+        for name, messages in by_webhook.items():
+            assert messages
+            for message in messages:
+                assert faults_in(document, document["webhooks"][name]["post"], message) == []
 
     def test_have_the_cursor_from_which_the_feed_goes_on(self, scene: Scene, make_product: Make) -> None:
         scene.make_webhook(events=["product.*"])
