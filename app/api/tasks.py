@@ -27,7 +27,7 @@ DELIVERIES: Mapping[str, Task] = {
     PASSWORD_RESET: Task(passwords.send_reset),
     WEBHOOK: Task(webhooks.deliver),
 }
-#: The tasks of each lane, by its name. A worker runs each lane in threads of its own, so that no letter waits for a
+#: The tasks of each lane, by its name. A worker runs each lane in threads of its own, so that no mail waits for a
 #: long import, and no import for a mail server that hangs.
 LANES: Mapping[str, Mapping[str, Task]] = {"batches": BATCHES, "deliveries": DELIVERIES}
 #: How many times as many threads a lane has. A delivery waits for another server nearly all of its time, and an

@@ -12,7 +12,7 @@ from app.api.pruning import delete_expired
 @click.command("prune")
 @with_appcontext
 def prune() -> None:
-    """Delete expired sessions, failed logins, holds, imports, responses to idempotency keys, and events.
+    """Delete what has expired, from sessions to deliveries of webhooks; the output names each kind.
 
     Workers do the same every hour. A used refresh token is stored until it expires, because its second use reveals a
     theft. The command deletes in small batches: it may be stopped at any time, and run beside writes.

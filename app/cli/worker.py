@@ -35,11 +35,11 @@ log = structlog.get_logger(__name__)
     type=click.IntRange(1, MAX_CONCURRENCY),
     default=4,
     show_default=True,
-    help="Imports that run at once, and letters beside them; each takes a connection to the database while it writes.",
+    help="Imports that run at once; beside them four times as many deliveries. Each takes a connection while it writes.",
 )
 @pass_script_info
 def worker(info: ScriptInfo, *, once: bool, lease: int, concurrency: int) -> None:
-    """Run background jobs: imports, the mails of password resets, and deleting what has expired.
+    """Run background jobs: imports, webhooks, the mails of password resets, and deleting what has expired.
 
     Any number of workers may run, on any machine. After SIGTERM or Ctrl-C a worker finishes the current steps and
     exits; the jobs continue from there in another worker, or after a restart.

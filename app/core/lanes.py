@@ -1,6 +1,6 @@
 """The threads of a worker process: so many in each lane, and one that looks for due jobs on behalf of all.
 
-A lane is a set of kinds. No lane waits for another: a letter does not wait for a long import, nor an import for a mail
+A lane is a set of kinds. No lane waits for another: a mail does not wait for a long import, nor an import for a mail
 server that hangs.
 """
 
