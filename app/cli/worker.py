@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
     type=click.IntRange(1, MAX_CONCURRENCY),
     default=4,
     show_default=True,
-    help="Imports that run at once; beside them four times as many deliveries. Each takes a connection while it writes.",
+    help="Imports at once; beside them four times as many deliveries. Each takes a connection while it writes.",
 )
 @pass_script_info
 def worker(info: ScriptInfo, *, once: bool, lease: int, concurrency: int) -> None:
