@@ -94,8 +94,7 @@ def _advance(before: int, after: int) -> bool:
 
 def _queue_for_all(changes: Sequence[ChangeEvent]) -> None:
     rows = select(Webhook, User.is_active).join(User, User.id == Webhook.user_id).where(Webhook.is_enabled)
-    locked = rows.order_by(Webhook.id).with_for_update(of=Webhook, key_share=True)
-    for webhook, is_active in db.session.execute(locked.execution_options(populate_existing=True)).all():
+    for webhook, is_active in db.session.execute(queue.locked(rows.order_by(Webhook.id))).all():
         if is_active:
             queue_events(webhook, (change for change in changes if change.id > webhook.starts_after))
         else:

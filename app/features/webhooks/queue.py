@@ -6,7 +6,7 @@ Each function is called in a transaction that has locked the endpoint's row, so 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVarTuple
 
 import structlog
 from sqlalchemy import Select, select, update
@@ -33,6 +33,8 @@ MAX_REQUEST_TEXT, MAX_RESPONSE_TEXT = 16_384, 4096
 
 WEBHOOKS = Webhook.metadata.tables["webhooks"]
 
+Columns = TypeVarTuple("Columns")
+
 log = structlog.get_logger(__name__)
 
 
@@ -57,6 +59,14 @@ class Outcome:
     def is_gone(self) -> bool:
         """Whether the endpoint wants no more."""
         return self.status == 410
+
+
+def locked(rows: Select[*Columns]) -> Select[*Columns]:
+    """A query of endpoints that locks their rows (FOR NO KEY UPDATE) and reads what the database has by then.
+
+    Without the second, a row that the session has from a transaction before would stay as it was.
+    """
+    return rows.with_for_update(of=Webhook, key_share=True).execution_options(populate_existing=True)
 
 
 def add(rows: Iterable[dict[str, Any]]) -> list[Delivery]:
@@ -131,7 +141,7 @@ def record(webhook: Webhook, outcomes: Sequence[Outcome]) -> None:
             elif outcome.is_gone or has_given_up(delivery.created_at, clock.now()):
                 delivery.status, delivery.finished_at = DeliveryStatus.DEAD, clock.now()
             else:
-                pause = max(delay_after(delivery.attempts), timedelta(seconds=_wanted(outcome)))
+                pause = max(delay_after(delivery.attempts), timedelta(seconds=_seconds_asked_for(outcome)))
                 _put_back(delivery, due_at=clock.now() + pause)
     _store(webhook, state)
     if any(outcome.is_gone for outcome in outcomes):
@@ -162,12 +172,12 @@ class _State:
             return
         self.failures += 1
         self.failing_since = self.failing_since or now
-        pause = max(pause_after(self.failures), timedelta(seconds=_wanted(outcome)))
+        pause = max(pause_after(self.failures), timedelta(seconds=_seconds_asked_for(outcome)))
         if pause:
             self.paused_until = max(self.paused_until or now, now + pause)
 
 
-def _wanted(outcome: Outcome) -> float:
+def _seconds_asked_for(outcome: Outcome) -> float:
     """For how many seconds the endpoint asked to be left alone."""
     return min(outcome.retry_after or 0, MAX_RETRY_AFTER)
 

@@ -14,7 +14,7 @@ from app.core.jobs import Job
 from app.core.listing import Listing, OneOf
 from app.core.pruning import delete_batch
 from app.extensions import db
-from app.features.events import service as events
+from app.features.events import service as feed
 from app.features.webhooks import queue
 from app.features.webhooks.models import (
     DELIVERY_RETENTION,
@@ -102,7 +102,7 @@ def create_webhook(
         is_enabled=is_enabled,
         scopes=sorted(identity.permissions) if identity.api_key_id else None,
         secret=encrypt(secret, keys),
-        starts_after=_latest_position(),
+        starts_after=feed.latest_position(),
     )
     db.session.add(webhook)
     db.session.flush()
@@ -123,7 +123,7 @@ def update_webhook(webhook: Webhook, *, identity: Identity, **changed: Any) -> W
     if changed.get("is_enabled", webhook.is_enabled) != webhook.is_enabled:
         webhook.disabled_reason = None
         webhook.failures, webhook.failing_since, webhook.paused_until = 0, None, None
-        webhook.starts_after = max(webhook.starts_after, _latest_position())
+        webhook.starts_after = max(webhook.starts_after, feed.latest_position())
     for name, value in changed.items():
         setattr(webhook, name, value)
     return webhook
@@ -197,11 +197,11 @@ def replay(
     """
     _require_enabled(webhook)
     if since is not None:
-        position = events.position_since(since)
+        position = feed.position_since(since)
     else:
-        position = events.verify_cursor(cursor, keys) if cursor else events.pruned_through()
-        events.events_after(position, limit=1)
-    payload = {"webhook_id": webhook.id, "position": position, "until": events.latest_position()}
+        position = feed.verify_cursor(cursor, keys) if cursor else feed.pruned_through()
+        feed.events_after(position, limit=1)
+    payload = {"webhook_id": webhook.id, "position": position, "until": feed.latest_position()}
     return jobs.enqueue(REPLAY, payload), position
 
 
@@ -216,10 +216,6 @@ def prune_webhooks() -> int:
     """Delete a batch of the deleted webhooks that have no deliveries any more; their number."""
     has_deliveries = select(Delivery.id).where(Delivery.webhook_id == Webhook.id).exists()
     return delete_batch(Webhook, Webhook.deleted_at.is_not(None), ~has_deliveries)
-
-
-def _latest_position() -> int:
-    return events.latest_position()
 
 
 def _require_enabled(webhook: Webhook) -> None:

@@ -83,7 +83,7 @@ def replay(claim: Claim) -> Generator[None, None, None]:
 
 
 def _next_batch(webhook_id: int) -> Batch:
-    found = _lock(webhook_id)
+    found = _lock_enabled(webhook_id)
     if found is None:
         return Batch()
     webhook, role = found
@@ -98,7 +98,7 @@ def _next_batch(webhook_id: int) -> Batch:
 
 
 def _compose(webhook: Webhook, deliveries: Sequence[Delivery], reader: Identity) -> Iterator[Message]:
-    """The messages of deliveries, as their reader may see the rows; what is nothing to the webhook then is skipped."""
+    """The messages of deliveries, as their reader may see the rows; what the webhook does not ask for is skipped."""
     changes = [_event_of(delivery) for delivery in deliveries if delivery.event_id is not None]
     items = {item["id"]: item for item in present_events(changes, reader) if matches(webhook.events, item["types"])}
     signing = _signing_secrets(webhook)
@@ -112,14 +112,13 @@ def _compose(webhook: Webhook, deliveries: Sequence[Delivery], reader: Identity)
 
 def _record(webhook_id: int, outcomes: Sequence[Outcome]) -> None:
     rows = select(Webhook).where(Webhook.id == webhook_id, Webhook.deleted_at.is_(None))
-    locked = rows.with_for_update(key_share=True).execution_options(populate_existing=True)
-    if (webhook := db.session.scalar(locked)) is not None:
+    if (webhook := db.session.scalar(queue.locked(rows))) is not None:
         queue.record(webhook, outcomes)
 
 
 def _replay_batch(claim: Claim, position: int, until: int) -> int:
     jobs.confirm(claim, claim.progress if position == claim.payload["position"] else {"position": position})
-    found = _lock(claim.payload["webhook_id"])
+    found = _lock_enabled(claim.payload["webhook_id"])
     if found is None:
         raise JobFailed("The webhook is disabled.")
     changes, _ = events.events_after(position, limit=dispatch.MAX_EVENTS)
@@ -130,11 +129,10 @@ def _replay_batch(claim: Claim, position: int, until: int) -> int:
     return position
 
 
-def _lock(webhook_id: int) -> tuple[Webhook, Role] | None:
-    """A webhook, locked, and its owner's role; None where it is disabled, as it is here if its owner is inactive."""
+def _lock_enabled(webhook_id: int) -> tuple[Webhook, Role] | None:
+    """A webhook, locked, and its owner's role; None where it is disabled. One of an inactive owner is disabled here."""
     rows = select(Webhook, User).join(User, User.id == Webhook.user_id).where(Webhook.id == webhook_id)
-    locked = rows.where(Webhook.is_enabled).with_for_update(of=Webhook, key_share=True)
-    found = db.session.execute(locked.execution_options(populate_existing=True)).one_or_none()
+    found = db.session.execute(queue.locked(rows.where(Webhook.is_enabled))).one_or_none()
     if found is None:
         return None
     webhook, owner = found
