@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from random import SystemRandom
-from typing import Any, Protocol
+from typing import Protocol
 from weakref import WeakSet
 
 import structlog
@@ -26,15 +26,12 @@ from app.core.feed import ChangeEvent
 from app.core.sqlstates import Meaning, meaning_of
 from app.core.transactions import in_unit_of_work
 from app.features.events import service
+from app.features.events.messages import Message, present
 from app.features.events.pages import Filter
-from app.features.events.presentation import present_events
-from app.features.events.schemas import LiveEventSchema
 from app.features.events.service import CursorExpired
 from app.security.identity import Identity
 from app.security.permissions import Permission
-from app.web.output import to_json
 from app.web.resources import published_resources
-from app.web.schemas import shared
 
 #: Events that are read or taken at once.
 PAGE = 100
@@ -76,18 +73,6 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """An event as some clients get it: its position in the feed, its names, and its JSON, with the cursor after it."""
-
-    position: int
-    cursor: str
-    type: str
-    names: Sequence[str]
-    resource: str
-    text: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Batch:
     """All events after one position and through another, by the rights of those who get them.
 
@@ -111,7 +96,7 @@ class Batch:
         return messages if wanted.wants_all else [one for one in messages if wanted.wants(one.resource, one.names)]
 
 
-class Listener(Protocol):
+class Stream(Protocol):
     """A live stream, as the broadcaster knows it."""
 
     identity: Identity
@@ -141,12 +126,12 @@ class Broadcaster:
         self.breaker.places = PLACES
         self._lock = threading.Lock()
         # Weak, so that a stream that was never begun, or was lost in an error, gives its place back as well.
-        self._streams: WeakSet[Listener] = WeakSet()
+        self._streams: WeakSet[Stream] = WeakSet()
         self._batches: deque[Batch] = deque()
         self._head: int | None = None
         self._thread: threading.Thread | None = None
 
-    def open(self, stream: Listener) -> None:
+    def open(self, stream: Stream) -> None:
         """Take a place for a stream; `close` gives it back. Raises ``TooManyStreams``."""
         with self._lock:
             if len(self._streams) >= self.limit or self.is_stopping():
@@ -158,7 +143,7 @@ class Broadcaster:
                 thread.start()
                 self._thread = thread
 
-    def close(self, stream: Listener) -> None:
+    def close(self, stream: Stream) -> None:
         """Give a stream's place back, once or again."""
         with self._lock:
             self._streams.discard(stream)
@@ -208,7 +193,7 @@ class Broadcaster:
             if not has_more:
                 time.sleep(self.pace.poll)
 
-    def _streams_or_end(self) -> list[Listener]:
+    def _streams_or_end(self) -> list[Stream]:
         """The open streams; with none this thread ends, and the next stream starts another."""
         with self._lock:
             streams = list(self._streams)
@@ -217,7 +202,7 @@ class Broadcaster:
                 self._batches.clear()
             return streams
 
-    def _read_on(self, streams: Sequence[Listener]) -> bool:
+    def _read_on(self, streams: Sequence[Stream]) -> bool:
         """Read what is new, and wake the streams if there is something; whether more follows."""
         identities = {stream.identity.permissions: stream.identity for stream in streams}
         try:
@@ -272,25 +257,9 @@ def _is_owned(event: ChangeEvent) -> bool:
     return resource is not None and not resource.shows_hidden
 
 
-def _wake(streams: Sequence[Listener]) -> None:
+def _wake(streams: Sequence[Stream]) -> None:
     for stream in streams:
         stream.wake()
-
-
-def present(events: Sequence[ChangeEvent], identity: Identity) -> Sequence[Message]:
-    """The events as ``identity`` gets them, in a unit of work, with at most a few statements."""
-    return write_messages(present_events(events, identity))
-
-
-def write_messages(items: Sequence[Mapping[str, Any]]) -> Sequence[Message]:
-    """Items of the feed as messages, each with the cursor after it."""
-    keys: Sequence[str] = current_app.config["SECRET_KEYS"]
-    return [_message(item, service.sign_cursor(item["id"], keys)) for item in items]
-
-
-def _message(item: Mapping[str, Any], cursor: str) -> Message:
-    text = to_json(shared(LiveEventSchema).dump({**item, "cursor": cursor}))
-    return Message(item["id"], cursor, item["type"], item["types"], item["resource_type"], text)
 
 
 def is_outage(error: Exception) -> bool:

@@ -19,7 +19,8 @@ from app.core.breaker import DatabaseUnavailable
 from app.core.errors import Refusal
 from app.core.transactions import in_unit_of_work
 from app.features.events import service
-from app.features.events.broadcast import PAGE, Broadcaster, Message, current_broadcaster, is_outage, write_messages
+from app.features.events.broadcast import PAGE, Broadcaster, current_broadcaster, is_outage
+from app.features.events.messages import Message, write_messages
 from app.features.events.pages import Filter, read_page
 from app.features.events.service import CursorExpired
 from app.security.identity import Identity
@@ -105,15 +106,10 @@ class EventStream:
             messages, position = self._read()
             if (messages or is_due) and self._has_changed_rights():
                 messages, position = self._read()
-        except Refusal as refusal:
-            if not is_outage(refusal):
-                raise
-            self._bear(refusal)
-            return ()
         except Exception as error:
             if not is_outage(error):
                 raise
-            self._bear(error)
+            self._sit_out(error)
             return ()
         self.position = position
         return messages
@@ -135,7 +131,7 @@ class EventStream:
         self._checked = time.monotonic()
         return self.identity.permissions != before
 
-    def _bear(self, error: Exception) -> None:
+    def _sit_out(self, error: Exception) -> None:
         """Wait a little for the database, or give up; without it nothing is delivered."""
         pace = self.broadcaster.pace
         if time.monotonic() - self._checked > pace.patience:
