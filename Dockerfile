@@ -31,7 +31,7 @@ COPY --from=build /opt/venv /opt/venv
 COPY config.py gunicorn.conf.py gunicorn_worker.py worker.py wsgi.py ./
 COPY migrations migrations
 COPY app app
-RUN python -m compileall -q app config.py wsgi.py migrations
+RUN python -m compileall -q app config.py gunicorn_worker.py worker.py wsgi.py migrations
 # A number, so that an orchestrator can see that it is not root; nothing here belongs to it.
 USER 10001:10001
 EXPOSE 8000

@@ -59,6 +59,7 @@ def test_is_what_fits_of_the_whole(
     make_changes(root, make_product, choose)
     for reader in (root, bob):
         whole = read_on(reader, cursor)
+        assert whole
         for _ in range(30):
             monkeypatch.setattr(pages, "MAX_READ", choose.choice([1, 5, 1000]))
             monkeypatch.setattr(pages, "MIN_PRESENTED", choose.choice([1, 100]))

@@ -51,6 +51,7 @@ class TestMessages:
         make_product()
         scene.work()
 
+        assert scene.endpoint.messages
         for message in scene.endpoint.messages:
             assert message.verify(secret)["type"] == message.content["type"]
             assert message.headers["content-type"] == "application/json"
