@@ -55,7 +55,7 @@ def _resources() -> dict[str, str]:
         rule.rule
         for rule in current_app.url_map.iter_rules()
         if rule.rule.startswith(prefix) and "GET" in (rule.methods or ()) and not rule.arguments
-        # Which is no link to follow.
+        # A WebSocket is no link that a browser follows.
         if rule.rule not in sockets
     ]
     return {path.removeprefix(prefix): path for path in sorted(rules)}

@@ -74,7 +74,7 @@ def init_app(app: Flask, resources: Iterable[Resource]) -> None:
     announced = {mapper.class_ for mapper in Model.registry.mappers if issubclass(mapper.class_, Announced)}
     if missing := announced - {resource.model for resource in by_name.values()}:
         names = ", ".join(sorted(model.__name__ for model in missing))
-        raise ResourceMissing(f"{names}: Published, but without a line in app/api/resources.py")
+        raise ResourceMissing(f"{names}: in the change feed, but without a line in app/api/resources.py")
     app.extensions["resources"] = by_name
 
 
