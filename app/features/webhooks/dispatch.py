@@ -123,14 +123,15 @@ def _ensure_jobs() -> None:
     rows = select(Webhook.id).where(Webhook.is_enabled, ~is_open)
     with unit_of_work(reading=True):
         missing = db.session.scalars(rows).all()
+    table = Webhook.metadata.tables["webhooks"]
     for webhook_id in missing:
         with unit_of_work():
-            locked = rows.where(Webhook.id == webhook_id).with_for_update(key_share=True)
-            if db.session.scalar(locked) is not None:
-                job = jobs.enqueue(DELIVER, {"webhook_id": webhook_id}, key=f"webhook:{webhook_id}")
-                table = Webhook.metadata.tables["webhooks"]
-                values = {"job_id": job.id, "updated_at": table.c.updated_at}
-                db.session.execute(update(table).where(table.c.id == webhook_id).values(**values))
+            # The job before the webhook, as its own steps lock them: one order of locks, so no deadlock. For one that
+            # was disabled meanwhile, the job ends at once.
+            job = jobs.enqueue(DELIVER, {"webhook_id": webhook_id}, key=f"webhook:{webhook_id}")
+            values = {"job_id": job.id, "updated_at": table.c.updated_at}
+            is_enabled = (table.c.id == webhook_id, table.c.is_enabled)
+            db.session.execute(update(table).where(*is_enabled).values(**values))
 
 
 def _wake_jobs() -> None:

@@ -1,6 +1,7 @@
 """What endpoints receive: which changes, signed how, in what order, and what becomes of those that are refused."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -8,10 +9,11 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import time_machine
-from sqlalchemy import select
+from sqlalchemy import select, text, update
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from app.core import clock
+from app.core.jobs import Job
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.webhooks import dispatch, queue, tasks
@@ -20,6 +22,7 @@ from app.security.permissions import Role
 from app.web.openapi import describe
 from tests.conftest import Caller, body_of, rows_of
 from tests.features.webhooks.conftest import Scene
+from tests.live.wire import PATIENCE, wait_for
 from tests.receiver import Received, Reply
 
 Make = Callable[..., dict[str, Any]]
@@ -292,6 +295,29 @@ class TestVeryMany:
 
         scene.work()
         assert set(scene.statuses_of(made)) == {"skipped"}
+
+
+class TestLocks:
+    def test_of_a_job_and_its_webhook_are_taken_in_one_order(self, scene: Scene) -> None:
+        made = scene.make_webhook()
+        scene.look_for_work()
+        with scene.sender.app_context(), unit_of_work():
+            db.session.execute(update(Webhook.__table__).values(job_id=None))
+
+        with ThreadPoolExecutor(1) as other, scene.sender.app_context():
+            with unit_of_work():
+                # What a step of the job does, while another worker sees to it that there is a job.
+                db.session.execute(update(Job).values(attempts=1))
+                looking = other.submit(scene.look_for_work)
+                if db.engine.dialect.name == "postgresql":
+                    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+                    wait_for(lambda: db.session.scalar(waiting) == 1)
+                row = select(Webhook.id).where(Webhook.id == made["id"]).with_for_update(key_share=True)
+                assert db.session.scalar(row) == made["id"]
+            assert looking.result(PATIENCE) is None
+
+        with scene.sender.app_context(), unit_of_work(reading=True):
+            assert db.session.scalar(select(Webhook.job_id)) == db.session.scalar(select(Job.id))
 
 
 class TestFailures:
