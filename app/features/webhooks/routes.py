@@ -126,6 +126,7 @@ def ping_webhook(webhook: Webhook) -> Delivery:
 @blueprint.get("/<id:webhook_id>/deliveries")
 @requires(Permission.WEBHOOKS_READ)
 @lists(DeliverySchema, DeliveryQuerySchema, service.DELIVERIES)
+@refuses(ReadNotHeld)
 def list_webhook_deliveries(webhook_id: int) -> Select[Delivery]:
     """List what was sent to the endpoint and what waits; what has ended is kept for 30 days."""
     return service.deliveries_of(webhook_id, identity=current_identity())
@@ -134,6 +135,7 @@ def list_webhook_deliveries(webhook_id: int) -> Select[Delivery]:
 @blueprint.get("/<id:webhook_id>/deliveries/<id:delivery_id>")
 @requires(Permission.WEBHOOKS_READ)
 @returns(DeliverySchema)
+@refuses(ReadNotHeld)
 def read_webhook_delivery(webhook_id: int, delivery_id: int) -> Delivery:
     """Read a delivery."""
     return service.get_delivery(webhook_id, delivery_id, identity=current_identity())
@@ -142,7 +144,7 @@ def read_webhook_delivery(webhook_id: int, delivery_id: int) -> Delivery:
 @blueprint.post("/<id:webhook_id>/deliveries/<id:delivery_id>/redeliver")
 @requires(Permission.WEBHOOKS_WRITE)
 @returns(DeliverySchema, status=202, location=_delivery_location)
-@refuses(WebhookDisabled, DeliveryPending)
+@refuses(WebhookDisabled, DeliveryPending, ReadNotHeld)
 def redeliver_webhook_delivery(webhook_id: int, delivery_id: int) -> Delivery:
     """Send a message again, under its id and with what the resource is by then."""
     return service.redeliver(webhook_id, delivery_id, identity=current_identity())

@@ -159,13 +159,17 @@ def ping(webhook: Webhook) -> Delivery:
 
 
 def deliveries_of(webhook_id: int, *, identity: Identity) -> Select[Delivery]:
-    """The deliveries of a webhook."""
+    """The deliveries of a webhook, with what was sent.
+
+    Refuses credentials that cannot read the feed (``ReadNotHeld``).
+    """
+    _require_reads(identity)
     get_webhook(webhook_id, identity=identity)
     return select(Delivery).where(Delivery.webhook_id == webhook_id)
 
 
 def get_delivery(webhook_id: int, delivery_id: int, *, identity: Identity) -> Delivery:
-    """A delivery of a webhook; ``NotFound`` if there is none."""
+    """A delivery of a webhook; ``NotFound`` if there is none, and ``ReadNotHeld`` as `deliveries_of`."""
     delivery = db.session.scalar(deliveries_of(webhook_id, identity=identity).where(Delivery.id == delivery_id))
     if delivery is None:
         raise NotFound
@@ -176,7 +180,7 @@ def redeliver(webhook_id: int, delivery_id: int, *, identity: Identity) -> Deliv
     """Queue a delivery that has ended again, under its message id and with what the resource is by then.
 
     Where a later change of the resource waits already, that is the one that is sent. Refuses a disabled webhook
-    (``WebhookDisabled``) and a delivery that has not ended (``DeliveryPending``).
+    (``WebhookDisabled``), a delivery that has not ended (``DeliveryPending``), and ``ReadNotHeld`` as `deliveries_of`.
     """
     webhook = get_webhook(webhook_id, identity=identity, lock=True)
     delivery = get_delivery(webhook_id, delivery_id, identity=identity)

@@ -8,11 +8,13 @@ import pytest
 from flask import Flask
 from sqlalchemy import update
 from standardwebhooks.webhooks import WebhookVerificationError
+from werkzeug.test import TestResponse
 
 from app.core import clock
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.webhooks.models import DisabledReason, Webhook
+from app.features.webhooks.service import READS
 from tests.conftest import Caller, body_of, code_of, faults_of, rows_of
 from tests.features.webhooks.conftest import Scene
 
@@ -185,6 +187,27 @@ class TestPing:
         made = scene.make_webhook(is_enabled=False)
 
         assert code_of(scene.boss.post(f"/webhooks/{made['id']}/ping")) == "webhook_disabled"
+
+
+class TestDeliveries:
+    def test_are_not_for_a_key_that_cannot_read_what_was_sent(
+        self, scene: Scene, root: Caller, anonymous: Caller, make_product: Make
+    ) -> None:
+        made = scene.make_webhook(events=["product.*"])
+        make_product(status="draft", name="Secret")
+        scene.work()
+        (sent,) = scene.deliveries_of(made)
+        assert "Secret" in sent["request_body"]
+        log = f"/webhooks/{made['id']}/deliveries"
+
+        def get(path: str, *scopes: str) -> TestResponse:
+            key = body_of(root.post("/api-keys", {"name": "log", "scopes": ["webhooks:read", *scopes]}))["key"]
+            return anonymous.on(scene.sender).get(path, headers={"X-API-Key": key})
+
+        for path in (log, f"{log}/{sent['id']}"):
+            assert code_of(get(path)) == "read_not_held"
+            assert get(path, *READS).status_code == 200
+        assert get(f"/webhooks/{made['id']}").status_code == 200
 
 
 class TestRedeliver:
