@@ -22,18 +22,17 @@ BATCHES: Mapping[str, Task] = {
     IMPORT: Task(imports.run_import, imports.end_import, retry_refusal=import_service.retry_refusal),
     WEBHOOK_REPLAY: Task(webhooks.replay),
 }
-#: Tasks that wait for other servers, which may hang: a mail server, and the endpoints of webhooks.
-DELIVERIES: Mapping[str, Task] = {
-    PASSWORD_RESET: Task(passwords.send_reset),
-    WEBHOOK: Task(webhooks.deliver),
-}
-#: The tasks of each lane, by its name. A worker runs each lane in threads of its own, so that no mail waits for a
-#: long import, and no import for a mail server that hangs.
-LANES: Mapping[str, Mapping[str, Task]] = {"batches": BATCHES, "deliveries": DELIVERIES}
-#: How many times as many threads a lane has. A delivery waits for another server nearly all of its time, and an
-#: endpoint that hangs holds a thread until it is paused.
-WIDTHS: Mapping[str, int] = {"deliveries": 4}
-TASKS: Mapping[str, Task] = {**BATCHES, **DELIVERIES}
+#: Tasks that wait for the mail server, which may hang.
+LETTERS: Mapping[str, Task] = {PASSWORD_RESET: Task(passwords.send_reset)}
+#: Tasks that wait for the endpoints of webhooks, of which many may hang at once.
+WEBHOOKS: Mapping[str, Task] = {WEBHOOK: Task(webhooks.deliver)}
+#: The tasks of each lane, by its name. A worker runs each lane in threads of its own, so that no letter waits for a
+#: long import or for endpoints that hang, and no import for a mail server that does.
+LANES: Mapping[str, Mapping[str, Task]] = {"batches": BATCHES, "letters": LETTERS, "webhooks": WEBHOOKS}
+#: How many times as many threads a lane has. A webhook waits for another server nearly all of its time, and an endpoint
+#: that hangs holds a thread until it is paused.
+WIDTHS: Mapping[str, int] = {"webhooks": 4}
+TASKS: Mapping[str, Task] = {**BATCHES, **LETTERS, **WEBHOOKS}
 #: What each worker calls about once a second, before it looks for jobs: a source turns what is in other tables into due
 #: jobs, for example with `jobs.wake`.
 SOURCES: Sequence[Source] = (webhook_dispatch.look_for_work,)

@@ -66,6 +66,7 @@ def register(*, periodic: bool = False) -> None:
         changed = cast("dict[str, Any]", table)
         changed.clear()
         changed.update(own)
-    cast("dict[str, Any]", tasks.DELIVERIES).clear()
+    for table in (tasks.LETTERS, tasks.WEBHOOKS):
+        cast("dict[str, Any]", table).clear()
     if periodic:
         lanes.POLL_INTERVAL = 0.1

@@ -10,12 +10,16 @@ from flask import Flask
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
+from app.api.tasks import LANES
 from app.core import jobs, lanes
 from app.core.jobs import Claim, Job, JobFailed, JobStatus, Task
 from app.core.lanes import Crew
 from app.core.scheduling import Source
 from app.core.transactions import unit_of_work
 from app.extensions import db
+from app.features.imports.service import KIND as IMPORT
+from app.features.passwords.service import KIND as PASSWORD_RESET
+from app.features.webhooks.service import DELIVER as WEBHOOK
 from tests.live.wire import PATIENCE, wait_for
 
 FAST, SLOW = "fast", "slow"
@@ -75,6 +79,32 @@ def order(app: Flask) -> Callable[..., None]:
 def count(app: Flask, status: JobStatus) -> int:
     with app.app_context(), unit_of_work(reading=True):
         return db.session.scalar(db.select(db.func.count()).select_from(Job).where(Job.status == status)) or 0
+
+
+class TestLanesOfTheApplication:
+    def test_let_no_letter_and_no_import_wait_for_endpoints_that_hang(
+        self, app: Flask, order: Callable[..., None]
+    ) -> None:
+        begun: list[str] = []
+        may_end = threading.Event()
+
+        def run(claim: Claim) -> Generator[None, None, None]:
+            yield from ()
+            begun.append(claim.kind)
+            if claim.kind == WEBHOOK:
+                assert may_end.wait(PATIENCE)
+
+        all_lanes = {name: {kind: Task(run) for kind in lane} for name, lane in LANES.items()}
+        order(WEBHOOK, 3)
+        with running(app, all_lanes):
+            try:
+                wait_for(lambda: begun == [WEBHOOK])
+                order(PASSWORD_RESET)
+                order(IMPORT)
+                wait_for(lambda: sorted(begun) == sorted([WEBHOOK, PASSWORD_RESET, IMPORT]))
+            finally:
+                may_end.set()
+            wait_for(lambda: count(app, JobStatus.SUCCEEDED) == 5)
 
 
 class TestLanes:

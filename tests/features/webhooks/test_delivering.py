@@ -302,7 +302,7 @@ class TestLocks:
         made = scene.make_webhook()
         scene.look_for_work()
         with scene.sender.app_context(), unit_of_work():
-            db.session.execute(update(Webhook.__table__).values(job_id=None))
+            db.session.execute(update(Webhook).values(job_id=None))
 
         with ThreadPoolExecutor(1) as other, scene.sender.app_context():
             with unit_of_work():
