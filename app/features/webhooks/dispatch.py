@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import structlog
-from sqlalchemy import Select, exists, select, update
+from sqlalchemy import ColumnElement, Select, exists, or_, select, update
 
 from app.core import clock, jobs
 from app.core.feed import ChangeEvent
@@ -68,7 +68,7 @@ def _dispatch() -> bool:
     with unit_of_work():
         # After the events were read: an endpoint that is not here was created, or enabled, after all of them.
         if _advance(before, after):
-            _queue_for_all(changes)
+            _queue_for_all(changes, before)
     return has_more
 
 
@@ -77,11 +77,14 @@ def _read_position() -> tuple[int | None, int]:
 
     None of the endpoints hears of what was before it started.
     """
-    enabled = select(Webhook.starts_after).where(Webhook.is_enabled)
-    starts = db.session.scalars(enabled).all()
-    if not starts:
-        return None, 0
-    return max(db.session.scalar(select(DispatchState.position)) or 0, min(starts)), len(starts)
+    position = db.session.scalar(select(DispatchState.position)) or 0
+    starts = db.session.scalars(select(Webhook.starts_after).where(_hears_after(position))).all()
+    return (max(position, min(starts)), len(starts)) if starts else (None, 0)
+
+
+def _hears_after(position: int) -> ColumnElement[bool]:
+    """Whether an endpoint hears of events after a position: one that is disabled, of those until then."""
+    return or_(Webhook.is_enabled, Webhook.stops_after > position)
 
 
 def _advance(before: int, after: int) -> bool:
@@ -92,12 +95,12 @@ def _advance(before: int, after: int) -> bool:
     return db.session.scalar(moved) is not None
 
 
-def _queue_for_all(changes: Sequence[ChangeEvent]) -> None:
-    rows = select(Webhook, User.is_active).join(User, User.id == Webhook.user_id).where(Webhook.is_enabled)
+def _queue_for_all(changes: Sequence[ChangeEvent], before: int) -> None:
+    rows = select(Webhook, User.is_active).join(User, User.id == Webhook.user_id).where(_hears_after(before))
     for webhook, is_active in db.session.execute(queue.locked(rows.order_by(Webhook.id))).all():
         if is_active:
-            queue_events(webhook, (change for change in changes if change.id > webhook.starts_after))
-        else:
+            queue_events(webhook, (change for change in changes if webhook.hears_of(change.id)))
+        elif webhook.is_enabled:
             queue.disable(webhook, DisabledReason.OWNER_INACTIVE)
 
 

@@ -92,6 +92,8 @@ class Webhook(Keyed, Stamped, Versioned, Live, Audited, Model):
     job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"), info=UNAUDITED)
     #: It hears of the changes after this event.
     starts_after: Mapped[int] = mapped_column(big_integer, info=UNAUDITED)
+    #: Where a client has disabled it: the last event until then, which may not be queued yet.
+    stops_after: Mapped[int | None] = mapped_column(big_integer, info=UNAUDITED)
     #: Attempts that failed one after the other, the first of them, and until when no other is made.
     failures: Mapped[int] = mapped_column(default=0, info=UNAUDITED)
     failing_since: Mapped[Moment | None] = mapped_column(info=UNAUDITED)
@@ -100,8 +102,13 @@ class Webhook(Keyed, Stamped, Versioned, Live, Audited, Model):
 
     def delete(self) -> None:
         """Take the webhook away, and its secrets; `prune` deletes its row, after what may be very many deliveries."""
-        self.is_enabled, self.deleted_at = False, clock.now()
+        self.is_enabled, self.stops_after, self.deleted_at = False, None, clock.now()
         self.secret, self.previous_secret = "", None
+
+    def hears_of(self, event_id: int) -> bool:
+        """Whether an event is to be queued for it."""
+        ends = None if self.is_enabled else self.stops_after or 0
+        return event_id > self.starts_after and (ends is None or event_id <= ends)
 
     def rotate(self, secret: str, *, previous_until: datetime) -> None:
         """Replace the secret, which goes on signing until ``previous_until``; both are encrypted."""
@@ -147,6 +154,8 @@ class Delivery(Keyed, Model):
     #: How often it was sent.
     attempts: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[Moment] = mapped_column(default=clock.now)
+    #: Of the first attempt to send this change; a later change that takes its place begins anew.
+    tried_since: Mapped[Moment | None]
     attempted_at: Mapped[Moment | None]
     finished_at: Mapped[Moment | None]
     #: Of the last attempt: the answer's status, the milliseconds until it was there, and what is wrong.

@@ -108,6 +108,7 @@ def take(webhook: Webhook) -> list[Delivery]:
     deliveries = _load(due)
     for delivery in deliveries:
         delivery.status, delivery.attempted_at = DeliveryStatus.SENDING, now
+        delivery.tried_since = delivery.tried_since or now
         delivery.attempts += 1
     db.session.flush()
     return deliveries
@@ -138,7 +139,7 @@ def record(webhook: Webhook, outcomes: Sequence[Outcome]) -> None:
             state.count(outcome)
             if outcome.is_success:
                 delivery.status, delivery.finished_at = DeliveryStatus.DELIVERED, clock.now()
-            elif outcome.is_gone or has_given_up(delivery.created_at, clock.now()):
+            elif outcome.is_gone or has_given_up(delivery.tried_since, clock.now()):
                 delivery.status, delivery.finished_at = DeliveryStatus.DEAD, clock.now()
             else:
                 pause = max(delay_after(delivery.attempts), timedelta(seconds=_seconds_asked_for(outcome)))
@@ -148,6 +149,15 @@ def record(webhook: Webhook, outcomes: Sequence[Outcome]) -> None:
         disable(webhook, DisabledReason.GONE)
     elif has_given_up(state.failing_since, clock.now()):
         disable(webhook, DisabledReason.FAILING)
+
+
+def try_anew(webhook: Webhook) -> None:
+    """Give what waits for an endpoint all its time again."""
+    tried = (Delivery.webhook_id == webhook.id, Delivery.status == DeliveryStatus.PENDING)
+    anew = (
+        update(Delivery).where(*tried, Delivery.tried_since.is_not(None)).values(tried_since=None, due_at=clock.now())
+    )
+    db.session.execute(anew)
 
 
 def disable(webhook: Webhook, reason: DisabledReason) -> None:
@@ -212,7 +222,6 @@ def _put_back(delivery: Delivery, *, due_at: datetime) -> None:
     else:
         _merge(later, as_row(delivery))
         later.due_at = max(later.due_at, due_at)
-        later.created_at = min(later.created_at, delivery.created_at)
         later.attempts = delivery.attempts
         skip(delivery, delivery.error or "A later change of the resource is sent in its place.")
     db.session.flush()
@@ -228,7 +237,7 @@ def _merge(waiting: Delivery, row: dict[str, Any]) -> None:
     if is_later:
         for name, value in row.items():
             setattr(waiting, name, value)
-        waiting.due_at = clock.now()
+        waiting.due_at, waiting.tried_since = clock.now(), None
     waiting.types, waiting.merged = [*first, *(name for name in second if name not in first)], merged
 
 

@@ -21,6 +21,7 @@ from app.features.webhooks.models import (
     Delivery,
     DeliveryPending,
     DeliveryStatus,
+    DispatchState,
     ReadNotHeld,
     Webhook,
     WebhookDisabled,
@@ -112,18 +113,19 @@ def create_webhook(
 def update_webhook(webhook: Webhook, *, identity: Identity, **changed: Any) -> Webhook:
     """Change a webhook, whose row must be locked.
 
-    One that is enabled again hears of the changes from then on, and what waited for it is sent. An API key that
-    redirects it limits what it sends to what the key can read. Refuses that to credentials that cannot read the feed
-    (``ReadNotHeld``).
+    One that is disabled hears of the changes until then, and is sent them when it is enabled again; from then on it
+    hears of the next ones. An API key that redirects it limits what it sends to what the key can read. Refuses that to
+    credentials that cannot read the feed (``ReadNotHeld``).
     """
     if "url" in changed:
         _require_reads(identity)
         if identity.api_key_id:
             webhook.scopes = sorted(identity.permissions.intersection(webhook.scopes or identity.permissions))
-    if changed.get("is_enabled", webhook.is_enabled) != webhook.is_enabled:
-        webhook.disabled_reason = None
-        webhook.failures, webhook.failing_since, webhook.paused_until = 0, None, None
-        webhook.starts_after = max(webhook.starts_after, feed.latest_position())
+    is_enabled = changed.get("is_enabled", webhook.is_enabled)
+    if is_enabled and not webhook.is_enabled:
+        _start_again(webhook)
+    elif webhook.is_enabled and not is_enabled:
+        webhook.stops_after = feed.latest_position()
     for name, value in changed.items():
         setattr(webhook, name, value)
     return webhook
@@ -220,6 +222,16 @@ def prune_webhooks() -> int:
     """Delete a batch of the deleted webhooks that have no deliveries any more; their number."""
     has_deliveries = select(Delivery.id).where(Delivery.webhook_id == Webhook.id).exists()
     return delete_batch(Webhook, Webhook.deleted_at.is_not(None), ~has_deliveries)
+
+
+def _start_again(webhook: Webhook) -> None:
+    queued = db.session.scalar(select(DispatchState.position)) or 0
+    # Otherwise something that happened before it was disabled is yet to be queued: what happened since is queued too.
+    if webhook.stops_after is None or webhook.stops_after <= queued:
+        webhook.starts_after = max(webhook.starts_after, feed.latest_position())
+    webhook.disabled_reason, webhook.stops_after = None, None
+    webhook.failures, webhook.failing_since, webhook.paused_until = 0, None, None
+    queue.try_anew(webhook)
 
 
 def _require_enabled(webhook: Webhook) -> None:

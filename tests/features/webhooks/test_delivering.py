@@ -410,6 +410,32 @@ class TestFailures:
         seen = scene.look_at(made)
         assert (seen["is_enabled"], seen["disabled_reason"]) == (False, "failing")
 
+    def test_leave_a_later_change_all_its_time(self, scene: Scene, alice: Caller, make_product: Make) -> None:
+        made = scene.make_webhook(events=["product.*"])
+        product = make_product()
+        scene.endpoint.replies = lambda message: Reply(500 if message.content["type"] != "webhook.ping" else 204)
+        scene.work()
+        scene.ping(made)  # which succeeds, so that the endpoint as a whole does not fail
+        alice.patch(f"/products/{product['id']}", {"name": "Later"})
+        scene.work_after(days=3)
+
+        assert "dead" not in scene.statuses_of(made)
+        assert scene.look_at(made)["is_enabled"]
+
+    def test_leave_what_waited_for_a_disabled_endpoint_all_its_time(self, scene: Scene, make_product: Make) -> None:
+        made = scene.make_webhook(events=["product.*"])
+        make_product()
+        scene.endpoint.reply(500)
+        scene.work()
+        scene.boss.patch(f"/webhooks/{made['id']}", {"is_enabled": False})
+        with scene.sender.app_context(), unit_of_work():
+            db.session.execute(update(Delivery).values(tried_since=clock.now() - 2 * GIVE_UP_AFTER))
+        scene.boss.patch(f"/webhooks/{made['id']}", {"is_enabled": True})
+        scene.work()
+
+        assert scene.statuses_of(made) == ["pending"]
+        assert len(scene.endpoint.messages) == 2
+
     def test_leave_a_dead_letter_that_can_be_sent_again(self, scene: Scene) -> None:
         made = scene.make_webhook()
         scene.endpoint.reply(410)

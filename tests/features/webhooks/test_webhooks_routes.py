@@ -91,6 +91,29 @@ class TestUpdateWebhook:
         assert (changed["events"], changed["is_enabled"], changed["url"]) == (["*.deleted"], False, HOOK["url"])
         assert changed["version"] == made["version"] + 1
 
+    def test_loses_nothing_that_happened_before_it_was_disabled(self, scene: Scene, make_product: Make) -> None:
+        made = scene.make_webhook(events=["product.*"])
+        make_product(sku="BEFORE")
+        scene.boss.patch(f"/webhooks/{made['id']}", {"is_enabled": False})
+        make_product(sku="MEANWHILE")
+        scene.work()
+        heard_while_disabled = list(scene.endpoint.messages)
+        scene.boss.patch(f"/webhooks/{made['id']}", {"is_enabled": True})
+        make_product(sku="AFTER")
+        scene.work()
+
+        assert heard_while_disabled == []
+        assert {item.content["data"]["sku"] for item in scene.endpoint.messages} == {"BEFORE", "AFTER"}
+
+    def test_loses_nothing_where_no_worker_has_looked_meanwhile(self, scene: Scene, make_product: Make) -> None:
+        made = scene.make_webhook(events=["product.*"])
+        make_product(sku="BEFORE")
+        for is_enabled in (False, True, False, True):
+            scene.boss.patch(f"/webhooks/{made['id']}", {"is_enabled": is_enabled})
+        scene.work()
+
+        assert [item.content["data"]["sku"] for item in scene.endpoint.messages] == ["BEFORE"]
+
     def test_hears_of_nothing_that_happened_while_it_was_disabled(self, scene: Scene, make_product: Make) -> None:
         made = scene.make_webhook(is_enabled=False)
         make_product(sku="BEFORE")
