@@ -153,11 +153,9 @@ def record(webhook: Webhook, outcomes: Sequence[Outcome]) -> None:
 
 def try_anew(webhook: Webhook) -> None:
     """Give what waits for an endpoint all its time again."""
-    tried = (Delivery.webhook_id == webhook.id, Delivery.status == DeliveryStatus.PENDING)
-    anew = (
-        update(Delivery).where(*tried, Delivery.tried_since.is_not(None)).values(tried_since=None, due_at=clock.now())
-    )
-    db.session.execute(anew)
+    waits = (Delivery.webhook_id == webhook.id, Delivery.status == DeliveryStatus.PENDING)
+    was_tried = Delivery.tried_since.is_not(None)
+    db.session.execute(update(Delivery).where(*waits, was_tried).values(tried_since=None, due_at=clock.now()))
 
 
 def disable(webhook: Webhook, reason: DisabledReason) -> None:
