@@ -433,26 +433,26 @@ class Config:
             return options | {
                 "connect_args": {"timeout": 10},
                 "execution_options": {"fast_sql": self.fast_sql},
-                "pool_size": self._pool_size,
+                **self._pool_options,
             }
         return options | self._postgresql_options()
 
     @property
-    def _pool_size(self) -> int:
-        """A limit, and not how many connections are opened.
+    def _pool_options(self) -> dict[str, int]:
+        """How many connections stay open, and how many more there may be at once; these are closed after use.
 
         Each thread of a server has one for reads in autocommit, or a snapshot that it streams, and one for its session;
-        `flask worker` has one for each of its threads.
+        `flask worker` may need one for each of its threads. And a few are for overlaps, for what polls and renews
+        leases, and for live streams.
         """
-        return max(2 * self.web_threads, MAX_WORKER_THREADS)
+        streams = STREAM_CONNECTIONS if self.max_streams else 0
+        return {"pool_size": 2 * self.web_threads, "max_overflow": 4 + streams + MAX_WORKER_THREADS}
 
     def _postgresql_options(self) -> dict[str, Any]:
         by_session = self.database_pooling is Pooling.SESSION
         settings = " ".join(f"-c {name}={value}" for name, value in SESSION_SETTINGS.items())
         return {
-            "pool_size": self._pool_size,
-            # For overlaps, for what polls and renews leases, and for live streams.
-            "max_overflow": 4 + (STREAM_CONNECTIONS if self.max_streams else 0),
+            **self._pool_options,
             "pool_timeout": 2,
             # A connection in autocommit has nothing to roll back when it returns to the pool.
             "skip_autocommit_rollback": True,
