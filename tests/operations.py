@@ -66,8 +66,8 @@ class Operation:
 
     @property
     def success(self) -> int:
-        """The one status of success."""
-        return min(self.statuses)
+        """The one status of success; of a WebSocket, which only a handshake opens, the one that says so (426)."""
+        return 426 if 101 in self.statuses else min(self.statuses)
 
     @property
     def credentials(self) -> str | None:
@@ -256,7 +256,7 @@ class Scene:
         if operation.is_live and status.startswith("200"):
             # It would never end: its beginning is enough.
             stream = chunks
-            chunks = [next(iter(stream))]
+            chunks = [next(iter(stream), b"")]
             stream.close()  # type: ignore[attr-defined]  # which every iterable of WSGI may have
         return TestResponse(chunks, status, answered, request=Request(built))
 
@@ -455,10 +455,10 @@ class Scene:
             now = clock.now()
             sent = {"message_id": "ping_1", "type": "webhook.ping", "types": ["webhook.ping"], "occurred_at": now}
             ended = {"status": DeliveryStatus.DELIVERED, "finished_at": now, "attempts": 1, "response_status": 204}
-            delivery = Delivery(webhook_id=webhook_id, **sent, **ended)
-            db.session.add(delivery)
+            deliveries = [Delivery(webhook_id=webhook_id, **sent, **ended) for _ in range(3)]
+            db.session.add_all(deliveries)
             db.session.flush()
-            return delivery.id
+            return deliveries[-1].id
 
     def _add_jobs(self) -> list[int]:
         """A job that has failed, and two that are queued. No request makes one of any kind."""

@@ -727,7 +727,7 @@ class TestCursors:
         for operation, cursor in self.walked(scene):
             order = operation.parameters("query")["order"]["schema"]["default"]
             other = {"asc": "desc", "desc": "asc"}[order]
-            queries = [f"order={other}", f"sort_by={other_sort(operation)}"]
+            queries = [f"order={other}", *(f"sort_by={name}" for name in other_sorts(operation)[:1])]
             queries += ["search=a"] if "search" in operation.parameters("query") else []
             for query in queries:
                 answer = scene.send(operation, query=f"cursor={cursor}&{query}")
@@ -751,10 +751,10 @@ class TestCursors:
                 report.check(operation, one[:60], answer, statuses={422}, place="cursor")
 
 
-def other_sort(operation: Operation) -> str:
-    """A sort that is not the default."""
+def other_sorts(operation: Operation) -> list[str]:
+    """The sorts that are not the default."""
     schema = operation.parameters("query")["sort_by"]["schema"]
-    return next(str(name) for name in schema["enum"] if name != schema["default"])
+    return [str(name) for name in schema["enum"] if name != schema["default"]]
 
 
 def _segment(value: Any) -> str:

@@ -21,6 +21,12 @@ NOT_THERE_YET = {
     "download_failed_rows": 404,
     **dict.fromkeys(("read_api_key", "update_api_key", "rotate_api_key", "revoke_api_key"), 404),
     **dict.fromkeys(("read_hold", "confirm_hold", "cancel_hold", "read_stock_movement"), 404),
+    **dict.fromkeys(("read_webhook", "update_webhook", "delete_webhook", "rotate_webhook_secret"), 404),
+    **dict.fromkeys(("ping_webhook", "replay_webhook", "list_webhook_deliveries", "read_webhook_delivery"), 404),
+    "redeliver_webhook_delivery": 404,
+    "retry_job": 409,
+    # A handshake needs a WebSocket.
+    "connect_events": 426,
 }
 #: What needs a secret that no document can state: a refresh token, a token from a mail, the own password.
 NEED_SECRETS = {"refresh": 401, "confirm_password_reset": 422, "change_password": 422}
