@@ -38,6 +38,8 @@ UNSAYABLE = {
     "delta_unfit": "that two members depend on each other",
     "too_many_bytes": "how many bytes a text is",
     "not_a_map": "what is in a text that is JSON",
+    "url_not_allowed": "which hosts are public",
+    "since_or_cursor": "that two members exclude each other",
     "format_unknown": "that one of a format, a media type and a name must tell",
 }
 
