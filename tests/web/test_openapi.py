@@ -286,7 +286,7 @@ def objects(document: Document) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _json_answers(operation: Operation) -> list[Any]:
     """What a successful answer is, but for files and streams."""
-    content = operation.responses[str(operation.success)].get("content", {})
+    content = operation.responses[str(min(operation.statuses))].get("content", {})
     files = {"text/csv", "application/x-ndjson", "text/event-stream"}
     return [described for media_type, described in content.items() if media_type not in files]
 
