@@ -121,7 +121,7 @@ def test_a_page_sees_prices_within_a_second_and_misses_none_when_cut(
         for cut in range(CUTS + 1):
             for step, price in enumerate(prices[3 * cut : 3 * cut + 3]):
                 if step == 1 and cut < CUTS:
-                    # The process goes, and the connection with it; what comes next happens while nobody is connected.
+                    # The process goes, and the connection with it; no client hears of what comes next.
                     os.kill(worker_pids(streams, cut + 1)[-1], signal.SIGKILL)
                 sent = time.time()
                 shop.set_price(product, price)

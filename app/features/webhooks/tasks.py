@@ -76,9 +76,13 @@ def replay(claim: Claim) -> Generator[None, None, None]:
     while position < until:
         try:
             with unit_of_work():
-                position = _replay_batch(claim, position, until)
+                reached = _replay_batch(claim, position, until)
         except events.CursorExpired:
             raise JobFailed("The events after this position were deleted meanwhile.") from None
+        # After the commit, which keeps that it was disabled.
+        if reached is None:
+            raise JobFailed("The webhook is disabled.")
+        position = reached
         yield
 
 
@@ -116,11 +120,12 @@ def _record(webhook_id: int, outcomes: Sequence[Outcome]) -> None:
         queue.record(webhook, outcomes)
 
 
-def _replay_batch(claim: Claim, position: int, until: int) -> int:
+def _replay_batch(claim: Claim, position: int, until: int) -> int | None:
+    """Queue a batch after a position; the position after it, or None where the webhook is disabled."""
     jobs.confirm(claim, claim.progress if position == claim.payload["position"] else {"position": position})
     found = _lock_enabled(claim.payload["webhook_id"])
     if found is None:
-        raise JobFailed("The webhook is disabled.")
+        return None
     changes, _ = events.events_after(position, limit=dispatch.MAX_EVENTS)
     changes = [change for change in changes if change.id <= until]
     dispatch.queue_events(found[0], changes)

@@ -10,11 +10,14 @@ from sqlalchemy import update
 from standardwebhooks.webhooks import WebhookVerificationError
 from werkzeug.test import TestResponse
 
+from app.api.tasks import TASKS
 from app.core import clock
 from app.core.transactions import unit_of_work
+from app.core.worker import Worker
 from app.extensions import db
 from app.features.webhooks.models import DisabledReason, Webhook
-from app.features.webhooks.service import READS
+from app.features.webhooks.service import READS, REPLAY
+from app.security.permissions import Role
 from tests.conftest import Caller, body_of, code_of, faults_of, rows_of
 from tests.features.webhooks.conftest import Scene
 
@@ -130,7 +133,7 @@ class TestUpdateWebhook:
             failed = {"failures": 7, "failing_since": clock.now(), "paused_until": clock.now() + timedelta(hours=1)}
             reason = DisabledReason.FAILING
             db.session.execute(update(Webhook).values(is_enabled=False, disabled_reason=reason, **failed))
-        make_product()  # which nobody has read in the feed, so that enabling has to number it
+        make_product()  # which no reader has seen in the feed, so that enabling has to number it
 
         seen = body_of(scene.boss.patch(f"/webhooks/{made['id']}", {"is_enabled": True}))
 
@@ -299,6 +302,19 @@ class TestReplay:
         assert [code for _, code in faults_of(scene.boss.post(f"/webhooks/{made['id']}/replay", body))] == [
             "since_or_cursor"
         ]
+
+    def test_of_an_inactive_owner_disables_the_webhook(
+        self, scene: Scene, root: Caller, sign_in: Callable[..., Caller], make_product: Make
+    ) -> None:
+        make_product()
+        made = scene.make_webhook()
+        scene.boss.post(f"/webhooks/{made['id']}/replay", {"cursor": ""})
+        sign_in("other", Role.ADMIN).delete(f"/users/{root.user_id}")
+        # The replay alone, without the source, which would disable it as well.
+        Worker({REPLAY: TASKS[REPLAY]}, scene.sender.app_context).drain()
+
+        with scene.sender.app_context(), unit_of_work(reading=True):
+            assert db.session.get_one(Webhook, made["id"]).disabled_reason == "owner_inactive"
 
     def test_refuses_a_cursor_that_is_not_ours(self, scene: Scene) -> None:
         made = scene.make_webhook()
