@@ -69,7 +69,7 @@ class Announced(Audited):
 
     @classmethod
     def event_names(cls) -> Mapping[str, str]:
-        """The names that changes of such rows have, in order, each with a sentence for clients. A model states its own."""
+        """The names that changes of such rows have, each with a sentence for clients. A model states its own."""
         raise NotImplementedError
 
     @classmethod
