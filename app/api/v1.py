@@ -6,8 +6,11 @@ from app.features.api_keys.routes import blueprint as api_keys
 from app.features.audit.routes import blueprint as audit
 from app.features.auth.routes import blueprint as auth
 from app.features.brands.routes import blueprint as brands
+from app.features.bulk.routes import blueprint as bulk
 from app.features.categories.routes import blueprint as categories
 from app.features.events.routes import blueprint as events
+from app.features.exports.routes import blueprint as exports
+from app.features.facets.routes import blueprint as facets
 from app.features.imports.routes import blueprint as imports
 from app.features.jobs.routes import blueprint as jobs
 from app.features.passwords.routes import blueprint as passwords
@@ -28,6 +31,9 @@ blueprint.register_blueprint(brands)
 blueprint.register_blueprint(categories)
 blueprint.register_blueprint(products)
 blueprint.register_blueprint(category_products)
+blueprint.register_blueprint(facets)
+blueprint.register_blueprint(bulk)
+blueprint.register_blueprint(exports)
 blueprint.register_blueprint(events)
 blueprint.register_blueprint(stock)
 blueprint.register_blueprint(imports)

@@ -25,14 +25,14 @@ from app.core.snapshots import Snapshot, open_snapshot
 from app.core.transactions import unit_of_work
 from app.features.categories import service as categories
 from app.features.events import service as events
+from app.features.exports import service as exports
+from app.features.exports.files import SUFFIXES, FileFormat, write_products
 from app.features.imports import failed_rows as failed_rows_of
 from app.features.imports.importer import Chunk, import_rows
 from app.features.imports.models import FileUnreadable
 from app.features.imports.reading.files import RowFile, advice_on, read_rows
 from app.features.imports.report import NothingImported, Report
 from app.features.imports.trees import read_tree
-from app.features.products import bulk
-from app.features.products.files import SUFFIXES, FileFormat, write_products
 from app.features.samples import service as samples
 
 #: The exit code of an import in which rows failed.
@@ -142,7 +142,7 @@ def export_products(*, file: str, given_format: str | None, with_ids: bool, with
     escaped by a backslash. FILE appears when it is complete.
     """
     file_format = _format_of(file, given_format)
-    pieces = write_products(bulk.iter_products(), file_format, with_ids=with_ids)
+    pieces = write_products(exports.iter_products(), file_format, with_ids=with_ids)
     with unit_of_work(reading=True):
         snapshot, cursor = _open_snapshot(with_cursor=with_cursor)
     try:

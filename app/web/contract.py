@@ -67,12 +67,14 @@ Require = Callable[[Any], None]
 class Blueprint(flask.Blueprint):
     """A Flask blueprint on which a route without access or contract cannot exist.
 
-    ``about`` is a sentence on its resource for the OpenAPI document.
+    ``about`` is a sentence on its resource for the OpenAPI document, which has its operations under its name, or under
+    ``tag``, the name of another.
     """
 
-    def __init__(self, name: str, import_name: str, *args: Any, about: str, **options: Any) -> None:
+    def __init__(self, name: str, import_name: str, *args: Any, about: str = "", tag: str = "", **options: Any) -> None:
         super().__init__(name, import_name, *args, **options)
         self.about = about
+        self.tag = tag or name
 
     def add_url_rule(
         self, rule: str, endpoint: str | None = None, view_func: View | None = None, *args: Any, **options: Any

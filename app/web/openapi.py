@@ -60,7 +60,11 @@ def describe(app: Flask) -> dict[str, Any]:
         plugins=[plugin],
         info={"description": DESCRIPTION, "contact": CONTACT, "license": {"name": "MIT", "identifier": "MIT"}},
         servers=_servers(app),
-        tags=[{"name": blueprint.name, "description": blueprint.about} for blueprint in _documented(app)],
+        tags=[
+            {"name": blueprint.name, "description": blueprint.about}
+            for blueprint in _documented(app)
+            if blueprint.about
+        ],
     )
     # The metadata of our fields is their whole JSON Schema; apispec's own guesses give way to it.
     converter: Any = plugin.converter
@@ -70,8 +74,8 @@ def describe(app: Flask) -> dict[str, Any]:
     webhooks: dict[str, Any] = {}
     with app.app_context():
         for rule, operation in operations(app):
-            _add_operation(spec, rule, operation)
-            webhooks |= describe_webhooks(spec, operation, tag=_tag_of(rule))
+            _add_operation(spec, rule, operation, tag=_tag_of(app, rule))
+            webhooks |= describe_webhooks(spec, operation, tag=_tag_of(app, rule))
     return _in_order({**spec.to_dict(), "webhooks": webhooks})
 
 
@@ -113,7 +117,7 @@ def operations(app: Flask) -> Iterator[tuple[Rule, Operation]]:
             yield rule, operation_of(app.view_functions[rule.endpoint])
 
 
-def _add_operation(spec: APISpec, rule: Rule, operation: Operation) -> None:
+def _add_operation(spec: APISpec, rule: Rule, operation: Operation, *, tag: str) -> None:
     method = min((rule.methods or set()) - {"HEAD", "OPTIONS"}).lower()
     sentence, _, rest = inspect.cleandoc(operation.view.__doc__ or "").partition("\n\n")
     # The lines of a docstring end where those of code do.
@@ -122,7 +126,7 @@ def _add_operation(spec: APISpec, rule: Rule, operation: Operation) -> None:
         "operationId": operation.name,
         "summary": " ".join(sentence.split()),
         "description": "\n\n".join(filter(None, (rest, *_notes(operation, method)))),
-        "tags": [_tag_of(rule)],
+        "tags": [tag],
         "parameters": describe_parameters(spec, rule, operation, method),
         "responses": _responses(spec, rule, operation, method),
         **_security(operation),
@@ -134,9 +138,11 @@ def _add_operation(spec: APISpec, rule: Rule, operation: Operation) -> None:
     spec.path(path=re.sub(r"<(?:[^>]+:)?(\w+)>", r"{\1}", rule.rule), operations={method: described})
 
 
-def _tag_of(rule: Rule) -> str:
-    """The blueprint of a route."""
-    return str(rule.endpoint).split(".")[-2]
+def _tag_of(app: Flask, rule: Rule) -> str:
+    """What the blueprint of a route has its operations under."""
+    name, _, _ = str(rule.endpoint).rpartition(".")
+    blueprint: Any = app.blueprints[name]
+    return str(blueprint.tag)
 
 
 def _notes(operation: Operation, method: str) -> Iterator[str]:

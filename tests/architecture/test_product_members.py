@@ -11,18 +11,18 @@ from app.core import clock
 from app.core.changelog import Published
 from app.core.references import references_of
 from app.extensions import Model
+from app.features.bulk.schemas import ProductUpsertSchema
+from app.features.exports.files import COLUMNS, FileFormat, write_products
 from app.features.imports.reading.files import read_rows
 from app.features.imports.reading.options import Reading
 from app.features.imports.row_schema import ImportRowSchema
 from app.features.imports.rows import Row
-from app.features.products.files import COLUMNS, FileFormat, write_products
 from app.features.products.models import DEFAULTS, MEMBERS, PRODUCTS, new_row
 from app.features.products.schemas import (
     ProductCreateSchema,
     ProductReplaceSchema,
     ProductSchema,
     ProductUpdateSchema,
-    ProductUpsertSchema,
 )
 from app.web.schemas import shared
 

@@ -16,8 +16,8 @@ from flask.testing import FlaskCliRunner
 from sqlalchemy.exc import OperationalError
 
 from app.cli import progress
+from app.features.exports.files import COLUMNS
 from app.features.imports import service as imports
-from app.features.products.files import COLUMNS
 from app.features.samples import service as samples
 from config import Environment
 from tests.conftest import Caller, body_of, rows_of

@@ -31,9 +31,9 @@ from app.core.fastsql import Prepared
 from app.core.feed import ChangeEvent
 from app.core.transactions import unit_of_work
 from app.extensions import db
+from app.features.bulk import upserts
 from app.features.categories.models import Category
 from app.features.events.numbering import number_changes
-from app.features.products import bulk
 from tests.conftest import Caller, body_of, rows_of
 
 Make = Callable[..., dict[str, Any]]
@@ -253,9 +253,9 @@ class TestAFollower:
             {"sku": f"S-{n}", "name": "x", "price": Decimal(1), "currency": "USD", "category_id": category_id}
             for n in range(MAX_CHANGES + 1)
         ]
-        write(app, lambda: bulk.insert_products(rows[: MAX_CHANGES - 1]))
+        write(app, lambda: upserts.insert_products(rows[: MAX_CHANGES - 1]))
         assert len(follow(app, follower) or ()) == MAX_CHANGES - 1
-        write(app, lambda: bulk.upsert_products([{**row, "name": "y"} for row in rows]))
+        write(app, lambda: upserts.upsert_products([{**row, "name": "y"} for row in rows]))
 
         assert follow(app, follower) is None
         assert follow(app, follower) == []

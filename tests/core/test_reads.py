@@ -27,8 +27,8 @@ from app.extensions import db
 from app.features.brands.models import Brand
 from app.features.categories import service as categories
 from app.features.categories.models import Category
+from app.features.facets.service import count_facets
 from app.features.products import service as products
-from app.features.products.facets import count_facets
 from app.features.products.models import PRODUCTS, SEARCHED, Product, ProductStatus, has_tag, search_text
 from app.features.users.models import User
 from app.security.identity import Identity

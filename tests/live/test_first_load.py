@@ -22,8 +22,9 @@ from flask import Flask
 from sqlalchemy import create_engine, text
 
 from app.core.transactions import unit_of_work
-from app.features.products import bulk
-from app.features.products.files import FileFormat, write_products
+from app.features.bulk import upserts
+from app.features.exports import service as exports
+from app.features.exports.files import FileFormat, write_products
 from app.features.products.models import MEMBERS
 from tests.conftest import Caller
 from tests.live.conftest import Site, environment
@@ -61,7 +62,7 @@ def category(app: Flask, make_category: Make) -> int:
     category_id: int = make_category()["id"]
     default = {"name": "Thing", "price": Decimal("1.00"), "currency": "USD", "category_id": category_id, "stock": 9}
     with app.app_context(), unit_of_work():
-        bulk.insert_products(
+        upserts.insert_products(
             [{**default, "sku": f"S-{number}", "description": "x" * 200} for number in range(PRODUCTS)]
         )
     return category_id
@@ -82,7 +83,7 @@ def members_of(product: Mapping[str, Any]) -> dict[str, Any]:
 def products_in(app: Flask) -> Copy:
     """The products in the database."""
     with app.app_context(), unit_of_work(reading=True):
-        return rows_in("".join(write_products(bulk.iter_products(), FileFormat.NDJSON, with_ids=True)))
+        return rows_in("".join(write_products(exports.iter_products(), FileFormat.NDJSON, with_ids=True)))
 
 
 def patiently(call: Callable[[], Answer]) -> Answer:
@@ -228,7 +229,9 @@ class TestADownloadThatStalls:
         """More than the buffers of a connection take."""
         row = {"name": "Thing", "price": Decimal("1.00"), "currency": "USD", "category_id": make_category()["id"]}
         with app.app_context(), unit_of_work():
-            bulk.insert_products([{**row, "sku": f"S-{number}", "description": "x" * 9000} for number in range(2500)])
+            upserts.insert_products(
+                [{**row, "sku": f"S-{number}", "description": "x" * 9000} for number in range(2500)]
+            )
 
     def test_gives_its_snapshot_up_when_its_client_goes(
         self, app: Flask, site: Site, alice: Caller, much: None

@@ -21,9 +21,9 @@ from app.core import jobs
 from app.core.jobs import JobStatus
 from app.core.transactions import unit_of_work
 from app.extensions import db
+from app.features.exports import service as exports
 from app.features.imports import importer
 from app.features.imports.models import Import
-from app.features.products import bulk
 from app.security.permissions import Role
 from tests.conftest import Caller, body_of, empty
 from tests.live.conftest import Site, environment, process
@@ -98,7 +98,7 @@ def outcome(app: Flask, who: Caller, import_id: int) -> tuple[Any, ...]:
     with app.app_context(), unit_of_work(reading=True):
         products = {
             row["sku"]: {name: row[name] for name in row if name not in {"id", "category_id"}}
-            for batch in bulk.iter_products()
+            for batch in exports.iter_products()
             for row in batch
         }
         versions = Counter(db.session.scalars(db.select(db.metadata.tables["products"].c.version)))
@@ -209,7 +209,7 @@ class TestWorker:
         assert 0 < cancelled["rows_read"] < rows
         assert cancelled["rows_read"] % ROWS_PER_CHUNK == 0
         with app.app_context(), unit_of_work(reading=True):
-            saved = sum(len(batch) for batch in bulk.iter_products())
+            saved = sum(len(batch) for batch in exports.iter_products())
         assert saved == cancelled["created"]
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from app.features.products.facets import EDGES, price_band
+from app.features.facets.service import EDGES, price_band
 from app.security.permissions import Role
 from tests.conftest import Caller
 from tests.live.conftest import environment, worker_pids

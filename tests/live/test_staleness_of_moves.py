@@ -28,7 +28,7 @@ from flask import Flask
 
 from app.api.tasks import TASKS
 from app.core.worker import Worker
-from app.features.products.facets import EDGES
+from app.features.facets.service import EDGES
 from app.security.permissions import Role
 from tests.conftest import Caller, body_of
 from tests.live.conftest import environment, worker_pids

@@ -25,7 +25,7 @@ from app.core.changelog import Follower, LoggedChange, LogPosition, LogTail
 from app.core.topics import topics_of_change
 from app.core.transactions import run, unit_of_work
 from app.extensions import cache, db
-from app.features.products import facets
+from app.features.facets import service as facets
 from app.features.users.models import User
 from app.security.permissions import Role
 from app.web.operation import Operation

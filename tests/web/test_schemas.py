@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import app.factory  # noqa: F401 -- and with it every feature's schemas
+from app.features.bulk.schemas import ProductUpsertSchema
 from app.features.imports.paths import CategoryPath
 from app.features.imports.row_schema import CategoryName, ImportRowSchema
-from app.features.products.schemas import ProductCreateSchema, ProductUpsertSchema
+from app.features.products.schemas import ProductCreateSchema
 from app.web import fields
 from app.web.body import parse_json
 from app.web.schemas import BodySchema, QuerySchema

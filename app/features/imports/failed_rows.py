@@ -14,11 +14,11 @@ from typing import Any
 import orjson
 
 from app.core.errors import Malformed
+from app.features.exports.files import FileFormat
 from app.features.imports.reading.columns import REASON, is_reason
 from app.features.imports.reading.files import CELL_COUNT, RowFile
 from app.features.imports.reading.options import Quoting
 from app.features.imports.rows import BadRow
-from app.features.products.files import FileFormat
 from app.web.body import parse_json
 
 

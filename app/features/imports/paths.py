@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
 
-from app.features.products.files import join_path
+from app.features.exports.files import join_path
 
 #: Separators of lists whatever else is stated; a comma is one where no blank follows it, or within a path.
 _LISTS = ";|\n"

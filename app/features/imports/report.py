@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from app.features.bulk.upserts import Effect, Upserted
 from app.features.imports.rows import BadRow, RowError, shortened
-from app.features.products.bulk import Effect, Upserted
 
 #: A report lists this many errors and counts the others.
 MAX_ERRORS = 1000

@@ -9,6 +9,7 @@ from flask import Response, current_app
 from sqlalchemy import Select
 
 from app.core.errors import Fault, Invalid
+from app.features.exports.files import MEDIA_TYPES, SUFFIXES, FileFormat
 from app.features.imports import failed_rows, service
 from app.features.imports.models import Import, ImportEnded, ImportFault
 from app.features.imports.reading.cells import check_constants
@@ -21,7 +22,6 @@ from app.features.imports.schemas import (
     ImportQuerySchema,
     ImportSchema,
 )
-from app.features.products.files import MEDIA_TYPES, SUFFIXES, FileFormat
 from app.security.permissions import Permission
 from app.web.access import current_identity
 from app.web.contract import Blueprint, lists, refuses, requires, returns, streams, takes_file

@@ -8,11 +8,11 @@ import marshmallow as ma
 
 from app.core.errors import Malformed
 from app.core.jobs import JobStatus
+from app.features.exports.files import CATEGORY_SEPARATOR, TAG_SEPARATOR, FileFormat
 from app.features.imports.models import FileUnreadable
 from app.features.imports.reading.columns import Columns, require_field
 from app.features.imports.reading.options import Quoting
 from app.features.imports.service import FAULTS, LISTING
-from app.features.products.files import CATEGORY_SEPARATOR, TAG_SEPARATOR, FileFormat
 from app.features.products.models import KEYS, ProductStatus
 from app.web import fields
 from app.web.body import parse_json

@@ -17,6 +17,8 @@ from app.core.listing import Listing, OneOf
 from app.core.pruning import delete_batch
 from app.core.references import find_unknown_among
 from app.extensions import db
+from app.features.bulk import upserts
+from app.features.exports.files import NAMES
 from app.features.imports.filing import MAKERS, Brands, Shelf
 from app.features.imports.models import (
     FINISHED,
@@ -29,8 +31,6 @@ from app.features.imports.models import (
 )
 from app.features.imports.report import Report
 from app.features.imports.rows import BadRow, Row
-from app.features.products import bulk
-from app.features.products.files import NAMES
 from app.features.products.keys import find_skus
 from app.features.products.models import KEYS, Product, ProductIncomplete, SkuTaken
 from app.security.identity import Identity
@@ -186,7 +186,7 @@ def _upsert(rows: Sequence[Row], shelf: Shelf, brands: Brands, chunk: SavedChunk
     """Make or change the product of each row, or leave it out where that is refused."""
     chunk.report.made_categories = dict.fromkeys(shelf.make_missing(rows))
     chunk.report.made_brands = dict.fromkeys(brands.make_missing(rows))
-    upserted = bulk.upsert_products((_members(row.values, shelf, brands) for row in rows), defaults=defaults)
+    upserted = upserts.upsert_products((_members(row.values, shelf, brands) for row in rows), defaults=defaults)
     for row in rows:
         became = upserted[row.values["sku"]]
         if isinstance(became, Invalid):

@@ -3,26 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Response, current_app
+from flask import current_app
 from sqlalchemy import Select
 
 from app.core.errors import Conflict
 from app.core.keys import KeyDiffers
-from app.core.snapshots import Snapshot, open_snapshot
 from app.features.brands.models import Brand
 from app.features.categories.models import Category
-from app.features.events import service as events
-from app.features.products import batches, bulk, facets, service
-from app.features.products.batches import BatchRefused, BatchResult
-from app.features.products.files import MEDIA_TYPES, FileFormat, write_products
+from app.features.products import service
 from app.features.products.models import KEYS, REFUSALS, Product, TooManyAttributes, TooPrecise
 from app.features.products.schemas import (
-    FacetsSchema,
-    ProductBatchResultSchema,
-    ProductBatchSchema,
     ProductCreateSchema,
-    ProductExportSchema,
-    ProductFilterSchema,
     ProductQuerySchema,
     ProductReplaceSchema,
     ProductSchema,
@@ -38,14 +29,11 @@ from app.web.contract import (
     changes,
     lists,
     path_by_key,
-    queries,
     refuses,
     requires,
     returns,
-    streams,
     upserts,
 )
-from app.web.downloads import download, read_in_batches
 from app.web.includes import Embedding, Include
 from app.web.resource_links import Link, Links
 
@@ -84,16 +72,6 @@ def list_products() -> Select[Product]:
     return service.visible_to(current_identity())
 
 
-@blueprint.get("/facets")
-@requires(Permission.PRODUCTS_READ)
-@queries(ProductFilterSchema)
-@returns(FacetsSchema)
-def count_facets(query: dict[str, Any]) -> dict[str, Any]:
-    """Count the products of a list by category, brand, tag, price, stock and status."""
-    identity = current_identity()
-    return facets.count_facets(service.visible_to(identity), service.LISTING, identity=identity, **query)
-
-
 @blueprint.post("")
 @requires(Permission.PRODUCTS_WRITE)
 @accepts(ProductCreateSchema)
@@ -102,47 +80,6 @@ def count_facets(query: dict[str, Any]) -> dict[str, Any]:
 def create_product(data: dict[str, Any]) -> Any:
     """Create a product."""
     return service.create_product(**_with_currency(data))
-
-
-@blueprint.post("/bulk")
-@requires(Permission.PRODUCTS_WRITE)
-@accepts(ProductBatchSchema, max_bytes=4 * 1024 * 1024)
-@returns(ProductBatchResultSchema)
-@refuses(BatchRefused)
-def save_products(data: dict[str, Any]) -> BatchResult:
-    """Create and update up to a thousand products by their sku.
-
-    A product whose sku is there keeps what its item does not state. An atomic batch with a bad item is refused as a
-    whole, and names every fault; a partial one writes the good items and reports what is wrong with the others.
-    """
-    return batches.save_products(**data, currency=current_app.config["DEFAULT_CURRENCY"])
-
-
-@blueprint.get("/export")
-@requires(Permission.PRODUCTS_WRITE)
-@streams(*MEDIA_TYPES.values(), query=ProductExportSchema, headers=("Events-Cursor",))
-def export_products(query: dict[str, Any]) -> Response:
-    """Download the products that the filters leave, as a file that an import takes back.
-
-    All rows are of one moment, however much is written meanwhile. `Events-Cursor` is the cursor of `GET /events` that
-    belongs to it: a copy that begins with this file, requested with `with_ids`, and applies the events after the cursor
-    misses nothing. The first events may be of changes that the file has already.
-
-    In CSV, a cell that a spreadsheet would take for a formula has an apostrophe before it, which an import takes away.
-    A download that ends without the last chunk of its transfer coding is not whole; it must be done in 15 minutes.
-    """
-    file_format, search, with_ids = FileFormat(query.pop("format")), query.pop("search", None), query.pop("with_ids")
-    conditions = service.LISTING.conditions(query, search)
-    snapshot, headers = _open_snapshot()
-    rows = read_in_batches(bulk.iter_products(*conditions), snapshot)
-    response = download(
-        write_products(rows, file_format, with_ids=with_ids),
-        media_type=MEDIA_TYPES[file_format],
-        name=f"products.{file_format}",
-        snapshot=snapshot,
-    )
-    response.headers.update(headers)
-    return response
 
 
 @blueprint.get("/<id:product_id>")
@@ -251,14 +188,6 @@ def delete_product_by_key(product: Product) -> None:
 def list_products_below(category_id: int) -> Select[Product]:
     """List the products of a category and of everything below it."""
     return service.filed_below(category_id, identity=current_identity())
-
-
-def _open_snapshot() -> tuple[Snapshot, Mapping[str, str]]:
-    """A snapshot, and the header with its cursor for those who may read events."""
-    if not current_identity().can(Permission.EVENTS_READ):
-        return open_snapshot(), {}
-    snapshot, cursor = events.open_snapshot_with_cursor(current_app.config["SECRET_KEYS"])
-    return snapshot, {"Events-Cursor": cursor}
 
 
 def _with_currency(data: dict[str, Any]) -> dict[str, Any]:

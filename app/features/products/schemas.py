@@ -4,12 +4,9 @@ from typing import Any
 
 from app.core.listing import RELEVANCE
 from app.core.slugs import MAX_SLUG_LENGTH
-from app.features.products.batches import BatchMode, Outcome
-from app.features.products.files import FileFormat
 from app.features.products.models import KEYS, MAX_ATTRIBUTES, MAX_STOCK, ProductStatus
 from app.features.products.service import LISTING
 from app.web import fields
-from app.web.batch import Batch, Problem
 from app.web.schemas import BodySchema, Order, PatchSchema, QuerySchema, RankedQuerySchema, Schema
 
 SKU: dict[str, Any] = {"max_length": 64, "example": "CHAIR-042"}
@@ -29,7 +26,7 @@ LOW_STOCK: dict[str, Any] = {
 WEIGHT: dict[str, Any] = {"minimum": 0, "maximum": 1_000_000_000, "allow_none": True, "example": 6400}
 NAME: dict[str, Any] = {"max_length": 200, "example": "Oak chair"}
 TAG: dict[str, Any] = {"max_length": 50, "example": "garden"}
-_DECIMALS = "With at most the decimals of its currency (ISO 4217), and answered with exactly these."
+DECIMALS = "With at most the decimals of its currency (ISO 4217), and answered with exactly these."
 COMPARE_AT_PRICE: dict[str, Any] = {
     "allow_none": True,
     "example": "159.00",
@@ -81,7 +78,7 @@ class ProductSchema(Schema):
     mpn = fields.Text(**MPN)
     name = fields.Text(**NAME)
     description = fields.Prose(max_length=10_000, example="A chair of solid oak.")
-    price = fields.Money(example="129.00", note=_DECIMALS)
+    price = fields.Money(example="129.00", note=DECIMALS)
     compare_at_price = fields.Money(**COMPARE_AT_PRICE)
     currency = fields.Currency(example="USD")
     category_id = fields.Integer(example=7)
@@ -104,78 +101,6 @@ class ProductSchema(Schema):
     )
 
 
-class CountSchema(Schema):
-    """How many products a list shows if this value is chosen instead of the facet's present ones."""
-
-    count = fields.Integer(minimum=0, example=31)
-    selected = fields.Boolean(note="Whether the filters of this request choose this value.", example=False)
-
-
-class CategoryCountSchema(CountSchema):
-    """How many products are filed directly under a category, which `category_id` chooses."""
-
-    id = fields.Integer(dump_only=True, example=7)
-    name = fields.Text(max_length=120, example="Chairs")
-
-
-class BrandCountSchema(CountSchema):
-    """How many products are of a brand, which `brand_id` chooses."""
-
-    id = fields.Integer(dump_only=True, example=3)
-    name = fields.Text(max_length=120, example="Oakworks")
-
-
-class TagCountSchema(CountSchema):
-    """How many products have a tag, which `tag` chooses."""
-
-    value = fields.Text(**TAG)
-
-
-class PriceCountSchema(CountSchema):
-    """How many products cost from `min_price` to `max_price`, both included, in the currency of the filter.
-
-    The band is selected where the filters `min_price` and `max_price` let it pass whole.
-    """
-
-    min_price = fields.Money(example="100.00")
-    max_price = fields.Money(example="199.99")
-
-
-class StockCountSchema(CountSchema):
-    """How many products are in stock, or are not, which `in_stock` chooses."""
-
-    value = fields.Boolean(example=True)
-
-
-class StatusCountSchema(CountSchema):
-    """How many products have a status, which `status` chooses."""
-
-    value = fields.Choice(ProductStatus, example="active")
-
-
-class FacetsSchema(Schema):
-    """How many products there are, and of which kinds.
-
-    Each facet is counted with all filters but its own, so that what else could be chosen is shown with its count. The
-    commonest 50 categories, brands and tags are listed, commonest first, and those that are selected, also where no
-    product has them. `below` narrows every facet.
-    """
-
-    total = fields.Integer(minimum=0, note="As the list with all filters has.", example=42)
-    category = fields.Nested(CategoryCountSchema, many=True, note="Empty for those who may not read categories.")
-    brand = fields.Nested(BrandCountSchema, many=True, note="Empty for those who may not read brands.")
-    tag = fields.Nested(TagCountSchema, many=True)
-    price = fields.Nested(
-        PriceCountSchema,
-        many=True,
-        note="Where the filter `currency` has one value: the bands that have products, the cheapest first, and where"
-        " both `min_price` and `max_price` are given, all bands between them. Otherwise empty: amounts of different"
-        " currencies cannot be compared.",
-    )
-    stock = fields.Nested(StockCountSchema, many=True, note="Both values, `true` first.")
-    status = fields.Nested(StatusCountSchema, many=True, note="Every status.")
-
-
 class ProductReplaceSchema(BodySchema):
     """The whole of a product but its stock; what is missing takes its default, and the sku and the slug stay."""
 
@@ -187,7 +112,7 @@ class ProductReplaceSchema(BodySchema):
     mpn = fields.Text(load_default=None, **MPN)
     name = fields.Text(required=True, **NAME)
     description = fields.Prose(max_length=10_000, load_default="")
-    price = fields.Money(required=True, example="129.00", note=_DECIMALS)
+    price = fields.Money(required=True, example="129.00", note=DECIMALS)
     compare_at_price = fields.Money(load_default=None, **COMPARE_AT_PRICE)
     currency = fields.Currency(example="USD", note="DEFAULT_CURRENCY when missing.")
     category_id = fields.Integer(required=True, example=7)
@@ -210,66 +135,9 @@ class ProductCreateSchema(ProductReplaceSchema):
 class ProductUpdateSchema(PatchSchema, ProductReplaceSchema):
     """What changes of a product; a null removes an attribute, the external id or the crossed-out price (RFC 7396)."""
 
-    price = fields.Money(example="99.50", note=_DECIMALS)
+    price = fields.Money(example="99.50", note=DECIMALS)
     currency = fields.Currency(example="USD")
     attributes = _attributes(removable=True)
-
-
-class ProductUpsertSchema(PatchSchema, ProductCreateSchema):
-    """A product of a batch, found by its sku: a new one needs a name, a price and a category as well."""
-
-    REQUIRED = ("sku",)
-    price = fields.Money(example="99.50", note=_DECIMALS)
-    currency = fields.Currency(example="USD")
-
-
-class ProductBatchSchema(BodySchema):
-    """Products to create, or to update where their sku is there."""
-
-    mode = fields.Choice(
-        BatchMode,
-        load_default=BatchMode.ATOMIC,
-        note="Whether a bad item refuses the whole batch (`atomic`) or is left out (`partial`).",
-        example="atomic",
-    )
-    dry_run = fields.Boolean(load_default=False, note="Report what would be done, and write nothing.", example=False)
-    items = Batch(
-        ProductUpsertSchema,
-        max_items=1000,
-        required=True,
-        example=[{"sku": "CHAIR-042", "name": "Oak chair", "price": "129.00", "category_id": 7}],
-    )
-
-
-class ProductUpsertResultSchema(Schema):
-    """What became of an item: the product's id, or the problem."""
-
-    index = fields.Integer(minimum=0, maximum=999, note="Its place in the batch, from 0.", example=0)
-    sku = fields.Code(allow_none=True, **SKU)
-    status = fields.Choice(Outcome, name="BatchOutcome", example="created")
-    id = fields.Integer(dump_only=True, allow_none=True, example=42)
-    problem = Problem(allow_none=True)
-
-
-class BatchMetaSchema(Schema):
-    """How many items there were, and how many of each outcome."""
-
-    total = fields.Integer(minimum=0, maximum=1000, example=1)
-    created = fields.Integer(minimum=0, maximum=1000, example=1)
-    updated = fields.Integer(minimum=0, maximum=1000, example=0)
-    unchanged = fields.Integer(minimum=0, maximum=1000, example=0)
-    failed = fields.Integer(minimum=0, maximum=1000, example=0)
-
-
-class ProductBatchResultSchema(Schema):
-    """What became of each item of a batch, in their order."""
-
-    items = fields.Nested(
-        ProductUpsertResultSchema,
-        many=True,
-        example=[{"index": 0, "sku": "CHAIR-042", "status": "created", "id": 42, "problem": None}],
-    )
-    meta = fields.Nested(BatchMetaSchema, example={"total": 1, "created": 1, "updated": 0, "unchanged": 0, "failed": 0})
 
 
 class ProductFilterSchema(QuerySchema):
@@ -306,13 +174,3 @@ class ProductQuerySchema(ProductFilterSchema, RankedQuerySchema):
         [*LISTING.sorts, RELEVANCE], name="ProductSort", load_default="created_at", note=RankedQuerySchema.NOTE
     )
     order = fields.Choice(Order, load_default="desc")
-
-
-class ProductExportSchema(ProductFilterSchema):
-    """Which products to export, and how."""
-
-    format = fields.Choice(FileFormat, load_default=FileFormat.CSV)
-    with_ids = fields.QueryBoolean(
-        load_default=False,
-        note="Whether each product begins with its `id`, by which events name it; an import leaves the column unread.",
-    )

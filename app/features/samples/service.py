@@ -15,9 +15,9 @@ from app.core.money import round_amount
 from app.extensions import db
 from app.features.brands import models as brand_models
 from app.features.brands import service as brands
+from app.features.bulk import upserts
 from app.features.categories import models as category_models
 from app.features.categories import service as categories
-from app.features.products import bulk
 from app.features.products import models as product_models
 from app.features.samples.vocabulary import BRANDS, TREE, Line, Option, Shelf
 from app.features.users import models as user_models
@@ -70,7 +70,7 @@ def load_demo(*, currency: str) -> Loaded | None:
         users.create_user(email=login.email, username=login.role, password=login.password, role=login.role)
     shelves = plant_tree()
     products = list(_demo_products(shelves, find_or_create_brands(), currency))
-    bulk.insert_products(products)
+    upserts.insert_products(products)
     return Loaded(products=len(products), categories=len(shelves), brands=len(BRANDS))
 
 
@@ -125,7 +125,9 @@ def generate_products(seed: int, numbers: range, categories_by_name: Mapping[str
     """
     brand_ids = find_or_create_brands()
     rows = (_generated_product(seed, number, categories_by_name, brand_ids) for number in numbers)
-    bulk.insert_products([{**row, "price": round_amount(row["price"], currency), "currency": currency} for row in rows])
+    upserts.insert_products(
+        [{**row, "price": round_amount(row["price"], currency), "currency": currency} for row in rows]
+    )
 
 
 def refresh_statistics() -> None:

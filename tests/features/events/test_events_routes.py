@@ -15,8 +15,8 @@ from app.core import clock
 from app.core.feed import CatalogueState, ChangeEvent
 from app.core.transactions import unit_of_work
 from app.extensions import db
+from app.features.bulk import upserts
 from app.features.categories import service as categories
-from app.features.products import bulk
 from tests.conftest import Caller, body_of, code_of, faults_of, rows_of
 
 Make = Callable[..., dict[str, Any]]
@@ -103,7 +103,7 @@ class TestEvents:
         row = {"price": None, "currency": "USD", "category_id": old["category_id"]}
         with app.app_context(), unit_of_work():
             prices = {"price": Decimal(1)}
-            bulk.upsert_products([row | prices | {"sku": sku, "name": sku} for sku in ("NEW-1", "NEW-2", "OLD")])
+            upserts.upsert_products([row | prices | {"sku": sku, "name": sku} for sku in ("NEW-1", "NEW-2", "OLD")])
 
         items = since(root, cursor)
 
@@ -130,7 +130,7 @@ class TestEvents:
                 {"sku": f"S-{n}", "name": "x", "price": price, "currency": "USD", "category_id": category_id}
                 for n in range(50)
             ]
-            bulk.upsert_products(rows)
+            upserts.upsert_products(rows)
 
         events = since(root, cursor)
 

@@ -9,13 +9,13 @@ import pytest
 from flask import Flask
 
 from app.core.transactions import unit_of_work
+from app.features.exports import service as exports
+from app.features.exports.files import FileFormat
 from app.features.imports.importer import import_rows
 from app.features.imports.reading.columns import Columns
 from app.features.imports.reading.files import read_rows
 from app.features.imports.reading.options import Reading
 from app.features.imports.report import Report
-from app.features.products import bulk
-from app.features.products.files import FileFormat
 
 Import = Callable[..., Report]
 Catalogue = Callable[[], dict[str, dict[str, Any]]]
@@ -54,7 +54,7 @@ def catalogue(app: Flask) -> Catalogue:
 
     def read() -> dict[str, dict[str, Any]]:
         with app.app_context(), unit_of_work(reading=True):
-            return {row["sku"]: dict(row) for batch in bulk.iter_products() for row in batch}
+            return {row["sku"]: dict(row) for batch in exports.iter_products() for row in batch}
 
     return read
 

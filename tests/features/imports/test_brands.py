@@ -10,8 +10,8 @@ from flask import Flask
 from app.core.transactions import unit_of_work
 from app.features.brands.models import BrandNameTaken
 from app.features.brands.service import create_brand
+from app.features.exports.files import COLUMNS, FileFormat
 from app.features.imports import service
-from app.features.products.files import COLUMNS, FileFormat
 from tests.conftest import rows_of
 from tests.features.imports.conftest import Catalogue, Import
 

@@ -11,9 +11,9 @@ import pytest
 from flask.testing import FlaskCliRunner
 from werkzeug.test import TestResponse
 
+from app.features.exports.files import COLUMNS
 from app.features.imports import importer
 from app.features.imports.reading.columns import REASON
-from app.features.products.files import COLUMNS
 from app.security.permissions import Role
 from tests.conftest import Caller, body_of
 from tests.features.imports.conftest import Catalogue, Import

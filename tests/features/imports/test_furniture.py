@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
+from app.features.exports.files import FileFormat
 from app.features.imports.importer import import_rows
 from app.features.imports.reading.columns import Columns
 from app.features.imports.reading.files import read_rows
 from app.features.imports.reading.options import Reading
 from app.features.imports.report import Report
-from app.features.products.files import FileFormat
 from tests.conftest import rows_of
 from tests.features.imports.conftest import Catalogue, prices
 from tests.servers import PROJECT

@@ -12,11 +12,11 @@ from sqlalchemy.exc import OperationalError
 from app.core.slugs import SlugTaken
 from app.core.transactions import unit_of_work
 from app.features.categories.service import create_category
+from app.features.exports.files import FileFormat
 from app.features.imports import importer, service
 from app.features.imports.report import MAX_ERRORS, Report
 from app.features.imports.row_schema import ImportRowSchema
 from app.features.imports.rows import RowError
-from app.features.products.files import FileFormat
 from app.web import fields
 from tests.conftest import rows_of
 from tests.features.imports.conftest import Catalogue, Import, prices

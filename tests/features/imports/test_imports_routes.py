@@ -21,10 +21,10 @@ from app.core.money import amount_text
 from app.core.transactions import unit_of_work
 from app.core.worker import Worker
 from app.extensions import db
+from app.features.exports.files import MEDIA_TYPES, FileFormat
 from app.features.imports import importer, tasks
 from app.features.imports.report import MAX_ERRORS
 from app.features.imports.service import CHUNK_SIZE, KIND
-from app.features.products.files import MEDIA_TYPES, FileFormat
 from app.features.products.ledger import StockMovement
 from app.features.products.models import PRODUCTS
 from app.security.permissions import Role

@@ -10,8 +10,8 @@ from flask import Flask
 
 from app.core.money import CURRENCIES, decimals_of, max_amount
 from app.core.transactions import unit_of_work
-from app.features.products import bulk
-from app.features.products.files import FileFormat, write_products
+from app.features.exports import service as exports
+from app.features.exports.files import FileFormat, write_products
 from tests.features.imports.conftest import Catalogue, Import, prices
 
 HEADER = "sku,name,price,category,currency\n"
@@ -31,7 +31,7 @@ def written(rows: list[dict[str, str]], file_format: FileFormat) -> str:
 def exported(app: Flask, file_format: FileFormat) -> dict[str, str]:
     """The price of each product in an export, as it is written there."""
     with app.app_context(), unit_of_work(reading=True):
-        text = "".join(write_products(bulk.iter_products(), file_format))
+        text = "".join(write_products(exports.iter_products(), file_format))
     lines = csv.DictReader(io.StringIO(text)) if file_format is FileFormat.CSV else map(orjson.loads, text.splitlines())
     return {line["sku"]: line["price"] for line in lines}
 

@@ -14,11 +14,11 @@ from app.core.money import CURRENCIES
 from app.core.transactions import unit_of_work
 from app.features.brands.service import create_brand
 from app.features.categories.service import create_category
+from app.features.exports.files import FileFormat
 from app.features.imports.reading.amounts import SIGNS, NumberReader
 from app.features.imports.reading.options import Reading
 from app.features.imports.report import Report
 from app.features.imports.schemas import ImportOptionsSchema
-from app.features.products.files import FileFormat
 from app.web.schemas import shared
 from tests.conftest import rows_of
 from tests.features.imports.conftest import Catalogue, Import, prices

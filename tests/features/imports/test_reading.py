@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from app.features.exports.files import COLUMNS, FileFormat
 from app.features.imports.models import FileUnreadable
 from app.features.imports.paths import CategoryPath
 from app.features.imports.reading.columns import MAX_COLUMNS, Columns
 from app.features.imports.reading.files import MAX_RECORD_LENGTH, RowFile, read_rows
 from app.features.imports.reading.options import Reading
 from app.features.imports.rows import BadRow, Row
-from app.features.products.files import COLUMNS, FileFormat
 
 HEADER = "sku,name,price,category\n"
 

@@ -12,10 +12,12 @@ from sqlalchemy import select
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.brands.service import create_brand
+from app.features.bulk import upserts
 from app.features.categories.models import Category
 from app.features.categories.service import create_category
-from app.features.products import bulk, ledger
-from app.features.products.files import FileFormat, write_products
+from app.features.exports import service as exports
+from app.features.exports.files import FileFormat, write_products
+from app.features.products import ledger
 from app.features.products.models import PRODUCTS
 from app.features.samples.service import load_demo
 from tests.conftest import empty
@@ -46,7 +48,7 @@ def awkward(app: Flask) -> None:
         shelves = [indoor, outdoor, *(create_category(name="Chairs", parent_id=root.id) for root in (indoor, outdoor))]
         makers = [None, create_brand(name='=Oak | & "Sons"').id, create_brand(name=" Ash  ").id]
         default = {"name": "Chair", "price": Decimal("9.90"), "currency": "USD"}
-        bulk.upsert_products(
+        upserts.upsert_products(
             {
                 **default,
                 "sku": f"A-{number}",
@@ -60,7 +62,7 @@ def awkward(app: Flask) -> None:
 
 def export(app: Flask, file_format: FileFormat) -> str:
     with app.app_context(), unit_of_work(reading=True):
-        return "".join(write_products(bulk.iter_products(batch=5), file_format))
+        return "".join(write_products(exports.iter_products(batch=5), file_format))
 
 
 def delete_products(app: Flask) -> None:
@@ -111,7 +113,7 @@ class TestRoundTrip:
         before, exported = catalogue(), export(app, file_format)
         with app.app_context(), unit_of_work():
             changed = {"description": "New.", "tags": ["new"], "attributes": {"a": 1}, "external_id": "new", "stock": 5}
-            bulk.upsert_products({"sku": sku, **changed} for sku in before)
+            upserts.upsert_products({"sku": sku, **changed} for sku in before)
 
         import_text(exported, file_format=file_format)
 
@@ -165,7 +167,7 @@ class TestTheTree:
             shelves = [
                 create_category(name=name, parent_id=(None, root)[number % 2]).id for number, name in enumerate(names)
             ]
-            bulk.upsert_products(
+            upserts.upsert_products(
                 {"sku": f"A-{number}", "name": "X", "price": Decimal(1), "currency": "USD", "category_id": shelf}
                 for number, shelf in enumerate(shelves)
             )

@@ -19,8 +19,8 @@ from app.core.text import plain_text, words
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.brands.models import Brand
+from app.features.bulk import upserts
 from app.features.categories.models import Category
-from app.features.products import bulk
 from app.features.products.models import Product, search_text
 from app.features.products.search import MAX_WORDS, can_compare, find_similar_words
 from app.features.products.service import LISTING, visible_to
@@ -351,9 +351,9 @@ class TestTheIndex:
     def test_follows_writes_of_many(self, app: Flask, bob: Caller, make_category: Make) -> None:
         row = {"price": Decimal(1), "currency": "USD", "category_id": make_category()["id"]}
         with app.app_context(), unit_of_work():
-            bulk.upsert_products([{**row, "sku": f"B-{number}", "name": f"Bulk oak{number}"} for number in range(3)])
+            upserts.upsert_products([{**row, "sku": f"B-{number}", "name": f"Bulk oak{number}"} for number in range(3)])
         with app.app_context(), unit_of_work():
-            bulk.upsert_products([{**row, "sku": "B-1", "name": "Bulk ash1"}])
+            upserts.upsert_products([{**row, "sku": "B-1", "name": "Bulk ash1"}])
 
         assert names_of(search(bob, "bulk")) == ["Bulk oak0", "Bulk ash1", "Bulk oak2"]
         assert [names_of(search(bob, word)) for word in ("oak1", "ash1")] == [[], ["Bulk ash1"]]
@@ -526,7 +526,7 @@ class TestTypos:
     def test_are_found_by_an_index(self, app: Flask, make_category: Make) -> None:
         row = {"price": Decimal(1), "currency": "USD", "category_id": make_category()["id"]}
         with app.app_context(), unit_of_work():
-            bulk.insert_products([{**row, "sku": f"S-{number}", "name": f"Seat {number}"} for number in range(4000)])
+            upserts.insert_products([{**row, "sku": f"S-{number}", "name": f"Seat {number}"} for number in range(4000)])
             db.session.execute(text("ANALYZE products"))
             # As autovacuum does: what waits to be put into the index makes reading it dear.
             db.session.execute(text("SELECT gin_clean_pending_list('ix_products_search_trigrams')"))

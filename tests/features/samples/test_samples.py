@@ -13,12 +13,14 @@ from sqlalchemy import select
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.brands.service import create_brand
+from app.features.bulk import upserts
 from app.features.categories.models import Category
 from app.features.categories.service import create_category
+from app.features.exports import service as exports
+from app.features.exports.files import CATEGORY_SEPARATOR, COLUMNS
 from app.features.imports.paths import read_path
 from app.features.imports.row_schema import ImportRowSchema
-from app.features.products import bulk, ledger
-from app.features.products.files import CATEGORY_SEPARATOR, COLUMNS
+from app.features.products import ledger
 from app.features.products.models import PRODUCTS, Product, search_text
 from app.features.samples import service as samples
 from app.features.samples.vocabulary import BRANDS
@@ -37,7 +39,7 @@ def load_demo(app: Flask) -> samples.Loaded | None:
 
 def products_of(app: Flask) -> list[dict[str, Any]]:
     with app.app_context(), unit_of_work(reading=True):
-        return [dict(row) for batch in bulk.iter_products() for row in batch]
+        return [dict(row) for batch in exports.iter_products() for row in batch]
 
 
 def state_of(app: Flask) -> list[Any]:
@@ -134,7 +136,7 @@ class TestLoadDemo:
         def crash(*_: Any) -> None:
             raise RuntimeError("the plug was pulled")
 
-        monkeypatch.setattr(bulk, "insert_products", crash)
+        monkeypatch.setattr(upserts, "insert_products", crash)
 
         with pytest.raises(RuntimeError):
             load_demo(app)
@@ -227,7 +229,7 @@ class TestGenerateProducts:
         generate(5)
         with app.app_context(), unit_of_work():
             row = {"sku": "GEN-1-9x", "name": "Mine", "price": Decimal(1), "currency": "EUR"}
-            bulk.insert_products([{**row, "category_id": create_category(name="Mine").id}])
+            upserts.insert_products([{**row, "category_id": create_category(name="Mine").id}])
 
         generate(5)
 

@@ -10,8 +10,8 @@ from sqlalchemy import text
 
 from app.core.transactions import unit_of_work
 from app.extensions import db
+from app.features.bulk import upserts
 from app.features.categories.service import create_category
-from app.features.products import bulk
 from app.security.permissions import Role
 from tests.conftest import Caller, body_of, code_of, faults_of, rows_of
 
@@ -332,7 +332,7 @@ class TestTheLedgerOf:
 
         def upsert(*rows: dict[str, Any]) -> None:
             with app.app_context(), unit_of_work():
-                bulk.upsert_products([{**default, **row} for row in rows])
+                upserts.upsert_products([{**default, **row} for row in rows])
 
         return upsert
 

@@ -12,13 +12,13 @@ import marshmallow as ma
 
 from app.core.errors import Fault, Invalid, Malformed
 from app.core.money import CURRENCY
+from app.features.exports import files
 from app.features.imports.paths import CategoryPath, read_path
 from app.features.imports.reading.amounts import Amount, NumberReader
 from app.features.imports.reading.columns import ATTRIBUTE, Layout, put_field
 from app.features.imports.reading.options import Reading
 from app.features.imports.row_schema import ImportRowSchema
 from app.features.imports.rows import BadRow, Row, Source
-from app.features.products import files
 from app.features.products.models import AMOUNTS, AttributePatch
 from app.web import fields
 from app.web.body import parse_json

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.features.exports import files
 from app.features.imports.models import FileUnreadable
-from app.features.products import files
 from app.features.products.models import AttributePatch
 from app.web import fields
 

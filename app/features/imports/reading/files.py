@@ -17,12 +17,12 @@ import marshmallow as ma
 import orjson
 
 from app.core.errors import Malformed
+from app.features.exports.files import FileFormat
 from app.features.imports.models import FileUnreadable
 from app.features.imports.reading.cells import CellReader, MemberReader, VariantUnsupported
 from app.features.imports.reading.columns import MAX_COLUMNS, REASON, is_parent, is_reason
 from app.features.imports.reading.options import Quoting, Reading
 from app.features.imports.rows import BadRow, Row, RowError, Source, shortened
-from app.features.products.files import FileFormat
 from app.web.body import DuplicateKey, JsonMalformed, NumberOutOfRange, parse_json
 from app.web.validation import faults_of
 

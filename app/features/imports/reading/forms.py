@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 from app.core.money import CURRENCY
+from app.features.exports.files import NAMES, TAG_SEPARATOR, FileFormat
 from app.features.imports.reading.files import RowFile
 from app.features.imports.reading.options import Reading
 from app.features.imports.row_schema import ImportRowSchema
 from app.features.imports.rows import RowError, shortened
-from app.features.products.files import NAMES, TAG_SEPARATOR, FileFormat
 from app.features.products.models import AMOUNTS, KEYS
 from app.web import fields
 from app.web.schemas import shared

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
+from app.features.exports.files import CATEGORY_SEPARATOR, TAG_SEPARATOR, FileFormat
 from app.features.imports.reading.columns import Columns
-from app.features.products.files import CATEGORY_SEPARATOR, TAG_SEPARATOR, FileFormat
 
 
 class Quoting(StrEnum):

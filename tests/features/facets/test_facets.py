@@ -14,8 +14,8 @@ from flask import Flask
 
 from app.core.money import MIN_AMOUNT, amount_text, max_amount, minor_unit
 from app.core.transactions import unit_of_work
-from app.features.products import bulk
-from app.features.products.facets import EDGES, FACETS, MAX_VALUES, price_band
+from app.features.bulk import upserts
+from app.features.facets.service import EDGES, FACETS, MAX_VALUES, price_band
 from app.features.products.models import ProductStatus
 from tests.conftest import Caller, body_of, faults_of
 
@@ -518,7 +518,7 @@ class TestAnySelection:
         names = {empty: "Empty", furniture: "Furniture", chairs: "Chairs", lamps: "Lamps"}
         shop = Shop(seed, names, {empty: None, furniture: None, chairs: furniture, lamps: None}, brands)
         with app.app_context(), unit_of_work():
-            bulk.insert_products(shop.products)
+            upserts.insert_products(shop.products)
 
         for _ in range(40):
             chosen = shop.selection()
@@ -537,7 +537,9 @@ class TestMost:
             for number in range(3)
         ]
         with app.app_context(), unit_of_work():
-            bulk.insert_products([{**rows[0], "tags": tags}, {**rows[1], "tags": ["t54"]}, {**rows[2], "tags": ["椅"]}])
+            upserts.insert_products(
+                [{**rows[0], "tags": tags}, {**rows[1], "tags": ["t54"]}, {**rows[2], "tags": ["椅"]}]
+            )
 
     def test_tags_are_told_with_ties_by_code_point(self, bob: Caller) -> None:
         told = facets_of(bob)["tag"]
@@ -558,7 +560,7 @@ class TestMost:
         made = [make_category()["id"] for _ in range(52)]
         row = {"name": "n", "price": Decimal(1), "currency": "USD"}
         with app.app_context(), unit_of_work():
-            bulk.insert_products([{**row, "sku": f"C-{made_id}", "category_id": made_id} for made_id in made])
+            upserts.insert_products([{**row, "sku": f"C-{made_id}", "category_id": made_id} for made_id in made])
 
         told = facets_of(alice, f"category_id={made[51]}")["category"]
 
@@ -569,7 +571,9 @@ class TestMost:
         made = [make_category()["id"] for _ in range(52)]
         row = {"name": "n", "price": Decimal(1), "currency": "USD"}
         with app.app_context(), unit_of_work():
-            bulk.insert_products([{**row, "sku": f"C-{made_id}", "category_id": made_id} for made_id in reversed(made)])
+            upserts.insert_products(
+                [{**row, "sku": f"C-{made_id}", "category_id": made_id} for made_id in reversed(made)]
+            )
 
         told = [one["id"] for one in facets_of(alice)["category"]]
 

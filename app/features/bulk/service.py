@@ -8,7 +8,7 @@ from typing import Any
 from app.core.errors import Fault, Invalid
 from app.core.references import find_unknown_among
 from app.extensions import db
-from app.features.products import bulk
+from app.features.bulk import upserts
 from app.features.products.models import DEFAULTS, Product
 
 #: The members of an item that are right, and what is wrong with the others.
@@ -73,7 +73,7 @@ def save_products(items: Sequence[Item], *, mode: BatchMode, dry_run: bool, curr
     problems = _find_problems(items)
     good = _without(problems, items)
     defaults = {**DEFAULTS, "currency": currency}
-    upserted = (_rehearse if dry_run else bulk.upsert_products)(good.values(), defaults=defaults)
+    upserted = (_rehearse if dry_run else upserts.upsert_products)(good.values(), defaults=defaults)
     problems |= _refused(good, upserted)
     if problems and mode is BatchMode.ATOMIC:
         raise BatchRefused(*(fault for index in sorted(problems) for fault in problems[index].faults))
@@ -111,24 +111,26 @@ def _repeated(items: Sequence[Item]) -> dict[int, Invalid]:
 
 
 def _refused(
-    good: Mapping[int, Mapping[str, Any]], upserted: Mapping[str, bulk.Upserted | Invalid]
+    good: Mapping[int, Mapping[str, Any]], upserted: Mapping[str, upserts.Upserted | Invalid]
 ) -> dict[int, Invalid]:
     """The items that the upsert refused."""
     became = {index: upserted[values["sku"]] for index, values in good.items()}
     return {index: one.below(f"/items/{index}") for index, one in became.items() if isinstance(one, Invalid)}
 
 
-def _rehearse(rows: Iterable[Mapping[str, Any]], *, defaults: Mapping[str, Any]) -> dict[str, bulk.Upserted | Invalid]:
+def _rehearse(
+    rows: Iterable[Mapping[str, Any]], *, defaults: Mapping[str, Any]
+) -> dict[str, upserts.Upserted | Invalid]:
     """What an upsert would do."""
     savepoint = db.session.begin_nested()
-    upserted = bulk.upsert_products(rows, defaults=defaults)
+    upserted = upserts.upsert_products(rows, defaults=defaults)
     savepoint.rollback()
     return upserted
 
 
-def _result(index: int, sku: str | None, became: bulk.Upserted | Invalid, *, dry_run: bool) -> ItemResult:
+def _result(index: int, sku: str | None, became: upserts.Upserted | Invalid, *, dry_run: bool) -> ItemResult:
     if isinstance(became, Invalid):
         return ItemResult(index=index, sku=sku, status=Outcome.FAILED, problem=became)
-    is_gone = dry_run and became.effect is bulk.Effect.CREATED
+    is_gone = dry_run and became.effect is upserts.Effect.CREATED
     product_id = None if is_gone else became.product_id
     return ItemResult(index=index, sku=sku, status=Outcome(became.effect), id=product_id)

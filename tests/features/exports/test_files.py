@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.features.products.files import guard_formula, join_tags, split_tags, unguard_formula
+from app.features.exports.files import guard_formula, join_tags, split_tags, unguard_formula
 
 
 class TestGuardFormula:

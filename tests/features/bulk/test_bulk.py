@@ -18,9 +18,10 @@ from app.core.errors import Invalid
 from app.core.query_stats import QueryStats, current_stats
 from app.core.transactions import unit_of_work
 from app.extensions import db
+from app.features.bulk import upserts
+from app.features.bulk.upserts import Effect, Upserted
 from app.features.categories.service import create_category
-from app.features.products import bulk
-from app.features.products.bulk import Effect, Upserted
+from app.features.exports import service as exports
 from app.features.products.models import Product, ProductIncomplete, search_text
 
 EARLY, LATE = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
@@ -42,7 +43,7 @@ def upsert(app: Flask, category_id: int) -> Upsert:
     def upsert(*rows: dict[str, Any]) -> dict[str, Upserted | Invalid]:
         default = {"name": "Chair", "price": Decimal("9.90"), "currency": "USD", "category_id": category_id}
         with app.app_context(), unit_of_work():
-            return bulk.upsert_products([{**default, **row} for row in rows])
+            return upserts.upsert_products([{**default, **row} for row in rows])
 
     return upsert
 
@@ -129,7 +130,7 @@ class TestUpsertProducts:
         row = {"sku": "A", "name": "Chair", "price": Decimal("9.99999"), "currency": "USD", "category_id": category_id}
 
         with app.app_context(), unit_of_work(), pytest.raises(Exception, match="at most four decimals"):
-            bulk.insert_products([row])
+            upserts.insert_products([row])
 
     def test_is_undone_with_its_transaction(self, upsert: Upsert, app: Flask) -> None:
         with pytest.raises(IntegrityError):
@@ -144,7 +145,7 @@ class TestUpsertProducts:
         upsert({"sku": "A"})
 
         with app.app_context(), unit_of_work():
-            upserted = bulk.upsert_products([{"sku": sku, "name": "Stool"} for sku in ("A", "B")])
+            upserted = upserts.upsert_products([{"sku": sku, "name": "Stool"} for sku in ("A", "B")])
 
         refused = upserted["B"]
         assert upserted["A"] == Upserted(read("A").id, Effect.UPDATED)
@@ -172,7 +173,7 @@ class TestConcurrentUpserts:
         def rename_slowly() -> None:
             row = {"sku": "A", "name": "Stool"}
             with app.app_context(), unit_of_work():
-                bulk.upsert_products([row])
+                upserts.upsert_products([row])
                 written.set()
                 go_on.wait(0.5)
 
@@ -180,7 +181,7 @@ class TestConcurrentUpserts:
             renamed = pool.submit(rename_slowly)
             written.wait(10)
             with app.app_context(), unit_of_work():
-                bulk.upsert_products([{"sku": "A", "stock": 5}])
+                upserts.upsert_products([{"sku": "A", "stock": 5}])
             go_on.set()
             renamed.result()
 
@@ -220,7 +221,7 @@ class TestWalkProducts:
             db.session.scalars(select(Product).where(Product.sku == "S2")).one().delete()
 
         with app.app_context(), unit_of_work(reading=True):
-            batches = [[row["sku"] for row in batch] for batch in bulk.iter_products(batch=2)]
+            batches = [[row["sku"] for row in batch] for batch in exports.iter_products(batch=2)]
 
         assert batches == [["S0", "S1"], ["S3", "S4"]]
 
@@ -228,7 +229,7 @@ class TestWalkProducts:
         upsert({"sku": "A"})
 
         with app.app_context(), unit_of_work(reading=True):
-            ((row,),) = bulk.iter_products()
+            ((row,),) = exports.iter_products()
 
         assert row["category"] == "Chairs"
 
@@ -236,6 +237,6 @@ class TestWalkProducts:
         upsert({"sku": "A", "stock": 0}, {"sku": "B", "stock": 1})
 
         with app.app_context(), unit_of_work(reading=True):
-            ((row,),) = bulk.iter_products(Product.stock > 0)
+            ((row,),) = exports.iter_products(Product.stock > 0)
 
         assert row["sku"] == "B"

@@ -12,9 +12,9 @@ from sqlalchemy import update
 from app.core import clock
 from app.core.errors import Malformed
 from app.extensions import db
-from app.features.products import bulk
+from app.features.bulk import upserts
+from app.features.bulk.schemas import ProductUpsertSchema
 from app.features.products.models import Product
-from app.features.products.schemas import ProductUpsertSchema
 from app.web.body import parse_json
 from tests.conftest import Caller, body_of, code_of, faults_of, rows_of
 from tests.references import let_stock_refer_to_users
@@ -342,13 +342,13 @@ class TestAProductThatIsDeletedMeanwhile:
         self, alice: Caller, make_product: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         make_product(sku="A")
-        look = bulk._living_ids
+        look = upserts._living_ids
 
         def look_too_early(skus: Any) -> dict[str, int]:
             living = look(skus)
             db.session.execute(update(Product).values(deleted_at=clock.now()))
             return living
 
-        monkeypatch.setattr(bulk, "_living_ids", look_too_early)
+        monkeypatch.setattr(upserts, "_living_ids", look_too_early)
 
         assert told(save(alice, {"sku": "A", "name": "Stool"}, mode="partial")) == ["product_incomplete"]

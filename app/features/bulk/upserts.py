@@ -1,10 +1,9 @@
-"""Many products at once: upsert by sku, and iteration over all, in a handful of statements however many they are.
+"""Many products at once: upsert by sku, in a handful of statements however many they are.
 
 A stock that is stated here goes into the ledger: as a receipt of a new product, as a correction of one that is there.
 """
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -37,13 +36,9 @@ from app.core.errors import Invalid
 from app.core.locks import advisory_lock
 from app.core.model import Money
 from app.core.slugs import SlugChange
-from app.core.transactions import run
 from app.core.upserts import insert_into
 from app.extensions import db
-from app.features.brands.models import Brand
-from app.features.categories.models import Category
 from app.features.products import keys, ledger
-from app.features.products.files import join_path
 from app.features.products.ledger import Reason
 from app.features.products.models import (
     DEFAULTS,
@@ -179,57 +174,6 @@ def insert_products(rows: Sequence[Mapping[str, Any]]) -> None:
         # By intention the audit trail has none of the samples. The log has them: caches and the change feed follow it.
         counters = {"version": made["version"], "live": made["live"]}
         record_in_log(Product, "product.created", made["id"], **counters, before=None, after=made)
-
-
-def iter_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterator[Sequence[Mapping[str, Any]]]:
-    """The living products that meet the conditions, in batches by id.
-
-    Each has its ``id``, the path of its ``category``, from the root down, and the name of its ``brand``. Each batch is
-    a statement of its own, so that memory stays flat and no writer waits for a slow reader. Only within a snapshot are
-    all of one moment.
-    """
-    last_id, paths = 0, _Paths()
-    rows = (
-        select(PRODUCTS.c.id, *_COLUMNS, Brand.name.label("brand"))
-        .outerjoin(Brand, Brand.id == PRODUCTS.c.brand_id)
-        .where(_IS_ALIVE, *conditions)
-        .order_by(PRODUCTS.c.id)
-        .limit(batch)
-    )
-    while found := run(rows.where(PRODUCTS.c.id > last_id)).mappings().all():
-        yield [{**row, "category": paths.path_of(row["category_id"])} for row in found]
-        last_id = found[-1]["id"]
-
-
-class _Paths:
-    """The paths of categories, from the whole tree, which is read in one statement because it is small."""
-
-    def __init__(self) -> None:
-        self._paths: dict[int, str] = {}
-
-    def path_of(self, category_id: int) -> str:
-        """The path of a category, as files have it."""
-        if category_id not in self._paths:
-            # At the first, and where a category has come since.
-            self._paths = self._read()
-        return self._paths[category_id]
-
-    @staticmethod
-    def _read() -> dict[int, str]:
-        rows = run(select(Category.id, Category.name, Category.parent_id)).all()
-        names = {row.id: row.name for row in rows}
-        parents = {row.id: row.parent_id for row in rows}
-        times = Counter(names.values())
-
-        def line_of(category_id: int) -> list[str]:
-            line: list[str] = []
-            above: int | None = category_id
-            while above in names:
-                line.append(names[above])
-                above = parents[above]
-            return line[::-1]
-
-        return {each: join_path(line_of(each), is_unique=times[names[each]] == 1) for each in names}
 
 
 def is_one_of(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:

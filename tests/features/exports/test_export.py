@@ -24,11 +24,12 @@ from app.core.breaker import breaker
 from app.core.snapshots import SnapshotExpired
 from app.core.transactions import unit_of_work
 from app.extensions import db
+from app.features.bulk import upserts
 from app.features.categories.models import Category
 from app.features.events import numbering
 from app.features.events import service as events
-from app.features.products import bulk
-from app.features.products.files import COLUMNS
+from app.features.exports import service as exports
+from app.features.exports.files import COLUMNS
 from app.features.products.models import PRODUCTS, Product
 from tests.conftest import Caller, body_of, code_of, faults_of
 from tests.features.events.test_events_routes import since
@@ -49,7 +50,7 @@ def many(app: Flask, make_category: Make) -> None:
     """Products for three batches."""
     default = {"name": "Thing", "price": Decimal("1.50"), "currency": "USD", "category_id": make_category()["id"]}
     with app.app_context(), unit_of_work():
-        bulk.insert_products([{**default, "sku": f"S-{number}"} for number in range(MANY)])
+        upserts.insert_products([{**default, "sku": f"S-{number}"} for number in range(MANY)])
 
 
 def checked_out(app: Flask) -> int:
@@ -178,7 +179,7 @@ class TestExportProducts:
         def broken() -> None:
             raise OperationalError("SELECT", {}, Exception("connection refused"))
 
-        monkeypatch.setattr(bulk, "iter_products", fail)
+        monkeypatch.setattr(exports, "iter_products", fail)
 
         answer = alice.get("/products/export")
 
@@ -188,14 +189,14 @@ class TestExportProducts:
         self, alice: Caller, monkeypatch: pytest.MonkeyPatch, make_product: Make
     ) -> None:
         make_product()
-        walk = bulk.iter_products
+        walk = exports.iter_products
 
         def fail(*conditions: Any) -> Iterator[Any]:
             yield from walk(*conditions)
             yield from walk(*conditions)
             raise OperationalError("SELECT", {}, Exception("connection refused"))
 
-        monkeypatch.setattr(bulk, "iter_products", fail)
+        monkeypatch.setattr(exports, "iter_products", fail)
 
         with streaming(alice) as pieces, pytest.raises(OperationalError):
             list(pieces)
@@ -254,13 +255,13 @@ class TestItsSnapshot:
         assert checked_out(alice.app) == 0
 
     def test_ends_where_the_first_batch_fails(self, alice: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(bulk, "iter_products", lambda *_: map(int, ["no number"]))
+        monkeypatch.setattr(exports, "iter_products", lambda *_: map(int, ["no number"]))
 
         assert alice.get("/products/export").status_code == 500
         assert checked_out(alice.app) == 0
 
     def test_is_opened_anew_where_it_was_lost_at_once(self, alice: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-        walk, tried = bulk.iter_products, []
+        walk, tried = exports.iter_products, []
 
         def lose_the_first(*conditions: Any) -> Iterator[Any]:
             tried.append(1)
@@ -268,7 +269,7 @@ class TestItsSnapshot:
                 raise OperationalError("SELECT", {}, Exception("gone"), connection_invalidated=True)
             yield from walk(*conditions)
 
-        monkeypatch.setattr(bulk, "iter_products", lose_the_first)
+        monkeypatch.setattr(exports, "iter_products", lose_the_first)
 
         assert len(rows(alice.get("/products/export"))) == MANY
         assert checked_out(alice.app) == 0
