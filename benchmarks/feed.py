@@ -30,7 +30,7 @@ import requests
 from app import create_app
 from app.core.transactions import unit_of_work
 from app.extensions import db
-from app.features.products.service import create_product
+from app.features.products.creation import create_row
 from benchmarks import report
 from benchmarks.catalogue import SECRETS, Catalogue, catalogue
 from benchmarks.clients import Call, replay
@@ -232,7 +232,7 @@ def _write(pipe: Connection, writer: Writer) -> None:
         while time.monotonic() < until:
             key = f"{writer.name}-{next(numbers)}"
             with app.app_context(), unit_of_work():
-                create_product(**{**_new_product(key, writer.category), "price": Decimal("129.90")})
+                create_row({**_new_product(key, writer.category), "price": Decimal("129.90")})
             moments.append(time.monotonic())
         return moments
 

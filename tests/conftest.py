@@ -191,6 +191,11 @@ def empty(app: Flask) -> None:
         if "categories" in filled:
             # SQLite would refuse to delete a parent before its child, even in one statement.
             statements.insert(0, "UPDATE categories SET parent_id = NULL WHERE parent_id IS NOT NULL")
+        if "products" in filled:
+            single = (
+                "UPDATE products SET kind = 'single', parent_id = NULL, position = NULL WHERE parent_id IS NOT NULL"
+            )
+            statements.insert(0, single)
         if connection.dialect.name == "postgresql":
             statements = ["; ".join(statements)] if statements else []
         for statement in statements:

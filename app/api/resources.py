@@ -9,7 +9,7 @@ from app.features.categories.schemas import CategorySchema
 from app.features.imports import service as imports
 from app.features.imports.models import Import
 from app.features.imports.schemas import ImportSchema
-from app.features.products import service as products
+from app.features.products import listing as products
 from app.features.products.models import Product
 from app.features.products.schemas import ProductSchema
 from app.security.permissions import Permission

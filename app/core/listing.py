@@ -7,7 +7,7 @@ objects of the model.
 """
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -139,6 +139,17 @@ class Search:
     relevance: Callable[[], ColumnElement[Any]] | None = None
 
 
+@dataclass(frozen=True)
+class Together:
+    """Filters of which one row must meet all that are stated, where a listed row stands for several.
+
+    ``condition`` makes the condition of a listed row, from all filters of the request.
+    """
+
+    names: Collection[str]
+    condition: Callable[[Mapping[str, Any]], ColumnElement[bool]]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Listing:
     """What a collection can be filtered and sorted by. The tie breaker ends every ordering, in the same direction.
@@ -157,6 +168,7 @@ class Listing:
     parent: InstrumentedAttribute[Any] | None = None
     fallback: "Callable[[], Listing | None] | None" = None
     max_similar: int | None = None
+    together: Together | None = None
 
     @property
     def max_counted(self) -> int:
@@ -170,7 +182,10 @@ class Listing:
     def conditions(self, filters: Mapping[str, Any], search: str | None = None) -> list[ColumnElement[bool]]:
         """The conditions that a matching row meets."""
         found = self.search_for(search)
-        conditions = [self.filters[name](value) for name, value in filters.items()]
+        joint = self.together.names if self.together else ()
+        conditions = [self.filters[name](value) for name, value in filters.items() if name not in joint]
+        if self.together is not None and any(name in filters for name in joint):
+            conditions.append(self.together.condition(filters))
         return [*conditions, found.condition] if found else conditions
 
     def search_for(self, search: str | None) -> Search | None:

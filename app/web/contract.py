@@ -23,7 +23,7 @@ from app.security.permissions import Permission
 from app.security.tokens import TokenKind
 from app.web import pipeline, sockets
 from app.web.access import Access
-from app.web.includes import Embedding
+from app.web.includes import Companion, Embedding
 from app.web.limits import limit_calls
 from app.web.operation import (
     ContractMissing,
@@ -231,9 +231,14 @@ def lists(
     listing: Listing,
     *,
     includes: Mapping[str, Embedding] | None = None,
+    companions: Mapping[str, Companion] | None = None,
 ) -> Callable[[View], View]:
-    """Answer with pages of the rows that the view selects; ``includes`` are as in `returns`."""
-    return _declare(returns=schema, status=200, query=query, listing=listing, includes=includes or {})
+    """Answer with pages of the rows that the view selects; ``includes`` are as in `returns`.
+
+    ``companions`` are members that the rows have where the query asks for them, by name.
+    """
+    beside = {"includes": includes or {}, "companions": companions or {}}
+    return _declare(returns=schema, status=200, query=query, listing=listing, **beside)
 
 
 def live_paths(app: flask.Flask) -> frozenset[str]:

@@ -1,10 +1,18 @@
-"""What `include` embeds in the rows of a response: other rows that they refer to."""
+"""What `include` embeds in the rows of a response: other rows, which they refer to or which refer to them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from sqlalchemy import Select, literal
+
 from app.core.changelog import Published
+from app.core.fastsql import public_columns
+from app.core.membership import ValueList, is_one_of
+from app.core.model import big_integer
+from app.core.reads import extent_of, kind_of, stating
+from app.core.topics import scope_of
+from app.core.transactions import run
 from app.web.access import current_identity
 from app.web.output import output_of
 from app.web.resources import Resource, published_resources
@@ -55,3 +63,66 @@ class Include:
         output = output_of(self.resource.schema, members)
         shown = {row_id: output(row) for row_id, row in found.items()}
         return [shown.get(one) for one in ids]
+
+
+@dataclass(frozen=True)
+class IncludeMany:
+    """The published rows whose attribute ``reference`` is the id of a row, in the order of some attributes of theirs.
+
+    An empty list where there are none, or the caller may read none.
+    """
+
+    model: type[Published]
+    reference: str
+    order: Sequence[str]
+
+    @property
+    def resource(self) -> Resource:
+        """The kind of rows that are embedded."""
+        return published_resources()[self.model.audited_as]
+
+    @property
+    def attributes(self) -> Sequence[str]:
+        """The id, to which the other rows refer."""
+        return ("id",)
+
+    @property
+    def members(self) -> Collection[str]:
+        """The members of each of the other rows."""
+        return list(shared(self.resource.schema).dump_fields)
+
+    def embed(self, rows: Sequence[Any], members: tuple[str, ...] | None) -> Sequence[Any]:
+        """The other rows of each of ``rows``; at most one statement, however many there are."""
+        output = output_of(self.resource.schema, members)
+        found: dict[int, list[Any]] = {row.id: [] for row in rows}
+        for row in self._find(list(found)):
+            found[getattr(row, self.reference)].append(output(row))
+        return [found[row.id] for row in rows]
+
+    def _find(self, ids: Sequence[int]) -> Sequence[Any]:
+        identity = current_identity()
+        if not ids or not identity.can(self.resource.permission):
+            return ()
+        statement = self._select(self.resource.visible_to(identity), ids)
+        with stating() as reads:
+            found = run(statement).all()
+        if reads is not None:
+            kind = kind_of(self.model)
+            reads.add(extent_of(statement).within(kind, [scope_of(self.reference, each) for each in ids]))
+        return found
+
+    def _select(self, rows: Select[Any], ids: Sequence[int]) -> Select[Any]:
+        columns: Mapping[str, Any] = {column.key: column for column in public_columns(self.model)}
+        refers = is_one_of(columns[self.reference], literal(sorted(ids), ValueList(big_integer)))
+        order = (columns[name] for name in self.order)
+        return rows.with_only_columns(*columns.values()).where(refers).order_by(*order)
+
+
+class Companion(Protocol):
+    """Members that the rows of a list have where its query asks for something, without being included by name."""
+
+    #: The JSON Schema of the member, and an example.
+    schema: Mapping[str, Any]
+
+    def find(self, rows: Sequence[Any], query: Mapping[str, Any]) -> Sequence[Any] | None:
+        """The member of each of ``rows``, None for those that lack it; None in all where the query does not ask."""

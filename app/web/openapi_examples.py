@@ -7,7 +7,7 @@ from typing import Any
 from marshmallow import fields as ma_fields
 
 from app.web import fields
-from app.web.includes import Embedding, Include
+from app.web.includes import Embedding, Include, IncludeMany
 from app.web.kinds import OfKind
 from app.web.resource_links import Links
 from app.web.schemas import BodySchema
@@ -37,6 +37,8 @@ def example_of_embedded(embedding: Embedding, api: str, row: Mapping[str, Any]) 
         return embedding.example(api, SimpleNamespace(**row))
     if isinstance(embedding, Include):
         return example_of(embedding.resource.schema)
+    if isinstance(embedding, IncludeMany):
+        return []
     raise AssertionError(embedding)
 
 

@@ -12,7 +12,7 @@ from app.core.listing import RELEVANCE, Listing, OneOf
 from app.security.permissions import CATALOG_READS
 from app.web import body, fields
 from app.web.access import Access
-from app.web.includes import Embedding
+from app.web.includes import Companion, Embedding
 from app.web.schemas import BodySchema, QuerySchema, shared
 
 #: A view returns rows or values; the pipeline makes the response.
@@ -64,6 +64,8 @@ class Operation:
     ignores_query: bool = False
     listing: Listing | None = None
     includes: Mapping[str, Embedding] = field(default_factory=dict)
+    #: Members of the rows of a list that its query may ask for, by name.
+    companions: Mapping[str, Companion] = field(default_factory=dict)
     returns: type[ma.Schema] | None = None
     status: int | None = None
     location: Callable[[Any], str] | None = None

@@ -31,7 +31,7 @@ def render(operation: Operation, result: Any, query: Mapping[str, Any]) -> Respo
         response.headers["Location"] = operation.location(result)
     if query.get("include"):
         # What is embedded changes without the row, so its version would be no strong ETag: the cache makes one.
-        response.data = to_json(select_members(operation.returns, operation.includes, query).items([result])[0])
+        response.data = to_json(select_members(operation.returns, operation.includes, query).items([result], query)[0])
         return response
     if operation.is_versioned:
         response.headers.add("ETag", conditional.entity_tag(result))
@@ -58,10 +58,10 @@ def _public_lifetime() -> str:
 
 
 def _render_list(operation: Operation, listing: Listing, rows: Select[Any], query: Mapping[str, Any]) -> Response:
-    selection = select_members(operation.returns or Schema, operation.includes, query)
+    selection = select_members(operation.returns or Schema, operation.includes, query, operation.companions)
     members, criteria = selection.attributes, _criteria(query, listing)
     if query.get("tree") and listing.parent is not None:
-        return _render_tree(selection.items(read_tree(rows, listing, criteria, members)), listing.parent.key)
+        return _render_tree(selection.items(read_tree(rows, listing, criteria, members), query), listing.parent.key)
     page: NumberedPage | CursorPage
     if criteria.cursor is None:
         page = read_page(rows, listing, criteria, members)
@@ -70,7 +70,8 @@ def _render_list(operation: Operation, listing: Listing, rows: Select[Any], quer
         page = read_keyset_page(rows, listing, criteria, members, keys=keys, scope=request.path)
     spelled = parse_query_string(operation.parameters, request.query_string).spelled
     meta, links = describe_page(page, criteria, request.path, spelled)
-    listed = {"items": selection.items(page.items), "meta": meta, "links": links}
+    items = selection.items(page.items, query)
+    listed = {"items": items, "meta": meta, "links": links}
     response = Response(to_json(listed), content_type=body.JSON)
     if header := link_header(links):
         response.headers.add("Link", header)

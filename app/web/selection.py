@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import marshmallow as ma
 
 from app.core.errors import Fault, Invalid
-from app.web.includes import Embedding
+from app.web.includes import Companion, Embedding
 from app.web.output import Output, output_of
 from app.web.schemas import shared
 
@@ -22,6 +23,7 @@ class Selection:
     output: Output
     embedded: Mapping[str, tuple[Embedding, Inner]] = field(default_factory=dict)
     order: Sequence[str] | None = None
+    companions: Mapping[str, Companion] = field(default_factory=dict)
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -29,31 +31,46 @@ class Selection:
         embedded = (name for embedding, _ in self.embedded.values() for name in embedding.attributes)
         return tuple(dict.fromkeys([*self.output.attributes, *embedded]))
 
-    def items(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
-        """The members of each of ``rows``, by name."""
+    def items(self, rows: Sequence[Any], query: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The members of each of ``rows``, by name, with what the query asks for beside them."""
         items = [self.output(row) for row in rows]
         for name, (embedding, inner) in self.embedded.items():
             for item, value in zip(items, embedding.embed(rows, inner), strict=True):
                 item[name] = value
+        for name, companion in self.companions.items():
+            for item, value in zip(items, companion.find(rows, query) or (), strict=False):
+                if value is not None:
+                    item[name] = value
         if self.order is not None:
-            return [{name: item[name] for name in self.order} for item in items]
+            return [{name: item[name] for name in self.order if name in item} for item in items]
         return items
 
 
-def select_members(schema: type[ma.Schema], includes: Mapping[str, Embedding], query: Mapping[str, Any]) -> Selection:
+_NONE: Mapping[str, Companion] = MappingProxyType({})
+
+
+def select_members(
+    schema: type[ma.Schema],
+    includes: Mapping[str, Embedding],
+    query: Mapping[str, Any],
+    companions: Mapping[str, Companion] = _NONE,
+) -> Selection:
     """The members that a query selects by `include` and `fields`; an unknown one is refused (422)."""
     included: Sequence[str] = query.get("include", ())
     if query.get("fields") is None:
         whole: dict[str, tuple[Embedding, Inner]] = {name: (includes[name], None) for name in included}
-        return Selection(output_of(schema), whole)
+        return Selection(output_of(schema), whole, companions=companions)
     chosen = _chosen_members(query["fields"])
-    for fault in _faults(chosen, schema, includes, included):
+    beside = {name: companions[name] for name in chosen if name in companions}
+    for fault in _faults(
+        {name: inner for name, inner in chosen.items() if name not in beside or inner}, schema, includes, included
+    ):
         raise Invalid(fault)
     embedded = {name: (includes[name], inner) for name, inner in chosen.items() if name in includes}
-    own = tuple(name for name in chosen if name not in includes)
+    own = tuple(name for name in chosen if name not in includes and name not in beside)
     # An output of no members would be one of all.
     output = output_of(schema, own or tuple(shared(schema).dump_fields)[:1])
-    return Selection(output, embedded, tuple(chosen) if embedded else None)
+    return Selection(output, embedded, tuple(chosen) if embedded or beside else None, beside)
 
 
 def _chosen_members(names: str) -> Mapping[str, Inner]:

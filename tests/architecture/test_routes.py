@@ -15,7 +15,7 @@ from sqlalchemy import select
 from app import create_app
 from app.core.listing import RELEVANCE, Listing, OneOf
 from app.features.categories.models import Category
-from app.features.products import service as products
+from app.features.products import listing
 from app.features.products.schemas import ProductQuerySchema
 from app.security.permissions import Permission, Role
 from app.web import fields
@@ -172,9 +172,9 @@ class TestLists:
     def test_are_compared_as_they_are_served(self) -> None:
         wire = set(ProductQuerySchema().fields)
 
-        assert set(products.LISTING.filters) < wire
+        assert set(listing.LISTING.filters) < wire
         choices = list(ProductQuerySchema().fields["sort_by"].choices)  # type: ignore[attr-defined]  # a Choice
-        assert [*products.LISTING.sorts, RELEVANCE] == choices
+        assert [*listing.LISTING.sorts, RELEVANCE] == choices
 
 
 CAST = ("anonymous", *Role)

@@ -17,8 +17,8 @@ from app.core.listing import Criteria, CursorInvalid, CursorPage, read_keyset_pa
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.categories.models import Category
+from app.features.products.listing import LISTING, visible_to
 from app.features.products.models import Product
-from app.features.products.service import LISTING, visible_to
 from app.security.identity import Identity
 from app.security.permissions import GRANTS, Role
 

@@ -24,8 +24,8 @@ from app.core.listing import Criteria, CursorPage, NumberedPage, read_keyset_pag
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.categories.models import Category
+from app.features.products.listing import LISTING, visible_to
 from app.features.products.models import Product, ProductStatus
-from app.features.products.service import LISTING, visible_to
 from app.security.identity import Identity
 from app.security.permissions import CATALOG_READS, GRANTS, Role
 from app.web.links import describe_page, link_header

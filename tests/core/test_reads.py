@@ -28,6 +28,7 @@ from app.features.brands.models import Brand
 from app.features.categories import service as categories
 from app.features.categories.models import Category
 from app.features.facets.service import count_facets
+from app.features.products import listing as product_lists
 from app.features.products import service as products
 from app.features.products.models import PRODUCTS, SEARCHED, Product, ProductStatus, has_tag, search_text
 from app.features.users.models import User
@@ -239,13 +240,13 @@ class TestADoor:
 
     def test_to_some_rows_reads_these_whether_they_are_there(self, catalogue: dict[str, Any]) -> None:
         with unit_of_work(reading=True), gathering() as reads:
-            find_rows(products.visible_to(READER), Product.id, [catalogue["ids"][1], 999_999])
+            find_rows(product_lists.visible_to(READER), Product.id, [catalogue["ids"][1], 999_999])
 
         assert reads.topics == {f"product/{catalogue['ids'][1]}", "product/999999"}
 
     def test_to_rows_by_no_key_reads_what_its_statement_reads(self, catalogue: dict[str, Any]) -> None:
         with unit_of_work(reading=True), gathering() as reads:
-            find_rows(products.visible_to(READER), Product.category_id, [catalogue["below"]])
+            find_rows(product_lists.visible_to(READER), Product.category_id, [catalogue["below"]])
 
         assert reads.topics == {"product"}
 
@@ -268,13 +269,13 @@ class TestADoor:
 
 def page(
     rows: Select[Any] | None = None,
-    listing: Listing = products.LISTING,
+    listing: Listing = product_lists.LISTING,
     members: Sequence[str] = ("id",),
     **criteria: Any,
 ) -> Reads:
     """What a page reads, numbered and by keyset; both the same."""
     stated = Criteria(**{"sort_by": "created_at", "descending": True, "per_page": 2, **criteria})
-    chosen = products.visible_to(READER) if rows is None else rows
+    chosen = product_lists.visible_to(READER) if rows is None else rows
     with observed() as (reads, seen):
         read_page(chosen, listing, stated, members)
     assert missed(reads, seen) == set() or members != ("id",)
@@ -367,7 +368,7 @@ class TestAPage:
     ) -> None:
         above, below = catalogue["above"], catalogue["below"]
         make_category(name="Tables")
-        rows = None if is_filter else products.filed_below(above, identity=READER)
+        rows = None if is_filter else product_lists.filed_below(above, identity=READER)
         reads = page(rows, filters={"below": (above,)} if is_filter else {})
 
         scoped = {f"{topic}?category_id={each}" for topic in self.BRANCH for each in (above, below)}
@@ -412,7 +413,7 @@ class TestAPage:
     def test_of_a_search_reads_the_words_and_the_brands(self, catalogue: object, sort_by: str) -> None:
         stated = Criteria(sort_by=sort_by, descending=True, per_page=2, search="oakw cha")
         with observed() as (reads, seen):
-            found = read_page(products.visible_to(READER), products.LISTING, stated, ("id",))
+            found = read_page(product_lists.visible_to(READER), product_lists.LISTING, stated, ("id",))
 
         assert found.total == 3
         assert missed(reads, seen) == set()
@@ -421,11 +422,14 @@ class TestAPage:
 
     def test_of_what_is_compared_by_chance_reads_any_change(self, catalogue: object) -> None:
         listing = Listing(
-            sorts=products.LISTING.sorts, tie_breaker=Product.id, search=products.LISTING.search, max_similar=2
+            sorts=product_lists.LISTING.sorts,
+            tie_breaker=Product.id,
+            search=product_lists.LISTING.search,
+            max_similar=2,
         )
         stated = Criteria(sort_by="created_at", descending=True, per_page=2, search="chair")
         with unit_of_work(reading=True), gathering() as reads:
-            read_page(products.visible_to(READER), listing, stated, ("id",))
+            read_page(product_lists.visible_to(READER), listing, stated, ("id",))
 
         assert "product" in reads.topics
 
@@ -440,7 +444,7 @@ class TestAPage:
     def test_beyond_the_end_reads_the_total_as_well(self, catalogue: object) -> None:
         stated = Criteria(sort_by="created_at", descending=True, per_page=2, page=9, filters={"max_price": Decimal(10)})
         with observed() as (reads, seen):
-            read_page(products.visible_to(READER), products.LISTING, stated, ("id",))
+            read_page(product_lists.visible_to(READER), product_lists.LISTING, stated, ("id",))
 
         assert missed(reads, seen) == set()
         assert {"product*", "product.price"} <= reads.topics
@@ -462,7 +466,7 @@ class TestAPage:
 def facets(identity: Identity = READER, **filters: Any) -> set[str]:
     """What the facets of some filters read, each topic without the names of categories and brands."""
     with observed() as (reads, seen):
-        count_facets(products.visible_to(identity), products.LISTING, identity=identity, **filters)
+        count_facets(product_lists.visible_to(identity), product_lists.LISTING, identity=identity, **filters)
     assert missed(reads, seen) == set()
     names = {"category*", "category.name", "brand*", "brand.name"}
     assert reads.topics >= names
@@ -531,8 +535,8 @@ class TestFacets:
     def test_of_a_search_read_all_products(self, catalogue: dict[str, Any]) -> None:
         with unit_of_work(reading=True), gathering() as reads:
             category_id = (catalogue["below"],)
-            rows = products.visible_to(READER)
-            count_facets(rows, products.LISTING, identity=READER, search="chair", category_id=category_id)
+            rows = product_lists.visible_to(READER)
+            count_facets(rows, product_lists.LISTING, identity=READER, search="chair", category_id=category_id)
 
         assert not any("?" in topic for topic in reads.topics)
         assert {f"product.{name}" for name in (*self.SHOWN, "search_text")} <= reads.topics
@@ -546,7 +550,7 @@ class TestASearch:
             for sort_by in ("price", "relevance"):
                 stated = Criteria(sort_by=sort_by, descending=True, per_page=2, search=search)
                 with unit_of_work(reading=True), gathering() as reads:
-                    read_page(products.visible_to(READER), products.LISTING, stated, ("id",))
+                    read_page(product_lists.visible_to(READER), product_lists.LISTING, stated, ("id",))
 
                 assert {"product.search_text", "product*", "brand"} <= reads.topics
                 assert "*" not in reads.topics
@@ -554,7 +558,7 @@ class TestASearch:
 
     def test_for_facets_is_known_as_well(self, catalogue: object) -> None:
         with unit_of_work(reading=True), gathering() as reads:
-            count_facets(products.visible_to(READER), products.LISTING, identity=READER, search="oakw cha")
+            count_facets(product_lists.visible_to(READER), product_lists.LISTING, identity=READER, search="oakw cha")
 
         assert {"product.search_text", "product.stock", "category.name", "brand"} <= reads.topics
         assert "*" not in reads.topics
@@ -580,14 +584,14 @@ words = st.sampled_from([None, None, "chair", "oakw cha", "nothing"])
 @on_one_database
 class TestAnyQuery:
     @any_rows
-    @given(some_filters, st.sampled_from(list(products.LISTING.sorts)), words, st.sampled_from([EDITOR, READER]))
+    @given(some_filters, st.sampled_from(list(product_lists.LISTING.sorts)), words, st.sampled_from([EDITOR, READER]))
     def test_of_a_page_tells_what_the_database_reads(
         self, catalogue: object, filters: dict[str, Any], sort_by: str, search: str | None, identity: Identity
     ) -> None:
         stated = Criteria(sort_by=sort_by, descending=True, per_page=2, search=search, filters=filters)
         with observed() as (reads, seen):
             # Of the rows it reads their ids alone; so all else is in the conditions and the order.
-            read_page(products.visible_to(identity), products.LISTING, stated, ("id",))
+            read_page(product_lists.visible_to(identity), product_lists.LISTING, stated, ("id",))
 
         assert missed(reads, seen) == set()
 
@@ -597,7 +601,9 @@ class TestAnyQuery:
         self, catalogue: object, filters: dict[str, Any], search: str | None, identity: Identity
     ) -> None:
         with observed() as (reads, seen):
-            count_facets(products.visible_to(identity), products.LISTING, identity=identity, search=search, **filters)
+            count_facets(
+                product_lists.visible_to(identity), product_lists.LISTING, identity=identity, search=search, **filters
+            )
 
         assert missed(reads, seen) == set()
         assert reads.is_logged

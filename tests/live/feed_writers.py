@@ -31,6 +31,7 @@ from app.core.sqlstates import Meaning, meaning_of
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.products import service as products
+from app.features.products.creation import create_row
 from app.features.products.ledger import Reason
 from app.features.products.models import Product
 from app.features.stock import service as stock
@@ -106,7 +107,7 @@ def _meet_fate(connection: Connection) -> None:
 
 def _create_products(category_id: int, _product_ids: Sequence[int]) -> None:
     for _ in range(random.randint(1, 2)):
-        products.create_product(name="Lamp", price=Decimal(5), currency="USD", category_id=category_id)
+        create_row({"name": "Lamp", "price": Decimal(5), "currency": "USD", "category_id": category_id})
 
 
 def _move_stock(_category_id: int, product_ids: Sequence[int]) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from app.extensions import db
 
 #: A reference that was added with its column, which SQLite then keeps in the column's definition.
-INLINE = re.compile(r"(?P<column>\w+)(?P<type> \w+) CONSTRAINT (?P<name>\w+) REFERENCES (?P<referred>.+)")
+INLINE = re.compile(r"(?P<column>\w+)(?P<type> .+) CONSTRAINT (?P<name>fk_\w+) REFERENCES (?P<referred>.+)")
 
 
 def parts_of(sql: str) -> list[str]:
@@ -19,6 +19,8 @@ def parts_of(sql: str) -> list[str]:
     # SQLite quotes the name of a table that was renamed.
     parts = [" ".join(head.replace('"', "").split())]
     for part in split_list(body[: body.rindex(")")]):
+        # SQLite adds to a table only such a generated column as it does not store.
+        part = re.sub(r"(GENERATED ALWAYS AS .+) STORED$", r"\1", part)  # noqa: PLW2901 -- one form of both
         if inline := INLINE.fullmatch(part):
             parts += [
                 inline.expand(r"\g<column>\g<type>"),

@@ -1,13 +1,13 @@
 """Wire shapes of batches of products."""
 
 from app.features.bulk.service import BatchMode, Outcome
-from app.features.products.schemas import DECIMALS, SKU, ProductCreateSchema
+from app.features.products.schemas import DECIMALS, SKU, ProductRowSchema
 from app.web import fields
 from app.web.batch import Batch, Problem
 from app.web.schemas import BodySchema, PatchSchema, Schema
 
 
-class ProductUpsertSchema(PatchSchema, ProductCreateSchema):
+class ProductUpsertSchema(PatchSchema, ProductRowSchema):
     """A product of a batch, found by its sku: a new one needs a name, a price and a category as well."""
 
     REQUIRED = ("sku",)

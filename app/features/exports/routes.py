@@ -10,7 +10,7 @@ from app.features.events import service as events
 from app.features.exports import service
 from app.features.exports.files import MEDIA_TYPES, FileFormat, write_products
 from app.features.exports.schemas import ProductExportSchema
-from app.features.products import service as products
+from app.features.products import listing as products
 from app.security.permissions import Permission
 from app.web.access import current_identity
 from app.web.contract import Blueprint, requires, streams

@@ -4,7 +4,7 @@ from typing import Any
 
 from app.features.facets import service
 from app.features.facets.schemas import FacetsSchema
-from app.features.products import service as products
+from app.features.products import listing as products
 from app.features.products.schemas import ProductFilterSchema
 from app.security.permissions import Permission
 from app.web.access import current_identity

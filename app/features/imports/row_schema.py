@@ -35,7 +35,7 @@ class CategoryName(fields.Field):
         path.mark_checked()
 
 
-class ImportRowSchema(PatchSchema, products.ProductCreateSchema):
+class ImportRowSchema(PatchSchema, products.ProductRowSchema):
     """A row states a product as the body that creates one does, but may name its category and brand.
 
     What it does not state is left to the upsert: a product that exists keeps it.

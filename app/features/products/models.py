@@ -6,10 +6,13 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+import orjson
 from sqlalchemy import (
     CheckConstraint,
     Column,
     ColumnElement,
+    Computed,
+    ForeignKey,
     Index,
     String,
     Text,
@@ -28,12 +31,22 @@ from sqlalchemy.orm import Mapped, aliased, mapped_column
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Boolean
 
-from app.core import clock
 from app.core.audit import UNAUDITED
 from app.core.changelog import Published, Row
 from app.core.errors import Conflict, Invalid
 from app.core.keys import ExternalIdTaken, Key
-from app.core.model import Keyed, Live, Moment, Money, Stamped, Versioned, big_integer, json_type, ordered_text
+from app.core.model import (
+    Keyed,
+    Live,
+    Moment,
+    Money,
+    Stamped,
+    Versioned,
+    big_integer,
+    json_type,
+    nullable_json_type,
+    ordered_text,
+)
 from app.core.money import CURRENCY, fits, is_written_exactly
 from app.core.references import refers_to, refusals_of_references
 from app.core.slugs import MAX_SLUG_LENGTH, Slugged, SlugTaken, is_reserved
@@ -52,12 +65,44 @@ class ProductStatus(StrEnum):
     ARCHIVED = "archived"
 
 
+class ProductKind(StrEnum):
+    """What a row is: sold by itself; the parent of variants, which is not sold; or one of them (decision 48)."""
+
+    SINGLE = "single"
+    PARENT = "parent"
+    VARIANT = "variant"
+
+
 class SkuTaken(Conflict):
     """Another product has this sku."""
 
 
 class GtinTaken(Conflict):
     """Another product has this GTIN."""
+
+
+class OptionsTaken(Conflict):
+    """Another variant of this product has these options."""
+
+
+class OptionsInUse(Conflict):
+    """Variants have these options; give them others, or none, first."""
+
+
+class ParentDeleted(Conflict):
+    """The product of this variant is deleted; restore that, and this comes back with it."""
+
+
+class TooManyVariants(Conflict):
+    """A product has at most 250 variants."""
+
+
+class CurrencyDiffers(Conflict):
+    """A variant has the currency of its product; change one of them first."""
+
+
+class NotSellable(Conflict):
+    """This product is sold by its variants; name one of them."""
 
 
 class StockNotTracked(Conflict):
@@ -80,10 +125,53 @@ class ProductIncomplete(Invalid):
     """No product has this sku, and a new one needs more members."""
 
 
+class OptionsUnfit(Invalid):
+    """A variant has a value for each option of its product, or no options."""
+
+    pointer = "/options"
+
+
+class VariantUnknown(Invalid):
+    """There is no product with this id."""
+
+    pointer = "/id"
+
+
+class NotSingle(Conflict):
+    """Only a product that is sold by itself can become a variant."""
+
+
+class KeptAsItIs(Invalid):
+    """A product that becomes a variant keeps this; change it afterwards."""
+
+
+class NotAVariant(Invalid):
+    """Only a variant has this."""
+
+
+class NotAParent(Conflict):
+    """This product has no options: it was made without variants, and can only become a variant itself."""
+
+
+class RolledUp(Invalid):
+    """This follows from the variants of the product, and cannot be written."""
+
+
+class MemberOfParent(Invalid):
+    """A variant has this of its product: change it there."""
+
+
 #: The members whose words a search finds.
-SEARCHED = ("name", "sku", "description", "tags", "gtin", "mpn")
+SEARCHED = ("name", "sku", "description", "tags", "gtin", "mpn", "options")
+
+#: What a variant has of its parent: copied to its row whenever the parent changes (decision 48).
+INHERITED = ("name", "description", "tags", "category_id", "brand_id", "currency")
 
 MAX_ATTRIBUTES = 100
+MAX_OPTIONS = 5
+MAX_OPTION_LENGTH = 100
+#: The living variants of a product: each change of one recomputes what follows from all.
+MAX_VARIANTS = 250
 MAX_STOCK = 2**53
 
 
@@ -92,7 +180,12 @@ class AttributePatch(dict[str, Any]):
 
 
 class Product(Keyed, Stamped, Versioned, Live, Slugged, Published, Model):
-    """Something for sale. ``search_text`` is what `search` reads, updated by the listener below."""
+    """Something for sale, or the parent of variants, which are for sale (decision 48).
+
+    ``search_text`` is what `search` reads, and ``option_key`` what distinguishes the variants of one parent; the
+    listener below updates both. A parent's ``price``, ``price_max``, ``stock``, ``track_stock`` and ``variant_count``
+    follow from its variants (`families`).
+    """
 
     __tablename__ = "products"
     audited_as = "product"
@@ -129,6 +222,36 @@ class Product(Keyed, Stamped, Versioned, Live, Slugged, Published, Model):
     attributes: Mapped[dict[str, Any]] = mapped_column(json_type, default=dict)
     weight_g: Mapped[int | None] = mapped_column(big_integer)
     external_id: Mapped[str | None] = mapped_column(String(128))
+    kind: Mapped[ProductKind] = mapped_column(
+        String(8),
+        CheckConstraint(f"kind IN ({', '.join(repr(kind.value) for kind in ProductKind)})", name="kind"),
+        default=ProductKind.SINGLE,
+        server_default="single",
+    )
+    #: The id of a row that is a parent. Variants refer to it, so that no variant has another for its parent.
+    parent_key: Mapped[int | None] = mapped_column(
+        big_integer, Computed("CASE WHEN kind = 'parent' THEN id END", persisted=True), info=UNAUDITED
+    )
+    parent_id: Mapped[int | None] = mapped_column(
+        big_integer,
+        CheckConstraint("(kind = 'variant') = (parent_id IS NOT NULL)", name="parent_id_of_variant"),
+        ForeignKey("products.parent_key", ondelete="RESTRICT", use_alter=True),
+    )
+    #: Of a parent the names of its options, of a variant its value for each.
+    options: Mapped[Any] = mapped_column(nullable_json_type, nullable=True)
+    #: The place of a variant among those of its parent, from 0.
+    position: Mapped[int | None] = mapped_column(
+        big_integer, CheckConstraint("(kind = 'variant') = (position IS NOT NULL)", name="position_of_variant")
+    )
+    #: The greatest price of a parent's variants, of which ``price`` is the least.
+    price_max: Mapped[Decimal | None] = mapped_column(Money)
+    #: How many active variants a parent has.
+    variant_count: Mapped[int | None] = mapped_column(big_integer)
+    option_key: Mapped[str | None] = mapped_column(Text, info=UNAUDITED)
+    #: The status of a variant's parent: shoppers see a variant where both are active.
+    parent_status: Mapped[str | None] = mapped_column(String(16), info=UNAUDITED)
+    #: What a search finds a parent by, of its variants.
+    variant_words: Mapped[str | None] = mapped_column(Text, info=UNAUDITED)
     search_text: Mapped[str] = mapped_column(Text, info={**UNAUDITED, DERIVED_FROM: SEARCHED})
     deleted_at: Mapped[Moment | None]
 
@@ -153,10 +276,6 @@ class Product(Keyed, Stamped, Versioned, Live, Slugged, Published, Model):
         """Merge as RFC 7396 does: a null removes its member."""
         merged = {**self.attributes, **patch}
         self.replace_attributes({name: value for name, value in merged.items() if value is not None})
-
-    def delete(self) -> None:
-        """Take the product out of the catalogue; its row stays and its sku is free."""
-        self.deleted_at = clock.now()
 
     def restore(self) -> None:
         """Bring the product back under its sku."""
@@ -203,8 +322,13 @@ def _changes_of_members(before: Row | None, after: Row | None) -> Iterator[str]:
 
 
 def _is_visible(product: Row | None) -> bool:
-    # A movement records neither column, and changes neither.
-    return product is not None and product.get("deleted_at") is None and product.get("status") == ProductStatus.ACTIVE
+    # A movement records none of these columns, and changes none.
+    if product is None or product.get("deleted_at") is not None:
+        return False
+    return product.get("status") == ProductStatus.ACTIVE and product.get("parent_status") in {
+        None,
+        ProductStatus.ACTIVE,
+    }
 
 
 def _is_low(product: Row) -> bool:
@@ -232,12 +356,22 @@ def pad_gtin(gtin: str, length: int = 14) -> str:
     return gtin.zfill(length) if len(gtin) in {8, 12, 13, 14} else gtin
 
 
-def is_in_stock(wanted: bool = True) -> ColumnElement[bool]:
-    """Whether a product can be bought, or, if not ``wanted``, whether it is sold out; untracked stock never is."""
+def has_key(name: str, value: str) -> ColumnElement[bool]:
+    """Whether a product has this value of a key, as it is compared."""
+    key = KEYS[name]
+    condition: ColumnElement[bool] = key.column == key.normalize(value)
+    return condition
+
+
+def is_in_stock(wanted: bool = True, of: Any = Product) -> ColumnElement[bool]:
+    """Whether a product can be bought, or, if not ``wanted``, whether it is sold out; untracked stock never is.
+
+    ``of`` is the model, or an alias of it.
+    """
     # A range and not an equality, which SQLite would take for rare (see the filter by status).
     if wanted:
-        return or_(Product.stock > 0, Product.track_stock.is_(False))
-    return and_(Product.stock <= 0, Product.track_stock.is_(True))
+        return or_(of.stock > 0, of.track_stock.is_(False))
+    return and_(of.stock <= 0, of.track_stock.is_(True))
 
 
 #: The keys by which others know a product.
@@ -248,8 +382,13 @@ KEYS: Mapping[str, Key] = {
     "external_id": Key(column=Product.external_id, taken=ExternalIdTaken),
 }
 
+#: What makes a product single, a parent or a variant.
+FAMILY = ("kind", "parent_id", "options", "position")
+#: What follows from other rows, and is stored beside the members.
+DERIVED = ("price_max", "variant_count", "parent_status", "variant_words")
 #: The columns that no client writes; every other one is a member, also where many products are written at once.
-_SERVER_SET = {"id", "created_at", "updated_at", "version", "live", "search_text", "deleted_at"}
+_SERVER_SET = {"id", "created_at", "updated_at", "version", "live", "search_text", "deleted_at", "parent_key"}
+_SERVER_SET |= {*FAMILY, *DERIVED, "option_key"}
 MEMBERS = tuple(column.name for column in PRODUCTS.columns if column.name not in _SERVER_SET)
 #: The members that are amounts in the product's currency.
 AMOUNTS = tuple(name for name in MEMBERS if isinstance(PRODUCTS.columns[name].type, Money))
@@ -274,10 +413,16 @@ MADE = frozenset({"slug"})
 
 
 def new_row(members: Mapping[str, Any], defaults: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """Every column of a new product but its id; ``members`` are stated, ``defaults`` stand for the others."""
+    """Every column of a new product but its id; ``members`` are stated, ``defaults`` stand for the others.
+
+    Of `FAMILY` and `DERIVED` what ``members`` do not state is as of a single product.
+    """
     stated = {name: members[name] if name in members else defaults[name] for name in MEMBERS}
+    stated |= {name: members.get(name) for name in (*FAMILY, *DERIVED)}
+    stated["kind"] = members.get("kind", ProductKind.SINGLE)
     return {
         **stated,
+        "option_key": option_key(stated["options"]),
         "search_text": search_text(**stated),
         "created_at": now,
         "updated_at": now,
@@ -327,20 +472,20 @@ def search_text(
     tags: list[str] | None,
     gtin: str | None = None,
     mpn: str | None = None,
+    options: Any = None,
+    variant_words: str | None = None,
     **_: Any,
 ) -> str:
     """The words that a product is found by: a line of the name's, of the labels', of the description's.
 
-    Its labels are the sku, the GTIN, the number of its maker and the tags.
+    Its labels are those of `labels_of`, the tags, and of a parent the labels of its variants.
 
     A word stands in the first of these places that has it; a blank follows it. Other members are not searched. The
     description may be HTML. A description or tags that are None are empty: the mapper fills in their defaults later.
     """
     seen: set[str] = set()
     lines = []
-    # A scanner reads a GTIN with other zeros before it than the one who wrote it.
-    gtins = {gtin, pad_gtin(gtin, 13), pad_gtin(gtin)} if gtin else ()
-    labels = " ".join([sku, *sorted(gtins), mpn or "", *(tags or [])])
+    labels = " ".join([*labels_of(sku=sku, gtin=gtin, mpn=mpn, options=options), *(tags or []), variant_words or ""])
     for place in (name, labels, plain_text(description or "")):
         found = [word for word in words(place) if word not in seen]
         seen.update(found)
@@ -348,10 +493,31 @@ def search_text(
     return "\n".join(lines)
 
 
+def labels_of(*, sku: str, gtin: str | None, mpn: str | None, options: Any, **_: Any) -> Iterator[str]:
+    """The sku of a product, its GTIN, the number of its maker, and the values of a variant's options."""
+    yield sku
+    if gtin:
+        # A scanner reads a GTIN with other zeros before it than the one who wrote it.
+        yield from sorted({gtin, pad_gtin(gtin, 13), pad_gtin(gtin)})
+    if mpn:
+        yield mpn
+    if isinstance(options, dict):
+        yield from map(str, options.values())
+
+
+def option_key(options: Any) -> str | None:
+    """What the options of a variant are compared by: equal options have one; None without any."""
+    if not isinstance(options, dict) or not options:
+        return None
+    return orjson.dumps(options, option=orjson.OPT_SORT_KEYS).decode()
+
+
 @event.listens_for(Product, "before_insert")
 @event.listens_for(Product, "before_update")
-def _update_search_text(_mapper: object, _connection: object, product: Product) -> None:
-    product.search_text = search_text(**{name: getattr(product, name) for name in MEMBERS})
+def _update_derived(_mapper: object, _connection: object, product: Product) -> None:
+    stated = {name: getattr(product, name) for name in (*MEMBERS, "options", "variant_words")}
+    product.search_text = search_text(**stated)
+    product.option_key = option_key(product.options)
 
 
 class has_tag(FunctionElement[bool]):  # noqa: N801 -- reads as the SQL function that it compiles to
@@ -397,12 +563,14 @@ def _has_any_tag_sqlite(element: has_any_tag, compiler: Any, **options: Any) -> 
 
 # A deleted product is in no list, so every index but the primary key leaves it out.
 _ALIVE = Product.deleted_at.is_(None)
+# Lists show singles and parents, unless a filter asks for variants.
+_LISTED = and_(_ALIVE, Product.parent_id.is_(None))
 _SORTS = (Product.created_at, Product.updated_at, Product.name, Product.price, Product.stock)
 
 
-def _index(*columns: Any) -> None:
+def _index(*columns: Any, of: Any = _LISTED) -> None:
     name = "_".join(column.key for column in columns)
-    Index(f"ix_products_{name}", *columns, postgresql_where=_ALIVE, sqlite_where=_ALIVE)
+    Index(f"ix_products_{name}", *columns, postgresql_where=of, sqlite_where=of)
 
 
 _UNIQUE = {
@@ -410,16 +578,29 @@ _UNIQUE = {
     for member, key in KEYS.items()
 }
 UNIQUE_SLUG = _UNIQUE["slug"]
-_index(Product.id)
+# By these variants are read as well: by those who copy the catalogue, and the variants of a parent.
+for _columns in ((), (Product.created_at,), (Product.updated_at,), (Product.parent_id, Product.position)):
+    _index(*_columns, Product.id, of=_ALIVE)
+for _listed in (Product.name, Product.price, Product.stock):
+    _index(_listed, Product.id)
 for _sort in _SORTS:
-    _index(_sort, Product.id)
     _index(Product.category_id, _sort, Product.id)
 _index(Product.category_id, Product.sku, Product.id)
 _index(Product.category_id, Product.id)
 _index(Product.status, Product.created_at, Product.id)
 _index(Product.currency, Product.price, Product.id)
 _index(Product.brand_id, Product.created_at, Product.id)
+Index("uq_products_parent_key", Product.parent_key, unique=True)
+Index(
+    "uq_products_parent_id_option_key",
+    Product.parent_id,
+    Product.option_key,
+    unique=True,
+    postgresql_where=_ALIVE,
+    sqlite_where=_ALIVE,
+)
 # Whole, for the references: deleting a category or a brand must find deleted products too.
+Index("ix_products_parent_id", Product.parent_id)
 Index("ix_products_category_id", Product.category_id)
 Index("ix_products_brand_id", Product.brand_id)
 Index("ix_products_tags", Product.tags, postgresql_using="gin", postgresql_ops={"tags": "jsonb_path_ops"}).ddl_if(
@@ -429,5 +610,6 @@ Index("ix_products_tags", Product.tags, postgresql_using="gin", postgresql_ops={
 #: The refusals of the constraints that a new or changed product can violate.
 REFUSALS: dict[str, type[Conflict | Invalid]] = {
     **{f"uq_products_{name}": key.taken for name, key in KEYS.items()},
+    "uq_products_parent_id_option_key": OptionsTaken,
     **refusals_of_references(Product),
 }

@@ -10,14 +10,36 @@ from app.core.errors import Conflict
 from app.core.keys import KeyDiffers
 from app.features.brands.models import Brand
 from app.features.categories.models import Category
-from app.features.products import service
-from app.features.products.models import KEYS, REFUSALS, Product, TooManyAttributes, TooPrecise
+from app.features.products import listing, service, variants
+from app.features.products.matching import MatchingVariants
+from app.features.products.models import (
+    KEYS,
+    REFUSALS,
+    CurrencyDiffers,
+    KeptAsItIs,
+    MemberOfParent,
+    NotAParent,
+    NotAVariant,
+    NotSingle,
+    OptionsInUse,
+    OptionsUnfit,
+    ParentDeleted,
+    Product,
+    ProductKind,
+    RolledUp,
+    TooManyAttributes,
+    TooManyVariants,
+    TooPrecise,
+    VariantUnknown,
+)
 from app.features.products.schemas import (
     ProductCreateSchema,
     ProductQuerySchema,
     ProductReplaceSchema,
     ProductSchema,
     ProductUpdateSchema,
+    VariantCreateSchema,
+    VariantQuerySchema,
 )
 from app.security.permissions import Permission
 from app.web.access import current_identity
@@ -28,13 +50,14 @@ from app.web.contract import (
     by_key,
     changes,
     lists,
+    locks,
     path_by_key,
     refuses,
     requires,
     returns,
     upserts,
 )
-from app.web.includes import Embedding, Include
+from app.web.includes import Companion, Embedding, Include, IncludeMany
 from app.web.resource_links import Link, Links
 
 blueprint = Blueprint("products", __name__, url_prefix="/products", about="What is for sale.")
@@ -49,11 +72,14 @@ in_categories = Blueprint(
 INCLUDES: Mapping[str, Embedding] = {
     "category": Include("category_id", Category),
     "brand": Include("brand_id", Brand),
+    "variants": IncludeMany(Product, "parent_id", ("position", "id")),
     "links": Links(
         {
             "self": Link("products.read_product"),
             "category": Link("categories.read_category", "category_id"),
             "brand": Link("brands.read_brand", "brand_id"),
+            "parent": Link("products.read_product", "parent_id"),
+            "variants": Link("products.list_variants"),
             "availability": Link("stock.read_availability"),
             "stock_movements": Link("stock.list_stock_movements"),
             "holds": Link("stock.place_hold"),
@@ -64,22 +90,30 @@ INCLUDES: Mapping[str, Embedding] = {
 }
 
 
+COMPANIONS: Mapping[str, Companion] = {"matching_variants": MatchingVariants()}
+
+#: What is refused of a product because of its family.
+FAMILY_REFUSALS = (MemberOfParent, NotAVariant, OptionsInUse, OptionsUnfit, RolledUp)
+#: What is refused of a variant beside what is refused of any product.
+VARIANT_REFUSALS = (CurrencyDiffers, NotAVariant, NotSingle, OptionsUnfit, VariantUnknown)
+
+
 @blueprint.get("")
 @requires(Permission.PRODUCTS_READ)
-@lists(ProductSchema, ProductQuerySchema, service.LISTING, includes=INCLUDES)
+@lists(ProductSchema, ProductQuerySchema, listing.LISTING, includes=INCLUDES, companions=COMPANIONS)
 def list_products() -> Select[Product]:
     """List products; people who do not write them see the active ones."""
-    return service.visible_to(current_identity())
+    return listing.visible_to(current_identity())
 
 
 @blueprint.post("")
 @requires(Permission.PRODUCTS_WRITE)
 @accepts(ProductCreateSchema)
 @returns(ProductSchema, status=201, location=lambda product: f"/api/v1/products/{product.id}")
-@refuses(TooPrecise, *REFUSALS.values())
+@refuses(KeptAsItIs, RolledUp, TooManyAttributes, TooPrecise, *VARIANT_REFUSALS, *REFUSALS.values())
 def create_product(data: dict[str, Any]) -> Any:
-    """Create a product."""
-    return service.create_product(**_with_currency(data))
+    """Create a product, with its variants if it has `options` or `variants`."""
+    return service.create_product(**_with_currency(data), identity=current_identity())
 
 
 @blueprint.get("/<id:product_id>")
@@ -95,10 +129,13 @@ def read_product(product_id: int) -> Any:
 @changes(service.get_product)
 @accepts(ProductReplaceSchema)
 @returns(ProductSchema)
-@refuses(TooPrecise, *REFUSALS.values())
+@refuses(TooPrecise, *FAMILY_REFUSALS, *REFUSALS.values())
 def replace_product(product: Product, data: dict[str, Any]) -> Product:
-    """Replace a product, all but its stock."""
-    return service.replace_product(product, **_with_currency(data))
+    """Replace a product, all but its stock.
+
+    What a variant has of its parent, and what a parent's row shows of its variants, may be stated as it is.
+    """
+    return service.replace_product(product, **_with_currency(data, product))
 
 
 @blueprint.patch("/<id:product_id>")
@@ -106,7 +143,7 @@ def replace_product(product: Product, data: dict[str, Any]) -> Product:
 @changes(service.get_product)
 @accepts(ProductUpdateSchema)
 @returns(ProductSchema)
-@refuses(TooPrecise, TooManyAttributes, *REFUSALS.values())
+@refuses(TooPrecise, TooManyAttributes, *FAMILY_REFUSALS, *REFUSALS.values())
 def update_product(product: Product, data: dict[str, Any]) -> Product:
     """Change some members of a product; attributes are merged one by one."""
     return service.update_product(product, **data)
@@ -117,20 +154,43 @@ def update_product(product: Product, data: dict[str, Any]) -> Product:
 @changes(service.get_product)
 @returns(status=204)
 def delete_product(product: Product) -> None:
-    """Delete a product; its keys are free again."""
+    """Delete a product, and with a parent its variants; the keys are free again."""
     service.delete_product(product)
 
 
 @blueprint.post("/<id:product_id>/restore")
 @requires(Permission.PRODUCTS_DELETE)
 @returns(ProductSchema)
-@refuses(*(refusal for refusal in REFUSALS.values() if issubclass(refusal, Conflict)))
+@refuses(ParentDeleted, *(refusal for refusal in REFUSALS.values() if issubclass(refusal, Conflict)))
 def restore_product(product_id: int) -> Product:
     """Bring a deleted product back; one that is not deleted stays as it is.
 
-    It gets a new slug where another product has its former one by now.
+    With a parent come the variants that were deleted with it. A product gets a new slug where another product has its
+    former one by now.
     """
     return service.restore_product(product_id)
+
+
+@blueprint.get("/<id:product_id>/variants")
+@requires(Permission.PRODUCTS_READ)
+@lists(ProductSchema, VariantQuerySchema, listing.VARIANTS, includes=INCLUDES, companions=COMPANIONS)
+def list_variants(product_id: int) -> Select[Product]:
+    """List the variants of a product, in their order; a product that is no parent has none."""
+    return listing.variants_of(product_id, identity=current_identity())
+
+
+@blueprint.post("/<id:product_id>/variants")
+@requires(Permission.PRODUCTS_WRITE)
+@locks(service.get_product)
+@accepts(VariantCreateSchema)
+@returns(ProductSchema, status=201, location=lambda product: f"/api/v1/products/{product.id}")
+@refuses(NotAParent, TooManyVariants, KeptAsItIs, TooPrecise, TooManyAttributes, *VARIANT_REFUSALS, *REFUSALS.values())
+def add_variant(product: Product, data: dict[str, Any]) -> Any:
+    """Add a variant to a product, or make a variant of a product that is sold by itself.
+
+    The latter keeps its id, keys, price, stock, holds and history.
+    """
+    return variants.add_variant(product, data, identity=current_identity())
 
 
 BY_KEY = path_by_key(KEYS)
@@ -151,7 +211,7 @@ def read_product_by_key(key: str, value: str) -> Any:
 @upserts
 @accepts(ProductReplaceSchema)
 @returns(ProductSchema, status=201, location=lambda product: f"/api/v1/products/{product.id}")
-@refuses(KeyDiffers, TooPrecise, *REFUSALS.values())
+@refuses(KeyDiffers, TooPrecise, *FAMILY_REFUSALS, *REFUSALS.values())
 def put_product_by_key(key: str, value: str, data: dict[str, Any], require: Require) -> tuple[Any, bool]:
     """Create a product under a key of your own, or replace all but its stock.
 
@@ -166,7 +226,7 @@ def put_product_by_key(key: str, value: str, data: dict[str, Any], require: Requ
 @changes(service.get_product_by_key)
 @accepts(ProductUpdateSchema)
 @returns(ProductSchema)
-@refuses(TooPrecise, TooManyAttributes, *REFUSALS.values())
+@refuses(TooPrecise, TooManyAttributes, *FAMILY_REFUSALS, *REFUSALS.values())
 def update_product_by_key(product: Product, data: dict[str, Any]) -> Product:
     """Change some members of a product that is named by a key; attributes are merged one by one."""
     return service.update_product(product, **data)
@@ -184,11 +244,13 @@ def delete_product_by_key(product: Product) -> None:
 
 @in_categories.get("/<id:category_id>/products")
 @requires(Permission.PRODUCTS_READ)
-@lists(ProductSchema, ProductQuerySchema, service.LISTING, includes=INCLUDES)
+@lists(ProductSchema, ProductQuerySchema, listing.LISTING, includes=INCLUDES, companions=COMPANIONS)
 def list_products_below(category_id: int) -> Select[Product]:
     """List the products of a category and of everything below it."""
-    return service.filed_below(category_id, identity=current_identity())
+    return listing.filed_below(category_id, identity=current_identity())
 
 
-def _with_currency(data: dict[str, Any]) -> dict[str, Any]:
-    return {"currency": current_app.config["DEFAULT_CURRENCY"], **data}
+def _with_currency(data: dict[str, Any], product: Product | None = None) -> dict[str, Any]:
+    """The members, with a currency: that of a variant's parent, and else the one of the settings."""
+    is_variant = product is not None and product.kind == ProductKind.VARIANT
+    return {"currency": product.currency if product and is_variant else current_app.config["DEFAULT_CURRENCY"], **data}

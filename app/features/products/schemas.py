@@ -1,13 +1,27 @@
 """Wire shapes of products."""
 
-from typing import Any
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import marshmallow as ma
 
 from app.core.listing import RELEVANCE
 from app.core.slugs import MAX_SLUG_LENGTH
-from app.features.products.models import KEYS, MAX_ATTRIBUTES, MAX_STOCK, ProductStatus
-from app.features.products.service import LISTING
+from app.features.products.listing import LISTED, LISTING, VARIANTS, ListedKind
+from app.features.products.models import (
+    KEYS,
+    MAX_ATTRIBUTES,
+    MAX_OPTION_LENGTH,
+    MAX_OPTIONS,
+    MAX_STOCK,
+    MAX_VARIANTS,
+    ProductKind,
+    ProductStatus,
+)
 from app.web import fields
-from app.web.schemas import BodySchema, Order, PatchSchema, QuerySchema, RankedQuerySchema, Schema
+from app.web.batch import Batch
+from app.web.schemas import BodySchema, Order, PatchSchema, QuerySchema, RankedQuerySchema, Schema, StatedSchema
 
 SKU: dict[str, Any] = {"max_length": 64, "example": "CHAIR-042"}
 SLUG: dict[str, Any] = {
@@ -23,6 +37,9 @@ LOW_STOCK: dict[str, Any] = {
     "note": "A tracked stock that falls to this or below is announced as `stock.low`; null for none.",
     "example": 5,
 }
+MAX_POSITION = 1_000_000
+#: Every kind.
+ANY_KIND = (ListedKind.PARENT, ListedKind.SINGLE, ListedKind.VARIANT)
 WEIGHT: dict[str, Any] = {"minimum": 0, "maximum": 1_000_000_000, "allow_none": True, "example": 6400}
 NAME: dict[str, Any] = {"max_length": 200, "example": "Oak chair"}
 TAG: dict[str, Any] = {"max_length": 50, "example": "garden"}
@@ -32,6 +49,10 @@ COMPARE_AT_PRICE: dict[str, Any] = {
     "example": "159.00",
     "note": "The price that is shown crossed out beside `price`, in the same currency; it may be any.",
 }
+OPTIONS_NOTE = (
+    "Of a parent the names of its options, such as `size` and `colour`; of a variant its value for each, which no other"
+    " variant of the parent has together, or none; null for a product that is sold by itself."
+)
 EXTERNAL_ID: dict[str, Any] = {"max_length": 128, "allow_none": True, "example": "erp-7781"}
 
 
@@ -41,6 +62,53 @@ def _tags(**options: Any) -> fields.Items:
 
 def _attributes(**options: Any) -> fields.Scalars:
     return fields.Scalars(max_properties=MAX_ATTRIBUTES, example={"width_cm": 45, "colour": "natural"}, **options)
+
+
+class Options(fields.Field):
+    """The names of the options of a parent, a variant's value for each of them, or null."""
+
+    NAME = r"^[a-z][a-z0-9_]{0,62}$"
+    _NAMES = fields.Items(fields.Text(max_length=63, pattern=NAME), max_items=MAX_OPTIONS)
+    _VALUES = fields.Scalars(max_properties=MAX_OPTIONS)
+    _TEXT = fields.Text(max_length=MAX_OPTION_LENGTH)
+    _is_name = re.compile(NAME).fullmatch
+    default_error_messages = {
+        "invalid": "Neither the names of options nor an object with a value for each.",
+        "name_malformed": "An option's name is a small letter and up to 62 small letters, digits or '_'.",
+    }
+
+    def __init__(self, **options: Any) -> None:
+        values = [
+            {"type": "string", "minLength": 1, "maxLength": MAX_OPTION_LENGTH, "pattern": fields.LINE},
+            {"type": "number", "minimum": -fields.Scalars.MAX_NUMBER, "maximum": fields.Scalars.MAX_NUMBER},
+            {"type": "boolean"},
+        ]
+        bounds = {
+            "items": self._NAMES.inner.metadata,
+            "maxItems": MAX_OPTIONS,
+            "uniqueItems": True,
+            "propertyNames": {"pattern": self.NAME},
+            "maxProperties": MAX_OPTIONS,
+            "additionalProperties": {"anyOf": values},
+        }
+        super().__init__(schema=bounds, **{"allow_none": True, **options})
+
+    def describe(self) -> Mapping[str, Any]:
+        """The JSON Schema, which each kind of product has a type of."""
+        return {**self.metadata, "type": ["array", "object", "null"]}
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        if isinstance(value, list):
+            return self._NAMES.read(value)
+        if not isinstance(value, dict):
+            raise self.make_error("invalid")
+        self._VALUES.read(value)
+        for name, one in value.items():
+            if not self._is_name(name):
+                raise ma.ValidationError({name: self.make_error("name_malformed").messages})
+            if isinstance(one, str):
+                self._TEXT.read(one)
+        return value
 
 
 class Gtin(fields.Text):
@@ -69,7 +137,12 @@ class SoughtGtin(Gtin):
 
 
 class ProductSchema(Schema):
-    """A product."""
+    """A product: sold by itself, or the parent of variants, or one of these.
+
+    A variant has text, category, brand, tags and currency of its parent. Of a parent, `price` is the least and
+    `price_max` the greatest of its active variants, `stock` their sum; without an active one, the prices are those of
+    the others, and 0 without any.
+    """
 
     id = fields.Integer(dump_only=True, example=42)
     sku = fields.Code(**SKU)
@@ -93,11 +166,22 @@ class ProductSchema(Schema):
     attributes = _attributes()
     weight_g = fields.Integer(**WEIGHT)
     external_id = fields.Text(**EXTERNAL_ID)
+    kind = fields.Choice(ProductKind, dump_only=True, example="single")
+    parent_id = fields.Integer(allow_none=True, dump_only=True, note="The product of a variant.")
+    options = Options(note=OPTIONS_NOTE)
+    position = fields.Integer(minimum=0, allow_none=True, note="The place of a variant among those of its product.")
+    price_max = fields.Money(allow_none=True, dump_only=True, note="The greatest price of a parent's variants.")
+    variant_count = fields.Integer(
+        minimum=0, allow_none=True, dump_only=True, note="How many active variants a parent has."
+    )
     created_at = fields.Moment(dump_only=True)
     updated_at = fields.Moment(dump_only=True)
     version = fields.Integer(dump_only=True, note="Counts what clients write.", example=1)
     live = fields.Integer(
-        minimum=0, dump_only=True, note="Counts what happens beside that: movements of stock.", example=17
+        minimum=0,
+        dump_only=True,
+        note="Counts what happens beside that: movements of stock, and changes of its parent or variants.",
+        example=17,
     )
 
 
@@ -112,7 +196,7 @@ class ProductReplaceSchema(BodySchema):
     mpn = fields.Text(load_default=None, **MPN)
     name = fields.Text(required=True, **NAME)
     description = fields.Prose(max_length=10_000, load_default="")
-    price = fields.Money(required=True, example="129.00", note=DECIMALS)
+    price = fields.Money(example="129.00", note=f"Required of all but parents. {DECIMALS}")
     compare_at_price = fields.Money(load_default=None, **COMPARE_AT_PRICE)
     currency = fields.Currency(example="USD", note="DEFAULT_CURRENCY when missing.")
     category_id = fields.Integer(required=True, example=7)
@@ -124,18 +208,55 @@ class ProductReplaceSchema(BodySchema):
     attributes = _attributes(load_default=dict)
     weight_g = fields.Integer(load_default=None, **WEIGHT)
     external_id = fields.Text(load_default=None, **EXTERNAL_ID)
+    options = Options(note=f"{OPTIONS_NOTE} When missing they stay.")
+    position = fields.Integer(minimum=0, maximum=MAX_POSITION, note="Of a variant; when missing it stays.")
 
 
-class ProductCreateSchema(ProductReplaceSchema):
-    """A new product; without a sku one is made from its id, without a slug one from its name."""
+class VariantCreateSchema(StatedSchema):
+    """A variant to add; or, with an `id`, a product that is sold by itself and becomes a variant.
+
+    That one keeps its id, sku, price, stock, holds and history, and takes text, category, brand and tags of the
+    product. A new one needs a price.
+    """
+
+    NOT_IN_EXAMPLE = ("id", *KEYS)
+
+    id = fields.Integer(note="A product to make a variant of: only with `options` and `position`.", example=41)
+    sku = fields.Code(**SKU)
+    slug = fields.Text(**SLUG)
+    gtin = Gtin(allow_none=True)
+    mpn = fields.Text(**MPN)
+    price = fields.Money(example="129.00", note=DECIMALS)
+    compare_at_price = fields.Money(**COMPARE_AT_PRICE)
+    stock = fields.Integer(minimum=0, maximum=MAX_STOCK, example=12)
+    track_stock = fields.Boolean(example=True)
+    low_stock_at = fields.Integer(**LOW_STOCK)
+    status = fields.Choice(ProductStatus, example="active")
+    attributes = _attributes()
+    weight_g = fields.Integer(**WEIGHT)
+    external_id = fields.Text(**EXTERNAL_ID)
+    options = fields.Scalars(max_properties=MAX_OPTIONS, note="A value for each option of the product, or none.")
+    position = fields.Integer(minimum=0, maximum=MAX_POSITION, note="After the others when missing.")
+
+
+class ProductRowSchema(ProductReplaceSchema):
+    """The whole of a product with its stock, which a new one is received with."""
 
     stock = fields.Integer(minimum=0, maximum=MAX_STOCK, load_default=0, example=12)
+
+
+class ProductCreateSchema(ProductRowSchema):
+    """A new product; without a sku one is made from its id, without a slug one from its name.
+
+    With `options`, `variants` or both it is a parent, and has no price and no stock of its own.
+    """
+
+    variants = Batch(VariantCreateSchema, max_items=MAX_VARIANTS)
 
 
 class ProductUpdateSchema(PatchSchema, ProductReplaceSchema):
     """What changes of a product; a null removes an attribute, the external id or the crossed-out price (RFC 7396)."""
 
-    price = fields.Money(example="99.50", note=DECIMALS)
     currency = fields.Currency(example="USD")
     attributes = _attributes(removable=True)
 
@@ -149,6 +270,12 @@ class ProductFilterSchema(QuerySchema):
         " HTML tags of a description are no words. Numbered pages and facets forgive typos where nothing is found, if"
         " the database can; in 1,000 products at most.",
     )
+    kind = fields.Values(
+        fields.Choice(ListedKind),
+        note="By default `single` and `parent`, and any with a filter by a key. `sellable` is what is sold: `single`"
+        " and `variant`.",
+    )
+    parent_id = fields.Values(fields.QueryInteger(), note="The variants of these products.")
     id = fields.Values(fields.QueryInteger())
     category_id = fields.Values(fields.QueryInteger(), note="Filed directly under this category.")
     below = fields.Values(fields.QueryInteger(), note="Filed under this category or one below it.")
@@ -166,6 +293,15 @@ class ProductFilterSchema(QuerySchema):
     created_since = fields.Moment(note="Created at this time or later.")
     updated_since = fields.Moment(note="Updated at this time or later.")
 
+    #: The kinds that are meant where none are stated.
+    KINDS: ClassVar[tuple[ListedKind, ...]] = LISTED
+
+    @ma.post_load
+    def _choose_kinds(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """A key means one product, of whichever kind."""
+        is_by_key = not data.keys().isdisjoint({"id", "parent_id", *KEYS})
+        return {"kind": ANY_KIND if is_by_key else self.KINDS, **data}
+
 
 class ProductQuerySchema(ProductFilterSchema, RankedQuerySchema):
     """Filters and sorting of products."""
@@ -174,3 +310,14 @@ class ProductQuerySchema(ProductFilterSchema, RankedQuerySchema):
         [*LISTING.sorts, RELEVANCE], name="ProductSort", load_default="created_at", note=RankedQuerySchema.NOTE
     )
     order = fields.Choice(Order, load_default="desc")
+
+
+class VariantQuerySchema(ProductQuerySchema):
+    """Filters and sorting of the variants of one product."""
+
+    KINDS = (ListedKind.VARIANT,)
+
+    sort_by = fields.Choice(
+        [*VARIANTS.sorts, RELEVANCE], name="VariantSort", load_default="position", note=RankedQuerySchema.NOTE
+    )
+    order = fields.Choice(Order, load_default="asc")

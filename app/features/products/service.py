@@ -1,120 +1,35 @@
 """Use cases of products."""
 
-import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from operator import ge, le
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Text, inspect, select, text, true
+from sqlalchemy import inspect, select
 
 from app.core import clock
-from app.core.audit import origin
-from app.core.constraints import refusing, save
-from app.core.fastsql import find_row, insert_row
+from app.core.constraints import save
+from app.core.errors import NotFound
+from app.core.fastsql import find_row
 from app.core.keys import get_by_key, get_row, read_by_key, require_same, upsert_by_key
-from app.core.listing import Compare, Listing, OneOf
 from app.core.money import CURRENCY
-from app.core.references import require_references, stated_references
-from app.core.slugs import SlugTaken, make_random_slug, make_slug, make_spare_slug, require_unreserved
+from app.core.slugs import SlugTaken, make_random_slug, require_unreserved
 from app.extensions import db
-from app.features.categories import service as categories
-from app.features.products import keys, ledger
+from app.features.products import families, keys
+from app.features.products.creation import create_row, require_exact, require_price
+from app.features.products.listing import visible_to
 from app.features.products.models import (
     AMOUNTS,
-    DEFAULTS,
     KEYS,
     REFUSALS,
-    UNIQUE_SLUG,
+    NotAVariant,
     Product,
-    ProductStatus,
-    SkuTaken,
-    TooPrecise,
-    free_slug,
-    has_any_tag,
-    has_tag,
-    is_in_stock,
-    new_row,
-    too_precise_amounts,
+    ProductKind,
+    has_key,
 )
-from app.features.products.search import MAX_SIMILAR, can_compare, find_similar_words, find_words
+from app.features.products.variants import Stated, create_parent
 from app.security.identity import Identity
-from app.security.permissions import Permission
-
-
-def _has_status(statuses: tuple[str, ...]) -> ColumnElement[bool]:
-    # Nearly every product is active, and SQLite takes an equality for rare: it would sort them all rather than scan the
-    # order's own index. What is said as a negation it cannot look up.
-    if ProductStatus.ACTIVE in statuses:
-        others = [other for other in ProductStatus if other not in statuses]
-        return Product.status.not_in(others) if others else true()
-    return Product.status == statuses[0] if len(statuses) == 1 else Product.status.in_(statuses)
-
-
-def _fallback() -> Listing | None:
-    if not can_compare():
-        return None
-    return replace(LISTING, search=find_similar_words, fallback=None, max_similar=MAX_SIMILAR)
-
-
-LISTING = Listing(
-    filters={
-        "id": OneOf(Product.id),
-        "category_id": OneOf(Product.category_id),
-        "below": OneOf(Product.category_id, categories.is_at_or_below, categories.is_at_or_below_any),
-        "brand_id": OneOf(Product.brand_id),
-        "min_price": Compare(Product.price, ge),
-        "max_price": Compare(Product.price, le),
-        "in_stock": is_in_stock,
-        "status": _has_status,
-        "currency": OneOf(Product.currency),
-        "sku": OneOf(Product.sku),
-        "slug": OneOf(Product.slug),
-        "gtin": OneOf(KEYS["gtin"].column),
-        "external_id": OneOf(Product.external_id),
-        "tag": OneOf(Product.tags, has_tag, has_any_tag, item=Text()),
-        "created_since": Compare(Product.created_at, ge),
-        "updated_since": Compare(Product.updated_at, ge),
-    },
-    sorts={
-        "created_at": Product.created_at,
-        "updated_at": Product.updated_at,
-        "name": Product.name,
-        "price": Product.price,
-        "stock": Product.stock,
-        "sku": Product.sku,
-        "id": Product.id,
-    },
-    tie_breaker=Product.id,
-    search=find_words,
-    is_ranked=True,
-    fallback=_fallback,
-)
-
 
 _LIVING = select(Product).where(Product.deleted_at.is_(None))
-_ACTIVE = _LIVING.where(_has_status((ProductStatus.ACTIVE,)))
-
-#: Any other constraint is refused where the references are known.
-_SKU_ALONE = {"uq_products_sku": SkuTaken}
-
-_NEXT_ID = {
-    "postgresql": text("SELECT nextval('products_id_seq')"),
-    # SQLite has one writer at a time, so no other takes this id.
-    "sqlite": text("SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'products'"),
-}
-
-
-def visible_to(identity: Identity) -> Select[Product]:
-    """The living products; only those who may write products see drafts and archived ones."""
-    return _LIVING if identity.can(Permission.PRODUCTS_WRITE) else _ACTIVE
-
-
-def filed_below(category_id: int, *, identity: Identity) -> Select[Product]:
-    """The products of a category and of everything below it."""
-    categories.read_category(category_id, identity=identity)
-    return visible_to(identity).where(categories.is_at_or_below(Product.category_id, category_id))
 
 
 def read_product(product_id: int, *, identity: Identity) -> Any:
@@ -123,9 +38,11 @@ def read_product(product_id: int, *, identity: Identity) -> Any:
 
 
 def get_product(product_id: int, *, identity: Identity, lock: bool = False) -> Product:
-    """One product that ``identity`` may see."""
-    product: Product = get_row(visible_to(identity), Product.id, product_id, lock=lock)
-    return product
+    """One product that ``identity`` may see; ``lock`` locks it, and before it its variants."""
+    if not lock:
+        product: Product = get_row(visible_to(identity), Product.id, product_id)
+        return product
+    return families.lock_family(visible_to(identity), Product.id == product_id, Product.parent_id == product_id)
 
 
 def read_product_by_key(key: str, value: str, *, identity: Identity) -> Any:
@@ -138,20 +55,34 @@ def read_product_by_key(key: str, value: str, *, identity: Identity) -> Any:
 
 def get_product_by_key(key: str, value: str, *, identity: Identity, lock: bool = False) -> Product:
     """The product with this key, to be changed; raises what `read_product_by_key` raises."""
-    product: Product = get_by_key(visible_to(identity), KEYS, key, value, lock=lock)
+    if lock:
+        with suppress(NotFound):
+            parents = _LIVING.with_only_columns(Product.id).where(has_key(key, value)).scalar_subquery()
+            return families.lock_family(visible_to(identity), has_key(key, value), Product.parent_id == parents)
+    product: Product = get_by_key(visible_to(identity), KEYS, key, value)
     return product
 
 
-def create_product(**members: Any) -> Any:
-    """Add a product, and return what answers have of it.
+def create_product(
+    *,
+    identity: Identity,
+    options: list[str] | dict[str, Any] | None = None,
+    position: int | None = None,
+    variants: Sequence[Stated] | None = None,
+    **members: Any,
+) -> Any:
+    """Add a product, and return what answers have of it; with ``options`` or ``variants`` it is a parent.
 
     Without a sku it gets one made from its id, without a slug one made from its name; what it has in stock is its first
     receipt. Raises the refusal of a key that a living product has, such as ``SkuTaken``, and before that ``TooPrecise``
-    for an amount that its currency cannot have, or the refusal of an unknown reference, such as ``CategoryUnknown``.
+    for an amount that its currency cannot have, or the refusal of an unknown reference, such as ``CategoryUnknown``;
+    and what `create_parent` raises.
     """
-    _require_exact(members)
-    with refusing(REFUSALS, references=stated_references(Product, members)):
-        return _create(members)
+    if isinstance(options, dict) or position is not None:
+        raise NotAVariant.at("position" if position is not None else "options")
+    if options is None and variants is None:
+        return create_row(members)
+    return create_parent(options or [], variants or (), members, identity=identity)
 
 
 def put_product_by_key(
@@ -170,15 +101,9 @@ def put_product_by_key(
     """
     require_same(KEYS, key, value, members[key])
 
-    def create() -> Any:
-        _require_exact(members)
-        require_references(stated_references(Product, members))
-        with refusing(REFUSALS):
-            return _create(members)
-
     return upsert_by_key(
         find=lambda: get_product_by_key(key, value, identity=identity, lock=True),
-        create=create,
+        create=lambda: create_product(**members, identity=identity),
         # As it was written: the path may have a GTIN with other zeros before it.
         replace=lambda product: replace_product(product, **{**members, key: getattr(product, key)}),
         require=require,
@@ -188,8 +113,10 @@ def put_product_by_key(
 def replace_product(product: Product, *, attributes: dict[str, Any], **members: Any) -> Product:
     """Replace everything that clients may write; a sku or slug stays unless given, and stock changes by movements only.
 
-    Raises what `create_product` raises, and ``TooManyAttributes``.
+    Raises what `update_product` raises.
     """
+    if product.kind != ProductKind.PARENT:
+        require_price(members)
     _assign(product, members)
     product.replace_attributes(attributes)
     _save(product)
@@ -197,7 +124,12 @@ def replace_product(product: Product, *, attributes: dict[str, Any], **members: 
 
 
 def update_product(product: Product, *, attributes: dict[str, Any] | None = None, **members: Any) -> Product:
-    """Change what is given; attributes are merged as RFC 7396 does. Raises what `replace_product` raises."""
+    """Change what is given; attributes are merged as RFC 7396 does.
+
+    What a variant has of its parent, and what a parent's row shows of its variants, may be given as it is: else it is
+    refused (``MemberOfParent``, ``RolledUp``). Raises what `create_product` raises, ``TooManyAttributes``,
+    ``OptionsUnfit``, ``OptionsTaken``, ``OptionsInUse`` and ``NotAVariant``.
+    """
     _assign(product, members)
     if attributes is not None:
         product.merge_attributes(attributes)
@@ -206,73 +138,64 @@ def update_product(product: Product, *, attributes: dict[str, Any] | None = None
 
 
 def delete_product(product: Product) -> None:
-    """Take a product out of the catalogue; its keys can be used again."""
-    product.delete()
+    """Take a product, which must be locked with its variants, out of the catalogue; its keys can be used again."""
+    moment = clock.now()
+    for variant in families.living_variants_of(product):
+        variant.deleted_at = moment
+    product.deleted_at = moment
+    _save(product)
 
 
 def restore_product(product_id: int) -> Product:
     """Bring a deleted product back, unless another has one of its keys; one that is not deleted stays as it is.
 
-    Where its slug belongs to another product by now, it gets a new one: no client could change it beforehand.
+    With a parent come the variants that were deleted with it; a variant cannot come without its parent
+    (``ParentDeleted``). Where the slug of one belongs to another product by now, it gets a new one: no client could
+    change it beforehand.
     """
     product: Product = get_row(select(Product), Product.id, product_id, lock=True)
-    if product.deleted_at is not None:
-        slug = product.slug
-        try:
-            with db.session.begin_nested():
-                _restore(product, keys.free_slug_for(product))
-        except SlugTaken:
-            # Another request has taken it at the same moment.
-            _restore(product, make_random_slug(slug))
+    if product.deleted_at is None:
+        return product
+    variants = families.variants_deleted_with(product)
+    for each in (product, *variants):
+        families.inherit_again(each)
+        _restore(each)
+    families.roll_up({each.parent_id for each in (product, *variants)})
     return product
 
 
-def _restore(product: Product, slug: str) -> None:
+def _restore(product: Product) -> None:
+    slug = product.slug
+    try:
+        with db.session.begin_nested():
+            _restore_as(product, keys.free_slug_for(product))
+    except SlugTaken:
+        # Another request has taken it at the same moment.
+        _restore_as(product, make_random_slug(slug))
+
+
+def _restore_as(product: Product, slug: str) -> None:
     product.restore()
     product.slug = slug
     save(product, REFUSALS)
 
 
 def _save(product: Product) -> None:
-    is_renamed = inspect(product).attrs.slug.history.has_changes()
+    """Write a product, and what follows from it in the rows of its family."""
+    changed = {each.key for each in inspect(product).attrs if each.history.has_changes()}
     save(product, REFUSALS)
-    if is_renamed:
+    if "slug" in changed and product.deleted_at is None:
         require_unreserved(product, _LIVING)
+    if not changed:
+        return
+    if product.kind == ProductKind.VARIANT:
+        families.roll_up([product.parent_id])
+    if product.kind == ProductKind.PARENT:
+        families.pass_on(product, changed)
 
 
 def _assign(product: Product, members: dict[str, Any]) -> None:
-    _require_exact(members, {name: getattr(product, name) for name in (*AMOUNTS, CURRENCY)})
+    require_exact(members, {name: getattr(product, name) for name in (*AMOUNTS, CURRENCY)})
+    families.require_own(product, members)
     for name, value in members.items():
         setattr(product, name, value)
-
-
-def _require_exact(members: dict[str, Any], there: dict[str, Any] | None = None) -> None:
-    if wrong := too_precise_amounts(members, there):
-        raise TooPrecise.at(*wrong)
-
-
-def _create(members: dict[str, Any]) -> Any:
-    """Insert a product, without a sku with P-<id>, or P-<id>-<random> where another product has that one already."""
-    if "sku" in members:
-        return _insert(members)
-    product_id = db.session.scalar(_NEXT_ID[db.engine.dialect.name])
-    for sku in (f"P-{product_id}", f"P-{product_id}-{secrets.token_hex(4)}"):
-        # The savepoint keeps what the transaction did before, and lets the second name be tried.
-        with suppress(SkuTaken), db.session.begin_nested(), refusing(_SKU_ALONE):
-            return _insert({**members, "sku": sku}, id=product_id)
-    raise RuntimeError("a random sku was taken")
-
-
-def _insert(members: dict[str, Any], **key: int) -> Any:
-    """Insert a product that states its sku, without a slug with one made from its name."""
-    base = make_slug(members["name"], "product")
-    values = {**new_row({"slug": base, **members}, DEFAULTS, clock.now()), **key}
-    options: dict[str, Any] = {"along": ledger.opening if values["stock"] else None, "mover": origin.get().user_id}
-    if "slug" in members:
-        row = insert_row(Product, values, **options)
-        require_unreserved(row, _LIVING)
-        return row
-    slugs = {"wanted_slug": values.pop("slug"), "spare_slug": make_spare_slug(base, values["sku"])}
-    row = insert_row(Product, values, computed={"slug": free_slug}, unless_taken=UNIQUE_SLUG, **slugs, **options)
-    # Another request has taken the slug at the same moment, or a product has the spare one as well.
-    return row or insert_row(Product, values | {"slug": make_random_slug(base)}, **options)

@@ -6,7 +6,7 @@ from sqlalchemy import Select
 
 from app.features.products import service as products
 from app.features.products.ledger import StockMovement
-from app.features.products.models import Product, StockNotTracked
+from app.features.products.models import NotSellable, Product, StockNotTracked
 from app.features.stock import service
 from app.features.stock.models import (
     DeltaUnfit,
@@ -48,7 +48,7 @@ def list_stock_movements(product_id: int) -> Select[StockMovement]:
 @locks(products.get_product)
 @accepts(MovementCreateSchema)
 @returns(MovementSchema, status=201, location=_movement_location)
-@refuses(DeltaUnfit, OutOfStock, StockChanged, StockNotTracked, StockTooLarge)
+@refuses(DeltaUnfit, NotSellable, OutOfStock, StockChanged, StockNotTracked, StockTooLarge)
 def record_stock_movement(product: Product, data: dict[str, Any]) -> StockMovement:
     """Change a product's stock by a delta, taking away no more than is available.
 
@@ -78,7 +78,7 @@ def read_availability(product_id: int) -> service.Availability:
 @locks(products.get_product)
 @accepts(HoldCreateSchema)
 @returns(HoldSchema, status=201, location=lambda hold: f"/api/v1/holds/{hold.id}")
-@refuses(OutOfStock)
+@refuses(NotSellable, OutOfStock)
 def place_hold(product: Product, data: dict[str, Any]) -> Hold:
     """Hold a quantity of a product for a customer, until it is confirmed, cancelled or expires."""
     return service.place_hold(product, **data)

@@ -12,9 +12,19 @@ from app.core.errors import Conflict, NotFound
 from app.core.listing import Listing, OneOf
 from app.core.pruning import delete_batch
 from app.extensions import db
+from app.features.products import families
 from app.features.products import service as products
 from app.features.products.ledger import Reason, StockMovement
-from app.features.products.models import MAX_STOCK, PRODUCTS, Product, StockNotTracked
+from app.features.products.listing import visible_to
+from app.features.products.models import (
+    MAX_STOCK,
+    PRODUCTS,
+    NotSellable,
+    Product,
+    ProductKind,
+    ProductStatus,
+    StockNotTracked,
+)
 from app.features.stock.models import (
     DeltaUnfit,
     Hold,
@@ -35,7 +45,7 @@ LISTING = Listing(
 HOLD_RETENTION = timedelta(days=30)
 
 #: What of a product the log of changes has to know of a movement, beside its references.
-_KNOWN = ("stock", "track_stock", "low_stock_at", "version", "live")
+_KNOWN = ("stock", "track_stock", "low_stock_at", "status", "version", "live")
 
 
 @dataclass(frozen=True)
@@ -72,12 +82,13 @@ def record_movement(
 ) -> StockMovement:
     """Change the stock of a product, which must be locked, by ``delta``; takes away nothing that is held.
 
-    Refuses a product whose stock is not tracked (``StockNotTracked``), a delta whose sign does not fit the reason
-    (``DeltaUnfit``), a stock other than ``expected_stock``
-    (``StockChanged``), more than is available (``OutOfStock``), and a stock above ``MAX_STOCK`` (``StockTooLarge``).
+    Refuses a parent (``NotSellable``), a product whose stock is not tracked (``StockNotTracked``), a delta whose sign
+    does not fit the reason (``DeltaUnfit``), a stock other than ``expected_stock`` (``StockChanged``), more than
+    is available (``OutOfStock``), and a stock above ``MAX_STOCK`` (``StockTooLarge``).
     """
     if not reason.allows(delta):
         raise DeltaUnfit
+    _require_sellable(product)
     return _move(
         StockMovement(product_id=product.id, delta=delta, reason=reason, reference=reference),
         min_stock=_held_quantity() if delta < 0 else 0,
@@ -87,15 +98,16 @@ def record_movement(
 
 def get_availability(product_id: int, *, identity: Identity) -> Availability:
     """The availability of a product; ``NotFound`` if ``identity`` may not see it."""
-    return _read_availability(products.visible_to(identity).where(Product.id == product_id))
+    return _read_availability(visible_to(identity).where(Product.id == product_id))
 
 
 def place_hold(product: Product, *, quantity: int, expires_in: int, reference: str | None = None) -> Hold:
     """Hold a quantity of a product, which must be locked, for ``expires_in`` seconds.
 
-    Refuses more than is available (``OutOfStock``). Where the stock is not tracked, that is as much as can be held:
-    ``MAX_STOCK`` in all.
+    Refuses a parent (``NotSellable``), and more than is available (``OutOfStock``). Where the stock is not tracked,
+    that is as much as can be held: ``MAX_STOCK`` in all.
     """
+    _require_sellable(product)
     now = _read_availability(select(Product).where(Product.id == product.id))
     available = MAX_STOCK - now.held if now.available is None else now.available
     if quantity > available:
@@ -109,7 +121,7 @@ def place_hold(product: Product, *, quantity: int, expires_in: int, reference: s
 
 def get_hold(hold_id: int, *, identity: Identity, lock: bool = False) -> Hold:
     """The hold, if ``identity`` may see its product; else ``NotFound``. ``lock`` locks the hold and the product."""
-    rows = products.visible_to(identity).join(Hold, Hold.product_id == Product.id).where(Hold.id == hold_id)
+    rows = visible_to(identity).join(Hold, Hold.product_id == Product.id).where(Hold.id == hold_id)
     holds = rows.with_only_columns(Hold, maintain_column_froms=True)
     hold = db.session.scalar(holds.with_for_update(key_share=True) if lock else holds)
     if hold is None:
@@ -172,9 +184,17 @@ def _move(
         before={**moved, "stock": moved["stock"] - movement.delta},
         after=dict(moved),
     )
+    if moved["parent_id"] is not None:
+        counts = moved["status"] == ProductStatus.ACTIVE
+        families.move_stock(moved["parent_id"], movement.delta if counts else 0, returned)
     db.session.add(movement)
     db.session.flush()
     return movement
+
+
+def _require_sellable(product: Product) -> None:
+    if product.kind == ProductKind.PARENT:
+        raise NotSellable
 
 
 def _refusal_of(movement: StockMovement, expected_stock: int | None) -> Conflict:

@@ -14,6 +14,7 @@ from flask import Flask
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
+from app.core import clock
 from app.core.errors import Invalid
 from app.core.query_stats import QueryStats, current_stats
 from app.core.transactions import unit_of_work
@@ -119,7 +120,7 @@ class TestUpsertProducts:
     def test_leaves_a_deleted_product_of_the_sku_alone(self, upsert: Upsert, read: Read, app: Flask) -> None:
         upsert({"sku": "A", "name": "Old"})
         with app.app_context(), unit_of_work():
-            db.session.scalars(select(Product)).one().delete()
+            db.session.scalars(select(Product)).one().deleted_at = clock.now()
 
         upserted = upsert({"sku": "A", "name": "New"})
 
@@ -218,7 +219,7 @@ class TestWalkProducts:
     def test_visits_the_living_ones_in_batches_by_id(self, app: Flask, upsert: Upsert) -> None:
         upsert(*({"sku": f"S{number}"} for number in range(5)))
         with app.app_context(), unit_of_work():
-            db.session.scalars(select(Product).where(Product.sku == "S2")).one().delete()
+            db.session.scalars(select(Product).where(Product.sku == "S2")).one().deleted_at = clock.now()
 
         with app.app_context(), unit_of_work(reading=True):
             batches = [[row["sku"] for row in batch] for batch in exports.iter_products(batch=2)]

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.facets.service import FACETS
-from app.features.products.service import LISTING
+from app.features.products.listing import LISTING
 from app.features.samples import service as samples
 from tests.conftest import Caller, body_of, empty
 

@@ -14,8 +14,8 @@ from sqlalchemy import insert, text
 from app.core import clock
 from app.core.transactions import unit_of_work
 from app.extensions import db
+from app.features.products.listing import LISTING
 from app.features.products.models import Product
-from app.features.products.service import LISTING
 from tests.conftest import Caller, body_of
 
 Make = Callable[..., dict[str, Any]]

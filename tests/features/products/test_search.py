@@ -21,9 +21,9 @@ from app.extensions import db
 from app.features.brands.models import Brand
 from app.features.bulk import upserts
 from app.features.categories.models import Category
+from app.features.products.listing import LISTING, visible_to
 from app.features.products.models import Product, search_text
 from app.features.products.search import MAX_WORDS, can_compare, find_similar_words
-from app.features.products.service import LISTING, visible_to
 from app.security.identity import Identity
 from app.security.permissions import GRANTS, Role
 from tests.conftest import Caller, body_of, empty, faults_of

@@ -1,0 +1,258 @@
+"""Parents and their variants: what a variant has of its parent, and what a parent's row shows of its variants.
+
+A list stays one statement and sorts by an index, because what it shows of a product stands on the product's row. So
+each write of a variant recomputes its parent in the same transaction (`roll_up`), and a write of a parent is copied to
+its variants (`pass_on`). Both count as ``live``: neither makes an edit of the other row stale. (decision 48)
+
+A transaction locks variants by their ids and then parents by theirs. It locks a parent in one statement, and reads the
+variants in the next: a statement that has waited for a lock sees the row that it waited for as it is then, but all
+others as they were before (READ COMMITTED).
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, RowMapping, Select, inspect, literal, or_, select, update
+
+from app.core import clock
+from app.core.changelog import record_in_log
+from app.core.errors import Invalid, NotFound
+from app.core.membership import ValueList, is_one_of
+from app.core.model import big_integer
+from app.core.money import CURRENCY
+from app.extensions import db
+from app.features.products.models import (
+    DEFAULTS,
+    INHERITED,
+    PRODUCTS,
+    MemberOfParent,
+    NotAVariant,
+    OptionsInUse,
+    OptionsUnfit,
+    ParentDeleted,
+    Product,
+    ProductKind,
+    ProductStatus,
+    RolledUp,
+    TooPrecise,
+    labels_of,
+    search_text,
+    too_precise_amounts,
+)
+
+Row = Mapping[Any, Any]
+
+_IS_ALIVE = PRODUCTS.c.deleted_at.is_(None)
+#: What follows from the variants of a parent.
+ROLLED_UP = ("price", "price_max", "stock", "track_stock", "variant_count")
+
+
+def inherited_from(parent: Any) -> dict[str, Any]:
+    """What a variant has of ``parent``, a row or an object, by the names of the variant's columns."""
+    return {name: getattr(parent, name) for name in INHERITED} | {"parent_status": parent.status}
+
+
+def lock_family(rows: Select[Any], is_it: ColumnElement[bool], is_of_it: ColumnElement[bool]) -> Product:
+    """The one of ``rows`` that ``is_it``, locked after its variants, which are those that ``is_of_it``.
+
+    Raises ``NotFound`` where there is none.
+    """
+    found = rows.where(or_(is_it, is_of_it)).order_by(Product.parent_id.is_(None), Product.id)
+    locked = db.session.scalars(found.with_for_update(key_share=True)).all()
+    if not locked:
+        raise NotFound
+    product: Product = locked[-1]
+    # Where the parent was given another key meanwhile, its variants alone are found.
+    if product.parent_id is not None and db.session.scalar(rows.where(is_it, Product.id == product.id)) is None:
+        raise NotFound
+    return product
+
+
+def living_variants_of(product: Product) -> Sequence[Product]:
+    """The living variants of a parent, in the order of their ids; none of any other product."""
+    if product.kind != ProductKind.PARENT:
+        return []
+    return _variants_where(product, Product.deleted_at.is_(None))
+
+
+def variants_deleted_with(product: Product) -> Sequence[Product]:
+    """The variants of a deleted parent that were deleted with it, locked in the order of their ids."""
+    if product.kind != ProductKind.PARENT:
+        return []
+    return _variants_where(product, Product.deleted_at == product.deleted_at)
+
+
+def _variants_where(product: Product, condition: ColumnElement[bool]) -> Sequence[Product]:
+    rows = select(Product).where(Product.parent_id == product.id, condition).order_by(Product.id)
+    return db.session.scalars(rows.with_for_update(key_share=True)).all()
+
+
+def inherit_again(product: Product) -> None:
+    """Give a deleted variant what its parent has by now; raises ``ParentDeleted`` where that is deleted."""
+    if product.parent_id is None:
+        return
+    parent = db.session.scalar(select(Product).where(Product.id == product.parent_id, Product.deleted_at.is_(None)))
+    if parent is None:
+        raise ParentDeleted
+    for name, value in inherited_from(parent).items():
+        setattr(product, name, value)
+
+
+def require_own(product: Product, members: dict[str, Any]) -> None:
+    """Leave in ``members`` what a product has itself; raises the refusal of what follows from its family.
+
+    What is stated as it is, or with the default that the body of a replacement has, is taken away in silence.
+    """
+    foreign: Mapping[str, type[Invalid]] = {}
+    if product.kind == ProductKind.VARIANT:
+        foreign = dict.fromkeys(INHERITED, MemberOfParent)
+    elif product.kind == ProductKind.PARENT:
+        foreign = dict.fromkeys(("price", "track_stock"), RolledUp)
+    for name in foreign.keys() & members.keys():
+        value = members.pop(name)
+        if value not in (getattr(product, name), DEFAULTS.get(name, getattr(product, name))):
+            raise foreign[name].at(name)
+    if members.get("position") is not None and product.kind != ProductKind.VARIANT:
+        raise NotAVariant.at("position")
+    if "options" in members:
+        _require_options(product, members)
+
+
+def _require_options(product: Product, members: dict[str, Any]) -> None:
+    """Raise the refusal of options that a product cannot have."""
+    options = members["options"]
+    if product.kind == ProductKind.VARIANT:
+        parent = db.session.execute(select(PRODUCTS.c.options).where(PRODUCTS.c.id == product.parent_id)).scalar_one()
+        if isinstance(options, list):
+            raise OptionsUnfit
+        require_fitting(options, parent)
+        members["options"] = options or {}
+    elif product.kind == ProductKind.PARENT:
+        if not isinstance(options, list):
+            raise OptionsUnfit
+        if set(options) != set(product.options) and any(one.options for one in living_variants_of(product)):
+            raise OptionsInUse
+    elif options is not None:
+        raise NotAVariant.at("options")
+
+
+def require_fitting(options: Any, names: Sequence[str]) -> None:
+    """Raise ``OptionsUnfit`` unless a variant's options have just these names, or there are none."""
+    if options and options.keys() != set(names):
+        raise OptionsUnfit
+
+
+def totals_of(variants: Iterable[Row]) -> dict[str, Any]:
+    """What a parent's row shows of its living variants; each has the columns that `roll_up` reads.
+
+    The active ones count. The prices are those of the others where none is active, and 0 where there is none at all.
+    """
+    living = list(variants)
+    active = [one for one in living if one["status"] == ProductStatus.ACTIVE]
+    prices = [one["price"] for one in active or living] or [Decimal(0)]
+    tracked = [one["stock"] for one in active if one["track_stock"]]
+    labels = dict.fromkeys(label for one in living for label in labels_of(**one))
+    return {
+        "price": min(prices),
+        "price_max": max(prices),
+        "stock": sum(tracked),
+        "track_stock": len(tracked) == len(active),
+        "variant_count": len(active),
+        "variant_words": " ".join(labels),
+    }
+
+
+def roll_up(parent_ids: Iterable[int | None], *, kind: str = "product.updated") -> None:
+    """Bring parents to what their variants, which this transaction has written, say; ``kind`` is the type of the event.
+
+    Each gets a new ``live``, and so another ETag, whether or not its own columns differ: it may be shown with its
+    variants. Two statements and one for each parent.
+    """
+    ids = {each for each in parent_ids if each is not None}
+    if not ids:
+        return
+    parents = lock_rows(PRODUCTS.c.id, ids)
+    variants: dict[int, list[Row]] = {each: [] for each in ids}
+    for row in _read_variants(ids):
+        variants[row["parent_id"]].append(row)
+    for parent in parents:
+        _write(parent, totals_of(variants[parent["id"]]), kind=kind)
+    _expire(ids)
+
+
+def move_stock(parent_id: int, delta: int, known: Sequence[Column[Any]]) -> None:
+    """Add ``delta`` to the stock of a parent, one of whose variants has moved by it; one statement.
+
+    It is 0 for a variant that does not count. ``known`` are the columns that the log of changes has to know.
+    """
+    moved = {"stock": PRODUCTS.c.stock + delta, "live": PRODUCTS.c.live + 1}
+    statement = update(PRODUCTS).where(PRODUCTS.c.id == parent_id).values(moved).returning(*known)
+    row = db.session.execute(statement).mappings().one()
+    before = {**row, "stock": row["stock"] - delta}
+    _record(parent_id, "stock.moved", before, dict(row), ["stock"] if delta else [])
+    _expire({parent_id})
+
+
+def pass_on(parent: Product, changed: Collection[str]) -> None:
+    """Copy what ``changed`` of a parent to its living variants, which this transaction has locked."""
+    copied = {name: value for name, value in inherited_from(parent).items() if name in changed}
+    if "status" in changed:
+        copied["parent_status"] = parent.status
+    if not copied:
+        return
+    variants = lock_rows(PRODUCTS.c.parent_id, [parent.id])
+    if any(too_precise_amounts(copied, variant) for variant in variants):
+        raise TooPrecise.at(CURRENCY)
+    for variant in variants:
+        after = {**variant, **copied, "live": variant["live"] + 1}
+        after["search_text"] = search_text(**after)
+        written = {name: after[name] for name in (*copied, "search_text", "live")}
+        _update(variant["id"], {**written, "updated_at": clock.now()})
+        members = [name for name in (*copied, "search_text") if after[name] != variant[name]]
+        _record(variant["id"], "product.updated", dict(variant), after, members)
+    _expire(variant["id"] for variant in variants)
+
+
+def lock_rows(column: Column[Any], ids: Collection[int]) -> Sequence[RowMapping]:
+    """The living products that have one of these ids in a column, locked in the order of their own ids."""
+    rows = select(PRODUCTS).where(_has(column, ids), _IS_ALIVE).order_by(PRODUCTS.c.id)
+    return db.session.execute(rows.with_for_update(key_share=True)).mappings().all()
+
+
+def _read_variants(parent_ids: Collection[int]) -> Sequence[RowMapping]:
+    names = ("id", "parent_id", "status", "price", "stock", "track_stock", "sku", "gtin", "mpn", "options")
+    rows = select(*(PRODUCTS.c[name] for name in names)).where(_has(PRODUCTS.c.parent_id, parent_ids), _IS_ALIVE)
+    return db.session.execute(rows.order_by(PRODUCTS.c.position, PRODUCTS.c.id)).mappings().all()
+
+
+def _has(column: Column[Any], ids: Collection[int]) -> ColumnElement[bool]:
+    return is_one_of(column, literal(sorted(ids), ValueList(big_integer)))
+
+
+def _write(parent: Row, totals: Row, *, kind: str) -> None:
+    after = {**parent, **totals, "live": parent["live"] + 1}
+    after["search_text"] = search_text(**after)
+    written = [*totals, "search_text", "live"]
+    moment = {} if kind == "stock.moved" else {"updated_at": clock.now()}
+    _update(parent["id"], {name: after[name] for name in written} | moment)
+    members = [name for name in (*ROLLED_UP, "search_text") if after[name] != parent[name]]
+    _record(parent["id"], kind, dict(parent), after, members)
+
+
+def _update(product_id: int, values: Row) -> None:
+    db.session.execute(update(PRODUCTS).where(PRODUCTS.c.id == product_id).values(dict(values)))
+
+
+def _record(product_id: int, kind: str, before: Row, after: Row, members: Sequence[str]) -> None:
+    counters = {"version": after["version"], "live": after["live"]}
+    record_in_log(Product, kind, product_id, **counters, members=members, before=before, after=after)
+
+
+def _expire(product_ids: Iterable[int]) -> None:
+    """Let the session read again what these statements have written past it."""
+    mapper = inspect(Product)
+    for product_id in product_ids:
+        product = db.session.identity_map.get(mapper.identity_key_from_primary_key((product_id,)))
+        if product is not None:
+            db.session.expire(product)

@@ -1,0 +1,118 @@
+"""Use cases of variants: a parent with its variants, one more of them, and a single product that becomes one.
+
+A variant is changed, deleted and restored as any product is (`service`).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+
+from app.core.constraints import save
+from app.core.errors import Fault, Invalid, NotFound
+from app.core.keys import get_row
+from app.core.money import CURRENCY
+from app.extensions import db
+from app.features.products import families
+from app.features.products.creation import create_row
+from app.features.products.listing import visible_to
+from app.features.products.models import (
+    MAX_ATTRIBUTES,
+    MAX_VARIANTS,
+    PRODUCTS,
+    REFUSALS,
+    CurrencyDiffers,
+    KeptAsItIs,
+    NotAParent,
+    NotSingle,
+    Product,
+    ProductKind,
+    RolledUp,
+    TooManyAttributes,
+    TooManyVariants,
+    VariantUnknown,
+)
+from app.security.identity import Identity
+
+#: The valid members of a variant that a body states, and what is wrong with the others.
+Stated = tuple[Mapping[str, Any], Sequence[Fault]]
+
+
+def create_parent(
+    options: list[str], variants: Sequence[Stated], members: dict[str, Any], *, identity: Identity
+) -> Product:
+    """Add a parent with these options, and its variants.
+
+    Raises ``RolledUp`` for what follows from the variants, and what `create_row` and `add_variant` raise; the faults of
+    a variant are at its place among the ``variants``.
+    """
+    if faults := [fault for _, some in variants for fault in some]:
+        raise Invalid(*faults)
+    _require_nothing_rolled_up(members)
+    made = {"kind": ProductKind.PARENT, "options": options, **families.totals_of(())}
+    parent = create_row({**members, **made})
+    for index, (stated, _) in enumerate(variants):
+        try:
+            _add(parent, {"position": index, **stated}, identity)
+        except Invalid as refusal:
+            raise refusal.below(f"/variants/{index}") from refusal
+    families.roll_up([parent.id])
+    return db.session.get_one(Product, parent.id, populate_existing=True)
+
+
+def add_variant(parent: Product, stated: dict[str, Any], *, identity: Identity) -> Any:
+    """Add a variant to a parent, which must be locked; returns what answers have of the variant.
+
+    With an ``id`` it is a single product, which keeps that, its keys, stock, holds and history, and takes of the parent
+    what a variant has of it. Raises ``NotAParent``, ``TooManyVariants``, ``OptionsUnfit``, ``OptionsTaken``,
+    ``VariantUnknown``, ``NotSingle``, ``CurrencyDiffers``, and what `create_row` raises.
+    """
+    if parent.kind != ProductKind.PARENT:
+        raise NotAParent
+    last, living = db.session.execute(
+        select(func.coalesce(func.max(PRODUCTS.c.position), -1), func.count()).where(
+            PRODUCTS.c.parent_id == parent.id, PRODUCTS.c.deleted_at.is_(None)
+        )
+    ).one()
+    if living >= MAX_VARIANTS:
+        raise TooManyVariants
+    variant = _add(parent, {"position": last + 1, **stated}, identity)
+    families.roll_up([parent.id])
+    return variant
+
+
+def _require_nothing_rolled_up(members: Mapping[str, Any]) -> None:
+    free = {"stock": 0, "track_stock": True}
+    if wrong := [name for name, value in free.items() if members.get(name, value) != value]:
+        raise RolledUp.at(*wrong)
+    if "price" in members:
+        raise RolledUp.at("price")
+
+
+def _add(parent: Any, stated: dict[str, Any], identity: Identity) -> Any:
+    families.require_fitting(stated.get("options"), parent.options)
+    member = {"options": stated.pop("options", None) or {}, "kind": ProductKind.VARIANT, "parent_id": parent.id}
+    inherited = families.inherited_from(parent)
+    if "id" in stated:
+        return _adopt(stated, inherited, member, identity)
+    if len(stated.get("attributes", ())) > MAX_ATTRIBUTES:
+        raise TooManyAttributes
+    return create_row({**inherited, **stated, **member})
+
+
+def _adopt(stated: dict[str, Any], inherited: Mapping[str, Any], member: Mapping[str, Any], identity: Identity) -> Any:
+    """Make a single product a variant."""
+    if others := stated.keys() - {"id", "position"}:
+        raise KeptAsItIs.at(*sorted(others))
+    try:
+        product: Product = get_row(visible_to(identity), Product.id, stated["id"], lock=True)
+    except NotFound:
+        raise VariantUnknown from None
+    if product.kind != ProductKind.SINGLE:
+        raise NotSingle
+    if product.currency != inherited[CURRENCY]:
+        raise CurrencyDiffers
+    for name, value in {**inherited, **member, "position": stated["position"]}.items():
+        setattr(product, name, value)
+    save(product, REFUSALS)
+    return product

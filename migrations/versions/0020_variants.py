@@ -1,0 +1,96 @@
+"""Parents and their variants: a variant is a product that refers to a row which is a parent."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from app.core.model import Money
+
+revision = "0020"
+down_revision = "0018"
+branch_labels = None
+depends_on = None
+
+LIVING = "deleted_at IS NULL"
+LISTED = "deleted_at IS NULL AND parent_id IS NULL"
+#: The indexes of lists, by their columns: of those before this release, which had variants in none.
+SORTS = ("name", "price", "stock")
+WITHIN_CATEGORY = ("created_at", "updated_at", "name", "price", "stock", "sku")
+LISTS = (
+    *((sort, "id") for sort in SORTS),
+    *(("category_id", sort, "id") for sort in WITHIN_CATEGORY),
+    ("category_id", "id"),
+    ("status", "created_at", "id"),
+    ("currency", "price", "id"),
+    ("brand_id", "created_at", "id"),
+)
+COLUMNS = ("variant_words", "parent_status", "option_key", "variant_count", "price_max", "position", "options")
+
+
+def upgrade() -> None:
+    """Add the columns; every product is single. A new CHECK stands with its column, which SQLite can add to a table."""
+    dialect = op.get_bind().dialect
+    integer = sa.BigInteger().with_variant(sa.Integer(), "sqlite").compile(dialect)
+    json = "JSONB" if dialect.name == "postgresql" else "JSON"
+    # SQLite can add to a table only such a column as is not stored.
+    stored = "STORED" if dialect.name == "postgresql" else ""
+    is_kind = "CONSTRAINT ck_products_kind CHECK (kind IN ('single', 'parent', 'variant'))"
+    add("kind", f"VARCHAR(8) DEFAULT 'single' NOT NULL {is_kind}")
+    add("parent_key", f"{integer} GENERATED ALWAYS AS (CASE WHEN kind = 'parent' THEN id END) {stored}".rstrip())
+    op.create_index("uq_products_parent_key", "products", ["parent_key"], unique=True)
+    is_of_variant = "CONSTRAINT ck_products_parent_id_of_variant CHECK ((kind = 'variant') = (parent_id IS NOT NULL))"
+    reference = "CONSTRAINT fk_products_parent_id_products REFERENCES products (parent_key) ON DELETE RESTRICT"
+    add("parent_id", f"{integer} {is_of_variant} {reference}")
+    is_placed = "CONSTRAINT ck_products_position_of_variant CHECK ((kind = 'variant') = (position IS NOT NULL))"
+    add("position", f"{integer} {is_placed}")
+    add("options", json)
+    add("price_max", Money().load_dialect_impl(dialect).compile(dialect))
+    add("variant_count", integer)
+    add("option_key", "TEXT")
+    add("parent_status", "VARCHAR(16)")
+    add("variant_words", "TEXT")
+    op.create_index("ix_products_parent_id", "products", ["parent_id"])
+    create_index(("parent_id", "position", "id"), LIVING)
+    where = sa.text(LIVING)
+    op.create_index(
+        "uq_products_parent_id_option_key",
+        "products",
+        ["parent_id", "option_key"],
+        unique=True,
+        postgresql_where=where,
+        sqlite_where=where,
+    )
+    for columns in LISTS:
+        op.drop_index(name_of(columns), "products")
+        create_index(columns, LISTED)
+
+
+def downgrade() -> None:
+    """Take the columns away. Parents and variants stay as products that are sold by themselves."""
+    for columns in LISTS:
+        op.drop_index(name_of(columns), "products")
+    for name in ("uq_products_parent_id_option_key", name_of(("parent_id", "position", "id")), "ix_products_parent_id"):
+        op.drop_index(name, "products")
+    op.execute("UPDATE products SET parent_id = NULL, position = NULL, kind = 'single'")
+    for column in (*COLUMNS, "parent_id"):
+        op.drop_column("products", column)
+    op.drop_index("uq_products_parent_key", "products")
+    for column in ("parent_key", "kind"):
+        op.drop_column("products", column)
+    for columns in LISTS:
+        create_index(columns, LIVING)
+
+
+def add(column: str, definition: str) -> None:
+    """Add a column to the products."""
+    op.execute(f"ALTER TABLE products ADD COLUMN {column} {definition}")
+
+
+def create_index(columns: tuple[str, ...], where: str) -> None:
+    """Create an index of the products that a condition leaves."""
+    condition = sa.text(where)
+    op.create_index(name_of(columns), "products", list(columns), postgresql_where=condition, sqlite_where=condition)
+
+
+def name_of(columns: tuple[str, ...]) -> str:
+    """The name of an index."""
+    return f"ix_products_{'_'.join(columns)}"

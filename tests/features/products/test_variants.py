@@ -1,0 +1,482 @@
+"""Parents and variants, end to end."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
+
+from app.core.transactions import unit_of_work
+from app.extensions import db
+from app.features.products.models import PRODUCTS, ProductKind
+from app.features.stock.models import Hold
+from tests.conftest import Caller, body_of, code_of, faults_of
+
+Make = Callable[..., dict[str, Any]]
+
+SIZES, COLOURS = ("S", "M", "L"), ("white", "red", "blue", "black")
+
+
+@pytest.fixture
+def make_shirt(alice: Caller, make_category: Make) -> Make:
+    """Make a shirt with a variant for each of some options; a test mentions what matters."""
+    home: list[int] = []
+
+    def make(variants: list[dict[str, Any]] | None = None, **members: Any) -> dict[str, Any]:
+        home.append(home[0] if home else make_category()["id"])
+        default = {"name": "Linen shirt", "category_id": home[0], "options": ["size", "colour"]}
+        stated = variants if variants is not None else [variant("M", "red", price="10.00")]
+        body = {**default, **members} | ({"variants": stated} if stated else {})
+        answer = alice.post("/products", body)
+        assert answer.status_code == 201, answer.get_data(as_text=True)
+        return body_of(answer)
+
+    return make
+
+
+def variant(size: str, colour: str, **members: Any) -> dict[str, Any]:
+    """A variant of a shirt."""
+    return {"options": {"size": size, "colour": colour}, "price": "10.00", **members}
+
+
+def read(caller: Caller, product_id: int, **query: Any) -> dict[str, Any]:
+    """A product as a caller reads it."""
+    answer = caller.get(f"/products/{product_id}", query_string=query)
+    assert answer.status_code == 200, answer.get_data(as_text=True)
+    return body_of(answer)
+
+
+def variants_of(caller: Caller, product_id: int) -> list[dict[str, Any]]:
+    """The variants of a product, in their order."""
+    answer = caller.get(f"/products/{product_id}/variants", query_string={"per_page": 100})
+    assert answer.status_code == 200, answer.get_data(as_text=True)
+    return list(body_of(answer)["items"])
+
+
+def etag_of(caller: Caller, product_id: int) -> str:
+    """The entity tag of a product."""
+    return str(caller.get(f"/products/{product_id}").headers["ETag"])
+
+
+def change(caller: Caller, product_id: int, **members: Any) -> Any:
+    """PATCH a product."""
+    return caller.patch(f"/products/{product_id}", members)
+
+
+def move(caller: Caller, product_id: int, delta: int) -> Any:
+    """Move the stock of a product."""
+    reason = "receipt" if delta > 0 else "sale"
+    return caller.post(f"/products/{product_id}/stock-movements", {"delta": delta, "reason": reason})
+
+
+class TestCreate:
+    def test_one_request_makes_a_parent_and_all_its_variants(self, alice: Caller, make_shirt: Make) -> None:
+        made = [
+            variant(size, colour, price=f"{10 + number}.00", stock=2)
+            for number, (size, colour) in enumerate((size, colour) for size in SIZES for colour in COLOURS)
+        ]
+
+        shirt = make_shirt(made)
+
+        assert shirt["kind"] == "parent"
+        assert (shirt["price"], shirt["price_max"]) == ("10.00", "21.00")
+        assert (shirt["stock"], shirt["variant_count"]) == (24, 12)
+        children = variants_of(alice, shirt["id"])
+        assert [child["options"] for child in children] == [one["options"] for one in made]
+        assert [child["position"] for child in children] == list(range(12))
+        assert {child["kind"] for child in children} == {"variant"}
+        assert {child["parent_id"] for child in children} == {shirt["id"]}
+
+    def test_a_variant_has_text_and_category_of_its_parent(self, alice: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt(description="Airy.", tags=["summer"])
+
+        (child,) = variants_of(alice, shirt["id"])
+
+        for member in ("name", "description", "tags", "category_id", "brand_id", "currency"):
+            assert child[member] == shirt[member]
+
+    def test_the_slug_of_a_variant_has_its_options(self, alice: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt()
+
+        assert [child["slug"] for child in variants_of(alice, shirt["id"])] == ["linen-shirt-m-red"]
+
+    def test_stock_of_a_variant_opens_its_ledger(self, alice: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt([variant("M", "red", stock=3)])
+
+        (child,) = variants_of(alice, shirt["id"])
+
+        movements = body_of(alice.get(f"/products/{child['id']}/stock-movements"))["items"]
+        assert [(one["delta"], one["reason"]) for one in movements] == [(3, "receipt")]
+
+    def test_several_variants_without_options_are_allowed(self, alice: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt([{"price": "1.00"}, {"price": "2.00"}], options=[])
+
+        assert len(variants_of(alice, shirt["id"])) == 2
+
+    @pytest.mark.parametrize(
+        ("stated", "pointer", "code"),
+        [
+            ({"price": "1.00"}, "/price", "rolled_up"),
+            ({"stock": 4}, "/stock", "rolled_up"),
+            ({"options": {"size": "M"}}, "/options", "not_a_variant"),
+            ({"position": 1}, "/position", "not_a_variant"),
+            ({"variants": [{"options": {"size": "M", "colour": "red"}}]}, "/variants/0/price", "required"),
+            ({"variants": [variant("M", "red", price="1.005")]}, "/variants/0/price", "too_precise"),
+            ({"variants": [{"options": {"size": "M"}, "price": "1.00"}]}, "/variants/0/options", "options_unfit"),
+            ({"variants": [variant("M", "red", name="Mine")]}, "/variants/0/name", "unknown_field"),
+            ({"variants": [variant("M", "red", id=4)]}, "/variants/0/price", "kept_as_it_is"),
+            ({"variants": [{"id": 4_000_000}], "options": []}, "/variants/0/id", "variant_unknown"),
+        ],
+    )
+    def test_refuses_what_a_parent_or_variant_cannot_have(
+        self, alice: Caller, make_category: Make, stated: dict[str, Any], pointer: str, code: str
+    ) -> None:
+        body = {"name": "Shirt", "category_id": make_category()["id"], "options": ["size", "colour"], **stated}
+
+        answer = alice.post("/products", body)
+
+        assert answer.status_code == 422, answer.get_data(as_text=True)
+        assert (pointer, code) in faults_of(answer)
+        assert body_of(alice.get("/products"))["items"] == []
+
+    def test_refuses_two_variants_with_equal_options(self, alice: Caller, make_category: Make) -> None:
+        body = {"name": "Shirt", "category_id": make_category()["id"], "options": ["size", "colour"]}
+        twice = [variant("M", "red"), {**variant("M", "red"), "options": {"colour": "red", "size": "M"}}]
+
+        answer = alice.post("/products", {**body, "variants": twice})
+
+        assert (answer.status_code, code_of(answer)) == (409, "options_taken")
+
+
+class TestAdd:
+    def test_adds_a_variant_after_the_others(self, alice: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt([variant("M", "red", price="10.00", stock=1)])
+
+        answer = alice.post(f"/products/{shirt['id']}/variants", variant("L", "red", price="8.50", stock=2))
+
+        assert answer.status_code == 201
+        assert body_of(answer)["position"] == 1
+        after = read(alice, shirt["id"])
+        assert (after["price"], after["price_max"], after["stock"], after["variant_count"]) == ("8.50", "10.00", 3, 2)
+
+    def test_equal_options_are_a_conflict(self, alice: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt()
+
+        answer = alice.post(f"/products/{shirt['id']}/variants", variant("M", "red"))
+
+        assert (answer.status_code, code_of(answer)) == (409, "options_taken")
+
+    def test_the_options_of_a_deleted_variant_are_free(self, alice: Caller, root: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt()
+        (child,) = variants_of(alice, shirt["id"])
+        root.delete(f"/products/{child['id']}")
+
+        assert alice.post(f"/products/{shirt['id']}/variants", variant("M", "red")).status_code == 201
+
+    def test_a_product_without_options_has_no_variants(self, alice: Caller, make_product: Make) -> None:
+        answer = alice.post(f"/products/{make_product()['id']}/variants", variant("M", "red"))
+
+        assert (answer.status_code, code_of(answer)) == (409, "not_a_parent")
+
+    def test_a_variant_has_no_variants(self, alice: Caller, make_shirt: Make) -> None:
+        (child,) = variants_of(alice, make_shirt()["id"])
+
+        answer = alice.post(f"/products/{child['id']}/variants", variant("L", "red"))
+
+        assert (answer.status_code, code_of(answer)) == (409, "not_a_parent")
+
+
+class TestAdopt:
+    def test_a_single_product_keeps_its_history(
+        self, alice: Caller, root: Caller, make_product: Make, make_shirt: Make
+    ) -> None:
+        single = make_product(sku="OLD", price="7.00", stock=5)
+        hold = body_of(alice.post(f"/products/{single['id']}/holds", {"quantity": 2}))
+        shirt = make_shirt([variant("M", "red"), {"id": single["id"], "options": {"size": "S", "colour": "red"}}])
+
+        child = read(alice, single["id"])
+
+        assert (child["kind"], child["parent_id"], child["sku"]) == ("variant", shirt["id"], "OLD")
+        assert (child["name"], child["price"], child["stock"]) == ("Linen shirt", "7.00", 5)
+        assert body_of(alice.get(f"/holds/{hold['id']}"))["status"] == "live"
+        movements = body_of(alice.get(f"/products/{single['id']}/stock-movements"))["items"]
+        assert [(one["delta"], one["stock_after"]) for one in movements] == [(5, 5)]
+        trail = body_of(root.get(f"/audit-events?resource_type=product&resource_id={single['id']}"))["items"]
+        assert {one["action"] for one in trail} == {"product.created", "product.updated"}
+        after = read(alice, shirt["id"])
+        assert (after["stock"], after["price"], after["variant_count"]) == (5, "7.00", 2)
+        assert alice.post(f"/holds/{hold['id']}/confirm").status_code == 200
+        assert read(alice, shirt["id"])["stock"] == 3
+
+    def test_refuses_another_currency(self, alice: Caller, make_product: Make, make_shirt: Make) -> None:
+        single, shirt = make_product(currency="EUR"), make_shirt(currency="USD")
+
+        answer = alice.post(f"/products/{shirt['id']}/variants", {"id": single["id"]})
+
+        assert (answer.status_code, code_of(answer)) == (409, "currency_differs")
+
+    def test_refuses_a_parent_and_a_variant(self, alice: Caller, make_shirt: Make) -> None:
+        shirt, other = make_shirt(), make_shirt()
+        (child,) = variants_of(alice, other["id"])
+
+        for product_id in (other["id"], child["id"], shirt["id"]):
+            answer = alice.post(f"/products/{shirt['id']}/variants", {"id": product_id})
+            assert (answer.status_code, code_of(answer)) == (409, "not_single")
+
+
+class TestChange:
+    def test_a_change_of_a_variant_shows_on_its_parent(self, alice: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt([variant("M", "red", price="10.00"), variant("L", "red", price="20.00")])
+        first, _ = variants_of(alice, shirt["id"])
+        before = etag_of(alice, shirt["id"])
+
+        assert change(alice, first["id"], price="30.00").status_code == 200
+
+        after = read(alice, shirt["id"])
+        assert (after["price"], after["price_max"]) == ("20.00", "30.00")
+        assert (after["version"], after["live"]) == (shirt["version"], shirt["live"] + 1)
+        assert etag_of(alice, shirt["id"]) != before
+
+    def test_a_change_of_a_parent_shows_on_its_variants(self, alice: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt()
+        (before,) = variants_of(alice, shirt["id"])
+
+        assert change(alice, shirt["id"], name="Cotton shirt", tags=["new"]).status_code == 200
+
+        (after,) = variants_of(alice, shirt["id"])
+        assert (after["name"], after["tags"]) == ("Cotton shirt", ["new"])
+        assert (after["version"], after["live"]) == (before["version"], before["live"] + 1)
+
+    def test_an_edit_of_a_variant_stays_current_when_its_parent_changes(self, alice: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt()
+        (child,) = variants_of(alice, shirt["id"])
+        tag = etag_of(alice, child["id"])
+        change(alice, shirt["id"], name="Cotton shirt")
+
+        answer = alice.patch(f"/products/{child['id']}", {"price": "11.00"}, headers={"If-Match": tag})
+
+        assert answer.status_code == 200
+
+    @pytest.mark.parametrize(
+        ("members", "code"),
+        [({"name": "Mine"}, "member_of_parent"), ({"tags": ["x"]}, "member_of_parent"),
+         ({"currency": "EUR"}, "member_of_parent"), ({"options": {"size": "M"}}, "options_unfit"),
+         ({"options": ["size"]}, "options_unfit")],
+    )  # fmt: skip
+    def test_refuses_what_a_variant_has_of_its_parent(
+        self, alice: Caller, make_shirt: Make, members: dict[str, Any], code: str
+    ) -> None:
+        (child,) = variants_of(alice, make_shirt(currency="USD")["id"])
+
+        answer = change(alice, child["id"], **members)
+
+        assert (answer.status_code, code_of(answer)) == (422, code)
+        assert faults_of(answer)[0][0] == f"/{next(iter(members))}"
+
+    @pytest.mark.parametrize("members", [{"price": "1.00"}, {"track_stock": False}], ids=str)
+    def test_refuses_what_a_parent_has_of_its_variants(
+        self, alice: Caller, make_shirt: Make, members: dict[str, Any]
+    ) -> None:
+        answer = change(alice, make_shirt()["id"], **members)
+
+        assert (answer.status_code, code_of(answer)) == (422, "rolled_up")
+
+    def test_what_was_read_can_be_put_back(self, alice: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt(description="Airy.")
+        (child,) = variants_of(alice, shirt["id"])
+
+        for product_id in (shirt["id"], child["id"]):
+            found = read(alice, product_id)
+            writable = {
+                name: found[name] for name in ("name", "description", "price", "category_id", "tags", "options")
+            }
+            answer = alice.put(f"/products/{product_id}", writable)
+            assert answer.status_code == 200, answer.get_data(as_text=True)
+            assert read(alice, product_id)["description"] == "Airy."
+
+    def test_names_of_options_stay_while_variants_have_them(self, alice: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt()
+
+        answer = change(alice, shirt["id"], options=["size"])
+
+        assert (answer.status_code, code_of(answer)) == (409, "options_in_use")
+        assert change(alice, shirt["id"], options=["colour", "size"]).status_code == 200
+
+    def test_refuses_a_currency_in_which_a_variant_has_too_many_decimals(self, alice: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt([variant("M", "red", price="10.50")], currency="USD")
+
+        answer = change(alice, shirt["id"], currency="JPY")
+
+        assert (answer.status_code, code_of(answer)) == (422, "too_precise")
+
+
+class TestStock:
+    def test_movements_add_up_in_the_parent(self, alice: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt([variant("M", "red", stock=2), variant("L", "red", stock=3)])
+        first, second = variants_of(alice, shirt["id"])
+
+        assert move(alice, first["id"], -2).status_code == 201
+        assert move(alice, second["id"], 4).status_code == 201
+
+        assert read(alice, shirt["id"])["stock"] == 7
+
+    def test_a_variant_that_is_not_active_does_not_count(self, alice: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt([variant("M", "red", stock=2), variant("L", "red", stock=3, status="draft", price="1.00")])
+        _, draft = variants_of(alice, shirt["id"])
+        before = etag_of(alice, shirt["id"])
+
+        assert move(alice, draft["id"], 4).status_code == 201
+
+        after = read(alice, shirt["id"])
+        assert (after["stock"], after["price"], after["variant_count"]) == (2, "10.00", 1)
+        assert etag_of(alice, shirt["id"]) != before
+        assert change(alice, draft["id"], status="active").status_code == 200
+        after = read(alice, shirt["id"])
+        assert (after["stock"], after["price"], after["variant_count"]) == (9, "1.00", 2)
+
+    def test_a_parent_is_in_stock_where_the_stock_of_a_variant_is_not_tracked(
+        self, alice: Caller, make_shirt: Make
+    ) -> None:
+        shirt = make_shirt([variant("M", "red"), variant("L", "red", track_stock=False)])
+
+        assert read(alice, shirt["id"])["track_stock"] is False
+
+    def test_a_parent_is_not_sold(self, alice: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt()
+
+        held = alice.post(f"/products/{shirt['id']}/holds", {"quantity": 1})
+
+        assert (held.status_code, code_of(held)) == (409, "not_sellable")
+        assert code_of(move(alice, shirt["id"], 1)) == "not_sellable"
+
+
+class TestDelete:
+    def test_variants_go_and_come_with_their_parent(self, root: Caller, alice: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt([variant("M", "red", stock=1), variant("L", "red", stock=2)])
+        gone, kept = variants_of(alice, shirt["id"])
+        root.delete(f"/products/{gone['id']}")
+        assert (read(alice, shirt["id"])["stock"], read(alice, shirt["id"])["variant_count"]) == (2, 1)
+
+        assert root.delete(f"/products/{shirt['id']}").status_code == 204
+
+        assert alice.get(f"/products/{kept['id']}").status_code == 404
+        refused = root.post(f"/products/{kept['id']}/restore")
+        assert (refused.status_code, code_of(refused)) == (409, "parent_deleted")
+        assert root.post(f"/products/{shirt['id']}/restore").status_code == 200
+        assert [child["id"] for child in variants_of(alice, shirt["id"])] == [kept["id"]]
+        assert read(alice, shirt["id"])["stock"] == 2
+
+    def test_a_variant_that_comes_back_has_what_its_parent_has_by_then(
+        self, root: Caller, alice: Caller, make_shirt: Make
+    ) -> None:
+        shirt = make_shirt()
+        (child,) = variants_of(alice, shirt["id"])
+        root.delete(f"/products/{child['id']}")
+        change(alice, shirt["id"], name="Cotton shirt")
+
+        assert root.post(f"/products/{child['id']}/restore").status_code == 200
+
+        assert read(alice, child["id"])["name"] == "Cotton shirt"
+        assert read(alice, shirt["id"])["variant_count"] == 1
+
+
+class TestWhoSeesThem:
+    def test_shoppers_see_no_variant_of_a_draft(self, alice: Caller, bob: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt(status="draft")
+        (child,) = variants_of(alice, shirt["id"])
+
+        assert bob.get(f"/products/{child['id']}").status_code == 404
+        assert body_of(bob.get("/products?kind=sellable"))["items"] == []
+        change(alice, shirt["id"], status="active")
+        assert bob.get(f"/products/{child['id']}").status_code == 200
+
+    def test_shoppers_see_no_draft_among_the_variants(self, bob: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt([variant("M", "red", status="draft"), variant("L", "red")])
+
+        assert [child["options"]["size"] for child in variants_of(bob, shirt["id"])] == ["L"]
+        assert len(read(bob, shirt["id"], include="variants")["variants"]) == 1
+
+
+class TestLists:
+    def test_show_singles_and_parents_unless_the_kind_is_stated(
+        self, alice: Caller, make_shirt: Make, make_product: Make
+    ) -> None:
+        shirt, single = make_shirt(), make_product()
+        (child,) = variants_of(alice, shirt["id"])
+
+        def ids(query: str) -> set[int]:
+            return {one["id"] for one in body_of(alice.get(f"/products?{query}"))["items"]}
+
+        assert ids("") == {shirt["id"], single["id"]}
+        assert ids("kind=sellable") == {single["id"], child["id"]}
+        assert ids("kind=variant") == {child["id"]}
+        assert ids("kind=parent") == {shirt["id"]}
+        assert ids("kind=parent,variant") == {shirt["id"], child["id"]}
+        assert ids(f"id={child['id']}") == {child["id"]}
+        assert ids(f"sku={child['sku']}") == {child["id"]}
+        assert ids(f"parent_id={shirt['id']}") == {child["id"]}
+
+    def test_one_variant_must_meet_all_filters(self, alice: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt([variant("M", "red", price="10.00", stock=0), variant("L", "red", price="50.00", stock=5)])
+        cheap, dear = (child["id"] for child in variants_of(alice, shirt["id"]))
+
+        def found(query: str) -> list[Any]:
+            return [one["matching_variants"] for one in body_of(alice.get(f"/products?{query}"))["items"]]
+
+        assert found("max_price=20") == [[cheap]]
+        assert found("in_stock=true") == [[dear]]
+        assert found("in_stock=false") == [[cheap]]
+        assert found("max_price=20&in_stock=true") == []
+        assert found("min_price=20&in_stock=true") == [[dear]]
+        assert found("min_price=20&max_price=40") == []
+        assert found("min_price=5") == [[cheap, dear]]
+
+    def test_matching_variants_are_there_only_where_a_filter_asks(self, alice: Caller, make_shirt: Make) -> None:
+        make_shirt()
+
+        assert "matching_variants" not in body_of(alice.get("/products"))["items"][0]
+        chosen = body_of(alice.get("/products?min_price=1&fields=id,matching_variants"))["items"][0]
+        assert list(chosen) == ["id", "matching_variants"]
+        assert list(body_of(alice.get("/products?fields=id,matching_variants"))["items"][0]) == ["id"]
+
+    def test_a_parent_is_found_by_the_keys_of_its_variants(self, alice: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt([variant("M", "red", sku="LS-M-RED", gtin="4006381333931")])
+
+        for words in ("LS-M-RED", "4006381333931", "linen red"):
+            found = body_of(alice.get("/products", query_string={"search": words}))["items"]
+            assert [one["id"] for one in found] == [shirt["id"]]
+
+    def test_include_shows_the_variants_in_their_order(self, alice: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt([variant("M", "red"), variant("S", "red", position=0), variant("L", "red", position=0)])
+
+        (item,) = body_of(alice.get("/products?include=variants&fields=id,variants.options"))["items"]
+
+        assert item["id"] == shirt["id"]
+        assert [one["options"]["size"] for one in item["variants"]] == ["M", "S", "L"]
+
+
+class TestDepth:
+    def test_two_levels_are_impossible_in_sql(self, app: Any, alice: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt()
+        (child,) = variants_of(alice, shirt["id"])
+
+        def write(product_id: int, **values: Any) -> None:
+            with app.app_context(), unit_of_work():
+                db.session.execute(update(PRODUCTS).where(PRODUCTS.c.id == product_id).values(values))
+
+        for product_id, values in (
+            (shirt["id"], {"kind": ProductKind.VARIANT, "parent_id": child["id"], "position": 0}),
+            (shirt["id"], {"kind": ProductKind.SINGLE}),
+            (child["id"], {"kind": ProductKind.PARENT}),
+            (child["id"], {"kind": ProductKind.SINGLE}),
+            (child["id"], {"parent_id": child["id"]}),
+        ):
+            with pytest.raises(IntegrityError):
+                write(product_id, **values)
+
+    def test_holds_of_a_parent_cannot_arise(self, app: Any, make_shirt: Make) -> None:
+        make_shirt()
+
+        with app.app_context():
+            assert db.session.scalar(select(func.count()).select_from(Hold)) == 0
