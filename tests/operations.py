@@ -276,7 +276,7 @@ class Scene:
             return {}
         collection = operation.path.partition("/by/")[0]
         row = self._rows[collection]
-        table = db.metadata.tables[collection.rpartition("/")[2]]
+        table = db.metadata.tables[collection.rpartition("/")[2].replace("-", "_")]
         # By its id, its key may have been changed since.
         with self.app.app_context(), unit_of_work(reading=True):
             value = db.session.scalar(select(table.c[operation.key]).where(table.c.id == row["id"]))
@@ -437,10 +437,15 @@ class Scene:
         for number in range(3):
             # A name of its own, lest what is made from it be taken when the whole example is sent.
             names = {"name": f"Row {number}", "username": f"row{number}", "email": f"row{number}@example.com"}
+            # The first attribute is the one that the example of a product type lists.
+            names["code"] = "colour" if name == "attribute_id" and number == 0 else f"row_{number}"
             own: dict[str, Any] = {member: value for member, value in names.items() if member in example}
             if name == "product_id":
                 # Something to sell and to hold.
                 own["stock"] = 100
+            if name == "attribute_id":
+                # Its type needs them.
+                own["choices"] = create.example["choices"]
             answer = self.send(create, body=None if create.takes_file else example | own)
             assert answer.json is not None
             assert answer.status_code == create.success, answer.json

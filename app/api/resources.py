@@ -1,5 +1,8 @@
 """The table of published resources: one line per model in the change feed."""
 
+from app.features.attributes import service as attributes
+from app.features.attributes.models import Attribute
+from app.features.attributes.schemas import AttributeSchema
 from app.features.brands import service as brands
 from app.features.brands.models import Brand
 from app.features.brands.schemas import BrandSchema
@@ -9,6 +12,9 @@ from app.features.categories.schemas import CategorySchema
 from app.features.imports import service as imports
 from app.features.imports.models import Import
 from app.features.imports.schemas import ImportSchema
+from app.features.product_types import service as product_types
+from app.features.product_types.models import ProductType
+from app.features.product_types.schemas import ProductTypeSchema
 from app.features.products import listing as products
 from app.features.products.models import Product
 from app.features.products.schemas import ProductSchema
@@ -19,6 +25,8 @@ RESOURCES = (
     Resource(Product, ProductSchema, Permission.PRODUCTS_READ, products.visible_to),
     Resource(Category, CategorySchema, Permission.CATEGORIES_READ, categories.visible_to),
     Resource(Brand, BrandSchema, Permission.BRANDS_READ, brands.visible_to),
+    Resource(Attribute, AttributeSchema, Permission.TYPES_READ, attributes.visible_to),
+    Resource(ProductType, ProductTypeSchema, Permission.TYPES_READ, product_types.visible_to),
     Resource(
         Import, ImportSchema, Permission.PRODUCTS_WRITE, imports.visible_to, find=find_objects, shows_hidden=False
     ),

@@ -3,6 +3,7 @@
 from flask import Blueprint
 
 from app.features.api_keys.routes import blueprint as api_keys
+from app.features.attributes.routes import blueprint as attributes
 from app.features.audit.routes import blueprint as audit
 from app.features.auth.routes import blueprint as auth
 from app.features.brands.routes import blueprint as brands
@@ -14,6 +15,7 @@ from app.features.facets.routes import blueprint as facets
 from app.features.imports.routes import blueprint as imports
 from app.features.jobs.routes import blueprint as jobs
 from app.features.passwords.routes import blueprint as passwords
+from app.features.product_types.routes import blueprint as product_types
 from app.features.products.routes import blueprint as products
 from app.features.products.routes import in_categories as category_products
 from app.features.sessions.routes import blueprint as sessions
@@ -29,6 +31,8 @@ blueprint.register_blueprint(users)
 blueprint.register_blueprint(api_keys)
 blueprint.register_blueprint(brands)
 blueprint.register_blueprint(categories)
+blueprint.register_blueprint(attributes)
+blueprint.register_blueprint(product_types)
 blueprint.register_blueprint(products)
 blueprint.register_blueprint(category_products)
 blueprint.register_blueprint(facets)

@@ -90,12 +90,13 @@ class Published(Announced):
     @classmethod
     def event_names(cls) -> Mapping[str, str]:
         """The names of the changes that any row may have, and of those of rows that a reader may not see."""
-        kind = cls.audited_as
+        kind, noun = cls.audited_as, cls.audited_as.replace("_", " ")
+        article = "an" if noun[0] in "aeiou" else "a"
         return {
-            f"{kind}.created": f"The {kind} was created.",
-            f"{kind}.updated": f"The {kind} was changed.",
-            f"{kind}.deleted": f"The {kind} was deleted.",
-            f"{kind}.hidden": f"Something became of a {kind} that you may not see.",
+            f"{kind}.created": f"The {noun} was created.",
+            f"{kind}.updated": f"The {noun} was changed.",
+            f"{kind}.deleted": f"The {noun} was deleted.",
+            f"{kind}.hidden": f"Something became of {article} {noun} that you may not see.",
         }
 
 

@@ -46,6 +46,11 @@ class Fault:
     header: str | None = None
 
 
+def pointer_to(*names: str) -> str:
+    """The JSON pointer (RFC 6901) of a member, by the names on the way to it."""
+    return "".join(f"/{name.replace('~', '~0').replace('/', '~1')}" for name in names)
+
+
 class Refusal(Exception):
     """The request was understood and is refused."""
 

@@ -4,7 +4,7 @@ A model names its keys in a mapping from the member to a `Key`. From it follow t
 changing and deleting a row by a key, and creating or replacing it (`upsert_by_key`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -28,6 +28,10 @@ class ExternalIdTaken(Conflict):
 
 class KeyDiffers(Invalid):
     """The body states another value than the path."""
+
+
+class CannotChange(Invalid):
+    """This is set at creation, and stays; it may be left out, or stated as it is."""
 
 
 def _as_written(value: str) -> str:
@@ -116,6 +120,12 @@ def require_same(keys: Mapping[str, Key], name: str, value: str, stated: str | N
     normalize = keys[name].normalize
     if stated is None or normalize(stated) != normalize(value):
         raise KeyDiffers.at(name)
+
+
+def require_unchanged(row: Any, stated: Mapping[str, Any], members: Iterable[str]) -> None:
+    """Raise ``CannotChange`` where one of ``members`` is stated with another value than a row has."""
+    if changed := [name for name in members if name in stated and stated[name] != getattr(row, name)]:
+        raise CannotChange.at(*changed)
 
 
 def _raise_if_moved(rows: Select[Any], name: str, value: str) -> None:

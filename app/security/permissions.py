@@ -22,6 +22,9 @@ class Permission(StrEnum):
     PRODUCTS_READ = "products:read"
     PRODUCTS_WRITE = "products:write"
     PRODUCTS_DELETE = "products:delete"
+    TYPES_READ = "types:read"
+    TYPES_WRITE = "types:write"
+    TYPES_DELETE = "types:delete"
     STOCK_READ = "stock:read"
     STOCK_WRITE = "stock:write"
     WEBHOOKS_READ = "webhooks:read"
@@ -37,7 +40,9 @@ class Role(StrEnum):
 
 
 #: Reads of the catalogue, which need no credentials while CATALOG_PUBLIC_READ is on.
-CATALOG_READS = frozenset({Permission.BRANDS_READ, Permission.CATEGORIES_READ, Permission.PRODUCTS_READ})
+CATALOG_READS = frozenset(
+    {Permission.BRANDS_READ, Permission.CATEGORIES_READ, Permission.PRODUCTS_READ, Permission.TYPES_READ}
+)
 
 #: Only a logged-in user has these; an API key never has, because a key must not manage its owner's account or keys.
 PERSONAL = frozenset({Permission.ACCOUNT_MANAGE})
@@ -50,6 +55,7 @@ _EDITOR = _USER | {
     Permission.BRANDS_WRITE,
     Permission.CATEGORIES_WRITE,
     Permission.PRODUCTS_WRITE,
+    Permission.TYPES_WRITE,
     Permission.STOCK_READ,
     Permission.STOCK_WRITE,
 }

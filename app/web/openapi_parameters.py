@@ -28,9 +28,15 @@ UPSERT_PRECONDITIONS = {
 }
 
 #: Values of path parameters that the demo catalogue has: the documentation page begins with them. Any other id is 1.
-DEMO_IDS = {"product_id": 42, "category_id": 7, "brand_id": 3, "user_id": 3}
+DEMO_IDS = {"product_id": 42, "category_id": 7, "brand_id": 3, "attribute_id": 3, "type_id": 3, "user_id": 3}
 #: Values of the first key of each resource.
-DEMO_KEYS = {"Product": "CHR-00-OAK", "Category": "kitchen", "Brand": "caldbeck"}
+DEMO_KEYS = {
+    "Product": "CHR-00-OAK",
+    "Category": "kitchen",
+    "Brand": "caldbeck",
+    "Attribute": "colour",
+    "ProductType": "sofa",
+}
 
 
 def describe_parameters(spec: APISpec, rule: Rule, operation: Operation, method: str) -> list[str | dict[str, Any]]:

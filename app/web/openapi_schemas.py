@@ -9,6 +9,7 @@ from apispec import APISpec
 from app.web import fields
 from app.web.batch import Batch, Problem
 from app.web.kinds import Kind, OfKind
+from app.web.objects import Objects
 from app.web.openapi_enums import reference_to_enum
 from app.web.schemas import BodySchema, shared
 
@@ -23,7 +24,7 @@ def describe_field(spec: APISpec, field: ma.fields.Field[Any], found: dict[str, 
         return describe_choice(spec, field, described)
     if isinstance(field, fields.Items | fields.Values):
         return described | {"items": describe_field(spec, field.inner, {})}
-    if isinstance(field, Batch):
+    if isinstance(field, Batch | Objects):
         return described | {"items": reference_to(spec, field.item)}
     if isinstance(field, fields.Nested) and field.many:
         return described | {"type": "array", "items": reference_to(spec, field.nested)}

@@ -5,7 +5,7 @@ from typing import Any
 
 import marshmallow as ma
 
-from app.core.errors import Fault, Invalid
+from app.core.errors import Fault, Invalid, pointer_to
 from app.web.fields import Message
 
 SCHEMA_LEVEL = "_schema"
@@ -28,7 +28,7 @@ def faults_of(messages: Any, *, in_query: bool = False) -> list[Fault]:
         if in_query:
             faults.append(Fault(str(message), code, parameter=".".join(path)))
         else:
-            faults.append(Fault(str(message), code, pointer="".join(f"/{_escape(name)}" for name in path)))
+            faults.append(Fault(str(message), code, pointer=pointer_to(*path)))
     return faults
 
 
@@ -41,7 +41,3 @@ def _flatten(messages: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, 
             yield from _flatten(inner, path)
     else:
         yield path, messages
-
-
-def _escape(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")

@@ -17,6 +17,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "users": {"id": 2, "email": "e@example.com", "username": "eve"},
     "categories": {"id": 2, "slug": "d", "external_id": None},
     "brands": {"id": 2, "name": "d", "slug": "d", "external_id": None},
+    "attributes": {"id": 2, "code": "size"},
     "products": {"id": 2, "sku": "A-2", "slug": "p2", "gtin": None, "external_id": None},
 }
 
@@ -37,6 +38,11 @@ BREAKS: dict[str, tuple[str, dict[str, Any]]] = {
     "uq_brands_name": ("brands", {**OTHERS["brands"], "name": "b"}),
     "uq_brands_slug": ("brands", {**OTHERS["brands"], "slug": "b"}),
     "uq_brands_external_id": ("brands", {**OTHERS["brands"], "external_id": "erp-1"}),
+    "ck_attributes_type": ("attributes", {**OTHERS["attributes"], "type": "colour"}),
+    "uq_attributes_code": ("attributes", {"id": 2}),
+    "uq_product_types_code": ("product_types", {"id": 2}),
+    "fk_product_type_attributes_type_id_product_types": ("product_type_attributes", {"type_id": 9}),
+    "fk_product_type_attributes_attribute_id_attributes": ("product_type_attributes", {"attribute_id": 9}),
     "ck_catalogue_state_one_row": ("catalogue_state", {"id": 2}),
     "ck_products_price_not_negative": ("products", {**OTHERS["products"], "price": -1}),
     "ck_products_compare_at_price_not_negative": ("products", {**OTHERS["products"], "compare_at_price": -1}),
@@ -149,6 +155,16 @@ class TestDeleting:
         with pytest.raises(IntegrityError):
             execute("DELETE FROM brands")
 
+    def test_is_refused_for_an_attribute_that_a_type_lists(self, execute: Execute) -> None:
+        with pytest.raises(IntegrityError):
+            execute("DELETE FROM attributes")
+
+    def test_takes_the_list_of_a_type_along_with_the_type(self, app: Flask, execute: Execute) -> None:
+        execute("DELETE FROM product_types")
+
+        with app.app_context():
+            assert db.session.scalar(text("SELECT count(*) FROM product_type_attributes")) == 0
+
     def test_is_refused_for_a_category_with_children(self, execute: Execute) -> None:
         for table in ("holds", "stock_movements", "products"):
             execute(f"DELETE FROM {table}")
@@ -202,7 +218,7 @@ class TestEveryColumn:
 
         assert taken == []
 
-    @pytest.mark.parametrize("table", ["users", "categories", "brands", "products"])
+    @pytest.mark.parametrize("table", ["users", "categories", "brands", "attributes", "product_types", "products"])
     def test_version_has_no_default_that_hides_a_forgotten_one(self, execute: Execute, table: str) -> None:
         row = {name: value for name, value in ROWS[table].items() if name != "version"} | {"id": 2}
 

@@ -23,6 +23,7 @@ from app.features.products.ledger import StockMovement
 from app.features.products.models import Product, search_text
 from app.features.products.search import find_words
 from app.features.sessions.models import SessionNetwork
+from app.features.webhooks.models import Webhook
 from tests.conftest import Caller, code_of, settings_for
 from tests.migrations.schema import schema
 from tests.rows import MOMENT, ROWS
@@ -357,6 +358,24 @@ class TestBrands:
         with unit_of_work(reading=True):
             assert db.session.scalars(select(ApiKey.scopes)).all() == [["products:read"]]
             assert db.session.scalars(text("SELECT resource_type FROM former_slugs")).all() == ["product"]
+
+
+class TestProductTypes:
+    """Revision 0019 adds them, and on the way down leaves no scope that the release before refuses."""
+
+    @pytest.mark.usefixtures("bare")
+    def test_go_with_their_scopes(self) -> None:
+        upgrade()
+        fill()
+        with unit_of_work():
+            for table in ("api_keys", "webhooks"):
+                db.session.execute(text(f"""UPDATE {table} SET scopes = '["products:read", "types:read"]'"""))
+
+        downgrade(revision="0018")
+
+        with unit_of_work(reading=True):
+            assert db.session.scalars(select(ApiKey.scopes)).all() == [["products:read"]]
+            assert db.session.scalars(select(Webhook.scopes)).all() == [["products:read"]]
 
 
 class TestSearch:

@@ -13,13 +13,17 @@ from sqlalchemy import or_, select, text, true
 from app.core.locks import advisory_lock
 from app.core.money import round_amount
 from app.extensions import db
+from app.features.attributes import models as attribute_models
+from app.features.attributes import service as attributes
 from app.features.brands import models as brand_models
 from app.features.brands import service as brands
 from app.features.bulk import upserts
 from app.features.categories import models as category_models
 from app.features.categories import service as categories
+from app.features.product_types import models as type_models
+from app.features.product_types import service as product_types
 from app.features.products import models as product_models
-from app.features.samples.vocabulary import BRANDS, TREE, Line, Option, Shelf
+from app.features.samples.vocabulary import ATTRIBUTES, BRANDS, TREE, TYPES, Line, Option, Shelf
 from app.features.users import models as user_models
 from app.features.users import service as users
 from app.security.passwords import verify_password
@@ -61,13 +65,14 @@ class Loaded:
 def load_demo(*, currency: str) -> Loaded | None:
     """Fill an empty database with the demo catalogue and its users, always the same.
 
-    None, and no change, if there is a category, a brand, a product or a user already.
+    None, and no change, if there is a category, a brand, an attribute, a product type, a product or a user already.
     """
     advisory_lock("samples")
     if not _is_empty():
         return None
     for login in DEMO_LOGINS:
         users.create_user(email=login.email, username=login.role, password=login.password, role=login.role)
+    _create_types()
     shelves = plant_tree()
     products = list(_demo_products(shelves, find_or_create_brands(), currency))
     upserts.insert_products(products)
@@ -137,7 +142,8 @@ def refresh_statistics() -> None:
 
 
 def _is_empty() -> bool:
-    tables = (category_models.Category, brand_models.Brand, product_models.Product, user_models.User)
+    of_catalogue = (category_models.Category, brand_models.Brand, attribute_models.Attribute, type_models.ProductType)
+    tables = (*of_catalogue, product_models.Product, user_models.User)
     return not db.session.scalar(select(or_(*(select(true()).select_from(table).exists() for table in tables))))
 
 
@@ -175,6 +181,21 @@ _LINES = [(name, shelf, line) for name, shelf in _shelves(TREE) for line in shel
 _GIVEN_NAMES = [line.name.split()[0] for _, _, line in _LINES]
 # Not every range has a brand.
 _BRANDS_OF_RANGES = dict(zip(_GIVEN_NAMES, cycle((*BRANDS, None)), strict=False))
+
+
+def _create_types() -> None:
+    for members in ATTRIBUTES:
+        choices = _choices_of(members["code"]) if members["type"] in attribute_models.OF_CHOICES else []
+        attributes.create_attribute(**members, choices=choices, filterable=True)
+    for code, (label, option, others) in TYPES.items():
+        listed = [{"code": each, "required": each == option, "is_option": each == option} for each in (option, *others)]
+        product_types.create_product_type(code=code, label=label, attributes=listed)
+
+
+def _choices_of(code: str) -> list[dict[str, str]]:
+    options = (option for _, _, line in _LINES for option in line.choice.options)
+    values = sorted({str(option.attributes[code]) for option in options if code in option.attributes})
+    return [{"code": value, "label": value.capitalize()} for value in values]
 
 
 def _demo_products(shelves: Mapping[str, int], brand_ids: Mapping[str, int], currency: str) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -415,6 +416,22 @@ BRANDS = (
     *("Saltmarsh", "Thornbury", "Ullswater", "Vinehurst", "Westerby", "Yewbarrow"),
     *("Askham & Daughters", "Braithwaite", "Coldharbour", "Dunmore", "Eastlight", "Foxglove Mill"),
 )
+
+#: What can be said of the products; the choices are what the options of the lines have.
+ATTRIBUTES: tuple[Mapping[str, Any], ...] = (
+    {"code": "range", "label": "Range", "type": "text", "searchable": True},
+    {"code": "material", "label": "Material", "type": "choice", "searchable": True},
+    {"code": "colour", "label": "Colour", "type": "choice", "searchable": True},
+    {"code": "width_cm", "label": "Width", "type": "integer", "unit": "cm"},
+    {"code": "length_cm", "label": "Length", "type": "integer", "unit": "cm"},
+    {"code": "seats", "label": "Seats", "type": "integer"},
+)
+#: Kinds of products: for each a label, the attribute by which its variants differ, and the others.
+TYPES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
+    "dining_table": ("Dining table", "width_cm", ("seats", "range")),
+    "rug": ("Rug", "width_cm", ("length_cm", "range")),
+    "sofa": ("Sofa", "colour", ("range",)),
+}
 
 #: The categories by name: roots, their children, and one more level.
 TREE: Mapping[str, Mapping[str, Shelf | Mapping[str, Shelf]]] = {

@@ -30,8 +30,11 @@ NOT_THERE_YET = {
 }
 #: What needs a secret that no document can state: a refresh token, a token from a mail, the own password.
 NEED_SECRETS = {"refresh": 401, "confirm_password_reset": 422, "change_password": 422}
-#: What the demo's products are of, and so stays.
-IN_USE = dict.fromkeys(("delete_brand", "delete_brand_by_key", "delete_category", "delete_category_by_key"), 409)
+#: What the demo's products are of, or its types list, and so stays.
+IN_USE = {
+    **dict.fromkeys(("delete_brand", "delete_brand_by_key", "delete_category", "delete_category_by_key"), 409),
+    **dict.fromkeys(("delete_attribute", "delete_attribute_by_key"), 409),
+}
 #: What ends the session that the others need.
 ENDS = ("log_out", "end_all_sessions", "end_session")
 

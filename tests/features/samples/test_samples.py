@@ -12,6 +12,8 @@ from sqlalchemy import select
 
 from app.core.transactions import unit_of_work
 from app.extensions import db
+from app.features.attributes.models import AttributeType
+from app.features.attributes.service import create_attribute
 from app.features.brands.service import create_brand
 from app.features.bulk import upserts
 from app.features.categories.models import Category
@@ -20,6 +22,9 @@ from app.features.exports import service as exports
 from app.features.exports.files import CATEGORY_SEPARATOR, COLUMNS
 from app.features.imports.paths import read_path
 from app.features.imports.row_schema import ImportRowSchema
+from app.features.product_types.models import ProductType
+from app.features.product_types.rules import all_definitions, find_rules
+from app.features.product_types.service import create_product_type
 from app.features.products import ledger
 from app.features.products.models import PRODUCTS, Product, search_text
 from app.features.samples import service as samples
@@ -43,7 +48,8 @@ def products_of(app: Flask) -> list[dict[str, Any]]:
 
 
 def state_of(app: Flask) -> list[Any]:
-    return [rows_of(app, table) for table in ("users", "categories", "brands", "products")]
+    tables = ("users", "categories", "brands", "attributes", "product_types", "products")
+    return [rows_of(app, table) for table in tables]
 
 
 class TestLoadDemo:
@@ -79,6 +85,31 @@ class TestLoadDemo:
         assert len(pairs) == len({name for name, _ in pairs})
         assert {brand for _, brand in pairs} == {*BRANDS, None}
 
+    def test_has_attributes_that_its_products_fit(self, app: Flask) -> None:
+        load_demo(app)
+
+        with app.app_context(), unit_of_work(reading=True):
+            definitions = all_definitions()
+        values = [
+            (definitions[code], value)
+            for product in products_of(app)
+            for code, value in product["attributes"].items()
+            if code in definitions
+        ]
+        assert {definition.code for definition, _ in values} == {*definitions}
+        assert [definition.fault_of(value) for definition, value in values if definition.fault_of(value)] == []
+
+    def test_has_types_of_its_attributes(self, app: Flask) -> None:
+        load_demo(app)
+
+        with app.app_context(), unit_of_work(reading=True):
+            found = find_rules(db.session.scalars(select(ProductType.id)).all())
+        assert [[*rules.definitions] for rules in found.values()] == [
+            ["width_cm", "seats", "range"],
+            ["width_cm", "length_cm", "range"],
+            ["colour", "range"],
+        ]
+
     def test_names_no_two_products_alike(self, app: Flask) -> None:
         load_demo(app)
 
@@ -111,13 +142,17 @@ class TestLoadDemo:
             assert answer.status_code == 200
         assert {login.role for login in samples.DEMO_LOGINS} == set(Role)
 
-    @pytest.mark.parametrize("there", ["category", "brand", "user"])
+    @pytest.mark.parametrize("there", ["category", "brand", "attribute", "product type", "user"])
     def test_does_nothing_where_there_is_something(self, app: Flask, there: str) -> None:
         with app.app_context(), unit_of_work():
             if there == "user":
                 db.session.add(User(email="a@example.com", username="alice", password_hash=hash_password("p" * 8)))
             elif there == "brand":
                 create_brand(name="Oakworks")
+            elif there == "attribute":
+                create_attribute(code="width", label="Width", type=AttributeType.INTEGER)
+            elif there == "product type":
+                create_product_type(code="chair", label="Chair")
             else:
                 create_category(name="Chairs")
         before = state_of(app)
@@ -141,7 +176,7 @@ class TestLoadDemo:
         with pytest.raises(RuntimeError):
             load_demo(app)
 
-        assert state_of(app) == [[], [], [], []]
+        assert state_of(app) == [[], [], [], [], [], []]
 
     def test_twice_at_once_fills_it_once(self, app: Flask) -> None:
         with ThreadPoolExecutor(2) as pool:

@@ -1,0 +1,1 @@
+"""Product types: which attributes products have, which of these they need, and by which their variants differ."""
