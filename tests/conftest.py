@@ -423,6 +423,37 @@ def make_brand(alice: Caller) -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture
+def make_attribute(alice: Caller) -> Callable[..., dict[str, Any]]:
+    """Make an attribute, a text unless its type is given, with choices where it needs some."""
+    numbers = count(1)
+
+    def make(**members: Any) -> dict[str, Any]:
+        number = next(numbers)
+        default: dict[str, Any] = {"code": f"attribute_{number}", "label": f"Attribute {number}", "type": "text"}
+        if members.get("type") in {"choice", "choices"}:
+            default["choices"] = [{"code": "red", "label": "Deep red"}, {"code": "blue", "label": "Blue"}]
+        answer = alice.post("/attributes", {**default, **members})
+        assert answer.status_code == 201, answer.get_data(as_text=True)
+        return body_of(answer)
+
+    return make
+
+
+@pytest.fixture
+def make_type(alice: Caller) -> Callable[..., dict[str, Any]]:
+    """Make a product type; a test mentions what matters."""
+    numbers = count(1)
+
+    def make(**members: Any) -> dict[str, Any]:
+        number = next(numbers)
+        answer = alice.post("/product-types", {"code": f"type_{number}", "label": f"Type {number}", **members})
+        assert answer.status_code == 201, answer.get_data(as_text=True)
+        return body_of(answer)
+
+    return make
+
+
+@pytest.fixture
 def make_product(alice: Caller, make_category: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     """Make a product, and a category for it unless one is given; a test mentions what matters."""
     numbers = count(1)

@@ -138,8 +138,7 @@ def _lock_listed(listed: Listed) -> set[int]:
 
     Raises ``AttributeUnknown`` and ``OptionNotSingle``.
     """
-    # In one order, so that two transactions never wait for each other here.
-    rows = select(Attribute.id, Attribute.code, Attribute.type).order_by(Attribute.id)
+    rows = select(Attribute.id, Attribute.code, Attribute.type)
     codes = sorted(each["code"] for each in listed)
     locked = rows.where(among(Attribute.code, codes)).with_for_update(read=True, key_share=True)
     found = {row.code: row for row in db.session.execute(locked)} if codes else {}
