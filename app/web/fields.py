@@ -436,7 +436,7 @@ class Scalars(Field):
     """An object of at most ``max_properties`` named scalars: strings, numbers and booleans.
 
     null is not a member's value, because a merge patch (RFC 7396) cannot write one: where ``removable``, a null removes
-    its member.
+    its member. Where it ``has_lists``, a member may be a list of distinct strings as well.
     """
 
     openapi_type = "object"
@@ -444,6 +444,7 @@ class Scalars(Field):
     _is_name, _is_text = re.compile(NAME).fullmatch, re.compile(LINES).fullmatch
     MAX_LENGTH = 1000
     MAX_NUMBER = 2**53
+    MAX_ITEMS = 100
     default_error_messages = {
         "invalid": "Not an object.",
         "too_many": "More than {max_properties} members.",
@@ -451,13 +452,18 @@ class Scalars(Field):
         "not_a_scalar": "Not a string of at most 1000 characters, a number of at most 53 bits, or a boolean.",
     }
 
-    def __init__(self, *, max_properties: int, removable: bool = False, **options: Any) -> None:
-        self.max_properties, self.removable = max_properties, removable
+    def __init__(
+        self, *, max_properties: int, removable: bool = False, has_lists: bool = False, **options: Any
+    ) -> None:
+        self.max_properties, self.removable, self.has_lists = max_properties, removable, has_lists
         scalars: list[dict[str, Any]] = [
             {"type": "string", "maxLength": self.MAX_LENGTH, "pattern": LINES},
             {"type": "number", "minimum": -self.MAX_NUMBER, "maximum": self.MAX_NUMBER},
             {"type": ["boolean", "null"] if removable else "boolean"},
         ]
+        if has_lists:
+            items = {"items": scalars[0], "minItems": 1, "maxItems": self.MAX_ITEMS, "uniqueItems": True}
+            scalars.append({"type": "array", **items})
         bounds = {
             "maxProperties": max_properties,
             "propertyNames": {"pattern": self.NAME},
@@ -486,7 +492,13 @@ class Scalars(Field):
             return len(member) <= self.MAX_LENGTH and self._is_text(member) is not None
         if isinstance(member, int | float):
             return abs(member) <= self.MAX_NUMBER
+        if isinstance(member, list) and self.has_lists:
+            return self._is_list(member)
         return member is None and self.removable
+
+    def _is_list(self, member: list[Any]) -> bool:
+        is_of_texts = all(isinstance(one, str) and self._is_scalar(one) for one in member)
+        return is_of_texts and len({*member}) == len(member) and 1 <= len(member) <= self.MAX_ITEMS
 
 
 class Anything(Field):

@@ -4,9 +4,10 @@ import sqlalchemy as sa
 from alembic import op
 
 from app.core.model import Money
+from migrations.references import add_reference, drop_reference
 
 revision = "0020"
-down_revision = "0018"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 
@@ -23,7 +24,10 @@ LISTS = (
     ("currency", "price", "id"),
     ("brand_id", "created_at", "id"),
 )
-COLUMNS = ("variant_words", "parent_status", "option_key", "variant_count", "price_max", "position", "options")
+COLUMNS = (
+    *("attribute_words", "missing", "variant_words", "parent_status", "option_key"),
+    *("variant_count", "price_max", "position", "options"),
+)
 
 
 def upgrade() -> None:
@@ -48,6 +52,9 @@ def upgrade() -> None:
     add("option_key", "TEXT")
     add("parent_status", "VARCHAR(16)")
     add("variant_words", "TEXT")
+    add("missing", json)
+    add("attribute_words", "TEXT")
+    add_reference("products", "type_id", "product_types")
     op.create_index("ix_products_parent_id", "products", ["parent_id"])
     create_index(("parent_id", "position", "id"), LIVING)
     where = sa.text(LIVING)
@@ -62,10 +69,13 @@ def upgrade() -> None:
     for columns in LISTS:
         op.drop_index(name_of(columns), "products")
         create_index(columns, LISTED)
+    create_values()
 
 
 def downgrade() -> None:
     """Take the columns away. Parents and variants stay as products that are sold by themselves."""
+    op.drop_table("attribute_values")
+    drop_reference("products", "type_id")
     for columns in LISTS:
         op.drop_index(name_of(columns), "products")
     for name in ("uq_products_parent_id_option_key", name_of(("parent_id", "position", "id")), "ix_products_parent_id"):
@@ -78,6 +88,48 @@ def downgrade() -> None:
         op.drop_column("products", column)
     for columns in LISTS:
         create_index(columns, LIVING)
+
+
+def create_values() -> None:
+    """Create the index of values, and fill it with the tags that products have: there are no attributes yet."""
+    integer = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+    text = sa.String(200).with_variant(sa.String(200, collation="C"), "postgresql")
+    op.create_table(
+        "attribute_values",
+        sa.Column("product_id", integer, nullable=False),
+        sa.Column("listed_id", integer, nullable=True),
+        sa.Column("attribute_id", integer, nullable=True),
+        sa.Column("text", text, nullable=False),
+        sa.Column("number", sa.Float(53), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["product_id"], ["products.id"], name="fk_attribute_values_product_id_products", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["attribute_id"], ["attributes.id"], name="fk_attribute_values_attribute_id_attributes", ondelete="RESTRICT"
+        ),
+    )
+    is_postgresql = op.get_bind().dialect.name == "postgresql"
+    tags = (
+        "jsonb_array_elements_text(products.tags) AS tag (value)"
+        if is_postgresql
+        else "json_each(products.tags) AS tag"
+    )
+    op.execute(
+        "INSERT INTO attribute_values (product_id, listed_id, text) SELECT DISTINCT products.id, products.id, tag.value"  # noqa: S608 -- constants
+        f" FROM products, {tags} WHERE products.deleted_at IS NULL"
+    )
+    has_number = sa.text("number IS NOT NULL")
+    op.create_index("ix_attribute_values_product_id", "attribute_values", ["product_id"])
+    op.create_index(
+        "ix_attribute_values_attribute_id_text", "attribute_values", ["attribute_id", "text", "listed_id", "product_id"]
+    )
+    op.create_index(
+        "ix_attribute_values_attribute_id_number",
+        "attribute_values",
+        ["attribute_id", "number", "listed_id", "product_id"],
+        postgresql_where=has_number,
+        sqlite_where=has_number,
+    )
 
 
 def add(column: str, definition: str) -> None:

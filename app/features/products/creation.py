@@ -1,6 +1,7 @@
 """New products: their rows, with what is made for those that do not state it, and the first receipt of their stock."""
 
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -14,18 +15,25 @@ from app.core.fastsql import insert_row
 from app.core.references import stated_references
 from app.core.slugs import make_random_slug, make_slug, make_spare_slug, require_unreserved
 from app.extensions import db
-from app.features.products import ledger
+from app.features.products import ledger, values
 from app.features.products.models import (
     DEFAULTS,
     REFUSALS,
     UNIQUE_SLUG,
     Product,
+    ProductKind,
     SkuTaken,
     TooPrecise,
     free_slug,
     new_row,
     too_precise_amounts,
 )
+from app.features.products.values import Definitions
+
+Row = Mapping[Any, Any]
+
+#: What a new product is unless it is stated.
+NEW: Row = {**DEFAULTS, "kind": ProductKind.SINGLE, "options": None, "parent_status": None, "deleted_at": None}
 
 _LIVING = select(Product).where(Product.deleted_at.is_(None))
 
@@ -39,15 +47,30 @@ _NEXT_ID = {
 }
 
 
-def create_row(members: dict[str, Any]) -> Any:
-    """Add a product of any kind, and return what answers have of it.
+def create_row(members: dict[str, Any], parent: Row | None = None) -> Any:
+    """Add a product of any kind, and return what answers have of it; ``parent`` is that of a variant.
 
-    Raises the refusals of `models.REFUSALS`, ``TooPrecise``, and that of a missing price.
+    Raises the refusals of `models.REFUSALS`, ``TooPrecise``, that of a missing price, and those of attributes.
     """
     require_price(members)
     require_exact(members)
+    assessment = _assess({**NEW, **members}, parent)
     with refusing(REFUSALS, references=stated_references(Product, members)):
-        return _insert_with_key(members)
+        row = _insert_with_key({**members, **assessment.columns})
+    state = {**NEW, **members, "id": row.id}
+    values.store({row.id: (values.listed_id_of(state), assessment.values)}, are_new=True)
+    return row
+
+
+def _assess(row: Row, parent: Row | None) -> values.Assessment:
+    """What the attributes of a new product come to; raises what is wrong with them."""
+    states = [row] if parent is None else [row, parent]
+    # Nothing follows from them where there are none, as in most catalogues that are moved here.
+    is_plain = not any(row["attributes"] or row["type_id"] or row["options"] for row in states)
+    definitions = Definitions() if is_plain else Definitions.of(states)
+    assessment = definitions.assess(row, parent)
+    assessment.require()
+    return assessment
 
 
 def require_exact(members: dict[str, Any], there: dict[str, Any] | None = None) -> None:

@@ -9,7 +9,7 @@ variants in the next: a statement that has waited for a lock sees the row that i
 others as they were before (READ COMMITTED).
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +17,7 @@ from sqlalchemy import Column, ColumnElement, RowMapping, Select, inspect, liter
 
 from app.core import clock
 from app.core.changelog import record_in_log
+from app.core.constraints import save
 from app.core.errors import Invalid, NotFound
 from app.core.membership import ValueList, is_one_of
 from app.core.model import big_integer
@@ -26,6 +27,7 @@ from app.features.products.models import (
     DEFAULTS,
     INHERITED,
     PRODUCTS,
+    REFUSALS,
     MemberOfParent,
     NotAVariant,
     OptionsInUse,
@@ -40,12 +42,15 @@ from app.features.products.models import (
     search_text,
     too_precise_amounts,
 )
+from app.features.products.values import MADE_OF, Assessment, Definitions, listed_id_of, store
 
 Row = Mapping[Any, Any]
 
 _IS_ALIVE = PRODUCTS.c.deleted_at.is_(None)
+#: The columns that follow from attributes.
+ASSESSED = ("missing", "attribute_words")
 #: What follows from the variants of a parent.
-ROLLED_UP = ("price", "price_max", "stock", "track_stock", "variant_count")
+ROLLED_UP = ("price", "price_max", "stock", "track_stock", "variant_count", "missing")
 
 
 def inherited_from(parent: Any) -> dict[str, Any]:
@@ -146,20 +151,23 @@ def require_fitting(options: Any, names: Sequence[str]) -> None:
 def totals_of(variants: Iterable[Row]) -> dict[str, Any]:
     """What a parent's row shows of its living variants; each has the columns that `roll_up` reads.
 
-    The active ones count. The prices are those of the others where none is active, and 0 where there is none at all.
+    The active ones count; what is missing is missing of any. The prices are those of the others where none is active,
+    and 0 where there is none at all.
     """
     living = list(variants)
     active = [one for one in living if one["status"] == ProductStatus.ACTIVE]
     prices = [one["price"] for one in active or living] or [Decimal(0)]
     tracked = [one["stock"] for one in active if one["track_stock"]]
-    labels = dict.fromkeys(label for one in living for label in labels_of(**one))
+    labels = dict.fromkeys(label for one in living for label in (*labels_of(**one), one["attribute_words"] or ""))
+    missing = dict.fromkeys(code for one in living for code in one["missing"] or ())
     return {
         "price": min(prices),
         "price_max": max(prices),
         "stock": sum(tracked),
         "track_stock": len(tracked) == len(active),
         "variant_count": len(active),
-        "variant_words": " ".join(labels),
+        "missing": [*missing] or None,
+        "variant_words": " ".join(filter(None, labels)),
     }
 
 
@@ -194,24 +202,76 @@ def move_stock(parent_id: int, delta: int, known: Sequence[Column[Any]]) -> None
     _expire({parent_id})
 
 
-def pass_on(parent: Product, changed: Collection[str]) -> None:
-    """Copy what ``changed`` of a parent to its living variants, which this transaction has locked."""
+def save_with_values(product: Product, parent: Row | None = None) -> None:
+    """Write a mapped product with what follows from its attributes; ``parent`` is that of a variant.
+
+    Raises what is wrong with the attributes, and the refusals of `models.REFUSALS`.
+    """
+    row = row_of(product)
+    states = [row] if parent is None else [row, parent]
+    assessment = Definitions.of(states).assess(row, parent)
+    if product.deleted_at is None:
+        assessment.require()
+    for name, value in assessment.columns.items():
+        # What a parent lacks is what its variants lack.
+        if name != "missing" or product.kind != ProductKind.PARENT:
+            setattr(product, name, value)
+    save(product, REFUSALS)
+    store({product.id: (listed_id_of(row), assessment.values)})
+
+
+def parent_of(product: Product) -> Row | None:
+    """The row of a variant's parent; None of any other product."""
+    if product.parent_id is None:
+        return None
+    return db.session.execute(select(PRODUCTS).where(PRODUCTS.c.id == product.parent_id)).mappings().one()
+
+
+def row_of(product: Product) -> Row:
+    """The columns of a mapped product."""
+    return {each.key: getattr(product, each.key) for each in inspect(product).mapper.column_attrs}
+
+
+def pass_on(parent: Product, changed: Set[str]) -> None:
+    """Copy what ``changed`` of a parent to its living variants, which this transaction has locked.
+
+    Raises ``TooPrecise`` for a currency in which one has too many decimals, and what is wrong with the attributes of
+    one, by the type, the attributes and the status that the parent has now.
+    """
     copied = {name: value for name, value in inherited_from(parent).items() if name in changed}
     if "status" in changed:
         copied["parent_status"] = parent.status
-    if not copied:
+    is_valued = not changed.isdisjoint(MADE_OF)
+    if not copied and not is_valued:
         return
     variants = lock_rows(PRODUCTS.c.parent_id, [parent.id])
     if any(too_precise_amounts(copied, variant) for variant in variants):
         raise TooPrecise.at(CURRENCY)
+    assessed: dict[int, Assessment] = _assess_variants(parent, variants, copied) if is_valued else {}
     for variant in variants:
-        after = {**variant, **copied, "live": variant["live"] + 1}
+        assessment = assessed.get(variant["id"])
+        after = {**variant, **copied, **(assessment.columns if assessment else {}), "live": variant["live"] + 1}
         after["search_text"] = search_text(**after)
-        written = {name: after[name] for name in (*copied, "search_text", "live")}
-        _update(variant["id"], {**written, "updated_at": clock.now()})
-        members = [name for name in (*copied, "search_text") if after[name] != variant[name]]
+        names = [*copied, *(assessment.columns if assessment else ()), "search_text"]
+        _update(variant["id"], {**{name: after[name] for name in (*names, "live")}, "updated_at": clock.now()})
+        # The values may differ though their words do not.
+        members = {name for name in names if after[name] != variant[name]} | {*(ASSESSED if assessment else ())}
         _record(variant["id"], "product.updated", dict(variant), after, members)
+    store({each["id"]: (listed_id_of(each), assessed[each["id"]].values) for each in variants if assessed})
     _expire(variant["id"] for variant in variants)
+    if assessed:
+        # What a parent lacks is what its variants lack.
+        roll_up([parent.id])
+
+
+def _assess_variants(parent: Product, variants: Sequence[Row], copied: Row) -> dict[int, Assessment]:
+    """What the attributes of variants come to with what is copied from their parent, by the ids of the variants."""
+    state = row_of(parent)
+    definitions = Definitions.of([state, *({**variant, **copied} for variant in variants)])
+    assessed = {variant["id"]: definitions.assess({**variant, **copied}, state) for variant in variants}
+    for assessment in assessed.values():
+        assessment.require()
+    return assessed
 
 
 def lock_rows(column: Column[Any], ids: Collection[int]) -> Sequence[RowMapping]:
@@ -221,7 +281,7 @@ def lock_rows(column: Column[Any], ids: Collection[int]) -> Sequence[RowMapping]
 
 
 def _read_variants(parent_ids: Collection[int]) -> Sequence[RowMapping]:
-    names = ("id", "parent_id", "status", "price", "stock", "track_stock", "sku", "gtin", "mpn", "options")
+    names = ("id", "parent_id", "status", "price", "stock", "track_stock", "sku", "gtin", "mpn", "options", *ASSESSED)
     rows = select(*(PRODUCTS.c[name] for name in names)).where(_has(PRODUCTS.c.parent_id, parent_ids), _IS_ALIVE)
     return db.session.execute(rows.order_by(PRODUCTS.c.position, PRODUCTS.c.id)).mappings().all()
 
@@ -244,7 +304,7 @@ def _update(product_id: int, values: Row) -> None:
     db.session.execute(update(PRODUCTS).where(PRODUCTS.c.id == product_id).values(dict(values)))
 
 
-def _record(product_id: int, kind: str, before: Row, after: Row, members: Sequence[str]) -> None:
+def _record(product_id: int, kind: str, before: Row, after: Row, members: Collection[str]) -> None:
     counters = {"version": after["version"], "live": after["live"]}
     record_in_log(Product, kind, product_id, **counters, members=members, before=before, after=after)
 

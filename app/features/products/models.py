@@ -55,6 +55,7 @@ from app.core.topics import DERIVED_FROM
 from app.extensions import Model
 from app.features.brands.models import BrandUnknown
 from app.features.categories.models import CategoryUnknown
+from app.features.product_types.models import ProductTypeUnknown
 
 
 class ProductStatus(StrEnum):
@@ -162,10 +163,12 @@ class MemberOfParent(Invalid):
 
 
 #: The members whose words a search finds.
-SEARCHED = ("name", "sku", "description", "tags", "gtin", "mpn", "options")
+SEARCHED = ("name", "sku", "description", "tags", "gtin", "mpn", "options", "attributes", "type_id")
+#: The members of which the values are made that products are filtered by.
+VALUED = ("attributes", "options", "tags", "type_id", "status", "kind")
 
 #: What a variant has of its parent: copied to its row whenever the parent changes (decision 48).
-INHERITED = ("name", "description", "tags", "category_id", "brand_id", "currency")
+INHERITED = ("name", "description", "tags", "category_id", "brand_id", "type_id", "currency")
 
 MAX_ATTRIBUTES = 100
 MAX_OPTIONS = 5
@@ -210,6 +213,7 @@ class Product(Keyed, Stamped, Versioned, Live, Slugged, Published, Model):
     currency: Mapped[str] = mapped_column(String(3))
     category_id: Mapped[int] = mapped_column(big_integer, refers_to("categories.id", unknown=CategoryUnknown))
     brand_id: Mapped[int | None] = mapped_column(big_integer, refers_to("brands.id", unknown=BrandUnknown))
+    type_id: Mapped[int | None] = mapped_column(big_integer, refers_to("product_types.id", unknown=ProductTypeUnknown))
     stock: Mapped[int] = mapped_column(big_integer, default=0)
     #: Without it a product is always in stock, and its stock does not move.
     track_stock: Mapped[bool] = mapped_column(default=True, server_default=true())
@@ -247,11 +251,15 @@ class Product(Keyed, Stamped, Versioned, Live, Slugged, Published, Model):
     price_max: Mapped[Decimal | None] = mapped_column(Money)
     #: How many active variants a parent has.
     variant_count: Mapped[int | None] = mapped_column(big_integer)
+    #: The codes of attributes that its type requires and it lacks, and of a parent those that its variants lack.
+    missing: Mapped[Any] = mapped_column(nullable_json_type, nullable=True)
     option_key: Mapped[str | None] = mapped_column(Text, info=UNAUDITED)
     #: The status of a variant's parent: shoppers see a variant where both are active.
     parent_status: Mapped[str | None] = mapped_column(String(16), info=UNAUDITED)
     #: What a search finds a parent by, of its variants.
     variant_words: Mapped[str | None] = mapped_column(Text, info=UNAUDITED)
+    #: What a search finds it by, of its attributes. The index of values is made of the same columns (`values`).
+    attribute_words: Mapped[str | None] = mapped_column(Text, info={**UNAUDITED, DERIVED_FROM: VALUED})
     search_text: Mapped[str] = mapped_column(Text, info={**UNAUDITED, DERIVED_FROM: SEARCHED})
     deleted_at: Mapped[Moment | None]
 
@@ -385,7 +393,7 @@ KEYS: Mapping[str, Key] = {
 #: What makes a product single, a parent or a variant.
 FAMILY = ("kind", "parent_id", "options", "position")
 #: What follows from other rows, and is stored beside the members.
-DERIVED = ("price_max", "variant_count", "parent_status", "variant_words")
+DERIVED = ("price_max", "variant_count", "parent_status", "variant_words", "missing", "attribute_words")
 #: The columns that no client writes; every other one is a member, also where many products are written at once.
 _SERVER_SET = {"id", "created_at", "updated_at", "version", "live", "search_text", "deleted_at", "parent_key"}
 _SERVER_SET |= {*FAMILY, *DERIVED, "option_key"}
@@ -474,18 +482,26 @@ def search_text(
     mpn: str | None = None,
     options: Any = None,
     variant_words: str | None = None,
+    attribute_words: str | None = None,
     **_: Any,
 ) -> str:
     """The words that a product is found by: a line of the name's, of the labels', of the description's.
 
-    Its labels are those of `labels_of`, the tags, and of a parent the labels of its variants.
+    Its labels are those of `labels_of`, the tags, the words of its attributes, and of a parent those of its variants.
 
     A word stands in the first of these places that has it; a blank follows it. Other members are not searched. The
     description may be HTML. A description or tags that are None are empty: the mapper fills in their defaults later.
     """
     seen: set[str] = set()
     lines = []
-    labels = " ".join([*labels_of(sku=sku, gtin=gtin, mpn=mpn, options=options), *(tags or []), variant_words or ""])
+    labels = " ".join(
+        [
+            *labels_of(sku=sku, gtin=gtin, mpn=mpn, options=options),
+            *(tags or []),
+            attribute_words or "",
+            variant_words or "",
+        ]
+    )
     for place in (name, labels, plain_text(description or "")):
         found = [word for word in words(place) if word not in seen]
         seen.update(found)
@@ -515,7 +531,7 @@ def option_key(options: Any) -> str | None:
 @event.listens_for(Product, "before_insert")
 @event.listens_for(Product, "before_update")
 def _update_derived(_mapper: object, _connection: object, product: Product) -> None:
-    stated = {name: getattr(product, name) for name in (*MEMBERS, "options", "variant_words")}
+    stated = {name: getattr(product, name) for name in (*MEMBERS, "options", "attribute_words", "variant_words")}
     product.search_text = search_text(**stated)
     product.option_key = option_key(product.options)
 
@@ -603,6 +619,7 @@ Index(
 Index("ix_products_parent_id", Product.parent_id)
 Index("ix_products_category_id", Product.category_id)
 Index("ix_products_brand_id", Product.brand_id)
+Index("ix_products_type_id", Product.type_id)
 Index("ix_products_tags", Product.tags, postgresql_using="gin", postgresql_ops={"tags": "jsonb_path_ops"}).ddl_if(
     dialect="postgresql"
 )

@@ -10,6 +10,7 @@ from app.core.errors import Conflict
 from app.core.keys import KeyDiffers
 from app.features.brands.models import Brand
 from app.features.categories.models import Category
+from app.features.product_types.models import ProductType
 from app.features.products import listing, service, variants
 from app.features.products.matching import MatchingVariants
 from app.features.products.models import (
@@ -72,12 +73,14 @@ in_categories = Blueprint(
 INCLUDES: Mapping[str, Embedding] = {
     "category": Include("category_id", Category),
     "brand": Include("brand_id", Brand),
+    "type": Include("type_id", ProductType),
     "variants": IncludeMany(Product, "parent_id", ("position", "id")),
     "links": Links(
         {
             "self": Link("products.read_product"),
             "category": Link("categories.read_category", "category_id"),
             "brand": Link("brands.read_brand", "brand_id"),
+            "type": Link("product_types.read_product_type", "type_id"),
             "parent": Link("products.read_product", "parent_id"),
             "variants": Link("products.list_variants"),
             "availability": Link("stock.read_availability"),

@@ -1,7 +1,7 @@
 """Wire shapes of products."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import marshmallow as ma
@@ -61,7 +61,9 @@ def _tags(**options: Any) -> fields.Items:
 
 
 def _attributes(**options: Any) -> fields.Scalars:
-    return fields.Scalars(max_properties=MAX_ATTRIBUTES, example={"width_cm": 45, "colour": "natural"}, **options)
+    return fields.Scalars(
+        max_properties=MAX_ATTRIBUTES, has_lists=True, example={"width_cm": 45, "colour": "natural"}, **options
+    )
 
 
 class Options(fields.Field):
@@ -111,6 +113,18 @@ class Options(fields.Field):
         return value
 
 
+class Codes(fields.Array):
+    """A list of codes; for responses. A row without any has null."""
+
+    def __init__(self, **options: Any) -> None:
+        items = {"type": "string", "maxLength": 63}
+        super().__init__(max_items=MAX_ATTRIBUTES, schema={"items": items}, example=[], **options)
+
+    def write(self, value: Sequence[str] | None, _beside: Any = None) -> list[str]:
+        """The codes."""
+        return list(value or ())
+
+
 class Gtin(fields.Text):
     """A GTIN (EAN, UPC) of 8, 12, 13 or 14 digits, whose last is the check digit of the others (GS1)."""
 
@@ -156,6 +170,7 @@ class ProductSchema(Schema):
     currency = fields.Currency(example="USD")
     category_id = fields.Integer(example=7)
     brand_id = fields.Integer(allow_none=True, example=3)
+    type_id = fields.Integer(allow_none=True, note="Its type, which says what attributes it has.")
     stock = fields.Integer(minimum=0, maximum=MAX_STOCK, example=12)
     track_stock = fields.Boolean(
         note="Where this is false, the product is always in stock, and its stock does not move.", example=True
@@ -174,6 +189,7 @@ class ProductSchema(Schema):
     variant_count = fields.Integer(
         minimum=0, allow_none=True, dump_only=True, note="How many active variants a parent has."
     )
+    missing = Codes(dump_only=True, note="The attributes that its type requires of an active product, and it lacks.")
     created_at = fields.Moment(dump_only=True)
     updated_at = fields.Moment(dump_only=True)
     version = fields.Integer(dump_only=True, note="Counts what clients write.", example=1)
@@ -201,6 +217,7 @@ class ProductReplaceSchema(BodySchema):
     currency = fields.Currency(example="USD", note="DEFAULT_CURRENCY when missing.")
     category_id = fields.Integer(required=True, example=7)
     brand_id = fields.Integer(allow_none=True, load_default=None, example=3)
+    type_id = fields.Integer(allow_none=True, load_default=None)
     track_stock = fields.Boolean(load_default=True, example=True)
     low_stock_at = fields.Integer(load_default=None, **LOW_STOCK)
     status = fields.Choice(ProductStatus, load_default=ProductStatus.ACTIVE)

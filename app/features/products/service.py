@@ -26,6 +26,7 @@ from app.features.products.models import (
     ProductKind,
     has_key,
 )
+from app.features.products.values import MADE_OF
 from app.features.products.variants import Stated, create_parent
 from app.security.identity import Identity
 
@@ -177,13 +178,16 @@ def _restore(product: Product) -> None:
 def _restore_as(product: Product, slug: str) -> None:
     product.restore()
     product.slug = slug
-    save(product, REFUSALS)
+    families.save_with_values(product, families.parent_of(product))
 
 
 def _save(product: Product) -> None:
     """Write a product, and what follows from it in the rows of its family."""
     changed = {each.key for each in inspect(product).attrs if each.history.has_changes()}
-    save(product, REFUSALS)
+    if changed.isdisjoint(MADE_OF):
+        save(product, REFUSALS)
+    else:
+        families.save_with_values(product, families.parent_of(product))
     if "slug" in changed and product.deleted_at is None:
         require_unreserved(product, _LIVING)
     if not changed:

@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from app.core.constraints import save
 from app.core.errors import Fault, Invalid, NotFound
 from app.core.keys import get_row
 from app.core.money import CURRENCY
@@ -20,7 +19,6 @@ from app.features.products.models import (
     MAX_ATTRIBUTES,
     MAX_VARIANTS,
     PRODUCTS,
-    REFUSALS,
     CurrencyDiffers,
     KeptAsItIs,
     NotAParent,
@@ -51,9 +49,10 @@ def create_parent(
     _require_nothing_rolled_up(members)
     made = {"kind": ProductKind.PARENT, "options": options, **families.totals_of(())}
     parent = create_row({**members, **made})
+    state = _state_of(members, options)
     for index, (stated, _) in enumerate(variants):
         try:
-            _add(parent, {"position": index, **stated}, identity)
+            _add(parent, state, {"position": index, **stated}, identity)
         except Invalid as refusal:
             raise refusal.below(f"/variants/{index}") from refusal
     families.roll_up([parent.id])
@@ -76,7 +75,8 @@ def add_variant(parent: Product, stated: dict[str, Any], *, identity: Identity) 
     ).one()
     if living >= MAX_VARIANTS:
         raise TooManyVariants
-    variant = _add(parent, {"position": last + 1, **stated}, identity)
+    state = _state_of({name: getattr(parent, name) for name in ("attributes", "type_id")}, parent.options)
+    variant = _add(parent, state, {"position": last + 1, **stated}, identity)
     families.roll_up([parent.id])
     return variant
 
@@ -89,18 +89,29 @@ def _require_nothing_rolled_up(members: Mapping[str, Any]) -> None:
         raise RolledUp.at("price")
 
 
-def _add(parent: Any, stated: dict[str, Any], identity: Identity) -> Any:
+def _state_of(members: Mapping[str, Any], options: list[str]) -> Mapping[str, Any]:
+    """What the attributes of variants are assessed by, of their parent."""
+    return {"attributes": members.get("attributes", {}), "type_id": members.get("type_id"), "options": options}
+
+
+def _add(parent: Any, state: Mapping[str, Any], stated: dict[str, Any], identity: Identity) -> Any:
     families.require_fitting(stated.get("options"), parent.options)
     member = {"options": stated.pop("options", None) or {}, "kind": ProductKind.VARIANT, "parent_id": parent.id}
     inherited = families.inherited_from(parent)
     if "id" in stated:
-        return _adopt(stated, inherited, member, identity)
+        return _adopt(stated, inherited, member, state, identity)
     if len(stated.get("attributes", ())) > MAX_ATTRIBUTES:
         raise TooManyAttributes
-    return create_row({**inherited, **stated, **member})
+    return create_row({**inherited, **stated, **member}, state)
 
 
-def _adopt(stated: dict[str, Any], inherited: Mapping[str, Any], member: Mapping[str, Any], identity: Identity) -> Any:
+def _adopt(
+    stated: dict[str, Any],
+    inherited: Mapping[str, Any],
+    member: Mapping[str, Any],
+    state: Mapping[str, Any],
+    identity: Identity,
+) -> Any:
     """Make a single product a variant."""
     if others := stated.keys() - {"id", "position"}:
         raise KeptAsItIs.at(*sorted(others))
@@ -114,5 +125,5 @@ def _adopt(stated: dict[str, Any], inherited: Mapping[str, Any], member: Mapping
         raise CurrencyDiffers
     for name, value in {**inherited, **member, "position": stated["position"]}.items():
         setattr(product, name, value)
-    save(product, REFUSALS)
+    families.save_with_values(product, state)
     return product

@@ -202,7 +202,7 @@ class TestAdopt:
         assert body_of(alice.get(f"/holds/{hold['id']}"))["status"] == "live"
         movements = body_of(alice.get(f"/products/{single['id']}/stock-movements"))["items"]
         assert [(one["delta"], one["stock_after"]) for one in movements] == [(5, 5)]
-        trail = body_of(root.get(f"/audit-events?resource_type=product&resource_id={single['id']}"))["items"]
+        trail = body_of(root.get(f"/audit-events?resource=product/{single['id']}"))["items"]
         assert {one["action"] for one in trail} == {"product.created", "product.updated"}
         after = read(alice, shirt["id"])
         assert (after["stock"], after["price"], after["variant_count"]) == (5, "7.00", 2)
