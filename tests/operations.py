@@ -268,6 +268,8 @@ class Scene:
         if operation.path.endswith("/jobs/{job_id}/retry"):
             # The last one is queued, and can be cancelled; this one has failed.
             ids = ids | {"job_id": self._references["job_id"]}
+        if operation.path.endswith("/{product_id}/variants"):
+            ids = ids | {"product_id": self._references["parent_id"]}
         return operation.path.format_map(ids | self._key(operation))
 
     def _key(self, operation: Operation) -> dict[str, str]:
@@ -442,7 +444,7 @@ class Scene:
             own: dict[str, Any] = {member: value for member, value in names.items() if member in example}
             if name == "product_id":
                 # Something to sell and to hold.
-                own["stock"] = 100
+                own |= {"stock": 100, "price": "10.00"}
             if name == "attribute_id":
                 # Its type needs them.
                 own["choices"] = create.example["choices"]
@@ -453,6 +455,16 @@ class Scene:
             self._references.setdefault(name, answer.json["id"])
             if name == "import_id":
                 self._add_faults(answer.json["id"])
+        if name == "product_id":
+            self._make_parent(create, example)
+
+    def _make_parent(self, create: Operation, example: dict[str, Any]) -> None:
+        """A product with three variants, for the operations on these."""
+        variants = [{"price": "1.00", "options": {"size": size}} for size in ("S", "M", "L")]
+        answer = self.send(create, body={**example, "name": "Shirt", "options": ["size"], "variants": variants})
+        assert answer.status_code == create.success, answer.json
+        assert answer.json is not None
+        self._references["parent_id"] = answer.json["id"]
 
     def _add_delivery(self, webhook_id: int) -> int:
         """What a worker would have sent."""

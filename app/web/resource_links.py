@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from flask import current_app, request
@@ -57,7 +58,9 @@ class Links:
 
     def example(self, api: str, row: Any) -> Mapping[str, str]:
         """All links of a row, for those who may follow each."""
-        return self._paths_of(row, {name: link.path(api) for name, link in self.links.items()})
+        # What is null in the example is not among its members.
+        whole = SimpleNamespace(**{**dict.fromkeys(self.attributes), **vars(row)})
+        return self._paths_of(whole, {name: link.path(api) for name, link in self.links.items()})
 
     def _permitted(self, api: str, identity: Identity, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
         for name in names:

@@ -12,7 +12,7 @@ from app.core.audit import origin
 from app.core.constraints import refusing
 from app.core.errors import Fault, Invalid
 from app.core.fastsql import insert_row
-from app.core.references import stated_references
+from app.core.references import require_references, stated_references
 from app.core.slugs import make_random_slug, make_slug, make_spare_slug, require_unreserved
 from app.extensions import db
 from app.features.products import ledger, values
@@ -47,15 +47,20 @@ _NEXT_ID = {
 }
 
 
-def create_row(members: dict[str, Any], parent: Row | None = None) -> Any:
+def create_row(members: dict[str, Any], parent: Row | None = None, *, is_nested: bool = False) -> Any:
     """Add a product of any kind, and return what answers have of it; ``parent`` is that of a variant.
+
+    Where it ``is_nested`` in a savepoint, its references are looked up before.
 
     Raises the refusals of `models.REFUSALS`, ``TooPrecise``, that of a missing price, and those of attributes.
     """
     require_price(members)
     require_exact(members)
     assessment = _assess({**NEW, **members}, parent)
-    with refusing(REFUSALS, references=stated_references(Product, members)):
+    references = stated_references(Product, members)
+    if is_nested:
+        require_references(references)
+    with refusing(REFUSALS, references={} if is_nested else references):
         row = _insert_with_key({**members, **assessment.columns})
     state = {**NEW, **members, "id": row.id}
     values.store({row.id: (values.listed_id_of(state), assessment.values)}, are_new=True)

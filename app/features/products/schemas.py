@@ -170,7 +170,7 @@ class ProductSchema(Schema):
     currency = fields.Currency(example="USD")
     category_id = fields.Integer(example=7)
     brand_id = fields.Integer(allow_none=True, example=3)
-    type_id = fields.Integer(allow_none=True, note="Its type, which says what attributes it has.")
+    type_id = fields.Integer(allow_none=True, note="Its type, which says what attributes it has.", example=2)
     stock = fields.Integer(minimum=0, maximum=MAX_STOCK, example=12)
     track_stock = fields.Boolean(
         note="Where this is false, the product is always in stock, and its stock does not move.", example=True
@@ -212,7 +212,9 @@ class ProductReplaceSchema(BodySchema):
     mpn = fields.Text(load_default=None, **MPN)
     name = fields.Text(required=True, **NAME)
     description = fields.Prose(max_length=10_000, load_default="")
-    price = fields.Money(example="129.00", note=f"Required of all but parents. {DECIMALS}")
+    price = fields.Money(
+        example="129.00", note=f"Required unless `options` has names: a parent has no price of its own. {DECIMALS}"
+    )
     compare_at_price = fields.Money(load_default=None, **COMPARE_AT_PRICE)
     currency = fields.Currency(example="USD", note="DEFAULT_CURRENCY when missing.")
     category_id = fields.Integer(required=True, example=7)
@@ -227,6 +229,23 @@ class ProductReplaceSchema(BodySchema):
     external_id = fields.Text(load_default=None, **EXTERNAL_ID)
     options = Options(note=f"{OPTIONS_NOTE} When missing they stay.")
     position = fields.Integer(minimum=0, maximum=MAX_POSITION, note="Of a variant; when missing it stays.")
+
+    def load(self, data: Any, **options: Any) -> Any:
+        """The loaded values of a body; raises marshmallow's ``ValidationError``, also where a price is missing."""
+        messages = {"price": self.fields["price"].make_error("required").messages} if self._lacks_price(data) else {}
+        try:
+            loaded = super().load(data, **options)
+        except ma.ValidationError as error:
+            raise ma.ValidationError({**error.messages_dict, **messages}, valid_data=error.valid_data) from None
+        if messages:
+            raise ma.ValidationError(messages)
+        return loaded
+
+    def _lacks_price(self, data: Any) -> bool:
+        """Whether a body states no price, and no options either that would make it a parent's."""
+        if isinstance(self, StatedSchema) or not isinstance(data, dict) or "price" in data:
+            return False
+        return not isinstance(data.get("options"), list) and "variants" not in data
 
 
 class VariantCreateSchema(StatedSchema):

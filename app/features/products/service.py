@@ -70,6 +70,7 @@ def create_product(
     options: list[str] | dict[str, Any] | None = None,
     position: int | None = None,
     variants: Sequence[Stated] | None = None,
+    is_nested: bool = False,
     **members: Any,
 ) -> Any:
     """Add a product, and return what answers have of it; with ``options`` or ``variants`` it is a parent.
@@ -77,13 +78,13 @@ def create_product(
     Without a sku it gets one made from its id, without a slug one made from its name; what it has in stock is its first
     receipt. Raises the refusal of a key that a living product has, such as ``SkuTaken``, and before that ``TooPrecise``
     for an amount that its currency cannot have, or the refusal of an unknown reference, such as ``CategoryUnknown``;
-    and what `create_parent` raises.
+    and what `create_parent` raises. ``is_nested`` is as in `create_row`.
     """
     if isinstance(options, dict) or position is not None:
         raise NotAVariant.at("position" if position is not None else "options")
     if options is None and variants is None:
-        return create_row(members)
-    return create_parent(options or [], variants or (), members, identity=identity)
+        return create_row(members, is_nested=is_nested)
+    return create_parent(options or [], variants or (), members, identity=identity, is_nested=is_nested)
 
 
 def put_product_by_key(
@@ -104,7 +105,7 @@ def put_product_by_key(
 
     return upsert_by_key(
         find=lambda: get_product_by_key(key, value, identity=identity, lock=True),
-        create=lambda: create_product(**members, identity=identity),
+        create=lambda: create_product(**members, identity=identity, is_nested=True),
         # As it was written: the path may have a GTIN with other zeros before it.
         replace=lambda product: replace_product(product, **{**members, key: getattr(product, key)}),
         require=require,

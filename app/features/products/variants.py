@@ -37,7 +37,12 @@ Stated = tuple[Mapping[str, Any], Sequence[Fault]]
 
 
 def create_parent(
-    options: list[str], variants: Sequence[Stated], members: dict[str, Any], *, identity: Identity
+    options: list[str],
+    variants: Sequence[Stated],
+    members: dict[str, Any],
+    *,
+    identity: Identity,
+    is_nested: bool = False,
 ) -> Product:
     """Add a parent with these options, and its variants.
 
@@ -48,7 +53,7 @@ def create_parent(
         raise Invalid(*faults)
     _require_nothing_rolled_up(members)
     made = {"kind": ProductKind.PARENT, "options": options, **families.totals_of(())}
-    parent = create_row({**members, **made})
+    parent = create_row({**members, **made}, is_nested=is_nested)
     state = _state_of(members, options)
     for index, (stated, _) in enumerate(variants):
         try:
