@@ -17,12 +17,14 @@ from app.web.operation import operation_of
 class Link:
     """A route of the same version of the API, as ``blueprint.view``; an attribute of the row is its one argument.
 
-    ``parameter`` is the name that the query string has for it, where the path has none.
+    ``parameter`` is the name that the query string has for it, where the path has none. ``given`` is an attribute
+    without which a row has no such link.
     """
 
     endpoint: str
     attribute: str = "id"
     parameter: str | None = None
+    given: str | None = None
 
     def path(self, api: str) -> str:
         """The path and query of the route, with braces in the place of its argument."""
@@ -43,7 +45,8 @@ class Links:
     @property
     def attributes(self) -> Sequence[str]:
         """The attributes that the paths are made of."""
-        return tuple(dict.fromkeys(link.attribute for link in self.links.values()))
+        named = [name for link in self.links.values() for name in (link.attribute, link.given)]
+        return tuple(dict.fromkeys(name for name in named if name is not None))
 
     @property
     def members(self) -> Collection[str]:
@@ -70,5 +73,10 @@ class Links:
                 yield name, link.path(api)
 
     def _paths_of(self, row: Any, paths: Mapping[str, str]) -> dict[str, str]:
-        values = {name: getattr(row, self.links[name].attribute) for name in paths}
-        return {name: path.format(values[name]) for name, path in paths.items() if values[name] is not None}
+        links = {name: self.links[name] for name in paths}
+        values = {
+            name: getattr(row, link.attribute)
+            for name, link in links.items()
+            if link.given is None or getattr(row, link.given) is not None
+        }
+        return {name: path.format(values[name]) for name, path in paths.items() if values.get(name) is not None}

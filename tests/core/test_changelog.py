@@ -146,7 +146,8 @@ class TestAFollower:
         here, there, row_id = product["category_id"], other["id"], product["id"]
 
         assert [change[1:] for change in follow(app, follower) or ()][-1] == (
-            "product", row_id, None, {"category_id": [here], "brand_id": [brand["id"]]},
+            "product", row_id, None,
+            {"category_id": [here], "brand_id": [brand["id"]], "type_id": [], "parent_id": []},
         )  # fmt: skip
         root.patch(f"/products/{row_id}", {"price": "7.00", "category_id": there})
         [changed] = follow(app, follower) or ()

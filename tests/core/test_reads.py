@@ -287,7 +287,7 @@ def page(
 
 @on_one_database
 class TestAPage:
-    ALWAYS = {"product*", "product.status", "product.deleted_at"}
+    ALWAYS = {"product*", "product.status", "product.deleted_at", "product.parent_status"}
 
     def test_reads_the_rows_that_it_shows_and_what_decides_which_these_are(self, catalogue: dict[str, Any]) -> None:
         reads = page(members=("name", "price"))
@@ -301,7 +301,7 @@ class TestAPage:
     @pytest.mark.parametrize(
         ("filters", "expected"),
         [
-            ({"max_price": Decimal(100)}, {"product.price"}),
+            ({"max_price": Decimal(100)}, {"product.price", "product.variant_count"}),
             ({"in_stock": True}, {"product.stock", "product.track_stock"}),
             ({"tag": ("garden",)}, {"product.tags"}),
             ({"currency": ("USD", "EUR")}, {"product.currency"}),
@@ -475,7 +475,7 @@ def facets(identity: Identity = READER, **filters: Any) -> set[str]:
 
 def of_products(*names: str) -> set[str]:
     """The topics of some columns of products, and of what decides which products a reader sees."""
-    return {"product*", *(f"product.{name}" for name in ("status", "deleted_at", *names))}
+    return {"product*", *(f"product.{name}" for name in ("status", "deleted_at", "parent_status", *names))}
 
 
 def within(scope: str, topics: set[str]) -> set[str]:
@@ -669,4 +669,6 @@ class TestTheSearchedMembers:
     def test_are_what_the_words_are_made_of(self) -> None:
         parameters = signatures.signature(search_text).parameters.values()
 
-        assert set(SEARCHED) == {one.name for one in parameters if one.kind is not one.VAR_KEYWORD}
+        named = {one.name for one in parameters if one.kind is not one.VAR_KEYWORD}
+        # The words of attributes are made of these and of what a type says of them.
+        assert {*SEARCHED} - {"attributes", "type_id"} == named - {"attribute_words", "variant_words"}

@@ -23,6 +23,7 @@ from app.features.auth.models import LoginFailures
 from app.features.brands.models import BrandUnknown
 from app.features.categories.models import Category, CategoryUnknown
 from app.features.categories.service import create_category
+from app.features.product_types.models import ProductTypeUnknown
 from app.features.products.models import Product
 from tests.conftest import Caller
 from tests.references import SupplierUnknown
@@ -89,6 +90,7 @@ class TestReferencesOf:
         assert refusals_of_references(Product) == {
             "fk_products_category_id_categories": CategoryUnknown,
             "fk_products_brand_id_brands": BrandUnknown,
+            "fk_products_type_id_product_types": ProductTypeUnknown,
         }
 
 

@@ -17,6 +17,7 @@ from app.core.errors import Conflict, Invalid
 from app.core.fastsql import insert_row
 from app.extensions import db
 from app.features.categories import service as categories
+from app.features.products import creation
 from app.features.products import service as products
 from app.features.users import service as users
 from app.web.errors import phrase_of
@@ -180,7 +181,7 @@ class TestUnexpected:
             insert_row(*arguments, **options)
             raise RuntimeError
 
-        monkeypatch.setattr(products, "insert_row", fail)
+        monkeypatch.setattr(creation, "insert_row", fail)
         answer = alice.post("/products", {"name": "Oak", "price": "1.00", "category_id": category["id"]})
 
         assert answer.status_code == 500

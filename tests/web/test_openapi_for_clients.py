@@ -158,7 +158,7 @@ class TestAnswers:
         lists = [one for one in OPERATIONS if "fields" in one.parameters("query")]
         for operation in lists:
             include = operation.parameters("query").get("include")
-            embedded = {"children", *(include["schema"]["items"]["enum"] if include else [])}
+            embedded = {"children", "matching_variants", *(include["schema"]["items"]["enum"] if include else [])}
             [answer] = [resolve(DOCUMENT, schema) for schema in answers(operation)]
             for item in alternatives(resolve(DOCUMENT, answer["properties"]["items"]["items"])):
                 described = resolve(DOCUMENT, item)

@@ -98,7 +98,7 @@ class TooManyVariants(Conflict):
     """A product has at most 250 variants."""
 
 
-class CurrencyDiffers(Conflict):
+class CurrencyOfVariantDiffers(Conflict):
     """A variant has the currency of its product; change one of them first."""
 
 
@@ -232,10 +232,6 @@ class Product(Keyed, Stamped, Versioned, Live, Slugged, Published, Model):
         default=ProductKind.SINGLE,
         server_default="single",
     )
-    #: The id of a row that is a parent. Variants refer to it, so that no variant has another for its parent.
-    parent_key: Mapped[int | None] = mapped_column(
-        big_integer, Computed("CASE WHEN kind = 'parent' THEN id END", persisted=True), info=UNAUDITED
-    )
     parent_id: Mapped[int | None] = mapped_column(
         big_integer,
         CheckConstraint("(kind = 'variant') = (parent_id IS NOT NULL)", name="parent_id_of_variant"),
@@ -255,7 +251,7 @@ class Product(Keyed, Stamped, Versioned, Live, Slugged, Published, Model):
     missing: Mapped[Any] = mapped_column(nullable_json_type, nullable=True)
     option_key: Mapped[str | None] = mapped_column(Text, info=UNAUDITED)
     #: The status of a variant's parent: shoppers see a variant where both are active.
-    parent_status: Mapped[str | None] = mapped_column(String(16), info=UNAUDITED)
+    parent_status: Mapped[str | None] = mapped_column(String(16), info={**UNAUDITED, DERIVED_FROM: ()})
     #: What a search finds a parent by, of its variants.
     variant_words: Mapped[str | None] = mapped_column(Text, info=UNAUDITED)
     #: What a search finds it by, of its attributes. The index of values is made of the same columns (`values`).
@@ -350,6 +346,12 @@ def _is_sold_out(product: Row) -> bool:
 
 
 PRODUCTS = Product.metadata.tables["products"]
+
+# The id of a row that is a parent. Variants refer to it, so that none has another for its parent. It is not mapped: the
+# mapper would read it again after each UPDATE.
+PRODUCTS.append_column(
+    Column("parent_key", big_integer, Computed("CASE WHEN kind = 'parent' THEN id END", persisted=True))
+)
 
 
 def gtin_14(gtin: Any) -> ColumnElement[str]:
@@ -606,7 +608,7 @@ _index(Product.category_id, Product.id)
 _index(Product.status, Product.created_at, Product.id)
 _index(Product.currency, Product.price, Product.id)
 _index(Product.brand_id, Product.created_at, Product.id)
-Index("uq_products_parent_key", Product.parent_key, unique=True)
+Index("uq_products_parent_key", PRODUCTS.c.parent_key, unique=True)
 Index(
     "uq_products_parent_id_option_key",
     Product.parent_id,

@@ -16,7 +16,7 @@ from app.features.products.matching import MatchingVariants
 from app.features.products.models import (
     KEYS,
     REFUSALS,
-    CurrencyDiffers,
+    CurrencyOfVariantDiffers,
     KeptAsItIs,
     MemberOfParent,
     NotAParent,
@@ -82,7 +82,7 @@ INCLUDES: Mapping[str, Embedding] = {
             "brand": Link("brands.read_brand", "brand_id"),
             "type": Link("product_types.read_product_type", "type_id"),
             "parent": Link("products.read_product", "parent_id"),
-            "variants": Link("products.list_variants"),
+            "variants": Link("products.list_variants", given="variant_count"),
             "availability": Link("stock.read_availability"),
             "stock_movements": Link("stock.list_stock_movements"),
             "holds": Link("stock.place_hold"),
@@ -98,7 +98,7 @@ COMPANIONS: Mapping[str, Companion] = {"matching_variants": MatchingVariants()}
 #: What is refused of a product because of its family.
 FAMILY_REFUSALS = (MemberOfParent, NotAVariant, OptionsInUse, OptionsUnfit, RolledUp)
 #: What is refused of a variant beside what is refused of any product.
-VARIANT_REFUSALS = (CurrencyDiffers, NotAVariant, NotSingle, OptionsUnfit, VariantUnknown)
+VARIANT_REFUSALS = (CurrencyOfVariantDiffers, NotAVariant, NotSingle, OptionsUnfit, VariantUnknown)
 
 
 @blueprint.get("")

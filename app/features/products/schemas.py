@@ -38,6 +38,8 @@ LOW_STOCK: dict[str, Any] = {
     "example": 5,
 }
 MAX_POSITION = 1_000_000
+#: For the example of a product that is sold by itself.
+NULL: Mapping[str, Any] = {"examples": [None]}
 #: Every kind.
 ANY_KIND = (ListedKind.PARENT, ListedKind.SINGLE, ListedKind.VARIANT)
 WEIGHT: dict[str, Any] = {"minimum": 0, "maximum": 1_000_000_000, "allow_none": True, "example": 6400}
@@ -79,7 +81,7 @@ class Options(fields.Field):
         "name_malformed": "An option's name is a small letter and up to 62 small letters, digits or '_'.",
     }
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, schema: Mapping[str, Any] | None = None, **options: Any) -> None:
         values = [
             {"type": "string", "minLength": 1, "maxLength": MAX_OPTION_LENGTH, "pattern": fields.LINE},
             {"type": "number", "minimum": -fields.Scalars.MAX_NUMBER, "maximum": fields.Scalars.MAX_NUMBER},
@@ -92,6 +94,7 @@ class Options(fields.Field):
             "propertyNames": {"pattern": self.NAME},
             "maxProperties": MAX_OPTIONS,
             "additionalProperties": {"anyOf": values},
+            **(schema or {}),
         }
         super().__init__(schema=bounds, **{"allow_none": True, **options})
 
@@ -182,12 +185,16 @@ class ProductSchema(Schema):
     weight_g = fields.Integer(**WEIGHT)
     external_id = fields.Text(**EXTERNAL_ID)
     kind = fields.Choice(ProductKind, dump_only=True, example="single")
-    parent_id = fields.Integer(allow_none=True, dump_only=True, note="The product of a variant.")
-    options = Options(note=OPTIONS_NOTE)
-    position = fields.Integer(minimum=0, allow_none=True, note="The place of a variant among those of its product.")
-    price_max = fields.Money(allow_none=True, dump_only=True, note="The greatest price of a parent's variants.")
+    parent_id = fields.Integer(allow_none=True, dump_only=True, note="The product of a variant.", schema=NULL)
+    options = Options(note=OPTIONS_NOTE, schema=NULL)
+    position = fields.Integer(
+        minimum=0, allow_none=True, note="The place of a variant among those of its product.", schema=NULL
+    )
+    price_max = fields.Money(
+        allow_none=True, dump_only=True, note="The greatest price of a parent's variants.", schema=NULL
+    )
     variant_count = fields.Integer(
-        minimum=0, allow_none=True, dump_only=True, note="How many active variants a parent has."
+        minimum=0, allow_none=True, dump_only=True, note="How many active variants a parent has.", schema=NULL
     )
     missing = Codes(dump_only=True, note="The attributes that its type requires of an active product, and it lacks.")
     created_at = fields.Moment(dump_only=True)
@@ -204,7 +211,7 @@ class ProductSchema(Schema):
 class ProductReplaceSchema(BodySchema):
     """The whole of a product but its stock; what is missing takes its default, and the sku and the slug stay."""
 
-    NOT_IN_EXAMPLE = tuple(KEYS)
+    NOT_IN_EXAMPLE = (*KEYS, "type_id", "options", "position")
 
     sku = fields.Code(**SKU)
     slug = fields.Text(**SLUG)
@@ -219,7 +226,7 @@ class ProductReplaceSchema(BodySchema):
     currency = fields.Currency(example="USD", note="DEFAULT_CURRENCY when missing.")
     category_id = fields.Integer(required=True, example=7)
     brand_id = fields.Integer(allow_none=True, load_default=None, example=3)
-    type_id = fields.Integer(allow_none=True, load_default=None)
+    type_id = fields.Integer(allow_none=True, load_default=None, example=2)
     track_stock = fields.Boolean(load_default=True, example=True)
     low_stock_at = fields.Integer(load_default=None, **LOW_STOCK)
     status = fields.Choice(ProductStatus, load_default=ProductStatus.ACTIVE)
@@ -227,8 +234,10 @@ class ProductReplaceSchema(BodySchema):
     attributes = _attributes(load_default=dict)
     weight_g = fields.Integer(load_default=None, **WEIGHT)
     external_id = fields.Text(load_default=None, **EXTERNAL_ID)
-    options = Options(note=f"{OPTIONS_NOTE} When missing they stay.")
-    position = fields.Integer(minimum=0, maximum=MAX_POSITION, note="Of a variant; when missing it stays.")
+    options = Options(note=f"{OPTIONS_NOTE} When missing they stay.", example=["size", "colour"])
+    position = fields.Integer(
+        minimum=0, maximum=MAX_POSITION, note="Of a variant; when missing it stays.", example=0
+    )
 
     def load(self, data: Any, **options: Any) -> Any:
         """The loaded values of a body; raises marshmallow's ``ValidationError``, also where a price is missing."""
@@ -271,8 +280,14 @@ class VariantCreateSchema(StatedSchema):
     attributes = _attributes()
     weight_g = fields.Integer(**WEIGHT)
     external_id = fields.Text(**EXTERNAL_ID)
-    options = fields.Scalars(max_properties=MAX_OPTIONS, note="A value for each option of the product, or none.")
-    position = fields.Integer(minimum=0, maximum=MAX_POSITION, note="After the others when missing.")
+    options = fields.Scalars(
+        max_properties=MAX_OPTIONS,
+        note="A value for each option of the product, or none.",
+        example={"size": "M", "colour": "red"},
+    )
+    position = fields.Integer(
+        minimum=0, maximum=MAX_POSITION, note="After the others when missing.", example=0
+    )
 
 
 class ProductRowSchema(ProductReplaceSchema):
@@ -287,7 +302,13 @@ class ProductCreateSchema(ProductRowSchema):
     With `options`, `variants` or both it is a parent, and has no price and no stock of its own.
     """
 
-    variants = Batch(VariantCreateSchema, max_items=MAX_VARIANTS)
+    NOT_IN_EXAMPLE = (*ProductRowSchema.NOT_IN_EXAMPLE, "variants")
+
+    variants = Batch(
+        VariantCreateSchema,
+        max_items=MAX_VARIANTS,
+        example=[{"sku": "SHIRT-M-RED", "options": {"size": "M", "colour": "red"}, "price": "29.00", "stock": 5}],
+    )
 
 
 class ProductUpdateSchema(PatchSchema, ProductReplaceSchema):

@@ -19,7 +19,7 @@ from app.features.products.models import (
     MAX_ATTRIBUTES,
     MAX_VARIANTS,
     PRODUCTS,
-    CurrencyDiffers,
+    CurrencyOfVariantDiffers,
     KeptAsItIs,
     NotAParent,
     NotSingle,
@@ -69,7 +69,7 @@ def add_variant(parent: Product, stated: dict[str, Any], *, identity: Identity) 
 
     With an ``id`` it is a single product, which keeps that, its keys, stock, holds and history, and takes of the parent
     what a variant has of it. Raises ``NotAParent``, ``TooManyVariants``, ``OptionsUnfit``, ``OptionsTaken``,
-    ``VariantUnknown``, ``NotSingle``, ``CurrencyDiffers``, and what `create_row` raises.
+    ``VariantUnknown``, ``NotSingle``, ``CurrencyOfVariantDiffers``, and what `create_row` raises.
     """
     if parent.kind != ProductKind.PARENT:
         raise NotAParent
@@ -127,7 +127,7 @@ def _adopt(
     if product.kind != ProductKind.SINGLE:
         raise NotSingle
     if product.currency != inherited[CURRENCY]:
-        raise CurrencyDiffers
+        raise CurrencyOfVariantDiffers
     for name, value in {**inherited, **member, "position": stated["position"]}.items():
         setattr(product, name, value)
     families.save_with_values(product, state)

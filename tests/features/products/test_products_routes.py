@@ -18,6 +18,19 @@ def oak_chair(make_category: Make) -> dict[str, Any]:
     return {"name": "Oak chair", "price": "129.00", "category_id": make_category()["id"]}
 
 
+#: What a product has that is of no type and is sold by itself.
+SINGLE: dict[str, Any] = {
+    "kind": "single",
+    "parent_id": None,
+    "options": None,
+    "position": None,
+    "price_max": None,
+    "variant_count": None,
+    "type_id": None,
+    "missing": [],
+}
+
+
 class TestCreateProduct:
     def test_answers_201_with_location_and_etag(self, alice: Caller, oak_chair: dict[str, Any]) -> None:
         answer = alice.post("/products", oak_chair)
@@ -55,6 +68,7 @@ class TestCreateProduct:
             "tags": [],
             "attributes": {},
             "external_id": None,
+            **SINGLE,
             "created_at": product["created_at"],
             "updated_at": product["created_at"],
             "version": 1,
@@ -605,6 +619,7 @@ class TestReplaceProduct:
             "tags": [],
             "attributes": {},
             "external_id": None,
+            **SINGLE,
             "created_at": product["created_at"],
             "updated_at": replaced["updated_at"],
             "version": 2,

@@ -214,7 +214,7 @@ class TestAdopt:
 
         answer = alice.post(f"/products/{shirt['id']}/variants", {"id": single["id"]})
 
-        assert (answer.status_code, code_of(answer)) == (409, "currency_differs")
+        assert (answer.status_code, code_of(answer)) == (409, "currency_of_variant_differs")
 
     def test_refuses_a_parent_and_a_variant(self, alice: Caller, make_shirt: Make) -> None:
         shirt, other = make_shirt(), make_shirt()
