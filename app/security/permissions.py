@@ -41,7 +41,12 @@ class Role(StrEnum):
 
 #: Reads of the catalogue, which need no credentials while CATALOG_PUBLIC_READ is on.
 CATALOG_READS = frozenset(
-    {Permission.BRANDS_READ, Permission.CATEGORIES_READ, Permission.PRODUCTS_READ, Permission.TYPES_READ}
+    {
+        Permission.BRANDS_READ,
+        Permission.CATEGORIES_READ,
+        Permission.PRODUCTS_READ,
+        Permission.TYPES_READ,
+    }
 )
 
 #: Only a logged-in user has these; an API key never has, because a key must not manage its owner's account or keys.

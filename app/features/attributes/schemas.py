@@ -11,17 +11,22 @@ from app.web.schemas import BodySchema, Order, PatchSchema, Schema, SearchQueryS
 CODE: dict[str, Any] = {
     "max_length": MAX_CODE_LENGTH,
     "pattern": rf"^[a-z][a-z0-9_]{{0,{MAX_CODE_LENGTH - 1}}}$",
-    "example": "upholstery",
+    "example": "board_thickness",
 }
-LABEL: dict[str, Any] = {"max_length": 120, "example": "Upholstery"}
-UNIT: dict[str, Any] = {"max_length": 20, "allow_none": True, "note": "Of numbers, such as `cm`."}
+LABEL: dict[str, Any] = {"max_length": 120, "example": "Board thickness"}
+UNIT: dict[str, Any] = {
+    "max_length": 20,
+    "allow_none": True,
+    "note": "What its values are measured in.",
+    "example": "mm",
+}
 FILTERABLE: dict[str, Any] = {
     "note": "Whether products are filtered by it; its texts then have at most 200 characters, and else 1,000.",
     "example": True,
 }
 SEARCHABLE: dict[str, Any] = {"note": "Whether a search for products reads its values.", "example": True}
 CHOICES: dict[str, Any] = {
-    "example": [{"code": "wool", "label": "Wool"}, {"code": "leather", "label": "Leather"}],
+    "example": [{"code": "18", "label": "18 mm"}, {"code": "25", "label": "25 mm"}],
     "note": "At least one for the types `choice` and `choices`, with a code of its own each; empty for the others.",
 }
 
@@ -29,8 +34,8 @@ CHOICES: dict[str, Any] = {
 class AttributeChoiceSchema(BodySchema):
     """A value that an attribute can have, and how it is shown."""
 
-    code = fields.Code(required=True, max_length=MAX_CODE_LENGTH, example="wool")
-    label = fields.Text(required=True, max_length=120, example="Wool")
+    code = fields.Code(required=True, max_length=MAX_CODE_LENGTH, example="18")
+    label = fields.Text(required=True, max_length=120, example="18 mm")
 
 
 class AttributeSchema(Schema):
