@@ -27,12 +27,14 @@ ROW_KEYS = ("slug", "external_id")
 #: How many values of each key there are: so few that one row takes what another had.
 KEY_VALUES = 24
 SCOPES = (
-    ("products:read", "categories:read", "brands:read"),
+    ("products:read", "categories:read", "brands:read", "types:read"),
     ("products:read", "products:write"),
     ("products:read",),
     ("categories:read", "brands:read"),
 )
 NDJSON = "application/x-ndjson"
+#: The collections whose paths have other names.
+PATHS = {"types": "product-types"}
 
 #: What a new product has for the members that are not stated.
 DEFAULTS: Mapping[str, Any] = {
@@ -92,6 +94,9 @@ class Shop:
     products: dict[int, Row] = field(default_factory=dict)
     categories: dict[int, Row] = field(default_factory=dict)
     brands: dict[int, Row] = field(default_factory=dict)
+    #: The codes that a type lists are those of attributes.
+    attributes: dict[int, Row] = field(default_factory=dict)
+    types: dict[int, Row] = field(default_factory=dict)
     holds: dict[int, Row] = field(default_factory=dict)
     #: How the last hold ended; they are confirmed and cancelled in turns, so that few moves make both.
     last_end: str = "cancel"
@@ -105,7 +110,8 @@ class Shop:
     def opening(self) -> Iterator[Move]:
         """The moves that begin a shop. Each needs the effect of those before it."""
         yield self._make_category("open a root", parent=None)
-        for make, times in ((Shop.create_category, 4), (Shop.create_brand, 2), (Shop.create_product, 9)):
+        of_types = ((Shop.create_attribute, 3), (Shop.create_type, 2))
+        for make, times in ((Shop.create_category, 4), (Shop.create_brand, 2), (Shop.create_product, 9), *of_types):
             for _ in range(times):
                 if move := make(self):
                     yield move
@@ -155,6 +161,8 @@ class Shop:
         """Every value of a key that a row of this shop may get by a move of its own."""
         if key == "gtin":
             return [_gtin(self.tag, number) for number in range(KEY_VALUES)]
+        if key == "code":
+            return [f"{self.tag}_{kind[0]}_{number}".replace("-", "_") for number in range(KEY_VALUES)]
         return [f"{self.tag}-{kind[0]}-{key[:2]}-{number}" for number in range(KEY_VALUES)]
 
     # Products.
@@ -366,6 +374,52 @@ class Shop:
         unused = self.brands.keys() - {one["brand"] for one in self.products.values()}
         return self._delete("delete a brand", "brands", unused) if len(self.brands) > 1 else None
 
+    # Attributes and product types.
+
+    def create_attribute(self) -> Move | None:
+        return None if len(self.attributes) >= 8 else self._make_attribute("create an attribute")
+
+    def put_new_attribute(self) -> Move | None:
+        has_room = len(self.attributes) < 8
+        return self._make_attribute("put a new attribute by its code", by_key=True) if has_room else None
+
+    def relabel_attribute(self) -> Move | None:
+        return self._change("relabel an attribute", "attributes", self._any("attributes"), label=self._name())
+
+    def filter_by_attribute(self) -> Move | None:
+        number = self._any("attributes")
+        filterable = not self.attributes[number]["filterable"]
+        return self._change("filter by an attribute, or no longer", "attributes", number, filterable=filterable)
+
+    def replace_attribute(self) -> Move | None:
+        members = {"label": self._name(), "type": "text", "filterable": True}
+        return self._replace("replace an attribute", "attributes", self._any("attributes"), members)
+
+    def delete_attribute(self) -> Move | None:
+        listed = {each["code"] for one in self.types.values() for each in one["attributes"]}
+        unused = {number for number, one in self.attributes.items() if one["code"] not in listed}
+        return self._delete("delete an attribute", "attributes", unused) if len(self.attributes) > 1 else None
+
+    def create_type(self) -> Move | None:
+        return None if len(self.types) >= 6 else self._make_type("create a product type")
+
+    def put_new_type(self) -> Move | None:
+        return None if len(self.types) >= 6 else self._make_type("put a new product type by its code", by_key=True)
+
+    def relabel_type(self) -> Move | None:
+        return self._change("relabel a product type", "types", self._any("types"), label=self._name())
+
+    def relist_type(self) -> Move | None:
+        number = self._any("types")
+        return self._change("list other attributes of a type", "types", number, attributes=self._listed())
+
+    def replace_type(self) -> Move | None:
+        members = {"label": self._name(), "attributes": self._listed()}
+        return self._replace("replace a product type", "types", self._any("types"), members)
+
+    def delete_type(self) -> Move | None:
+        return self._delete("delete a product type", "types", self.types.keys()) if len(self.types) > 1 else None
+
     # Many rows at once.
 
     def save_batch(self) -> Move | None:
@@ -466,11 +520,11 @@ class Shop:
     def _address(self, method: str, kind: str, number: int) -> str:
         """The path of a row, by its id and by one of its keys in turn."""
         row = self._rows(kind)[number]
-        keys = PRODUCT_KEYS if kind == "products" else ROW_KEYS
-        paths = [f"/by/{key}/{row[key]}" for key in keys if row[key] is not None]
+        keys = PRODUCT_KEYS if kind == "products" else (*ROW_KEYS, "code")
+        paths = [f"/by/{key}/{row[key]}" for key in keys if row.get(key) is not None]
         self.addressed[method, kind] += 1
         by_id, by_key = f"/{row['id']}", self.addressed[method, kind] % 2
-        return f"/{kind}{self.chance.choice(paths) if by_key else by_id}"
+        return f"/{PATHS.get(kind, kind)}{self.chance.choice(paths) if by_key else by_id}"
 
     def _wire(self, members: Mapping[str, Any]) -> Row:
         """The members as the API has them: with ids in the place of the model's numbers."""
@@ -507,7 +561,7 @@ class Shop:
 
     def _give_up(self, kind: str, number: int) -> None:
         row = self._rows(kind)[number]
-        for key in PRODUCT_KEYS:
+        for key in (*PRODUCT_KEYS, "code"):
             if row.get(key) is not None:
                 self.given_up.setdefault((kind, key), []).append(row[key])
 
@@ -521,7 +575,7 @@ class Shop:
         return self._change(title, "products", number, **members)
 
     def _replace(self, name: str, kind: str, number: int, members: Row) -> Move:
-        """Replace a category or a brand, which keeps its slug."""
+        """Replace a row that is no product, which keeps its slug or its code."""
         path = self._address("PUT", kind, number)
         if "/by/external_id/" in path:
             members = members | {"external_id": self._rows(kind)[number]["external_id"]}
@@ -557,6 +611,27 @@ class Shop:
 
         where = f"/{kind}/by/slug/{members['slug']}" if by_key else f"/{kind}"
         return Move(name, "PUT" if by_key else "POST", where, self._wire(members), effect)
+
+    def _make_attribute(self, name: str, *, by_key: bool = False) -> Move:
+        members = {"label": self._name(), "type": "text", "filterable": self.chance.random() < 0.5}
+        return self._make_coded(name, "attributes", members, by_key=by_key)
+
+    def _make_type(self, name: str, *, by_key: bool = False) -> Move:
+        return self._make_coded(name, "types", {"label": self._name(), "attributes": self._listed()}, by_key=by_key)
+
+    def _make_coded(self, name: str, kind: str, members: Row, *, by_key: bool) -> Move:
+        members = {**members, "code": self._free(kind, "code")}
+
+        def effect(shop: Shop, answer: Any) -> None:
+            shop._add(kind, answer, **members)
+
+        collection = f"/{PATHS.get(kind, kind)}"
+        where = f"{collection}/by/code/{members['code']}" if by_key else collection
+        return Move(name, "PUT" if by_key else "POST", where, members, effect)
+
+    def _listed(self) -> list[Row]:
+        codes = sorted(one["code"] for one in self.attributes.values())
+        return [{"code": code} for code in self.chance.sample(codes, min(len(codes), self.chance.choice([0, 1, 2])))]
 
     def _new_product(self, title: str, method: str, path: str, /, **members: Any) -> Move:
         members = self._new_members() | members
@@ -676,6 +751,18 @@ MOVES: Sequence[Callable[[Shop], Move | None]] = (
     *(partial(Shop.rekey_brand, key=key) for key in ROW_KEYS),
     Shop.replace_brand,
     Shop.delete_brand,
+    Shop.create_attribute,
+    Shop.put_new_attribute,
+    Shop.relabel_attribute,
+    Shop.filter_by_attribute,
+    Shop.replace_attribute,
+    Shop.delete_attribute,
+    Shop.create_type,
+    Shop.put_new_type,
+    Shop.relabel_type,
+    Shop.relist_type,
+    Shop.replace_type,
+    Shop.delete_type,
     Shop.save_batch,
     Shop.save_partial_batch,
     Shop.rehearse_batch,

@@ -440,7 +440,7 @@ class Scene:
             # A name of its own, lest what is made from it be taken when the whole example is sent.
             names = {"name": f"Row {number}", "username": f"row{number}", "email": f"row{number}@example.com"}
             # The first attribute is the one that the example of a product type lists.
-            names["code"] = "colour" if name == "attribute_id" and number == 0 else f"row_{number}"
+            names["code"] = "colour" if name == "attribute_id" and number == 0 else f"row{number}"
             own: dict[str, Any] = {member: value for member, value in names.items() if member in example}
             if name == "product_id":
                 # Something to sell and to hold.

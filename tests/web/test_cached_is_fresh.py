@@ -52,11 +52,13 @@ CHOOSERS: Mapping[str, tuple[str, ...]] = {
     "parent_id": ("parent_id", "below"),
     "sku": ("sku", "sort_by"),
     "slug": ("slug", "sort_by"),
+    "label": ("search", "sort_by"),
 }
 #: What changes the rows that reads of the catalogue show.
 WRITE_RIGHTS = {
     *(Permission.BRANDS_WRITE, Permission.CATEGORIES_WRITE, Permission.PRODUCTS_WRITE, Permission.STOCK_WRITE),
     *(Permission.BRANDS_DELETE, Permission.CATEGORIES_DELETE, Permission.PRODUCTS_DELETE),
+    *(Permission.TYPES_WRITE, Permission.TYPES_DELETE),
 }
 #: Of these, the ones that change no such row.
 HARMLESS = {"cancel_import"}
@@ -102,7 +104,7 @@ class Reads:
     def _path(self, rule: str, operation: Operation, kind: str) -> str:
         key = self.chance.choice(operation.keys) if operation.keys else ""
         values: dict[str, Any] = {"key": key, "value": key and self._key(kind, key)}
-        for name in ("products", "categories", "brands"):
+        for name in ("products", "categories", "brands", "attributes", "types"):
             values[f"{'category' if name == 'categories' else name[:-1]}_id"] = self._id(name)
         return re.sub(r"<(?:.+?:)?(\w+)>", r"{\1}", rule.removeprefix(API)).format_map(values)
 
@@ -155,12 +157,14 @@ class Reads:
             "below": lambda: self._ids("categories"),
             "parent_id": lambda: self._ids("categories"),
             "brand_id": lambda: self._ids("brands"),
-            **{key: lambda key=key: self._key(kind, key) for key in PRODUCT_KEYS},  # type: ignore[misc]
+            **{key: lambda key=key: self._key(kind, key) for key in (*PRODUCT_KEYS, "code")},  # type: ignore[misc]
             "min_price": lambda: pick(["5.00", "30.00", "80.50", *self._prices()]),
             "max_price": lambda: pick(["5.00", "30.00", "80.50", *self._prices()]),
             "in_stock": lambda: pick(["true", "false"]),
             "status": lambda: pick([*ProductStatus, "draft,archived"]),
             "currency": lambda: pick(["USD", "USD", "EUR"]),
+            "type": lambda: pick(["text", "text", "choice,text", "date"]),
+            "filterable": lambda: pick(["true", "false"]),
             "tag": lambda: pick([*TAGS, ",".join(TAGS)]),
             "created_since": lambda: pick(self.moments),
             "updated_since": lambda: pick(self.moments),
@@ -188,7 +192,7 @@ class Reads:
         """The rows of a kind that the move is about, or that the row that it is about refers to."""
         rows, about = getattr(self.shop, kind), self._move.about
         found = [rows[about[kind]]] if about.get(kind) in rows else []
-        if kind != "products":
+        if kind in {"categories", "brands"}:
             member = {"categories": "category", "brands": "brand"}[kind]
             found += [rows[one[member]] for one in self._moved("products") if one[member] is not None]
         if kind == "categories":
@@ -229,7 +233,7 @@ class Reads:
 
 def kind_of(rule: str) -> str:
     """What an operation reads."""
-    return str(re.findall("products|categories|brands", rule)[-1])
+    return str(re.findall("products|categories|brands|attributes|product-types", rule)[-1]).removeprefix("product-")
 
 
 @dataclass
