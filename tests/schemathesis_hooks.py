@@ -11,7 +11,9 @@ from schemathesis.hooks import HookContext
 
 #: What no schema can say, by the code of the refusal and the one reason why a request that fits may be refused.
 UNSAYABLE = {
+    "attribute_unknown": "which rows there are",
     "brand_unknown": "which rows there are",
+    "cannot_change": "what a row has",
     "category_unknown": "which rows there are",
     "product_type_unknown": "which rows there are",
     "variant_unknown": "which rows there are",
@@ -28,6 +30,9 @@ UNSAYABLE = {
     "too_precise": "how many decimals each currency has",
     "check_digit": "what the last digit of a number must be",
     "key_differs": "that a member and a part of the path are equal",
+    "choices_missing": "that two members depend on each other",
+    "choices_unexpected": "that two members depend on each other",
+    "option_not_single": "what another row has",
     "product_incomplete": "which rows there are",
     "duplicate_sku": "that of two items the members differ",
     "idempotency_key_reused": "which requests were sent before",
@@ -39,7 +44,7 @@ UNSAYABLE = {
     "tree_stands_alone": "that a parameter excludes all others",
     "relevance_unknown": "that one parameter needs another",
     "same_mark": "that two parameters exclude each other",
-    "repeated": "that a parameter and a field of a form are equal",
+    "repeated": "that a parameter and a field of a form are equal, or a member of two items",
     "not_a_mark": "that a word stands for a character",
     "encoding_unknown": "which encodings there are",
     "not_an_address": "which addresses can get mail",

@@ -34,7 +34,20 @@ from tests.conftest import Caller, body_of
 from tests.live.conftest import environment, worker_pids
 from tests.live.test_staleness import SETTINGS, WORKERS, Record
 from tests.live.wire import API, Answer, Client, wait_for
-from tests.moves import BRAND_NAMES, MATERIALS, NAMES, NDJSON, PRODUCT_KEYS, ROW_KEYS, SCOPES, TAGS, Move, Row, Shop
+from tests.moves import (
+    BRAND_NAMES,
+    MATERIALS,
+    NAMES,
+    NDJSON,
+    PATHS,
+    PRODUCT_KEYS,
+    ROW_KEYS,
+    SCOPES,
+    TAGS,
+    Move,
+    Row,
+    Shop,
+)
 from tests.servers import gunicorn_server
 
 PAIRS = int(os.environ.get("STALENESS_PAIRS", "60"))
@@ -88,6 +101,20 @@ def nodes_in(pages: list[Any]) -> Any:
     return [node_in([one]) for page in pages for one in page["items"]], pages[0]["meta"].get("total")
 
 
+def coded_in(pages: list[Any]) -> Any:
+    return coded(pages[0])
+
+
+def all_coded_in(pages: list[Any]) -> Any:
+    return [coded(one) for page in pages for one in page["items"]], pages[0]["meta"].get("total")
+
+
+def coded(row: Row) -> Row:
+    """What is compared of an attribute or a product type."""
+    listed = [each["code"] for each in row.get("attributes", [])]
+    return {"listed": listed, **{name: row.get(name) for name in ("code", "label", "filterable")}}
+
+
 def parent_in(pages: list[Any]) -> Any:
     return pages[0]["parent"] and pages[0]["parent"]["name"]
 
@@ -128,6 +155,7 @@ class View:
             ("products:read", [self._lists, self._pages, self._products, self._facets]),
             ("categories:read", [self._categories]),
             ("brands:read", [self._brands]),
+            ("types:read", [self._attributes, self._types]),
         ):
             found = {path: look for kind in kinds for path, look in kind()}
             looks |= found if self.may(permission) else {path: (see, (403, "")) for path, (see, _) in found.items()}
@@ -219,7 +247,7 @@ class View:
         seen = self.products if kind == "products" else list(rows.values())
         for key in keys:
             for value in self.shop.key_values(kind, key):
-                path = f"/{kind}/by/{key}/{value}"
+                path = f"/{PATHS.get(kind, kind)}/by/{key}/{value}"
                 now = next((one for one in seen if one[key] == value), None)
                 former = rows.get(self.shop.former_holder(kind, value)) if key == "slug" else None
                 if now:
@@ -306,6 +334,26 @@ class View:
                 found = [self._node(one) for one in by_name if one[key] == value]
                 yield f"/brands?{key}={value}", (nodes_in, (found, len(found)))
         yield from self._by_key("brands", ROW_KEYS, node_in, self._node)
+
+    def _attributes(self) -> Iterator[tuple[str, Look]]:
+        yield from self._coded("attributes")
+        rows = sorted(self.shop.attributes.values(), key=lambda one: one["label"])
+        for filterable in (True, False):
+            found = [coded(one) for one in rows if one["filterable"] is filterable]
+            path = f"/attributes?search={self.shop.tag}&filterable={str(filterable).lower()}"
+            yield path, (all_coded_in, (found, len(found)))
+
+    def _types(self) -> Iterator[tuple[str, Look]]:
+        yield from self._coded("types")
+
+    def _coded(self, kind: str) -> Iterator[tuple[str, Look]]:
+        path, rows = f"/{PATHS.get(kind, kind)}", getattr(self.shop, kind)
+        shown = [coded(one) for one in sorted(rows.values(), key=lambda one: one["label"])]
+        yield f"{path}?search={self.shop.tag}", (all_coded_in, (shown, len(shown)))
+        yield f"{path}?search={self.shop.tag}&per_page=2&cursor=", (all_coded_in, (shown, None))
+        for _, one in there(rows):
+            yield f"{path}/{one['id']}", (coded_in, coded(one))
+        yield from self._by_key(kind, ("code",), coded_in, coded)
 
     def _node(self, row: Row) -> Row:
         parent = row.get("parent")
