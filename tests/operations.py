@@ -369,7 +369,8 @@ class Scene:
         self._tokens = {"bearer": self._tokens["bearer"]}
         with self.app.app_context(), unit_of_work():
             for table, rows in self._set:
-                db.session.execute(table.insert(), rows)
+                made = {column.name for column in table.columns if column.computed is None}
+                db.session.execute(table.insert(), [{name: row[name] for name in made} for row in rows])
         self._written = False
 
     def _make(self) -> None:
@@ -455,11 +456,12 @@ class Scene:
             self._references.setdefault(name, answer.json["id"])
             if name == "import_id":
                 self._add_faults(answer.json["id"])
-        if name == "product_id":
-            self._make_parent(create, example)
+        self._make_parent_of(name, create, example)
 
-    def _make_parent(self, create: Operation, example: dict[str, Any]) -> None:
-        """A product with three variants, for the operations on these."""
+    def _make_parent_of(self, name: str, create: Operation, example: dict[str, Any]) -> None:
+        """Beside products, one with three variants, for the operations on these."""
+        if name != "product_id":
+            return
         variants = [{"price": "1.00", "options": {"size": size}} for size in ("S", "M", "L")]
         answer = self.send(create, body={**example, "name": "Shirt", "options": ["size"], "variants": variants})
         assert answer.status_code == create.success, answer.json

@@ -14,6 +14,9 @@ from app.core.model import MAX_ID
 from app.core.money import CURRENCIES, CURRENCY, STORED_DECIMALS, amount_text
 from app.core.text import INVISIBLE, is_visible
 
+#: The example of a member that is null in the example of its object.
+NULL: Any = object()
+
 
 class Message(str):
     """An error sentence that carries its stable code."""
@@ -58,7 +61,7 @@ class Field(ma.fields.Field[Any]):
         if note:
             metadata["description"] = note
         if example is not None:
-            metadata["examples"] = [example]
+            metadata["examples"] = [None if example is NULL else example]
         super().__init__(metadata=metadata, **options)
 
     def describe(self) -> Mapping[str, Any]:

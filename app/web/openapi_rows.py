@@ -83,7 +83,8 @@ def reference_to_read(spec: APISpec, operation: Operation) -> dict[str, str]:
     if not operation.includes:
         return whole
     item = component_name(operation.returns)
-    name = f"{item}Read"
+    # What a query may ask for beside, no single row has.
+    name = f"{item}Item" if operation.companions else f"{item}Read"
     if name not in spec.components.schemas:
         component = spec.components.schemas[item]
         properties = {**component["properties"], **_describe_embedded(spec, item, operation.includes)}

@@ -40,7 +40,7 @@ CREATE = shared(ProductCreateSchema).fields
 FULL = {
     name: field.metadata["examples"][0]
     for name, field in shared(ProductSchema).fields.items()
-    if name in CREATE and "examples" in field.metadata
+    if name in CREATE.keys() - FAMILY and "examples" in field.metadata
 }
 EMPTY = {**FULL, **{name: default for name, default in DEFAULTS.items() if name in FULL}}
 
@@ -70,7 +70,8 @@ def import_back(name: str, members: Mapping[str, Any], file_format: FileFormat) 
 
 class TestColumns:
     def test_are_answered(self) -> None:
-        columns = {column.name for column in PRODUCTS.columns if column.info.get("audited", True)} - {"deleted_at"}
+        columns = {column.name for column in PRODUCTS.columns if column.info.get("audited", True)}
+        columns -= {"deleted_at", "parent_key"}
 
         assert columns - names_of(ProductSchema) == set(), (
             f"these columns of Product are in no answer: add them to ProductSchema in {SCHEMAS},"

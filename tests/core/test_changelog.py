@@ -153,14 +153,15 @@ class TestAFollower:
         [changed] = follow(app, follower) or ()
         assert changed.members is not None
         assert {"price", "category_id"} <= changed.members <= {"price", "category_id", "updated_at", "version"}
-        assert changed.scopes == {"category_id": sorted([here, there]), "brand_id": [brand["id"]]}
+        none = {"type_id": [], "parent_id": []}
+        assert changed.scopes == {"category_id": sorted([here, there]), "brand_id": [brand["id"]], **none}
         root.patch(f"/products/{row_id}", {"brand_id": None})
         [changed] = follow(app, follower) or ()
-        assert changed.scopes == {"category_id": [there], "brand_id": [brand["id"]]}
+        assert changed.scopes == {"category_id": [there], "brand_id": [brand["id"]], **none}
         root.post(f"/products/{row_id}/stock-movements", {"delta": 3, "reason": "receipt"})
         [moved] = follow(app, follower) or ()
         assert moved.members == frozenset({"stock"})
-        assert moved.scopes == {"category_id": [there], "brand_id": []}
+        assert moved.scopes == {"category_id": [there], "brand_id": [], **none}
         root.post("/products/bulk", {"items": [{"sku": product["sku"], "stock": 5, "category_id": here}]})
         [saved] = follow(app, follower) or ()
         assert saved.members == frozenset({"stock", "category_id"})

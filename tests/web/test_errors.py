@@ -18,7 +18,6 @@ from app.core.fastsql import insert_row
 from app.extensions import db
 from app.features.categories import service as categories
 from app.features.products import creation
-from app.features.products import service as products
 from app.features.users import service as users
 from app.web.errors import phrase_of
 from tests.conftest import Caller, body_of, code_of, rows_of, settings_for

@@ -38,8 +38,6 @@ LOW_STOCK: dict[str, Any] = {
     "example": 5,
 }
 MAX_POSITION = 1_000_000
-#: For the example of a product that is sold by itself.
-NULL: Mapping[str, Any] = {"examples": [None]}
 #: Every kind.
 ANY_KIND = (ListedKind.PARENT, ListedKind.SINGLE, ListedKind.VARIANT)
 WEIGHT: dict[str, Any] = {"minimum": 0, "maximum": 1_000_000_000, "allow_none": True, "example": 6400}
@@ -81,7 +79,7 @@ class Options(fields.Field):
         "name_malformed": "An option's name is a small letter and up to 62 small letters, digits or '_'.",
     }
 
-    def __init__(self, *, schema: Mapping[str, Any] | None = None, **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         values = [
             {"type": "string", "minLength": 1, "maxLength": MAX_OPTION_LENGTH, "pattern": fields.LINE},
             {"type": "number", "minimum": -fields.Scalars.MAX_NUMBER, "maximum": fields.Scalars.MAX_NUMBER},
@@ -94,7 +92,6 @@ class Options(fields.Field):
             "propertyNames": {"pattern": self.NAME},
             "maxProperties": MAX_OPTIONS,
             "additionalProperties": {"anyOf": values},
-            **(schema or {}),
         }
         super().__init__(schema=bounds, **{"allow_none": True, **options})
 
@@ -185,16 +182,16 @@ class ProductSchema(Schema):
     weight_g = fields.Integer(**WEIGHT)
     external_id = fields.Text(**EXTERNAL_ID)
     kind = fields.Choice(ProductKind, dump_only=True, example="single")
-    parent_id = fields.Integer(allow_none=True, dump_only=True, note="The product of a variant.", schema=NULL)
-    options = Options(note=OPTIONS_NOTE, schema=NULL)
+    parent_id = fields.Integer(allow_none=True, dump_only=True, note="The product of a variant.", example=fields.NULL)
+    options = Options(note=OPTIONS_NOTE, example=fields.NULL)
     position = fields.Integer(
-        minimum=0, allow_none=True, note="The place of a variant among those of its product.", schema=NULL
+        minimum=0, allow_none=True, note="The place of a variant among those of its product.", example=fields.NULL
     )
     price_max = fields.Money(
-        allow_none=True, dump_only=True, note="The greatest price of a parent's variants.", schema=NULL
+        allow_none=True, dump_only=True, note="The greatest price of a parent's variants.", example=fields.NULL
     )
     variant_count = fields.Integer(
-        minimum=0, allow_none=True, dump_only=True, note="How many active variants a parent has.", schema=NULL
+        minimum=0, allow_none=True, dump_only=True, note="How many active variants a parent has.", example=fields.NULL
     )
     missing = Codes(dump_only=True, note="The attributes that its type requires of an active product, and it lacks.")
     created_at = fields.Moment(dump_only=True)
@@ -235,9 +232,7 @@ class ProductReplaceSchema(BodySchema):
     weight_g = fields.Integer(load_default=None, **WEIGHT)
     external_id = fields.Text(load_default=None, **EXTERNAL_ID)
     options = Options(note=f"{OPTIONS_NOTE} When missing they stay.", example=["size", "colour"])
-    position = fields.Integer(
-        minimum=0, maximum=MAX_POSITION, note="Of a variant; when missing it stays.", example=0
-    )
+    position = fields.Integer(minimum=0, maximum=MAX_POSITION, note="Of a variant; when missing it stays.", example=0)
 
     def load(self, data: Any, **options: Any) -> Any:
         """The loaded values of a body; raises marshmallow's ``ValidationError``, also where a price is missing."""
@@ -285,9 +280,7 @@ class VariantCreateSchema(StatedSchema):
         note="A value for each option of the product, or none.",
         example={"size": "M", "colour": "red"},
     )
-    position = fields.Integer(
-        minimum=0, maximum=MAX_POSITION, note="After the others when missing.", example=0
-    )
+    position = fields.Integer(minimum=0, maximum=MAX_POSITION, note="After the others when missing.", example=0)
 
 
 class ProductRowSchema(ProductReplaceSchema):
