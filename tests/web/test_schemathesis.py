@@ -60,10 +60,11 @@ def without_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WSGITransport, "send", send_in_process)
 
 
+Make = Callable[..., dict[str, Any]]
+
+
 @pytest.fixture
-def rows(
-    make_category: Callable[..., dict[str, Any]], make_product: Callable[..., dict[str, Any]]
-) -> dict[str, list[Any]]:
+def rows(make_category: Make, make_product: Make, make_attribute: Make, make_type: Make) -> dict[str, list[Any]]:
     """Something to find, to change and to delete."""
     # So many that some stay without products, whatever is created in them: only such a category can be deleted.
     categories = [make_category(slug=f"row-{number}")["id"] for number in range(60)]
@@ -71,7 +72,18 @@ def rows(
     products = [
         make_product(category_id=categories[0], sku=key, slug=key, external_id=key, gtin=None)["id"] for key in keys
     ]
-    return {"categories": categories, "products": products, "keys": keys}
+    # The first is the one that the example of a product type lists.
+    attributes = [
+        make_attribute(code=code, type="choice")["id"] for code in ("colour", *(f"row_{n}" for n in range(20)))
+    ]
+    types = [make_type()["id"] for _ in range(20)]
+    return {
+        "categories": categories,
+        "products": products,
+        "attributes": attributes,
+        "types": types,
+        "keys": keys,
+    }
 
 
 @pytest.fixture
@@ -136,6 +148,8 @@ def _config(rows: dict[str, list[Any]]) -> SchemathesisConfig:
             "parameters": {
                 "path.category_id": {"dictionary": "categories", "probability": 0.7},
                 "path.product_id": {"dictionary": "products", "probability": 0.7},
+                "path.attribute_id": {"dictionary": "attributes", "probability": 0.7},
+                "path.type_id": {"dictionary": "types", "probability": 0.7},
                 "path.value": {"dictionary": "keys", "probability": 0.7},
                 "body.category_id": {"dictionary": "categories", "probability": 0.7},
                 "body.parent_id": {"dictionary": "categories", "probability": 0.5},
