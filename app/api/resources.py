@@ -17,12 +17,20 @@ from app.features.product_types.models import ProductType
 from app.features.product_types.schemas import ProductTypeSchema
 from app.features.products import listing as products
 from app.features.products.models import Product
-from app.features.products.schemas import ProductSchema
+from app.features.products.schemas import ProductSchema, ProductWithVariantsSchema
 from app.security.permissions import Permission
-from app.web.resources import Resource, find_objects
+from app.web.resources import Children, Resource, find_objects
 
 RESOURCES = (
-    Resource(Product, ProductSchema, Permission.PRODUCTS_READ, products.visible_to),
+    Resource(
+        Product,
+        ProductSchema,
+        Permission.PRODUCTS_READ,
+        products.visible_to,
+        children=Children(
+            "variants", "parent_id", ("position", "id"), given="variant_count", schema=ProductWithVariantsSchema
+        ),
+    ),
     Resource(Category, CategorySchema, Permission.CATEGORIES_READ, categories.visible_to),
     Resource(Brand, BrandSchema, Permission.BRANDS_READ, brands.visible_to),
     Resource(Attribute, AttributeSchema, Permission.TYPES_READ, attributes.visible_to),

@@ -4,15 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import Select, literal
-
 from app.core.changelog import Published
-from app.core.fastsql import public_columns
-from app.core.membership import ValueList, is_one_of
-from app.core.model import big_integer
-from app.core.reads import extent_of, kind_of, stating
-from app.core.topics import scope_of
-from app.core.transactions import run
 from app.web.access import current_identity
 from app.web.output import output_of
 from app.web.resources import Resource, published_resources
@@ -95,27 +87,9 @@ class IncludeMany:
         """The other rows of each of ``rows``; at most one statement, however many there are."""
         output = output_of(self.resource.schema, members)
         found: dict[int, list[Any]] = {row.id: [] for row in rows}
-        for row in self._find(list(found)):
+        for row in self.resource.find_referring(self.reference, self.order, list(found), current_identity()):
             found[getattr(row, self.reference)].append(output(row))
         return [found[row.id] for row in rows]
-
-    def _find(self, ids: Sequence[int]) -> Sequence[Any]:
-        identity = current_identity()
-        if not ids or not identity.can(self.resource.permission):
-            return ()
-        statement = self._select(self.resource.visible_to(identity), ids)
-        with stating() as reads:
-            found = run(statement).all()
-        if reads is not None:
-            kind = kind_of(self.model)
-            reads.add(extent_of(statement).within(kind, [scope_of(self.reference, each) for each in ids]))
-        return found
-
-    def _select(self, rows: Select[Any], ids: Sequence[int]) -> Select[Any]:
-        columns: Mapping[str, Any] = {column.key: column for column in public_columns(self.model)}
-        refers = is_one_of(columns[self.reference], literal(sorted(ids), ValueList(big_integer)))
-        order = (columns[name] for name in self.order)
-        return rows.with_only_columns(*columns.values()).where(refers).order_by(*order)
 
 
 class Companion(Protocol):

@@ -153,7 +153,7 @@ class TestAFollower:
         [changed] = follow(app, follower) or ()
         assert changed.members is not None
         assert {"price", "category_id"} <= changed.members <= {"price", "category_id", "updated_at", "version"}
-        none = {"type_id": [], "parent_id": []}
+        none: dict[str, list[int]] = {"type_id": [], "parent_id": []}
         assert changed.scopes == {"category_id": sorted([here, there]), "brand_id": [brand["id"]], **none}
         root.patch(f"/products/{row_id}", {"brand_id": None})
         [changed] = follow(app, follower) or ()

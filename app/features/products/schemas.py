@@ -205,6 +205,12 @@ class ProductSchema(Schema):
     )
 
 
+class ProductWithVariantsSchema(ProductSchema):
+    """A product, and of a parent its variants, as events have it."""
+
+    variants = fields.Nested(ProductSchema, many=True, note="Of a parent, in their order.")
+
+
 class ProductReplaceSchema(BodySchema):
     """The whole of a product but its stock; what is missing takes its default, and the sku and the slug stay."""
 
