@@ -1,7 +1,7 @@
 # `make` alone lists what there is. Works with GNU make 3.81 and POSIX sh, so that a Mac needs nothing more.
 
 .DEFAULT_GOAL := help
-# The targets share .venv; pytest runs its tests in parallel by itself.
+# The targets share .venv; pytest runs its tests in parallel by itself, and `sure` what needs one processor each.
 .NOTPARALLEL:
 
 # Empty PYTHON means the first one on the PATH that is new enough; `make UV= ...` does without uv.
@@ -9,7 +9,7 @@ PYTHON ?=
 UV ?= $(shell command -v uv 2>/dev/null)
 # pytest's own arguments: make test ARGS="-k money -x"
 ARGS ?=
-# `logical`, since xdist's `auto` counts no hyper-threads.
+# `logical`, since xdist's `auto` counts no hyper-threads. tests/conftest.py adds some, since many tests wait.
 WORKERS ?= logical
 # A worker that has nothing left to do takes over what another has not begun.
 PARALLEL := -n $(WORKERS) --maxprocesses 8 --dist worksteal
@@ -75,7 +75,7 @@ $(AXE): tests/browser/package-lock.json
 
 .PHONY: browser
 browser: install-test $(AXE) ## Run the tests that drive a headless Chromium
-	@$(PY) -m pytest -m browser $(ARGS)
+	@$(PY) -m pytest $(PARALLEL) tests/browser -m browser $(ARGS)
 
 .PHONY: clients
 clients: install-clients ## Generate clients from openapi.json, check their types, and drive each against a server
@@ -135,7 +135,9 @@ soak-feed: install-test ## Ten minutes of the change feed on each database, besi
 	@FEED_ROUNDS=10 FEED_SECONDS=60 FEED_HELD_SECONDS=60 $(PY) -m pytest tests/live/test_feed.py $(ARGS)
 
 .PHONY: sure
-sure: lint types layers document-lint clients browser test plain ## Everything CI checks
+sure: install-clients ## Everything CI checks
+	@sh .ci/at_once.sh '$(MAKE) lint types layers' '$(MAKE) document-lint clients'
+	@$(MAKE) browser test plain
 
 .PHONY: bench
 bench: install-test ## Compare with other frameworks at equal work, in eight minutes; needs wrk

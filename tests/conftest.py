@@ -5,7 +5,7 @@ once on SQLite and once on PostgreSQL, on an empty database whose transactions a
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import count
@@ -64,6 +64,13 @@ def pytest_configure() -> None:
 def logs() -> None:
     """Log as at the start, whatever the application of the test before logs; each application sets it for all."""
     set_up_logs(level="WARNING", as_json=False)
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """Run half as many workers again as there are processors: many tests wait for servers, and for time to pass."""
+    processors = yield
+    return processors if QUICK else processors + processors // 2
 
 
 @pytest.hookimpl(trylast=True)
