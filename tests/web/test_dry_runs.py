@@ -32,20 +32,12 @@ DRY = [str(one) for one in WRITES if "/auth/" not in one.path]
 OWN = re.compile(r"(.*_)?(id|at|until|key|secret|prefix|last_four)")
 
 
-@pytest.fixture(scope="module")
-def scenes() -> dict[str, Scene]:
-    """The scene on each database, which is set once and then put back."""
-    return {}
-
-
 @pytest.fixture
-def scene(app: Flask, backend: str, password_hash: str, scenes: dict[str, Scene]) -> Iterator[Scene]:
+def scene(restored_scene: Scene) -> Iterator[Scene]:
     """A scene at a time at which the last use of its credentials would be stored again."""
-    scene = scenes.setdefault(backend, Scene(app, password_hash))
-    scene.reset()
-    scene.path(scene.operations[0])
+    restored_scene.path(restored_scene.operations[0])
     with time_machine.travel(clock.now() + timedelta(minutes=2), tick=False):
-        yield scene
+        yield restored_scene
 
 
 def operation_of(scene: Scene, name: str) -> Operation:

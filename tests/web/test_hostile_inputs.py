@@ -36,8 +36,8 @@ DEEP = 100_000
 
 
 @pytest.fixture
-def scene(app: Flask, password_hash: str) -> Iterator[Scene]:
-    with Scene(app, password_hash) as scene:
+def scene(restored_scene: Scene) -> Iterator[Scene]:
+    with restored_scene as scene:
         yield scene
 
 
