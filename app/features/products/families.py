@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, RowMapping, Select, inspect, literal, or_, select, update
+from sqlalchemy import Column, ColumnElement, RowMapping, Select, func, inspect, literal, or_, select, update
 
 from app.core import clock
 from app.core.changelog import record_in_log
@@ -26,10 +26,12 @@ from app.extensions import db
 from app.features.products.models import (
     DEFAULTS,
     INHERITED,
+    MAX_VARIANTS,
     PRODUCTS,
     REFUSALS,
     MemberOfParent,
     NotAVariant,
+    OptionsChanged,
     OptionsInUse,
     OptionsUnfit,
     ParentDeleted,
@@ -37,6 +39,7 @@ from app.features.products.models import (
     ProductKind,
     ProductStatus,
     RolledUp,
+    TooManyVariants,
     TooPrecise,
     labels_of,
     search_text,
@@ -59,10 +62,23 @@ def inherited_from(parent: Any) -> dict[str, Any]:
 
 
 def lock_family(rows: Select[Any], is_it: ColumnElement[bool], is_of_it: ColumnElement[bool]) -> Product:
-    """The one of ``rows`` that ``is_it``, locked after its variants, which are those that ``is_of_it``.
+    """The one of ``rows`` that ``is_it``, locked; a parent after its variants, which are those that ``is_of_it``.
 
-    Raises ``NotFound`` where there is none.
+    Raises ``NotFound`` where there is none. One statement where it is no parent, as most are not.
     """
+    others = rows.where(is_it, Product.kind != ProductKind.PARENT)
+    product: Product | None = db.session.scalar(others.with_for_update(key_share=True))
+    while product is None:
+        product = _lock_parent(rows, is_it, is_of_it)
+    return product
+
+
+def _lock_parent(rows: Select[Any], is_it: ColumnElement[bool], is_of_it: ColumnElement[bool]) -> Product | None:
+    """What `lock_family` does of a parent; None, and nothing locked, where a variant was added while this waited.
+
+    To lock that after its parent could wait in a circle.
+    """
+    attempt = db.session.begin_nested()
     found = rows.where(or_(is_it, is_of_it)).order_by(Product.parent_id.is_(None), Product.id)
     locked = db.session.scalars(found.with_for_update(key_share=True)).all()
     if not locked:
@@ -71,6 +87,11 @@ def lock_family(rows: Select[Any], is_it: ColumnElement[bool], is_of_it: ColumnE
     # Where the parent was given another key meanwhile, its variants alone are found.
     if product.parent_id is not None and db.session.scalar(rows.where(is_it, Product.id == product.id)) is None:
         raise NotFound
+    variants = db.session.scalar(rows.where(is_of_it).with_only_columns(func.count()))
+    if variants != sum(each.parent_id is not None for each in locked):
+        attempt.rollback()
+        return None
+    attempt.commit()
     return product
 
 
@@ -94,12 +115,23 @@ def _variants_where(product: Product, condition: ColumnElement[bool]) -> Sequenc
 
 
 def inherit_again(product: Product) -> None:
-    """Give a deleted variant what its parent has by now; raises ``ParentDeleted`` where that is deleted."""
+    """Give a deleted variant what its parent has by now, before it comes back; no other product changes.
+
+    Raises ``ParentDeleted``, ``OptionsChanged``, and ``TooManyVariants``. The parent is locked: else it could be
+    changed or deleted meanwhile by a transaction that takes the variant for a deleted one.
+    """
     if product.parent_id is None:
         return
-    parent = db.session.scalar(select(Product).where(Product.id == product.parent_id, Product.deleted_at.is_(None)))
+    found = select(Product).where(Product.id == product.parent_id, Product.deleted_at.is_(None))
+    locked = found.with_for_update(key_share=True).execution_options(populate_existing=True)
+    parent = db.session.scalar(locked)
     if parent is None:
         raise ParentDeleted
+    if product.options and product.options.keys() != set(parent.options):
+        raise OptionsChanged
+    siblings = select(func.count()).where(Product.parent_id == parent.id, Product.deleted_at.is_(None))
+    if db.session.execute(siblings).scalar_one() >= MAX_VARIANTS:
+        raise TooManyVariants
     for name, value in inherited_from(parent).items():
         setattr(product, name, value)
 
@@ -275,7 +307,12 @@ def _assess_variants(parent: Product, variants: Sequence[Row], copied: Row) -> d
 
 
 def lock_rows(column: Column[Any], ids: Collection[int]) -> Sequence[RowMapping]:
-    """The living products that have one of these ids in a column, locked in the order of their own ids."""
+    """The living products that have one of these ids in a column, locked in the order of their own ids.
+
+    No statement without ids.
+    """
+    if not ids:
+        return []
     rows = select(PRODUCTS).where(_has(column, ids), _IS_ALIVE).order_by(PRODUCTS.c.id)
     return db.session.execute(rows.with_for_update(key_share=True)).mappings().all()
 

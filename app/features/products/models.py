@@ -90,6 +90,10 @@ class OptionsInUse(Conflict):
     """Variants have these options; give them others, or none, first."""
 
 
+class OptionsChanged(Conflict):
+    """The product of this variant has other options by now; give it those of the variant, and this comes back."""
+
+
 class ParentDeleted(Conflict):
     """The product of this variant is deleted; restore that, and this comes back with it."""
 

@@ -22,6 +22,7 @@ from app.features.products.models import (
     NotAParent,
     NotAVariant,
     NotSingle,
+    OptionsChanged,
     OptionsInUse,
     OptionsUnfit,
     ParentDeleted,
@@ -99,6 +100,8 @@ COMPANIONS: Mapping[str, Companion] = {"matching_variants": MatchingVariants()}
 FAMILY_REFUSALS = (MemberOfParent, NotAVariant, OptionsInUse, OptionsUnfit, RolledUp)
 #: What is refused of a variant beside what is refused of any product.
 VARIANT_REFUSALS = (CurrencyOfVariantDiffers, NotAVariant, NotSingle, OptionsUnfit, VariantUnknown)
+#: What keeps a deleted variant from coming back.
+RESTORE_REFUSALS = (OptionsChanged, ParentDeleted, TooManyVariants)
 
 
 @blueprint.get("")
@@ -164,7 +167,7 @@ def delete_product(product: Product) -> None:
 @blueprint.post("/<id:product_id>/restore")
 @requires(Permission.PRODUCTS_DELETE)
 @returns(ProductSchema)
-@refuses(ParentDeleted, *(refusal for refusal in REFUSALS.values() if issubclass(refusal, Conflict)))
+@refuses(*RESTORE_REFUSALS, *(refusal for refusal in REFUSALS.values() if issubclass(refusal, Conflict)))
 def restore_product(product_id: int) -> Product:
     """Bring a deleted product back; one that is not deleted stays as it is.
 

@@ -26,7 +26,7 @@ from app.features.products.models import (
     ProductKind,
     has_key,
 )
-from app.features.products.values import MADE_OF
+from app.features.products.values import MADE_OF, store
 from app.features.products.variants import Stated, create_parent
 from app.security.identity import Identity
 
@@ -142,8 +142,10 @@ def update_product(product: Product, *, attributes: dict[str, Any] | None = None
 def delete_product(product: Product) -> None:
     """Take a product, which must be locked with its variants, out of the catalogue; its keys can be used again."""
     moment = clock.now()
-    for variant in families.living_variants_of(product):
+    variants = families.living_variants_of(product)
+    for variant in variants:
         variant.deleted_at = moment
+    store({variant.id: (None, ()) for variant in variants})
     product.deleted_at = moment
     _save(product)
 
@@ -151,16 +153,15 @@ def delete_product(product: Product) -> None:
 def restore_product(product_id: int) -> Product:
     """Bring a deleted product back, unless another has one of its keys; one that is not deleted stays as it is.
 
-    With a parent come the variants that were deleted with it; a variant cannot come without its parent
-    (``ParentDeleted``). Where the slug of one belongs to another product by now, it gets a new one: no client could
-    change it beforehand.
+    With a parent come the variants that were deleted with it; of a variant it raises what `inherit_again` raises. Where
+    the slug of one belongs to another product by now, it gets a new one: no client could change it beforehand.
     """
-    product: Product = get_row(select(Product), Product.id, product_id, lock=True)
+    product = families.lock_family(select(Product), Product.id == product_id, Product.parent_id == product_id)
     if product.deleted_at is None:
         return product
     variants = families.variants_deleted_with(product)
+    families.inherit_again(product)
     for each in (product, *variants):
-        families.inherit_again(each)
         _restore(each)
     families.roll_up({each.parent_id for each in (product, *variants)})
     return product

@@ -52,6 +52,8 @@ def create_parent(
     if faults := [fault for _, some in variants for fault in some]:
         raise Invalid(*faults)
     _require_nothing_rolled_up(members)
+    # Those that become variants, in the order in which others lock them.
+    families.lock_rows(PRODUCTS.c.id, {stated["id"] for stated, _ in variants if "id" in stated})
     made = {"kind": ProductKind.PARENT, "options": options, **families.totals_of(())}
     parent = create_row({**members, **made}, is_nested=is_nested)
     state = _state_of(members, options)

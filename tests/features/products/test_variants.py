@@ -1,17 +1,25 @@
 """Parents and variants, end to end."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from threading import Event
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
-from sqlalchemy.exc import IntegrityError
+from flask import Flask
+from sqlalchemy import func, select, text, update
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from app.core.transactions import unit_of_work
 from app.extensions import db
-from app.features.products.models import PRODUCTS, ProductKind
+from app.features.products import families, variants
+from app.features.products.models import PRODUCTS, Product, ProductKind
 from app.features.stock.models import Hold
+from app.security.identity import Identity
+from app.security.permissions import Role
 from tests.conftest import Caller, body_of, code_of, faults_of
+from tests.live.wire import wait_for
 
 Make = Callable[..., dict[str, Any]]
 
@@ -367,6 +375,33 @@ class TestDelete:
         assert [child["id"] for child in variants_of(alice, shirt["id"])] == [kept["id"]]
         assert read(alice, shirt["id"])["stock"] == 2
 
+    def test_a_variant_comes_back_only_while_its_product_has_its_options(
+        self, root: Caller, alice: Caller, make_shirt: Make
+    ) -> None:
+        shirt = make_shirt()
+        (child,) = variants_of(alice, shirt["id"])
+        root.delete(f"/products/{child['id']}")
+        change(alice, shirt["id"], options=["size"])
+
+        refused = root.post(f"/products/{child['id']}/restore")
+
+        assert (refused.status_code, code_of(refused)) == (409, "options_changed")
+        change(alice, shirt["id"], options=["colour", "size"])
+        assert root.post(f"/products/{child['id']}/restore").status_code == 200
+
+    def test_a_variant_comes_back_only_where_there_is_room(
+        self, root: Caller, alice: Caller, make_shirt: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shirt = make_shirt()
+        (child,) = variants_of(alice, shirt["id"])
+        root.delete(f"/products/{child['id']}")
+        monkeypatch.setattr(families, "MAX_VARIANTS", 1)
+        alice.post(f"/products/{shirt['id']}/variants", variant("L", "red"))
+
+        refused = root.post(f"/products/{child['id']}/restore")
+
+        assert (refused.status_code, code_of(refused)) == (409, "too_many_variants")
+
     def test_a_variant_that_comes_back_has_what_its_parent_has_by_then(
         self, root: Caller, alice: Caller, make_shirt: Make
     ) -> None:
@@ -480,3 +515,49 @@ class TestDepth:
 
         with app.app_context():
             assert db.session.scalar(select(func.count()).select_from(Hold)) == 0
+
+
+class TestLocks:
+    @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+    def test_a_parent_is_locked_with_a_variant_that_was_added_while_this_waited(
+        self, app: Flask, alice: Caller, make_shirt: Make
+    ) -> None:
+        shirt = make_shirt()["id"]
+        is_locked, is_over = Event(), Event()
+
+        def lock() -> None:
+            with app.app_context(), unit_of_work():
+                families.lock_family(select(Product), Product.id == shirt, Product.parent_id == shirt)
+                is_locked.set()
+                is_over.wait(30)
+
+        with ThreadPoolExecutor(1) as threads:
+            with app.app_context(), unit_of_work():
+                parent = families.lock_family(select(Product), Product.id == shirt, Product.parent_id == shirt)
+                waiting = threads.submit(lock)
+                wait_for(lambda: is_any_waiting(app))
+                stated = {"options": {"size": "L", "colour": "red"}, "price": Decimal(1)}
+                added = variants.add_variant(parent, stated, identity=Identity.of_user(role=Role.EDITOR)).id
+            assert is_locked.wait(30)
+            try:
+                with pytest.raises(OperationalError):
+                    lock_at_once(app, added)
+            finally:
+                is_over.set()
+            waiting.result()
+
+
+def lock_at_once(app: Flask, product_id: int) -> None:
+    """Lock a product, without waiting for others."""
+    found = select(PRODUCTS.c.id).where(PRODUCTS.c.id == product_id)
+    with app.app_context(), unit_of_work():
+        db.session.execute(found.with_for_update(nowait=True, key_share=True))
+
+
+def is_any_waiting(app: Flask) -> bool:
+    """Whether a transaction waits for a lock of another."""
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    with app.app_context(), db.engine.connect() as connection:
+        return bool(connection.scalar(waiting))
