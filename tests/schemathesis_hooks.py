@@ -25,6 +25,8 @@ UNSAYABLE = {
     "attribute_missing": "which attributes a type requires",
     "not_a_scalar": "that a member has another form where another is null",
     "option_unknown": "which options a type has",
+    "attribute_not_filterable": "which attributes there are",
+    "range_unfit": "which type an attribute has",
     "attribute_invalid": "which values an attribute has",
     "too_precise": "how many decimals each currency has",
     "check_digit": "what the last digit of a number must be",

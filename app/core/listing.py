@@ -169,6 +169,12 @@ class Listing:
     fallback: "Callable[[], Listing | None] | None" = None
     max_similar: int | None = None
     together: Together | None = None
+    #: Reads in the filters of a request what only the database knows; raises ``Invalid`` for what it does not.
+    resolve: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+
+    def resolved(self, filters: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The filters of a request as the conditions take them; raises ``Invalid``."""
+        return self.resolve(filters) if self.resolve is not None else filters
 
     @property
     def max_counted(self) -> int:

@@ -15,6 +15,7 @@ from app.web.openapi_components import PARAMETERS
 from app.web.openapi_enums import reference_to_enum
 from app.web.openapi_schemas import component_name, describe_field
 from app.web.operation import SAFE_METHODS, Operation, operation_of
+from app.web.parameter_groups import ParameterGroup
 from app.web.refusals import takes_key
 from app.web.schemas import QuerySchema, Schema, shared
 
@@ -112,6 +113,9 @@ def _describe_parameter(spec: APISpec, field: Field[Any], name: str) -> dict[str
     if isinstance(field.load_default, str | int):
         schema["default"] = field.load_default
     parameter = {"name": name, "in": "query", "schema": schema, "description": note}
+    if isinstance(field, ParameterGroup):
+        # Each property is a parameter of its own.
+        return {**parameter, "style": "form", "explode": True}
     return {**parameter, "style": "form", "explode": False} if isinstance(field, fields.Values) else parameter
 
 

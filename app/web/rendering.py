@@ -59,6 +59,7 @@ def _public_lifetime() -> str:
 
 def _render_list(operation: Operation, listing: Listing, rows: Select[Any], query: Mapping[str, Any]) -> Response:
     selection = select_members(operation.returns or Schema, operation.includes, query, operation.companions)
+    query = listing.resolved(query)
     members, criteria = selection.attributes, _criteria(query, listing)
     if query.get("tree") and listing.parent is not None:
         return _render_tree(selection.items(read_tree(rows, listing, criteria, members), query), listing.parent.key)

@@ -1,6 +1,6 @@
 """The bases of all schemas: strict bodies, responses, and the query strings of lists."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from enum import StrEnum
 from functools import cache, cached_property
 from itertools import islice
@@ -11,6 +11,7 @@ import marshmallow as ma
 from app.core.errors import MAX_FAULTS
 from app.core.listing import RELEVANCE
 from app.web import fields
+from app.web.parameter_groups import ParameterGroup, Repeatable, gather
 
 
 class Order(StrEnum):
@@ -154,12 +155,21 @@ class QuerySchema(StrictSchema):
 
     error_messages = {"unknown": fields.Message("unknown_parameter", "There is no such parameter here.")}
 
+    def load(self, data: Any, **options: Any) -> Any:
+        """The loaded values of the parameters; raises marshmallow's ``ValidationError``."""
+        return super().load(gather(data, self._groups) if self._groups else data, **options)
+
+    @cached_property
+    def _groups(self) -> Sequence[str]:
+        return [name for name, field in self.load_fields.items() if isinstance(field, ParameterGroup)]
+
 
 @cache
-def repeatable_parameters(schema: type[QuerySchema]) -> frozenset[str]:
+def repeatable_parameters(schema: type[QuerySchema]) -> Container[str]:
     """The names of the parameters that take several values, so that each may be repeated."""
     declared = shared(schema).fields.items()
-    return frozenset(field.data_key or name for name, field in declared if isinstance(field, fields.Values))
+    names = frozenset(field.data_key or name for name, field in declared if isinstance(field, fields.Values))
+    return Repeatable(names, tuple(f"{name}." for name, field in declared if isinstance(field, ParameterGroup)))
 
 
 class ListQuerySchema(QuerySchema):

@@ -56,8 +56,8 @@ from app.features.products.models import (
     search_text,
     too_precise_amounts,
 )
+from app.features.products.values import MADE_OF, Definitions, listed_id_of, store
 
-_COLUMNS = [PRODUCTS.c[member] for member in MEMBERS]
 _IS_ALIVE = PRODUCTS.c.deleted_at.is_(None)
 
 
@@ -234,7 +234,11 @@ def _insert(
         created = db.session.execute(statement, new)
     ids = {row.sku: row.id for row in created}
     _balance(ids.values(), Reason.RECEIPT)
-    return {row["sku"]: {**row, "id": ids[row["sku"]]} for row in new if row["sku"] in ids}
+    made: dict[str, Mapping[str, Any]] = {
+        row["sku"]: {**row, "id": ids[row["sku"]]} for row in new if row["sku"] in ids
+    }
+    _index(made.values(), are_new=True)
+    return made
 
 
 def _refusals(
@@ -278,6 +282,7 @@ def _update_different(
     for change in changes:
         change.record()
     changed = {change.product_id: change for change in changes}
+    _index([{**each.there, **each.differing} for each in changes if not each.differing.keys().isdisjoint(MADE_OF)])
     _balance(changed, Reason.CORRECTION)
     return changed
 
@@ -289,12 +294,18 @@ def _living_ids(skus: Iterable[str]) -> dict[str, int]:
 
 def _lock_living(skus: Iterable[str]) -> dict[str, RowMapping]:
     rows = (
-        select(PRODUCTS.c.id, PRODUCTS.c.version, PRODUCTS.c.live, PRODUCTS.c.search_text, *_COLUMNS)
+        select(PRODUCTS)
         .where(is_one_of(PRODUCTS.c.sku, list(skus)), _IS_ALIVE)
         .order_by(PRODUCTS.c.sku)
         .with_for_update()
     )
     return {row["sku"]: row for row in db.session.execute(rows).mappings()}
+
+
+def _index(rows: Collection[Mapping[str, Any]], *, are_new: bool = False) -> None:
+    """Keep what products are found by."""
+    definitions = Definitions.of(rows)
+    store({row["id"]: (listed_id_of(row), definitions.assess(row).values) for row in rows}, are_new=are_new)
 
 
 def _balance(product_ids: Collection[int], reason: Reason) -> None:

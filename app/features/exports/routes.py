@@ -33,7 +33,7 @@ def export_products(query: dict[str, Any]) -> Response:
     A download that ends without the last chunk of its transfer coding is not whole; it must be done in 15 minutes.
     """
     file_format, search, with_ids = FileFormat(query.pop("format")), query.pop("search", None), query.pop("with_ids")
-    conditions = products.LISTING.conditions(query, search)
+    conditions = products.LISTING.conditions(products.LISTING.resolved(query), search)
     snapshot, headers = _open_snapshot()
     rows = read_in_batches(service.iter_products(*conditions), snapshot)
     response = download(

@@ -239,6 +239,7 @@ def count_facets(
     A facet of rows that ``identity`` may not read is empty. A facet's counts are of the list without the facet's own
     filters. Prices are counted only where the filters leave one currency.
     """
+    filters = dict(listing.resolved(filters))
     counts = _read_counts(rows, listing, search, filters)
     if not counts[FOUND] and (fallback := listing.fallback_for(search)):
         counts = _merge(counts, _read_counts(rows, fallback, search, filters))
@@ -293,7 +294,9 @@ def _count_all(rows: Select[Product], listing: Listing, search: str | None, filt
     chosen = [facet for facet in FACETS if facet.chosen(filters)]
     # Read once for all facets, SQLite is as fast or faster. PostgreSQL is faster by a scan for each: it reads what the
     # other filters find by their indexes, and no more of it than the facet's column (measured in decision 36).
-    is_read_once = bool(chosen) and db.engine.dialect.name == "sqlite"
+    # Filters of which one row must meet all cannot be taken apart.
+    joint = filters.keys() & (listing.together.names if listing.together else ())
+    is_read_once = bool(chosen) and db.engine.dialect.name == "sqlite" and len(joint) < 2
     find = (_find_in_one_set if is_read_once else _find_each)(rows, listing, listing.search_for(search), filters)
     return union_all(*_count_parts(find, filters))
 

@@ -70,7 +70,7 @@ class Definition:
         """
         if not self.filterable or not self.fits(value):
             return []
-        return [(values.canonical(one), self._place_of(one)) for one in (value if isinstance(value, list) else [value])]
+        return [(values.canonical(one), self.place_of(one)) for one in (value if isinstance(value, list) else [value])]
 
     def words(self, value: Any) -> str:
         """What a search reads of a value: the labels of choices. Empty where it does not fit, or is not searched."""
@@ -79,7 +79,8 @@ class Definition:
         texts = [values.canonical(one) for one in (value if isinstance(value, list) else [value])]
         return " ".join(self.choices.get(text, text) for text in texts)
 
-    def _place_of(self, value: Any) -> float | None:
+    def place_of(self, value: Any) -> float | None:
+        """Where a value that fits is among the others of a number or a date; None for other types."""
         if self.type is AttributeType.DATE:
             return float(date.fromisoformat(value).toordinal())
         return float(value) if self.type in {AttributeType.INTEGER, AttributeType.DECIMAL} else None

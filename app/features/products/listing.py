@@ -14,7 +14,8 @@ from app.core.listing import Compare, Listing, OneOf, Together
 from app.core.membership import ValueList, is_one_of
 from app.core.model import big_integer
 from app.features.categories import service as categories
-from app.features.products.models import KEYS, Product, ProductKind, ProductStatus, has_any_tag, has_tag, is_in_stock
+from app.features.products.filtering import FILTER, has_any_tag, has_tag, has_values, resolve, rows_with
+from app.features.products.models import KEYS, Product, ProductKind, ProductStatus, is_in_stock
 from app.features.products.search import MAX_SIMILAR, can_compare, find_similar_words, find_words
 from app.security.identity import Identity
 from app.security.permissions import Permission
@@ -58,6 +59,10 @@ def _is_of_kind(kinds: tuple[str, ...]) -> ColumnElement[bool]:
     return Product.kind.in_(sorted(shown)) if len(shown) < len(ProductKind) else true()
 
 
+def _is_complete(wanted: bool) -> ColumnElement[bool]:
+    return Product.missing.is_(None) if wanted else Product.missing.is_not(None)
+
+
 def _kinds_among(kinds: Sequence[str]) -> set[str]:
     """The kinds of rows that the values of the filter mean."""
     sellable = {ProductKind.SINGLE, ProductKind.VARIANT} if ListedKind.SELLABLE in kinds else set()
@@ -72,14 +77,21 @@ _OF_SELLABLE: Mapping[str, Callable[[Any, Any], ColumnElement[bool]]] = {
 }
 
 
+#: The filters of which one row must meet all.
+_TOGETHER = (*_OF_SELLABLE, FILTER)
+
+
 def met_by(of: Any, filters: Mapping[str, Any]) -> list[ColumnElement[bool]]:
-    """The conditions of those of the filters that a row which is sold must meet; ``of`` is the model or an alias."""
+    """The conditions of those of the filters that a row which is sold must meet; ``of`` is the model or an alias.
+
+    But for those by attributes, whose rows are found by the index of values.
+    """
     return [make(of, filters[name]) for name, make in _OF_SELLABLE.items() if name in filters]
 
 
 def asks_for_variants(filters: Mapping[str, Any]) -> bool:
     """Whether any of the filters is one that a row which is sold must meet, and parents are listed."""
-    return not filters.keys().isdisjoint(_OF_SELLABLE) and ProductKind.PARENT in _kinds_among(filters["kind"])
+    return not filters.keys().isdisjoint(_TOGETHER) and ProductKind.PARENT in _kinds_among(filters["kind"])
 
 
 def find_matching_of(parent_ids: Collection[int], filters: Mapping[str, Any]) -> Select[int, int]:
@@ -91,13 +103,17 @@ def find_matching_of(parent_ids: Collection[int], filters: Mapping[str, Any]) ->
 
 def _matching(of: Any, filters: Mapping[str, Any]) -> Select[int]:
     """The active variants that meet the filters; ``of`` is the model or an alias."""
-    return select(of.id).where(of.deleted_at.is_(None), of.status == ProductStatus.ACTIVE, *met_by(of, filters))
+    is_active = (of.deleted_at.is_(None), of.status == ProductStatus.ACTIVE)
+    return select(of.id).where(*is_active, *met_by(of, filters), *has_values(of.id, filters.get(FILTER, ())))
 
 
 def _is_met_by_one(filters: Mapping[str, Any]) -> ColumnElement[bool]:
     """Whether a row, or of a parent one of its variants, meets all of the filters that `met_by` reads."""
-    own = and_(*met_by(Product, filters))
-    if ProductKind.PARENT not in _kinds_among(filters.get("kind", LISTED)):
+    kinds = _kinds_among(filters.get("kind", LISTED))
+    own = and_(true(), *met_by(Product, filters))
+    if FILTER in filters:
+        return _is_found(filters, kinds, own)
+    if ProductKind.PARENT not in kinds:
         return own
     stated = {name: value for name, value in filters.items() if name in _OF_SELLABLE}
     if len(stated) == 1 and (condition := _rolled_up(*next(iter(stated.items())))) is not None:
@@ -105,6 +121,21 @@ def _is_met_by_one(filters: Mapping[str, Any]) -> ColumnElement[bool]:
     variant = aliased(Product)
     is_matching = _matching(variant, filters).where(variant.parent_id == Product.id).exists()
     return or_(and_(Product.kind != ProductKind.PARENT, own), is_matching)
+
+
+def _is_found(filters: Mapping[str, Any], kinds: Collection[str], own: ColumnElement[bool]) -> ColumnElement[bool]:
+    """The same where some filters are by attributes: whether the row is one for which the index of values has any."""
+    table, found = rows_with(filters[FILTER])
+    itself = and_(Product.id.in_(found), own)
+    if ProductKind.PARENT not in kinds:
+        return itself
+    sold = aliased(Product)
+    if conditions := met_by(sold, filters):
+        found = found.join(sold, sold.id == table.c.product_id).where(*conditions)
+    is_shown = Product.id.in_(found.with_only_columns(table.c.listed_id))
+    if ProductKind.VARIANT not in kinds:
+        return is_shown
+    return or_(and_(Product.kind != ProductKind.PARENT, itself), and_(Product.kind == ProductKind.PARENT, is_shown))
 
 
 def _rolled_up(name: str, value: Any) -> ColumnElement[bool] | None:
@@ -140,6 +171,9 @@ LISTING = Listing(
         "created_since": Compare(Product.created_at, ge),
         "updated_since": Compare(Product.updated_at, ge),
         "parent_id": OneOf(Product.parent_id),
+        "type_id": OneOf(Product.type_id),
+        "complete": _is_complete,
+        FILTER: lambda sought: _is_met_by_one({FILTER: sought}),
     },
     sorts={
         "created_at": Product.created_at,
@@ -154,7 +188,8 @@ LISTING = Listing(
     search=find_words,
     is_ranked=True,
     fallback=_fallback,
-    together=Together(tuple(_OF_SELLABLE), _is_met_by_one),
+    together=Together(_TOGETHER, _is_met_by_one),
+    resolve=resolve,
 )
 
 #: The variants of one parent, in the order of their places unless another is requested.

@@ -8,6 +8,8 @@ import marshmallow as ma
 
 from app.core.listing import RELEVANCE
 from app.core.slugs import MAX_SLUG_LENGTH
+from app.features.attributes.values import MAX_FILTERABLE_LENGTH
+from app.features.products.filtering import MAX_FILTERS
 from app.features.products.listing import LISTED, LISTING, VARIANTS, ListedKind
 from app.features.products.models import (
     KEYS,
@@ -21,6 +23,7 @@ from app.features.products.models import (
 )
 from app.web import fields
 from app.web.batch import Batch
+from app.web.parameter_groups import ParameterGroup
 from app.web.schemas import BodySchema, Order, PatchSchema, QuerySchema, RankedQuerySchema, Schema, StatedSchema
 
 SKU: dict[str, Any] = {"max_length": 64, "example": "CHAIR-042"}
@@ -66,10 +69,14 @@ def _attributes(**options: Any) -> fields.Scalars:
     )
 
 
+#: The form of the code of an attribute.
+CODE = "[a-z][a-z0-9_]{0,62}"
+
+
 class Options(fields.Field):
     """The names of the options of a parent, a variant's value for each of them, or null."""
 
-    NAME = r"^[a-z][a-z0-9_]{0,62}$"
+    NAME = f"^{CODE}$"
     _NAMES = fields.Items(fields.Text(max_length=63, pattern=NAME), max_items=MAX_OPTIONS)
     _VALUES = fields.Scalars(max_properties=MAX_OPTIONS)
     _TEXT = fields.Text(max_length=MAX_OPTION_LENGTH)
@@ -348,6 +355,22 @@ class ProductFilterSchema(QuerySchema):
     tag = fields.Values(fields.Text(**TAG))
     created_since = fields.Moment(note="Created at this time or later.")
     updated_since = fields.Moment(note="Updated at this time or later.")
+
+    type_id = fields.Values(fields.QueryInteger(), note="Of this product type.")
+    complete = fields.QueryBoolean(note="Whether no attribute that the type requires is missing.")
+    attr = ParameterGroup(
+        prefix="attr",
+        rest=CODE,
+        max_parameters=MAX_FILTERS,
+        max_values=100,
+        max_length=MAX_FILTERABLE_LENGTH,
+        note="Parameters such as `attr.colour=red,blue`, `attr.width_cm=40..60`, `attr.width_cm=..60` and"
+        " `attr.washable=true`, by the code of a filterable attribute. Each has several values, separated by commas or"
+        " with the parameter repeated: any of them; of numbers and dates also ranges, with both ends included. One"
+        " product that is sold, or one variant of a parent, meets all of these, the prices and `in_stock`. A comma"
+        " within a value is written `\\,`, a backslash `\\\\`, and two dots that make no range `\\.\\.`.",
+        example={"attr.width_cm": "40..60"},
+    )
 
     #: The kinds that are meant where none are stated.
     KINDS: ClassVar[tuple[ListedKind, ...]] = LISTED

@@ -1,8 +1,9 @@
 """The values that products are found by, and what the type of a product says of its attributes.
 
 ``attribute_values`` is an index that the application keeps itself, on both databases (decision 49): a row for each tag,
-and for each value of a filterable attribute, of each living product that is sold. A variant has the values of its
-options and of its parent's attributes as well, so that one row of ``products`` meets a filter or does not.
+and for each value of a filterable attribute, of each living product. A variant has the values of its options and of its
+parent's attributes as well, so that one row of ``products`` meets a filter or does not; a parent, which is not sold,
+has its tags alone.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,7 +45,8 @@ Value = tuple[int | None, str, float | None]
 _TEXT = ordered_text(200)
 
 #: The table. ``listed_id`` is the product that a list shows for it: itself, or the parent of an active variant; None
-#: for a variant that is not active. There is no primary key: a product's rows are written together, under its lock.
+#: for a variant that is not active, and for the tags of one, which are its parent's. There is no primary key: a
+#: product's rows are written together, under its lock.
 TABLE = Table(
     "attribute_values",
     Model.metadata,
@@ -146,9 +148,11 @@ class Definitions:
         return Assessment(faults, missing, words, self._values_of(row, known))
 
     def _values_of(self, row: Row, known: Sequence[tuple[Definition, Any]]) -> Sequence[Value]:
-        if row["kind"] == ProductKind.PARENT or row["deleted_at"] is not None:
+        if row["deleted_at"] is not None:
             return ()
         tags: list[Value] = [(None, tag, None) for tag in row["tags"]]
+        if row["kind"] == ProductKind.PARENT:
+            return tags
         return tags + [(one.id, text, number) for one, value in known for text, number in one.index(value)]
 
     @staticmethod
@@ -180,7 +184,13 @@ def store(rows: Mapping[int, tuple[int | None, Sequence[Value]]], *, are_new: bo
         ids = literal(sorted(rows), ValueList(big_integer))
         db.session.execute(delete(TABLE).where(is_one_of(TABLE.c.product_id, ids)))
     made = [
-        {"product_id": product_id, "listed_id": listed_id, "attribute_id": attribute_id, "text": text, "number": number}
+        {
+            "product_id": product_id,
+            "listed_id": listed_id if attribute_id is not None or listed_id == product_id else None,
+            "attribute_id": attribute_id,
+            "text": text,
+            "number": number,
+        }
         for product_id, (listed_id, values) in rows.items()
         for attribute_id, text, number in dict.fromkeys(values)
     ]

@@ -420,11 +420,11 @@ BRANDS = (
 #: What can be said of the products; the choices are what the options of the lines have.
 ATTRIBUTES: tuple[Mapping[str, Any], ...] = (
     {"code": "range", "label": "Range", "type": "text", "searchable": True},
-    {"code": "material", "label": "Material", "type": "choice", "searchable": True},
-    {"code": "colour", "label": "Colour", "type": "choice", "searchable": True},
-    {"code": "width_cm", "label": "Width", "type": "integer", "unit": "cm"},
-    {"code": "length_cm", "label": "Length", "type": "integer", "unit": "cm"},
-    {"code": "seats", "label": "Seats", "type": "integer"},
+    {"code": "material", "label": "Material", "type": "choice", "searchable": True, "filterable": True},
+    {"code": "colour", "label": "Colour", "type": "choice", "searchable": True, "filterable": True},
+    {"code": "width_cm", "label": "Width", "type": "integer", "unit": "cm", "filterable": True},
+    {"code": "length_cm", "label": "Length", "type": "integer", "unit": "cm", "filterable": True},
+    {"code": "seats", "label": "Seats", "type": "integer", "filterable": True},
 )
 #: Kinds of products: for each a label, the attribute by which its variants differ, and the others.
 TYPES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
