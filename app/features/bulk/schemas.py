@@ -1,16 +1,27 @@
 """Wire shapes of batches of products."""
 
 from app.features.bulk.service import BatchMode, Outcome
-from app.features.products.schemas import DECIMALS, SKU, ProductRowSchema
+from app.features.products.schemas import DECIMALS, MAX_POSITION, SKU, ProductRowSchema
 from app.web import fields
 from app.web.batch import Batch, Problem
 from app.web.schemas import BodySchema, PatchSchema, Schema
+
+PARENT_NOTE = (
+    "The product of which this is a variant: one that is there, or that another item makes, before or after this one. A"
+    " variant needs a sku and a price, and has the rest of its product; when missing, a variant stays one."
+)
 
 
 class ProductUpsertSchema(PatchSchema, ProductRowSchema):
     """A product of a batch, found by its sku: a new one needs a name, a price and a category as well."""
 
     REQUIRED = ("sku",)
+    NOT_IN_EXAMPLE = ("parent_sku", *ProductRowSchema.NOT_IN_EXAMPLE)
+
+    parent_sku = fields.Code(allow_none=True, note=PARENT_NOTE, **SKU)
+    position = fields.Integer(
+        minimum=0, maximum=MAX_POSITION, allow_none=True, note="Of a variant; null is ignored.", example=0
+    )
     price = fields.Money(example="99.50", note=DECIMALS)
     currency = fields.Currency(example="USD")
 

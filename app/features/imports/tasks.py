@@ -10,9 +10,9 @@ from sqlalchemy import insert, select, text
 from app.core import jobs
 from app.core.audit import Origin, origin
 from app.core.jobs import Claim, JobFailed, LeaseLost
+from app.core.membership import among
 from app.core.transactions import unit_of_work
 from app.extensions import db
-from app.features.bulk import upserts
 from app.features.imports import failed_rows, first_rows, importer, service
 from app.features.imports.filing import MAKERS
 from app.features.imports.models import FailedRows, FileUnreadable, Import, ImportChunk, ImportFault, ImportFirstRow
@@ -82,7 +82,7 @@ class StoredMemory(importer.Memory):
     def recall(self, keys: Collection[str]) -> Mapping[str, first_rows.FirstRow]:
         """The first rows with these keys that any worker stored."""
         found = select(FIRST_ROWS.c.key, FIRST_ROWS.c.content).where(
-            FIRST_ROWS.c.import_id == self._import_id, upserts.is_one_of(FIRST_ROWS.c.key, list(keys))
+            FIRST_ROWS.c.import_id == self._import_id, among(FIRST_ROWS.c.key, list(keys))
         )
         # A prepared plan would be for the table as it was when the import began: nearly empty.
         return {row.key: first_rows.FirstRow.load(row.content) for row in db.session.execute(found)}

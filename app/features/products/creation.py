@@ -26,6 +26,7 @@ from app.features.products.models import (
     TooPrecise,
     free_slug,
     new_row,
+    title_of,
     too_precise_amounts,
 )
 from app.features.products.values import Definitions
@@ -104,7 +105,7 @@ def _insert_with_key(members: dict[str, Any]) -> Any:
 
 def _insert(members: dict[str, Any], **key: int) -> Any:
     """Insert a product that states its sku, without a slug with one made from its name."""
-    base = make_slug(_title_of(members), "product")
+    base = make_slug(title_of(members), "product")
     values = {**new_row({"slug": base, **members}, DEFAULTS, clock.now()), **key}
     options: dict[str, Any] = {"along": ledger.opening if values["stock"] else None, "mover": origin.get().user_id}
     if "slug" in members:
@@ -115,9 +116,3 @@ def _insert(members: dict[str, Any], **key: int) -> Any:
     row = insert_row(Product, values, computed={"slug": free_slug}, unless_taken=UNIQUE_SLUG, **slugs, **options)
     # Another request has taken the slug at the same moment, or a product has the spare one as well.
     return row or insert_row(Product, values | {"slug": make_random_slug(base)}, **options)
-
-
-def _title_of(members: dict[str, Any]) -> str:
-    """The name of a product, and of a variant the values of its options as well."""
-    options = members.get("options")
-    return " ".join([members["name"], *(map(str, options.values()) if isinstance(options, dict) else ())])

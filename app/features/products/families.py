@@ -13,14 +13,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, RowMapping, Select, func, inspect, literal, or_, select, update
+from sqlalchemy import Column, ColumnElement, RowMapping, Select, func, inspect, or_, select, update
 
 from app.core import clock
 from app.core.changelog import record_in_log
 from app.core.constraints import save
 from app.core.errors import Invalid, NotFound
-from app.core.membership import ValueList, is_one_of
-from app.core.model import big_integer
 from app.core.money import CURRENCY
 from app.extensions import db
 from app.features.products.models import (
@@ -45,6 +43,7 @@ from app.features.products.models import (
     search_text,
     too_precise_amounts,
 )
+from app.features.products.statements import has_id, update_rows
 from app.features.products.values import MADE_OF, Assessment, Definitions, listed_id_of, store
 
 Row = Mapping[Any, Any]
@@ -52,6 +51,11 @@ Row = Mapping[Any, Any]
 _IS_ALIVE = PRODUCTS.c.deleted_at.is_(None)
 #: The columns that follow from attributes.
 ASSESSED = ("missing", "attribute_words")
+#: The columns of a variant that `read_variants` reads.
+SHOWN = (
+    *("id", "parent_id", "status", "price", "stock", "track_stock", "sku", "gtin", "mpn", "options"),
+    *("position", "option_key", *ASSESSED),
+)
 #: What follows from the variants of a parent.
 ROLLED_UP = ("price", "price_max", "stock", "track_stock", "variant_count", "missing")
 
@@ -207,17 +211,16 @@ def roll_up(parent_ids: Iterable[int | None], *, kind: str = "product.updated") 
     """Bring parents to what their variants, which this transaction has written, say; ``kind`` is the type of the event.
 
     Each gets a new ``live``, and so another ETag, whether or not its own columns differ: it may be shown with its
-    variants. Two statements and one for each parent.
+    variants. Three statements, however many there are.
     """
     ids = {each for each in parent_ids if each is not None}
     if not ids:
         return
     parents = lock_rows(PRODUCTS.c.id, ids)
     variants: dict[int, list[Row]] = {each: [] for each in ids}
-    for row in _read_variants(ids):
+    for row in read_variants(ids):
         variants[row["parent_id"]].append(row)
-    for parent in parents:
-        _write(parent, totals_of(variants[parent["id"]]), kind=kind)
+    _write([(parent, totals_of(variants[parent["id"]])) for parent in parents], kind=kind)
     _expire(ids)
 
 
@@ -313,28 +316,26 @@ def lock_rows(column: Column[Any], ids: Collection[int]) -> Sequence[RowMapping]
     """
     if not ids:
         return []
-    rows = select(PRODUCTS).where(_has(column, ids), _IS_ALIVE).order_by(PRODUCTS.c.id)
+    rows = select(PRODUCTS).where(has_id(ids, column), _IS_ALIVE).order_by(PRODUCTS.c.id)
     return db.session.execute(rows.with_for_update(key_share=True)).mappings().all()
 
 
-def _read_variants(parent_ids: Collection[int]) -> Sequence[RowMapping]:
-    names = ("id", "parent_id", "status", "price", "stock", "track_stock", "sku", "gtin", "mpn", "options", *ASSESSED)
-    rows = select(*(PRODUCTS.c[name] for name in names)).where(_has(PRODUCTS.c.parent_id, parent_ids), _IS_ALIVE)
+def read_variants(parent_ids: Collection[int]) -> Sequence[RowMapping]:
+    """What parents show of their living variants, and what these must not share, in the order of their positions."""
+    rows = select(*(PRODUCTS.c[name] for name in SHOWN)).where(has_id(parent_ids, PRODUCTS.c.parent_id), _IS_ALIVE)
     return db.session.execute(rows.order_by(PRODUCTS.c.position, PRODUCTS.c.id)).mappings().all()
 
 
-def _has(column: Column[Any], ids: Collection[int]) -> ColumnElement[bool]:
-    return is_one_of(column, literal(sorted(ids), ValueList(big_integer)))
-
-
-def _write(parent: Row, totals: Row, *, kind: str) -> None:
-    after = {**parent, **totals, "live": parent["live"] + 1}
-    after["search_text"] = search_text(**after)
-    written = [*totals, "search_text", "live"]
-    moment = {} if kind == "stock.moved" else {"updated_at": clock.now()}
-    _update(parent["id"], {name: after[name] for name in written} | moment)
-    members = [name for name in (*ROLLED_UP, "search_text") if after[name] != parent[name]]
-    _record(parent["id"], kind, dict(parent), after, members)
+def _write(totals: Sequence[tuple[Row, Row]], *, kind: str) -> None:
+    """Write parents with what follows from their variants."""
+    written: dict[int, Row] = {}
+    for parent, follows in totals:
+        after = {**parent, **follows, "live": parent["live"] + 1}
+        after["search_text"] = search_text(**after)
+        written[parent["id"]] = {name: after[name] for name in (*follows, "search_text", "live")}
+        members = [name for name in (*ROLLED_UP, "search_text") if after[name] != parent[name]]
+        _record(parent["id"], kind, dict(parent), after, members)
+    update_rows(written, moment=None if kind == "stock.moved" else clock.now())
 
 
 def _update(product_id: int, values: Row) -> None:

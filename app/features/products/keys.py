@@ -10,7 +10,7 @@ from app.core.errors import Invalid
 from app.core.membership import among
 from app.core.slugs import SlugChange, make_random_slug, make_slug, make_spare_slug, select_reserved
 from app.extensions import db
-from app.features.products.models import KEYS, PRODUCTS, Product
+from app.features.products.models import KEYS, PRODUCTS, Product, title_of
 
 _LIVING = select(Product).where(Product.deleted_at.is_(None))
 #: The keys but the sku, by which a batch finds its products.
@@ -43,7 +43,7 @@ def _first_free(pair: Sequence[str], taken: set[str]) -> str:
 def _candidates(row: Mapping[str, Any]) -> Sequence[str]:
     if "slug" in row:
         return ()
-    base = make_slug(row["name"], "product")
+    base = make_slug(title_of(row), "product")
     return base, make_spare_slug(base, row["sku"])
 
 

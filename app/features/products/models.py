@@ -527,6 +527,12 @@ def labels_of(*, sku: str, gtin: str | None, mpn: str | None, options: Any, **_:
         yield from map(str, options.values())
 
 
+def title_of(members: Mapping[str, Any]) -> str:
+    """The name of a product, and of a variant the values of its options as well."""
+    options = members.get("options")
+    return " ".join([members["name"], *(map(str, options.values()) if isinstance(options, dict) else ())])
+
+
 def option_key(options: Any) -> str | None:
     """What the options of a variant are compared by: equal options have one; None without any."""
     if not isinstance(options, dict) or not options:

@@ -12,7 +12,7 @@ from sqlalchemy import update
 from app.core import clock
 from app.core.errors import Malformed
 from app.extensions import db
-from app.features.bulk import upserts
+from app.features.bulk import locking
 from app.features.bulk.schemas import ProductUpsertSchema
 from app.features.products.models import Product
 from app.web.body import parse_json
@@ -342,13 +342,13 @@ class TestAProductThatIsDeletedMeanwhile:
         self, alice: Caller, make_product: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         make_product(sku="A")
-        look = upserts._living_ids
+        look = locking.find_living
 
-        def look_too_early(skus: Any) -> dict[str, int]:
+        def look_too_early(skus: Any) -> Any:
             living = look(skus)
             db.session.execute(update(Product).values(deleted_at=clock.now()))
             return living
 
-        monkeypatch.setattr(upserts, "_living_ids", look_too_early)
+        monkeypatch.setattr(locking, "find_living", look_too_early)
 
         assert told(save(alice, {"sku": "A", "name": "Stool"}, mode="partial")) == ["product_incomplete"]
