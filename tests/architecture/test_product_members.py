@@ -107,7 +107,7 @@ class TestSchemas:
         ("schema", "members"),
         [
             (ProductUpdateSchema, names_of(ProductReplaceSchema)),
-            (ProductUpsertSchema, names_of(ProductRowSchema)),
+            (ProductUpsertSchema, names_of(ProductRowSchema) | {"parent_sku"}),
             (ImportRowSchema, names_of(ProductRowSchema) | {"category", "brand"}),
         ],
     )

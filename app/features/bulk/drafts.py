@@ -21,7 +21,7 @@ from app.features.products.models import (
     MEMBERS,
     PRODUCTS,
     AttributePatch,
-    CurrencyDiffers,
+    CurrencyOfVariantDiffers,
     MemberOfParent,
     NotAParent,
     NotAVariant,
@@ -338,7 +338,7 @@ class Drafts:
         if wrong := differing(parent, foreign, foreign):
             raise MemberOfParent.at(*wrong)
         if draft.joins and there is not None and there[CURRENCY] != parent[CURRENCY]:
-            raise Invalid.because(CurrencyDiffers, PARENT)
+            raise Invalid.because(CurrencyOfVariantDiffers, PARENT)
         _require_members(draft, {**stated, **dict.fromkeys(INHERITED)})
         own_amounts = {**stated, CURRENCY: parent[CURRENCY]}
         _require_exact({**draft.defaults, **own_amounts} if there is None else own_amounts, there)
