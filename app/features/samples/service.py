@@ -186,7 +186,7 @@ _BRANDS_OF_RANGES = dict(zip(_GIVEN_NAMES, cycle((*BRANDS, None)), strict=False)
 def _create_types() -> None:
     for members in ATTRIBUTES:
         choices = _choices_of(members["code"]) if members["type"] in attribute_models.OF_CHOICES else []
-        attributes.create_attribute(**members, choices=choices, filterable=True)
+        attributes.create_attribute(**{"filterable": True, **members}, choices=choices)
     for code, (label, option, others) in TYPES.items():
         listed = [{"code": each, "required": each == option, "is_option": each == option} for each in (option, *others)]
         product_types.create_product_type(code=code, label=label, attributes=listed)
