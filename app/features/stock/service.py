@@ -1,7 +1,7 @@
 """Use cases of stock."""
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from sqlalchemy import BigInteger, ScalarSelect, Select, and_, cast, func, inspect, select, update
@@ -56,6 +56,7 @@ class Availability:
     track_stock: bool
     stock: int
     held: int
+    kind: ProductKind = ProductKind.SINGLE
 
     @property
     def available(self) -> int | None:
@@ -97,8 +98,16 @@ def record_movement(
 
 
 def get_availability(product_id: int, *, identity: Identity) -> Availability:
-    """The availability of a product; ``NotFound`` if ``identity`` may not see it."""
-    return _read_availability(visible_to(identity).where(Product.id == product_id))
+    """The availability of a product; ``NotFound`` if ``identity`` may not see it.
+
+    Of a parent it is that of its active variants together.
+    """
+    own = _read_availability(visible_to(identity).where(Product.id == product_id))
+    if own.kind != ProductKind.PARENT:
+        return own
+    is_sold = and_(Product.deleted_at.is_(None), Product.status == ProductStatus.ACTIVE)
+    variants = select(_held_quantity()).where(Product.parent_id == product_id, is_sold)
+    return replace(own, held=sum(db.session.scalars(variants)))
 
 
 def place_hold(product: Product, *, quantity: int, expires_in: int, reference: str | None = None) -> Hold:
@@ -207,7 +216,7 @@ def _refusal_of(movement: StockMovement, expected_stock: int | None) -> Conflict
 
 
 def _read_availability(rows: Select[Product]) -> Availability:
-    columns = (Product.id, Product.track_stock, Product.stock, _held_quantity())
+    columns = (Product.id, Product.track_stock, Product.stock, _held_quantity(), Product.kind)
     row = db.session.execute(rows.with_only_columns(*columns)).one_or_none()
     if row is None:
         raise NotFound

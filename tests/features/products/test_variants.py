@@ -350,6 +350,15 @@ class TestStock:
 
         assert read(alice, shirt["id"])["track_stock"] is False
 
+    def test_what_is_held_of_variants_is_not_available_of_their_parent(self, alice: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt([variant("M", "red", stock=2), variant("L", "red", stock=3)])
+        for child in variants_of(alice, shirt["id"]):
+            assert alice.post(f"/products/{child['id']}/holds", {"quantity": 2}).status_code == 201
+
+        found = body_of(alice.get(f"/products/{shirt['id']}/availability"))
+
+        assert (found["stock"], found["held"], found["available"]) == (5, 4, 1)
+
     def test_a_parent_is_not_sold(self, alice: Caller, make_shirt: Make) -> None:
         shirt = make_shirt()
 
