@@ -53,7 +53,7 @@ class SQLite(SQLiteImpl):
 
 
 #: What SQLite does not have, or cannot reflect to be compared.
-NOT_ON_SQLITE = {"ix_products_tags", "uq_users_username"}
+NOT_ON_SQLITE = {"uq_users_username"}
 # Both warn of each comparison that they leave it out.
 for _message in ("Skipped unsupported reflection", "autogenerate skipping metadata-specified expression-based index"):
     warnings.filterwarnings("ignore", _message)

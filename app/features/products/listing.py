@@ -89,9 +89,14 @@ def met_by(of: Any, filters: Mapping[str, Any]) -> list[ColumnElement[bool]]:
     return [make(of, filters[name]) for name, make in _OF_SELLABLE.items() if name in filters]
 
 
+def shows_parents(filters: Mapping[str, Any]) -> bool:
+    """Whether a list with these filters shows parents, of which one variant must meet those that `_TOGETHER` names."""
+    return ProductKind.PARENT in _kinds_among(filters.get("kind", LISTED))
+
+
 def asks_for_variants(filters: Mapping[str, Any]) -> bool:
     """Whether any of the filters is one that a row which is sold must meet, and parents are listed."""
-    return not filters.keys().isdisjoint(_TOGETHER) and ProductKind.PARENT in _kinds_among(filters["kind"])
+    return not filters.keys().isdisjoint(_TOGETHER) and shows_parents(filters)
 
 
 def find_matching_of(parent_ids: Collection[int], filters: Mapping[str, Any]) -> Select[int, int]:
@@ -103,8 +108,13 @@ def find_matching_of(parent_ids: Collection[int], filters: Mapping[str, Any]) ->
 
 def _matching(of: Any, filters: Mapping[str, Any]) -> Select[int]:
     """The active variants that meet the filters; ``of`` is the model or an alias."""
+    return select(of.id).where(*is_active_and_meets(of, filters))
+
+
+def is_active_and_meets(of: Any, filters: Mapping[str, Any]) -> list[ColumnElement[bool]]:
+    """The conditions that a variant counts for its parent; ``of`` is the model or an alias."""
     is_active = (of.deleted_at.is_(None), of.status == ProductStatus.ACTIVE)
-    return select(of.id).where(*is_active, *met_by(of, filters), *has_values(of.id, filters.get(FILTER, ())))
+    return [*is_active, *met_by(of, filters), *has_values(of.id, filters.get(FILTER, ()))]
 
 
 def _is_met_by_one(filters: Mapping[str, Any]) -> ColumnElement[bool]:
@@ -113,7 +123,7 @@ def _is_met_by_one(filters: Mapping[str, Any]) -> ColumnElement[bool]:
     own = and_(true(), *met_by(Product, filters))
     if FILTER in filters:
         return _is_found(filters, kinds, own)
-    if ProductKind.PARENT not in kinds:
+    if not shows_parents(filters):
         return own
     stated = {name: value for name, value in filters.items() if name in _OF_SELLABLE}
     if len(stated) == 1 and (condition := _rolled_up(*next(iter(stated.items())))) is not None:

@@ -26,10 +26,7 @@ from sqlalchemy import (
     select,
     true,
 )
-from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Mapped, aliased, mapped_column
-from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import Boolean
 
 from app.core.audit import UNAUDITED
 from app.core.changelog import Published, Row
@@ -548,47 +545,6 @@ def _update_derived(_mapper: object, _connection: object, product: Product) -> N
     product.option_key = option_key(product.options)
 
 
-class has_tag(FunctionElement[bool]):  # noqa: N801 -- reads as the SQL function that it compiles to
-    """Whether a JSON array of tags (first) contains a tag (second)."""
-
-    type = Boolean()
-    inherit_cache = True
-
-
-@compiles(has_tag, "postgresql")
-def _has_tag_postgresql(element: has_tag, compiler: Any, **options: Any) -> str:
-    tags, tag = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"{tags} @> jsonb_build_array(CAST({tag} AS TEXT))"
-
-
-@compiles(has_tag, "sqlite")
-def _has_tag_sqlite(element: has_tag, compiler: Any, **options: Any) -> str:
-    tags, tag = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"EXISTS (SELECT 1 FROM json_each({tags}) WHERE json_each.value = {tag})"  # noqa: S608 -- compiled clauses
-
-
-class has_any_tag(FunctionElement[bool]):  # noqa: N801 -- reads as the SQL function that it compiles to
-    """Whether a JSON array of tags (first) contains one of the tags of a `ValueList` (second)."""
-
-    type = Boolean()
-    inherit_cache = True
-
-
-@compiles(has_any_tag, "postgresql")
-def _has_any_tag_postgresql(element: has_any_tag, compiler: Any, **options: Any) -> str:
-    tags, sought = (compiler.process(clause, **options) for clause in element.clauses)
-    # Each of the array's elements is looked up in the index, which knows no other operator (jsonb_path_ops).
-    arrays = f"SELECT jsonb_build_array(tag) FROM unnest({sought}) AS tag"  # noqa: S608 -- compiled clauses
-    return f"{tags} @> ANY (ARRAY({arrays}))"
-
-
-@compiles(has_any_tag, "sqlite")
-def _has_any_tag_sqlite(element: has_any_tag, compiler: Any, **options: Any) -> str:
-    tags, sought = (compiler.process(clause, **options) for clause in element.clauses)
-    wanted = f"SELECT value FROM json_each({sought})"  # noqa: S608 -- compiled clauses
-    return f"EXISTS (SELECT 1 FROM json_each({tags}) WHERE json_each.value IN ({wanted}))"  # noqa: S608 -- the same
-
-
 # A deleted product is in no list, so every index but the primary key leaves it out.
 _ALIVE = Product.deleted_at.is_(None)
 # Lists show singles and parents, unless a filter asks for variants.
@@ -632,9 +588,6 @@ Index("ix_products_parent_id", Product.parent_id)
 Index("ix_products_category_id", Product.category_id)
 Index("ix_products_brand_id", Product.brand_id)
 Index("ix_products_type_id", Product.type_id)
-Index("ix_products_tags", Product.tags, postgresql_using="gin", postgresql_ops={"tags": "jsonb_path_ops"}).ddl_if(
-    dialect="postgresql"
-)
 
 #: The refusals of the constraints that a new or changed product can violate.
 REFUSALS: dict[str, type[Conflict | Invalid]] = {

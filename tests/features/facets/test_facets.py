@@ -15,7 +15,8 @@ from flask import Flask
 from app.core.money import MIN_AMOUNT, amount_text, max_amount, minor_unit
 from app.core.transactions import unit_of_work
 from app.features.bulk import upserts
-from app.features.facets.service import EDGES, FACETS, MAX_VALUES, price_band
+from app.features.facets.counting import MAX_VALUES
+from app.features.facets.service import EDGES, FACETS, price_band
 from app.features.products.models import ProductStatus
 from tests.conftest import Caller, body_of, faults_of
 
@@ -71,6 +72,7 @@ class TestCounts:
             "status": unselected(
                 {"value": "draft", "count": 1}, {"value": "active", "count": 3}, {"value": "archived", "count": 1}
             ),
+            "attributes": [],
         }
 
     @pytest.mark.usefixtures("shop")
@@ -132,6 +134,7 @@ class TestCounts:
             "status": unselected(
                 {"value": "draft", "count": 0}, {"value": "active", "count": 0}, {"value": "archived", "count": 0}
             ),
+            "attributes": [],
         }
 
     def test_leave_out_what_is_deleted(self, root: Caller, make_product: Make) -> None:
@@ -439,6 +442,7 @@ class Shop:
             "price": self._prices(chosen, Counter(bisect(EDGES, one["price"]) for one in found(*PRICES))),
             "stock": plain(marked((True, False), by_stock, "in_stock")),
             "status": plain(marked([str(one) for one in ProductStatus], by_status, "status")),
+            "attributes": [],
         }
 
     def _prices(self, chosen: dict[str, Any], counts: Counter[int]) -> list[dict[str, Any]]:
