@@ -172,7 +172,7 @@ def _log_editors_in() -> list[str]:
 
 def _generate(catalogue: Catalogue, products: int) -> None:
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    command = [sys.executable, "-m", "flask", "catalog", "generate", "--count", str(products)]
+    command = [sys.executable, "-m", "flask", "catalog", "generate", "--count", str(products), "--parents", "0"]
     done = subprocess.run(
         command,
         cwd=PROJECT,

@@ -108,7 +108,7 @@ def _place(products: int) -> Iterator[tuple[Flask, Place]]:
             upgrade()
             with unit_of_work():
                 users.create_user(email="root@example.com", username="root", password=PASSWORD, role=Role.ADMIN)
-        command = ["catalog", "generate", "--count", str(products)]
+        command = ["catalog", "generate", "--count", str(products), "--parents", "0"]
         app.test_cli_runner().invoke(args=command, catch_exceptions=False)
         endpoint = stack.enter_context(receiver())
         released = threading.Event()

@@ -162,13 +162,20 @@ def export_products(*, file: str, given_format: str | None, with_ids: bool, with
 @click.option(
     "--seed", type=click.IntRange(0, 10**6), default=1, show_default=True, help="Another seed generates other products."
 )
-def generate(count: int, seed: int) -> None:
+@click.option(
+    "--parents",
+    type=click.IntRange(0, 100),
+    default=15,
+    show_default=True,
+    help="How many of a hundred products have 2 to 8 variants.",
+)
+def generate(count: int, seed: int, parents: int) -> None:
     """Add realistic products, also millions.
 
     A seed always generates the same products in the same order, with skus GEN-<seed>-<number>; another run continues
-    after the last number.
+    after the last number. The count is of the products that lists show: variants come on top of it.
     """
-    started = time.monotonic()
+    started, currency = time.monotonic(), current_app.config["DEFAULT_CURRENCY"]
     with unit_of_work():
         shelves = samples.plant_tree()
         first = samples.next_number(seed)
@@ -176,7 +183,7 @@ def generate(count: int, seed: int) -> None:
         for start in range(first, first + count, samples.PRODUCTS_PER_CHUNK):
             numbers = range(start, min(start + samples.PRODUCTS_PER_CHUNK, first + count))
             with unit_of_work():
-                samples.generate_products(seed, numbers, shelves, currency=current_app.config["DEFAULT_CURRENCY"])
+                samples.generate_products(seed, numbers, shelves, currency=currency, parents=parents)
             advance(numbers.stop - first)
     with unit_of_work():
         samples.refresh_statistics()
@@ -193,7 +200,8 @@ def demo(announce: bool) -> None:
     with unit_of_work():
         loaded = samples.load_demo(currency=current_app.config["DEFAULT_CURRENCY"])
     if loaded:
-        rows = f"{loaded.products} products of {loaded.brands} brands in {loaded.categories} categories"
+        products = f"{loaded.products} products with {loaded.variants} variants"
+        rows = f"{products} of {loaded.brands} brands in {loaded.categories} categories"
         click.echo(f"Loaded the demo catalogue: {rows}.")
     elif not announce:
         click.echo("The database is not empty: nothing was loaded.")

@@ -13,11 +13,15 @@ import pytest
 from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskCliRunner
+from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from app.cli import progress
+from app.core.transactions import unit_of_work
+from app.extensions import db
 from app.features.exports.files import COLUMNS
 from app.features.imports import service as imports
+from app.features.products.models import Product
 from app.features.samples import service as samples
 from config import Environment
 from tests.conftest import Caller, body_of, rows_of
@@ -346,26 +350,38 @@ class TestExport:
         assert catalog("export").stdout.splitlines() == [",".join(COLUMNS)]
 
 
+def listed_skus(app: Flask) -> list[str]:
+    """The skus of the products that lists show."""
+    with app.app_context(), unit_of_work(reading=True):
+        return sorted(db.session.scalars(select(Product.sku).where(Product.parent_id.is_(None))))
+
+
 class TestGenerate:
     def test_adds_products(self, catalog: Run, app: Flask) -> None:
         result = catalog("generate", "--count", "5000")
 
         assert result.exit_code == 0
         assert result.stdout.startswith("Generated 5,000 products in ")
-        assert len(rows_of(app, "products")) == 5000
+        assert len(listed_skus(app)) == 5000
+        assert len(rows_of(app, "products")) > 7000
+
+    def test_adds_single_products_alone_if_asked(self, catalog: Run, app: Flask) -> None:
+        catalog("generate", "--count", "50", "--parents", "0")
+
+        assert len(rows_of(app, "products")) == 50
 
     def test_goes_on_where_the_last_run_ended(self, catalog: Run, app: Flask) -> None:
         catalog("generate", "--count", "30")
         catalog("generate", "--count", "20")
 
-        skus = [row[1] for row in rows_of(app, "products")]
+        skus = listed_skus(app)
         assert (len(skus), skus[-1]) == (50, "GEN-1-000000050")
 
-    def test_makes_what_an_import_takes(self, catalog: Run, tmp_path: Path) -> None:
+    def test_makes_what_an_import_takes(self, catalog: Run, app: Flask, tmp_path: Path) -> None:
         catalog("generate", "--count", "30")
         catalog("export", tmp_path / "out.csv")
 
-        assert numbers(catalog("import", tmp_path / "out.csv"))["unchanged"] == 30
+        assert numbers(catalog("import", tmp_path / "out.csv"))["unchanged"] == len(rows_of(app, "products"))
 
 
 class TestDemo:

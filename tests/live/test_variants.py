@@ -61,7 +61,8 @@ def assert_families_add_up(app: Flask) -> None:
     """Each living parent shows what its living variants say, and they have what it has; none lives without it."""
     with app.app_context(), unit_of_work(reading=True):
         living = db.session.execute(select(PRODUCTS).where(PRODUCTS.c.deleted_at.is_(None))).mappings().all()
-        rows = db.session.execute(select(TABLE.c.product_id, TABLE.c.listed_id, TABLE.c.text)).all()
+        tags = select(TABLE.c.product_id, TABLE.c.listed_id, TABLE.c.text).where(TABLE.c.attribute_id.is_(None))
+        rows = db.session.execute(tags).all()
     parents = {row["id"]: row for row in living if row["kind"] == "parent"}
     families: dict[int, list[Any]] = {parent_id: [] for parent_id in parents}
     for row in living:

@@ -6,6 +6,7 @@ A stock that is stated here goes into the ledger: as a receipt of a new product,
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 from app.core import clock
@@ -30,6 +31,8 @@ from app.features.products.statements import has_id, insert_rows, update_rows
 from app.features.products.values import Assessment, Definitions
 
 Row = Mapping[str, Any]
+
+_NONE: Mapping[int, Any] = MappingProxyType({})
 
 #: What the audit trail has of a new product.
 _SHOWN = (*MEMBERS, *FAMILY)
@@ -87,15 +90,21 @@ def upsert_products(rows: Iterable[Row], *, defaults: Row = DEFAULTS) -> dict[st
     return upserted | drafts.refused
 
 
-def insert_products(rows: Sequence[Row]) -> None:
-    """Create the sample products whose keys no living product has."""
+def insert_products(rows: Sequence[Row], parents: Mapping[int, Row] = _NONE) -> dict[str, Row]:
+    """Create the sample products whose keys no living product has; every column of each, by sku.
+
+    A row may be a parent's, with what follows from its variants, or a variant's: ``parents`` are those of the variants,
+    by id.
+    """
     states = [{**NEW, **row} for row in rows]
-    definitions = Definitions.of(states)
-    assessed = {str(row["sku"]): definitions.assess(row) for row in states}
-    for made in _insert(rows, DEFAULTS, assessed).values():
+    definitions = Definitions.of([*states, *parents.values()])
+    assessed = {str(row["sku"]): definitions.assess(row, parents.get(row.get("parent_id", 0))) for row in states}
+    made = _insert([{**assessed[row["sku"]].columns, **row} for row in rows], DEFAULTS, assessed)
+    for row in made.values():
         # By intention the audit trail has none of the samples. The log has them: caches and the change feed follow it.
-        counters = {"version": made["version"], "live": made["live"]}
-        record_in_log(Product, "product.created", made["id"], **counters, before=None, after=made)
+        counters = {"version": row["version"], "live": row["live"]}
+        record_in_log(Product, "product.created", row["id"], **counters, before=None, after=row)
+    return made
 
 
 def _find_taken(drafts: Drafts) -> dict[str, Invalid]:

@@ -17,13 +17,14 @@ from app.features.attributes import models as attribute_models
 from app.features.attributes import service as attributes
 from app.features.brands import models as brand_models
 from app.features.brands import service as brands
-from app.features.bulk import upserts
 from app.features.categories import models as category_models
 from app.features.categories import service as categories
 from app.features.product_types import models as type_models
 from app.features.product_types import service as product_types
 from app.features.products import models as product_models
-from app.features.samples.vocabulary import ATTRIBUTES, BRANDS, TREE, TYPES, Line, Option, Shelf
+from app.features.samples import insertion
+from app.features.samples.insertion import VARIANTS
+from app.features.samples.vocabulary import ATTRIBUTES, BRANDS, PIECES, TREE, TYPES, Line, Option, Shelf
 from app.features.users import models as user_models
 from app.features.users import service as users
 from app.security.passwords import verify_password
@@ -55,9 +56,10 @@ DEMO_LOGINS = tuple(DemoLogin(role) for role in (Role.ADMIN, Role.EDITOR, Role.U
 
 @dataclass(frozen=True)
 class Loaded:
-    """The numbers of products, categories and brands that were loaded."""
+    """The numbers of products, as lists show them, of their variants, of categories and of brands that were loaded."""
 
     products: int
+    variants: int
     categories: int
     brands: int
 
@@ -72,11 +74,12 @@ def load_demo(*, currency: str) -> Loaded | None:
         return None
     for login in DEMO_LOGINS:
         users.create_user(email=login.email, username=login.role, password=login.password, role=login.role)
-    _create_types()
+    types = _create_types()
     shelves = plant_tree()
-    products = list(_demo_products(shelves, find_or_create_brands(), currency))
-    upserts.insert_products(products)
-    return Loaded(products=len(products), categories=len(shelves), brands=len(BRANDS))
+    products = list(_demo_products(shelves, find_or_create_brands(), types, currency))
+    insertion.insert_products(products)
+    variants = sum(len(product.get(VARIANTS, ())) for product in products)
+    return Loaded(products=len(products), variants=variants, categories=len(shelves), brands=len(BRANDS))
 
 
 def working_logins() -> list[DemoLogin]:
@@ -123,16 +126,19 @@ def next_number(seed: int) -> int:
     return next((int(suffix) + 1 for suffix in suffixes if suffix.isdecimal()), 1)
 
 
-def generate_products(seed: int, numbers: range, categories_by_name: Mapping[str, int], *, currency: str) -> None:
+def generate_products(
+    seed: int, numbers: range, categories_by_name: Mapping[str, int], *, currency: str, parents: int = 0
+) -> None:
     """Insert the products with these numbers; a seed and a number always give the same product.
 
-    Its price is rounded to the minor units of ``currency``.
+    Of a hundred, ``parents`` have 2 to 8 variants, which are not counted by the numbers. Prices are rounded to the
+    minor units of ``currency``.
     """
     brand_ids = find_or_create_brands()
     rows = (_generated_product(seed, number, categories_by_name, brand_ids) for number in numbers)
-    upserts.insert_products(
-        [{**row, "price": round_amount(row["price"], currency), "currency": currency} for row in rows]
-    )
+    priced = ({**row, "price": round_amount(row["price"], currency), "currency": currency} for row in rows)
+    products = [_with_variants(seed, number, row, parents) for number, row in zip(numbers, priced, strict=True)]
+    insertion.insert_products(products)
 
 
 def refresh_statistics() -> None:
@@ -183,13 +189,16 @@ _GIVEN_NAMES = [line.name.split()[0] for _, _, line in _LINES]
 _BRANDS_OF_RANGES = dict(zip(_GIVEN_NAMES, cycle((*BRANDS, None)), strict=False))
 
 
-def _create_types() -> None:
+def _create_types() -> Mapping[str, int]:
+    """Create the attributes and the product types of the demo; the ids of the latter by code."""
     for members in ATTRIBUTES:
         choices = _choices_of(members["code"]) if members["type"] in attribute_models.OF_CHOICES else []
         attributes.create_attribute(**{"filterable": True, **members}, choices=choices)
+    ids: dict[str, int] = {}
     for code, (label, option, others) in TYPES.items():
         listed = [{"code": each, "required": each == option, "is_option": each == option} for each in (option, *others)]
-        product_types.create_product_type(code=code, label=label, attributes=listed)
+        ids[code] = product_types.create_product_type(code=code, label=label, attributes=listed).id
+    return ids
 
 
 def _choices_of(code: str) -> list[dict[str, str]]:
@@ -198,25 +207,63 @@ def _choices_of(code: str) -> list[dict[str, str]]:
     return [{"code": value, "label": value.capitalize()} for value in values]
 
 
-def _demo_products(shelves: Mapping[str, int], brand_ids: Mapping[str, int], currency: str) -> Iterator[dict[str, Any]]:
+def _demo_products(
+    shelves: Mapping[str, int], brand_ids: Mapping[str, int], types: Mapping[str, int], currency: str
+) -> Iterator[dict[str, Any]]:
     numbers = count(1)
     for position, (category, shelf, line) in enumerate(_LINES):
+        of_line = {"category_id": shelves[category], "brand_id": _brand_of(line.name, brand_ids), "currency": currency}
+        sku = f"{shelf.code}-{position:02}"
+        if shelf.type is not None:
+            own = {"type_id": types[shelf.type], "options": [TYPES[shelf.type][1]]}
+            parent = {**of_line, **_demo_parent(sku, shelf, line), **own}
+            yield {**parent, VARIANTS: [_demo_variant(next(numbers), parent, line, one) for one in line.choice.options]}
+            continue
         for option in line.choice.options:
             number = next(numbers)
             yield {
+                **of_line,
                 **_described(shelf, line, option),
-                "sku": f"{shelf.code}-{position:02}-{option.code}",
+                **_for_sale(number, line, option, currency),
+                "sku": f"{sku}-{option.code}",
                 "name": f"{line.name}, {option.label}",
-                "category_id": shelves[category],
-                "brand_id": _brand_of(line.name, brand_ids),
-                "price": round_amount(_shop_price(line.price * option.price), currency),
-                "currency": currency,
-                "stock": 0 if number % 13 == 7 else number * 37 % 90 + 3,
-                "low_stock_at": 10,
                 "status": _demo_status(number),
                 "tags": [*shelf.tags, *_marketing_tags(number)],
-                "external_id": f"demo-{number:04}" if number % 3 else None,
             }
+
+
+def _demo_parent(sku: str, shelf: Shelf, line: Line) -> dict[str, Any]:
+    """A line of a shelf with a type; its options are its variants."""
+    return {
+        "sku": sku,
+        "name": line.name,
+        "description": line.text,
+        "status": product_models.ProductStatus.ACTIVE,
+        "tags": list(shelf.tags),
+        "attributes": {"range": line.name.split()[0]},
+    }
+
+
+def _demo_variant(number: int, parent: Mapping[str, Any], line: Line, option: Option) -> dict[str, Any]:
+    """What of a variant is its own: the option by which it differs, and the other attributes that come with it."""
+    (name,) = parent["options"]
+    return {
+        **_for_sale(number, line, option, parent["currency"]),
+        "sku": f"{parent['sku']}-{option.code}",
+        "options": {name: option.attributes[name]},
+        "attributes": {code: value for code, value in option.attributes.items() if code != name},
+        "status": _demo_status(number),
+    }
+
+
+def _for_sale(number: int, line: Line, option: Option, currency: str) -> dict[str, Any]:
+    """What one that is sold costs, and how many there are of it."""
+    return {
+        "price": round_amount(_shop_price(line.price * option.price), currency),
+        "stock": 0 if number % 13 == 7 else number * 37 % 90 + 3,
+        "low_stock_at": 10,
+        "external_id": f"demo-{number:04}" if number % 3 else None,
+    }
 
 
 def _described(shelf: Shelf, line: Line, option: Option) -> dict[str, Any]:
@@ -258,7 +305,7 @@ def _generated_sku(seed: int, number: int | str) -> str:
 def _generated_product(
     seed: int, number: int, shelves: Mapping[str, int], brand_ids: Mapping[str, int]
 ) -> dict[str, Any]:
-    random = Random(seed << 40 | number)  # noqa: S311 -- reproducible numbers are wanted
+    random = _random_of(seed, number)
     category, shelf, line = random.choice(_LINES)
     option = random.choice(line.choice.options)
     given_name, kind = random.choice(_GIVEN_NAMES), line.name.partition(" ")[2]
@@ -272,6 +319,41 @@ def _generated_product(
         "stock": random.choice((0, random.randint(1, 20), random.randint(1, 500))),
         "status": random.choices(_STATUSES, _STATUS_WEIGHTS)[0],
         "tags": [*shelf.tags, *_marketing_tags(random.randint(0, 10_000))],
+    }
+
+
+def _with_variants(seed: int, number: int, product: dict[str, Any], parents: int) -> dict[str, Any]:
+    """A generated product, with variants if it is one of the ``parents`` among a hundred."""
+    # Numbers of its own, so that the others are the same whatever the share.
+    random = Random(f"{seed} {number}")  # noqa: S311 -- reproducible numbers are wanted
+    if random.randrange(100) >= parents:
+        return product
+    _, _, line = _line_of(seed, number)
+    pairs = [(option, pieces) for option in line.choice.options for pieces in PIECES]
+    chosen = random.sample(pairs, random.randint(2, len(pairs)))
+    variants = [_generated_variant(random, product, option, pieces) for option, pieces in chosen]
+    shown = {name: value for name, value in product.items() if name not in {"price", "stock", "attributes"}}
+    return {**shown, "name": product["name"].partition(",")[0], "options": ["model", "set"], VARIANTS: variants}
+
+
+def _line_of(seed: int, number: int) -> tuple[str, Shelf, Line]:
+    """The product line of a generated product, with the category and the shelf."""
+    return _random_of(seed, number).choice(_LINES)
+
+
+def _random_of(seed: int, number: int) -> Random:
+    return Random(seed << 40 | number)  # noqa: S311 -- reproducible numbers are wanted
+
+
+def _generated_variant(random: Random, product: Mapping[str, Any], option: Option, pieces: str) -> dict[str, Any]:
+    hundredths = Decimal(option.price * (PIECES.index(pieces) + 1)).scaleb(-2)
+    return {
+        "sku": f"{product['sku']}-{option.code}{PIECES.index(pieces) + 1}",
+        "options": {"model": option.label, "set": pieces},
+        "attributes": dict(option.attributes),
+        "price": round_amount(product["price"] * hundredths, product["currency"]),
+        "stock": random.choice((0, random.randint(1, 20), random.randint(1, 500))),
+        "status": random.choices(_STATUSES, _STATUS_WEIGHTS)[0],
     }
 
 

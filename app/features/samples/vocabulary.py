@@ -36,11 +36,15 @@ class Line:
 
 @dataclass(frozen=True)
 class Shelf:
-    """A leaf category and its product lines; ``code`` is the prefix of their skus."""
+    """A leaf category and its product lines; ``code`` is the prefix of their skus.
+
+    With a ``type``, one of `TYPES`, each line is a parent and its options are variants.
+    """
 
     code: str
     tags: tuple[str, ...]
     lines: tuple[Line, ...]
+    type: str | None = None
 
 
 WOODS = Choice(
@@ -199,6 +203,7 @@ DINING_TABLES = Shelf(
         Line("Hazel farmhouse table", 549, "Thick planks of pine that take a scratch with grace.", TABLES),
         Line("Isle extending table", 729, "Two leaves sleep under the top until guests arrive.", TABLES),
     ),
+    "dining_table",
 )
 SOFAS = Shelf(
     "SOF",
@@ -209,6 +214,7 @@ SOFAS = Shelf(
         Line("Lark sofa bed", 999, "A real mattress that unfolds in one movement.", FABRICS),
         Line("Maple footstool", 189, "Room inside for blankets, and soft enough for feet.", FABRICS),
     ),
+    "sofa",
 )
 STORAGE = Shelf(
     "STO",
@@ -319,6 +325,7 @@ RUGS_AND_CARPETS = Shelf(
         Line("Harbour jute rug", 129, "Braided jute that smells of hay for a week.", RUGS),
         Line("Ivy shaggy rug", 229, "A pile of 4 cm, for bare feet.", RUGS),
     ),
+    "rug",
 )
 CUSHIONS = Shelf(
     "CUS",
@@ -426,6 +433,8 @@ ATTRIBUTES: tuple[Mapping[str, Any], ...] = (
     {"code": "length_cm", "label": "Length", "type": "integer", "unit": "cm", "filterable": True},
     {"code": "seats", "label": "Seats", "type": "integer", "filterable": True},
 )
+#: The pieces that a generated variant comes in.
+PIECES = ("single", "pair")
 #: Kinds of products: for each a label, the attribute by which its variants differ, and the others.
 TYPES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "dining_table": ("Dining table", "width_cm", ("seats", "range")),

@@ -19,7 +19,7 @@ from app.features.exports import service as exports
 from app.features.exports.files import FileFormat, write_products
 from app.features.products import ledger
 from app.features.products.models import PRODUCTS
-from app.features.samples.service import load_demo
+from app.features.samples import service as samples
 from tests.conftest import empty
 from tests.features.imports.conftest import Catalogue, Import
 
@@ -144,11 +144,11 @@ def tree(app: Flask) -> set[tuple[str, ...]]:
 
 @pytest.mark.parametrize("file_format", list(FileFormat))
 class TestTheTree:
-    def test_of_the_demo_is_the_same_after_an_import_into_an_empty_database(
+    def test_of_the_samples_is_the_same_after_an_import_into_an_empty_database(
         self, app: Flask, import_text: Import, catalogue: Catalogue, file_format: FileFormat
     ) -> None:
         with app.app_context(), unit_of_work():
-            load_demo(currency="USD")
+            samples.generate_products(1, range(300), samples.plant_tree(), currency="USD")
         before, products, exported = tree(app), catalogue(), export(app, file_format)
         empty(app)
 

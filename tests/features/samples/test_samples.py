@@ -27,12 +27,15 @@ from app.features.product_types.rules import all_definitions, find_rules
 from app.features.product_types.service import create_product_type
 from app.features.products import ledger
 from app.features.products.models import PRODUCTS, Product, search_text
+from app.features.products.values import TABLE, Definitions, listed_id_of, store
 from app.features.samples import service as samples
 from app.features.samples.vocabulary import BRANDS
 from app.features.users.models import User
 from app.security.passwords import hash_password
 from app.security.permissions import Role
 from tests.conftest import empty, rows_of
+from tests.features.stock.test_movements import assert_ledger_adds_up
+from tests.live.test_variants import assert_families_add_up
 
 Generate = Callable[..., None]
 
@@ -47,6 +50,11 @@ def products_of(app: Flask) -> list[dict[str, Any]]:
         return [dict(row) for batch in exports.iter_products() for row in batch]
 
 
+def rows_of_kind(app: Flask, *kinds: str) -> list[dict[str, Any]]:
+    with app.app_context(), unit_of_work(reading=True):
+        return [dict(row) for row in db.session.execute(select(PRODUCTS).where(PRODUCTS.c.kind.in_(kinds))).mappings()]
+
+
 def state_of(app: Flask) -> list[Any]:
     tables = ("users", "categories", "brands", "attributes", "product_types", "products")
     return [rows_of(app, table) for table in tables]
@@ -57,7 +65,8 @@ class TestLoadDemo:
         loaded = load_demo(app)
 
         assert loaded is not None
-        assert len(products_of(app)) == loaded.products >= 300
+        assert len(rows_of_kind(app, "single", "parent")) == loaded.products >= 280
+        assert len(rows_of_kind(app, "variant")) == loaded.variants >= 30
         assert len(rows_of(app, "categories")) == loaded.categories >= 25
         assert len(rows_of(app, "brands")) == loaded.brands >= 10
 
@@ -81,7 +90,9 @@ class TestLoadDemo:
     def test_gives_a_range_one_brand_or_none(self, app: Flask) -> None:
         load_demo(app)
 
-        pairs = {(product["attributes"]["range"], product["brand"]) for product in products_of(app)}
+        shown = {row["id"] for row in rows_of_kind(app, "single", "parent")}
+        listed = [product for product in products_of(app) if product["id"] in shown]
+        pairs = {(product["attributes"]["range"], product["brand"]) for product in listed}
         assert len(pairs) == len({name for name, _ in pairs})
         assert {brand for _, brand in pairs} == {*BRANDS, None}
 
@@ -113,7 +124,33 @@ class TestLoadDemo:
     def test_names_no_two_products_alike(self, app: Flask) -> None:
         load_demo(app)
 
-        assert Counter(product["name"] for product in products_of(app)).most_common(1)[0][1] == 1
+        listed = rows_of_kind(app, "single", "parent")
+        assert Counter(product["name"] for product in listed).most_common(1)[0][1] == 1
+
+    def test_has_products_of_each_type_with_variants(self, app: Flask) -> None:
+        load_demo(app)
+
+        parents = rows_of_kind(app, "parent")
+        with app.app_context(), unit_of_work(reading=True):
+            types = set(db.session.scalars(select(ProductType.id)))
+        assert {parent["type_id"] for parent in parents} == types
+        assert all(parent["missing"] is None for parent in parents)
+        assert any(parent["stock"] == 0 for parent in rows_of_kind(app, "variant"))
+        assert_families_add_up(app)
+
+    def test_is_found_by_its_attributes_and_options(self, app: Flask) -> None:
+        load_demo(app)
+
+        with app.app_context(), unit_of_work(reading=True):
+            before = sorted(map(tuple, db.session.execute(select(TABLE))), key=repr)
+        with app.app_context(), unit_of_work():
+            rows = {row["id"]: row for row in rows_of_kind(app, "single", "parent", "variant")}
+            definitions = Definitions.of(rows.values())
+            assessed = {one: definitions.assess(row, rows.get(row["parent_id"])) for one, row in rows.items()}
+            store({one: (listed_id_of(row), assessed[one].values) for one, row in rows.items()})
+        with app.app_context(), unit_of_work(reading=True):
+            assert sorted(map(tuple, db.session.execute(select(TABLE))), key=repr) == before
+        assert len(before) > len(rows)
 
     def test_has_drafts_archived_ones_and_some_out_of_stock(self, app: Flask) -> None:
         load_demo(app)
@@ -124,7 +161,7 @@ class TestLoadDemo:
 
     def test_always_makes_the_same(self, app: Flask) -> None:
         load_demo(app)
-        ids = {"id": 0, "category_id": 0, "brand_id": 0}
+        ids = {"id": 0, "category_id": 0, "brand_id": 0, "type_id": 0}
         first = [{**product, **ids} for product in products_of(app)]
         empty(app)
 
@@ -217,11 +254,12 @@ class TestWorkingLogins:
 class TestGenerateProducts:
     @pytest.fixture
     def generate(self, app: Flask) -> Generate:
-        def generate(count: int, seed: int = 1) -> None:
+        def generate(count: int, seed: int = 1, parents: int = 0) -> None:
             with app.app_context(), unit_of_work():
                 first = samples.next_number(seed)
                 shelves = samples.plant_tree()
-                samples.generate_products(seed, range(first, first + count), shelves, currency="EUR")
+                numbers = range(first, first + count)
+                samples.generate_products(seed, numbers, shelves, currency="EUR", parents=parents)
 
         return generate
 
@@ -229,6 +267,35 @@ class TestGenerateProducts:
         generate(500)
 
         assert len(products_of(app)) == 500
+
+    def test_makes_as_many_with_variants_as_asked(self, app: Flask, generate: Generate) -> None:
+        generate(500, parents=15)
+
+        parents = rows_of_kind(app, "parent")
+        assert 45 < len(parents) < 105
+        assert len(rows_of_kind(app, "single")) == 500 - len(parents)
+        sizes = Counter(row["parent_id"] for row in rows_of_kind(app, "variant"))
+        assert sizes.keys() == {parent["id"] for parent in parents}
+        assert (min(sizes.values()), max(sizes.values())) == (2, 8)
+        assert_families_add_up(app)
+        assert_ledger_adds_up(app)
+
+    def test_makes_the_same_singles_whatever_the_share_of_parents(self, app: Flask, generate: Generate) -> None:
+        generate(60)
+        without = {row["sku"]: row["name"] for row in rows_of_kind(app, "single")}
+        empty(app)
+
+        generate(30, parents=50)
+        generate(30, parents=50)
+
+        singles = {row["sku"]: row["name"] for row in rows_of_kind(app, "single")}
+        assert singles.items() <= without.items()
+        assert 15 < len(singles) < 45
+        first = [(row["sku"], row["name"], row["price"]) for row in rows_of_kind(app, "parent", "variant")]
+        empty(app)
+        generate(60, parents=50)
+        again = [(row["sku"], row["name"], row["price"]) for row in rows_of_kind(app, "parent", "variant")]
+        assert sorted(again) == sorted(first)
 
     def test_makes_products_that_the_api_would_take(self, app: Flask, generate: Generate) -> None:
         generate(500)
