@@ -155,7 +155,7 @@ def _insert(
     made: dict[str, Row] = {row["sku"]: {**row, "id": ids[row["sku"]]} for row in new if row["sku"] in ids}
     sold = [row for row in made.values() if row["kind"] != ProductKind.PARENT]
     _balance([row["id"] for row in sold], Reason.RECEIPT)
-    found_by = {row["id"]: (values.listed_id_of(row), assessed[row["sku"]].values) for row in sold}
+    found_by = {row["id"]: (values.listed_id_of(row), assessed[row["sku"]].values) for row in made.values()}
     values.store(found_by, are_new=True)
     return made
 
