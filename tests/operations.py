@@ -466,8 +466,10 @@ class Scene:
         """Beside products, one with three variants, for the operations on these."""
         if name != "product_id":
             return
-        variants = [{"price": "1.00", "options": {"size": size}} for size in ("S", "M", "L")]
-        answer = self.send(create, body={**example, "name": "Shirt", "options": ["size"], "variants": variants})
+        variants = [{"price": "1.00", "options": {"size": size, "colour": "blue"}} for size in ("S", "M", "L")]
+        answer = self.send(
+            create, body={**example, "name": "Shirt", "options": ["size", "colour"], "variants": variants}
+        )
         assert answer.status_code == create.success, answer.json
         assert answer.json is not None
         self._references["parent_id"] = answer.json["id"]

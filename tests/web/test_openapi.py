@@ -408,7 +408,7 @@ class TestSchemas:
         """Numbers that computers round."""
         for name, schema in objects(document):
             for member, described in schema["properties"].items():
-                if member not in {"attributes", "options"}:
+                if member not in {"attributes", "options"} and name != "AttributeFacet":
                     assert "number" not in set(_flat(values_in(described, "type"))), (name, member)
 
     def test_of_passwords_are_write_only(self, document: Document) -> None:

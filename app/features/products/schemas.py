@@ -215,7 +215,7 @@ class ProductSchema(Schema):
 class ProductWithVariantsSchema(ProductSchema):
     """A product, and of a parent its variants, as events have it."""
 
-    variants = fields.Nested(ProductSchema, many=True, note="Of a parent, in their order.")
+    variants = fields.Nested(ProductSchema, many=True, note="Of a parent, in their order.", schema={"x-optional": True})
 
 
 class ProductReplaceSchema(BodySchema):

@@ -36,6 +36,7 @@ NEED_SECRETS = {"refresh": 401, "confirm_password_reset": 422, "change_password"
 IN_USE = {
     **dict.fromkeys(("delete_brand", "delete_brand_by_key", "delete_category", "delete_category_by_key"), 409),
     **dict.fromkeys(("delete_attribute", "delete_attribute_by_key"), 409),
+    **dict.fromkeys(("delete_product_type", "delete_product_type_by_key"), 409),
 }
 #: What ends the session that the others need.
 ENDS = ("log_out", "end_all_sessions", "end_session")
