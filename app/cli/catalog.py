@@ -69,7 +69,12 @@ def import_products(*, file: str, dry_run: bool, failed_rows: str | None, **give
     content is a fault.
 
     A category is given by its name, slug or external id, or by its path from the root (Garden > Chairs), and created
-    where there is none; so is a brand by its name. Tags are separated by |, attributes are a JSON object.
+    where there is none; so is a brand by its name. Tags are separated by |, attributes are a JSON object, or have a
+    column each (attribute.width_cm), read by the type of the attribute. The column type has the code of a product type.
+
+    A product with variants is a row whose options are their names (size|colour). A variant is a row with the sku of
+    that product as its parent_sku, and a column for each option (option.size); it needs no more than a sku and a price,
+    and has the rest of its product. They may stand in any order.
 
     A column sets the field of its own name, or the one that --map says; the case of names does not matter. Spaces
     around cells are removed, repeated ones within texts collapsed, and what spreadsheets put before a number to keep it
@@ -139,7 +144,8 @@ def export_products(*, file: str, given_format: str | None, with_ids: bool, with
 
     All are of one moment, however much is written meanwhile. In CSV, a cell that a spreadsheet would interpret as a
     formula gets an apostrophe as prefix, which an import removes; tags are separated by |, and a | within a tag is
-    escaped by a backslash. FILE appears when it is complete.
+    escaped by a backslash. A variant names its product in parent_sku and leaves empty what it has of it. FILE appears
+    when it is complete.
     """
     file_format = _format_of(file, given_format)
     pieces = write_products(exports.iter_products(), file_format, with_ids=with_ids)

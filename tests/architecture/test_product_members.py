@@ -12,7 +12,7 @@ from app.core.changelog import Published
 from app.core.references import references_of
 from app.extensions import Model
 from app.features.bulk.schemas import ProductUpsertSchema
-from app.features.exports.files import COLUMNS, FileFormat, write_products
+from app.features.exports.files import COLUMNS, NAMES, FileFormat, write_products
 from app.features.imports.reading.files import read_rows
 from app.features.imports.reading.options import Reading
 from app.features.imports.row_schema import ImportRowSchema
@@ -108,7 +108,7 @@ class TestSchemas:
         [
             (ProductUpdateSchema, names_of(ProductReplaceSchema)),
             (ProductUpsertSchema, names_of(ProductRowSchema) | {"parent_sku"}),
-            (ImportRowSchema, names_of(ProductRowSchema) | {"category", "brand"}),
+            (ImportRowSchema, names_of(ProductRowSchema) | {*NAMES.values(), "kind", "parent_sku"}),
         ],
     )
     def test_that_change_a_product_take_what_a_new_one_takes(self, schema: type[ma.Schema], members: set[str]) -> None:
@@ -137,8 +137,8 @@ class TestSchemas:
 
 
 class TestFiles:
-    def test_have_every_member_and_the_names_of_category_and_brand(self) -> None:
-        assert set(COLUMNS) == {*MEMBERS, "category", "brand"}
+    def test_have_every_member_the_names_of_other_rows_and_what_makes_a_family(self) -> None:
+        assert set(COLUMNS) == {*MEMBERS, "category", "brand", "type", "kind", "parent_sku", "options", "position"}
 
     @pytest.mark.parametrize("file_format", FileFormat)
     @pytest.mark.parametrize("members", [FULL, EMPTY], ids=["full", "empty"])

@@ -66,6 +66,12 @@ class ParentDiffers(Invalid):
     pointer = f"/{PARENT}"
 
 
+class KindDiffers(Invalid):
+    """The product is of another kind: a variant has a parent_sku, a parent has options, and a single has neither."""
+
+    pointer = "/kind"
+
+
 @dataclass(frozen=True)
 class Draft:
     """An item: the members that it states, and the product that it changes, if that is there."""
@@ -74,18 +80,22 @@ class Draft:
     parent_sku: str | None
     there: Row | None
     defaults: Row
+    #: What the item says that the product is.
+    said: str | None = None
 
     @classmethod
     def of(cls, row: Row, found: Found, defaults: Row) -> "Draft":
-        """The draft of an item, which may name a parent and state attributes beside those that are there."""
-        there = found.by_sku.get(row["sku"])
-        stated = {name: value for name, value in row.items() if name != PARENT}
+        """The draft of an item, which may name a parent and a kind, and set attributes beside those that are there."""
+        there, said = found.by_sku.get(row["sku"]), row.get("kind")
+        stated = {name: value for name, value in row.items() if name not in {PARENT, "kind"}}
+        if there is None and said == ProductKind.PARENT and stated.get("options") is None:
+            stated["options"] = []
         if stated.get("position", 0) is None:
             del stated["position"]
         attributes = stated.get("attributes")
         if there is not None and isinstance(attributes, AttributePatch):
             stated["attributes"] = {**there["attributes"], **attributes}
-        return cls(stated, row.get(PARENT) or _parent_sku(there, found), there, defaults)
+        return cls(stated, row.get(PARENT) or _parent_sku(there, found), there, defaults, said)
 
     @property
     def sku(self) -> str:
@@ -260,6 +270,8 @@ class Drafts:
                 self.refused[draft.sku] = refusal
 
     def _check(self, draft: Draft, places: "_Places") -> None:
+        if draft.said not in {None, draft.kind}:
+            raise KindDiffers
         if draft.kind == ProductKind.VARIANT:
             self._check_variant(draft)
         elif draft.is_parent:

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from app.core.money import CURRENCY, amount_text
-from app.features.products.models import AMOUNTS, MEMBERS
+from app.features.products.models import AMOUNTS, INHERITED, MEMBERS, ProductKind
 
 
 class FileFormat(StrEnum):
@@ -38,10 +38,22 @@ SUFFIXES = {
 TAG_SEPARATOR, CATEGORY_SEPARATOR = "|", ">"
 
 #: The names of other rows that stand beside their ids: a name finds the row in another catalogue, and the id of a
-#: category distinguishes it from others of the same name in this one.
-NAMES: Mapping[str, str] = {"category_id": "category", "brand_id": "brand"}
+#: category distinguishes it from others of the same name in this one. That of a type is its code.
+NAMES: Mapping[str, str] = {"category_id": "category", "brand_id": "brand", "type_id": "type"}
+#: The column with the sku of the parent of a variant.
+PARENT = "parent_sku"
+#: What makes a product single, a parent or a variant.
+FAMILY = ("kind", PARENT, "options", "position")
 #: The columns of a CSV file and the members of an NDJSON line.
-COLUMNS = tuple(name for member in MEMBERS for name in ((NAMES[member], member) if member in NAMES else (member,)))
+COLUMNS = (
+    *(name for member in MEMBERS for name in ((NAMES[member], member) if member in NAMES else (member,))),
+    *FAMILY,
+)
+#: The columns that say of a variant what its parent says, and of a parent what its variants do: rows leave them empty.
+FOREIGN: Mapping[str, frozenset[str]] = {
+    ProductKind.VARIANT: frozenset({*INHERITED, *NAMES.values()}),
+    ProductKind.PARENT: frozenset({"price", "stock", "track_stock"}),
+}
 #: The column of the ids in this catalogue, by which the change feed names products; an import leaves it unread.
 ID = "id"
 
@@ -91,7 +103,8 @@ def join_path(names: Sequence[str], *, is_unique: bool) -> str:
 def _write_csv(batches: Iterable[Sequence[Mapping[str, Any]]], columns: Sequence[str]) -> Iterator[str]:
     yield _csv_text([columns])
     for batch in batches:
-        yield _csv_text([guard_formula(_cell(value)) for value in _values(row, columns).values()] for row in batch)
+        rows = (_values(row, columns) for row in batch)
+        yield _csv_text([guard_formula(_cell(row.get(column))) for column in columns] for row in rows)
 
 
 def _csv_text(records: Iterable[Sequence[str]]) -> str:
@@ -101,11 +114,12 @@ def _csv_text(records: Iterable[Sequence[str]]) -> str:
 
 
 def _values(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
-    """What a row has in each column; an amount is a decimal string, as in a body."""
-    values = {column: row[column] for column in columns}
+    """What a row says in each column; an amount is a decimal string, as in a body."""
+    foreign = FOREIGN.get(row["kind"], ())
+    values = {column: row[column] for column in columns if column not in foreign}
     for name in AMOUNTS:
-        if values[name] is not None:
-            values[name] = amount_text(values[name], values[CURRENCY])
+        if values.get(name) is not None:
+            values[name] = amount_text(values[name], row[CURRENCY])
     return values
 
 

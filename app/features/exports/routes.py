@@ -29,8 +29,10 @@ def export_products(query: dict[str, Any]) -> Response:
     belongs to it: a copy that begins with this file, requested with `with_ids`, and applies the events after the cursor
     misses nothing. The first events may be of changes that the file has already.
 
-    In CSV, a cell that a spreadsheet would take for a formula has an apostrophe before it, which an import takes away.
-    A download that ends without the last chunk of its transfer coding is not whole; it must be done in 15 minutes.
+    A variant names its product in `parent_sku`, and leaves out what it has of it; a parent leaves out its price and its
+    stock, which are its variants'. In CSV, a cell that a spreadsheet would take for a formula has an apostrophe before
+    it, which an import takes away. A download that ends without the last chunk of its transfer coding is not whole; it
+    must be done in 15 minutes.
     """
     file_format, search, with_ids = FileFormat(query.pop("format")), query.pop("search", None), query.pop("with_ids")
     conditions = products.LISTING.conditions(products.LISTING.resolved(query), search)

@@ -10,22 +10,27 @@ from app.core.transactions import run
 from app.features.brands.models import Brand
 from app.features.categories.models import Category
 from app.features.exports.files import join_path
+from app.features.product_types.models import ProductType
 from app.features.products.models import MEMBERS, PRODUCTS
 
-_COLUMNS = [PRODUCTS.c[member] for member in MEMBERS]
+_COLUMNS = [PRODUCTS.c[member] for member in (*MEMBERS, "kind", "options", "position")]
 
 
 def iter_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterator[Sequence[Mapping[str, Any]]]:
     """The living products that meet the conditions, in batches by id.
 
-    Each has its ``id``, the path of its ``category``, from the root down, and the name of its ``brand``. Each batch is
-    a statement of its own, so that memory stays flat and no writer waits for a slow reader. Only within a snapshot are
-    all of one moment.
+    Each has its ``id``, the path of its ``category``, from the root down, the name of its ``brand``, the code of its
+    ``type`` and, of a variant, the ``parent_sku``. Each batch is a statement of its own, so that memory stays flat and
+    no writer waits for a slow reader. Only within a snapshot are all of one moment.
     """
     last_id, paths = 0, _Paths()
+    parent = PRODUCTS.alias("parent")
+    beside = (Brand.name.label("brand"), ProductType.code.label("type"), parent.c.sku.label("parent_sku"))
     rows = (
-        select(PRODUCTS.c.id, *_COLUMNS, Brand.name.label("brand"))
+        select(PRODUCTS.c.id, *_COLUMNS, *beside)
         .outerjoin(Brand, Brand.id == PRODUCTS.c.brand_id)
+        .outerjoin(ProductType, ProductType.id == PRODUCTS.c.type_id)
+        .outerjoin(parent, parent.c.id == PRODUCTS.c.parent_id)
         .where(PRODUCTS.c.deleted_at.is_(None), *conditions)
         .order_by(PRODUCTS.c.id)
         .limit(batch)

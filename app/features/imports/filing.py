@@ -18,6 +18,7 @@ from app.features.categories import models as category_models
 from app.features.categories import service as categories
 from app.features.imports.paths import CategoryPath
 from app.features.imports.rows import Row
+from app.features.product_types import models as type_models
 from app.security.permissions import Permission
 
 
@@ -193,6 +194,28 @@ class Brands:
             brand = brand_models.Brand
             found = db.session.execute(select(brand.name, brand.id).where(among(brand.name, names)))
             self._ids |= {row.name: row.id for row in found}
+
+
+class Types:
+    """The product types of the rows of a chunk, looked up by their codes in one statement."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        codes = {row.values["type"] for row in rows if row.values.get("type") is not None}
+        of_type = type_models.ProductType
+        found = select(of_type.code, of_type.id).where(among(of_type.code, codes))
+        self._ids = {row.code: row.id for row in db.session.execute(found)} if codes else {}
+
+    def refuse(self, values: Mapping[str, Any]) -> None:
+        """Raise the refusal of a row whose type is not there."""
+        if values.get("type") is not None and values["type"] not in self._ids:
+            code = type_models.ProductTypeUnknown.code()
+            raise Invalid(Fault("There is no product type with this code.", code, pointer="/type"))
+
+    def members_for(self, values: Mapping[str, Any]) -> dict[str, int | None]:
+        """The id of the type that a row names, or None where the code is empty; nothing where it has no code."""
+        if "type" not in values:
+            return {}
+        return {"type_id": None if values["type"] is None else self._ids[values["type"]]}
 
 
 def _unknown(member: str, refusal: type[Invalid]) -> Invalid:

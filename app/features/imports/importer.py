@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -20,14 +21,19 @@ from app.core.errors import Fault, Invalid
 from app.core.slugs import SlugTaken
 from app.core.transactions import unit_of_work
 from app.features.brands.models import BrandNameTaken
+from app.features.exports.files import PARENT
 from app.features.imports import service
 from app.features.imports.filing import MAKERS
 from app.features.imports.first_rows import FirstRow, TemporaryFirstRows, fingerprint
+from app.features.imports.parents import Parents
+from app.features.imports.reading.columns import ATTRIBUTE, OPTION
 from app.features.imports.reading.files import RowFile
 from app.features.imports.reading.forms import explain
+from app.features.imports.reading.types import TypedCells
 from app.features.imports.report import Report
 from app.features.imports.row_schema import ImportRowSchema
 from app.features.imports.rows import BadRow, Row, RowError, shortened
+from app.features.product_types.rules import Definition, all_definitions
 from app.features.products.models import DEFAULTS, KEYS
 from app.web.schemas import shared
 from app.web.validation import faults_of
@@ -92,17 +98,20 @@ def import_rows(
     rows_per_chunk: int = ROWS_PER_CHUNK,
     makes: Collection[str] = tuple(MAKERS),
     memory: Memory | None = None,
+    skip: int = 0,
 ) -> Iterator[Chunk]:
-    """Import the rows of a file, and report on each chunk of ``rows_per_chunk`` once it is saved.
+    """Import the rows of a file after the first ``skip``; report on each chunk of ``rows_per_chunk`` once it is saved.
 
-    A new product whose row states no status gets ``status``. A dry run saves nothing and reports the same. A category
-    or brand that is not there is made where it is among what the import ``makes``. Raises the error of the database
-    where a chunk fails again and again; the chunks before it stay.
+    A new product whose row states no status gets ``status``. The row of a parent is saved with the first chunk that has
+    a variant of it, wherever it stands. A dry run saves nothing and reports the same. A category or brand that is not
+    there is made where it is among what the import ``makes``. Raises the error of the database where a chunk fails
+    again and again; the chunks before it stay.
     """
     defaults = dict(DEFAULTS) | {"currency": file.reading.currency or file.reading.default_currency}
     defaults |= {"status": status} if status else {}
-    with closing(memory or Memory()) as remembered:
-        saving = _Saving(file, remembered, defaults, makes, dry_run=dry_run)
+    with closing(memory or Memory()) as remembered, closing(Parents(file)) as parents:
+        saving = _Saving(file, remembered, defaults, makes, parents, dry_run=dry_run)
+        file.skip(skip)
         while read := list(islice(file.rows, rows_per_chunk)):
             yield saving.save([saving.check(row) for row in read])
 
@@ -115,12 +124,23 @@ class _Saving:
     memory: Memory
     defaults: Mapping[str, Any]
     makes: Collection[str]
+    parents: Parents
     dry_run: bool
+
+    @cached_property
+    def _types(self) -> TypedCells:
+        # NDJSON has types of its own.
+        definitions: Mapping[str, Definition] = {}
+        if any(name.startswith((ATTRIBUTE, OPTION)) for name in (*self.file.sources, *self.file.reading.constants)):
+            with unit_of_work(reading=True):
+                definitions = all_definitions()
+        return TypedCells(self.file.reading, definitions)
 
     def check(self, row: Row | BadRow) -> _Keyed:
         """A row with valid values, or a bad one; each with its key."""
         if isinstance(row, BadRow):
             return self._keyed(row, row.values)
+        self._types.convert(row.values)
         try:
             values = shared(ImportRowSchema).load(row.values)
         except ma.ValidationError as error:
@@ -154,13 +174,19 @@ class _Saving:
 
     def _save_first(self, checked: Sequence[_Keyed]) -> Chunk:
         """Save the rows that are the first with their key, and compare the others with them."""
-        seen = self.memory.recall({each.key for each in checked if each.key is not None})
+        ahead = self._parents_of(checked)
+        seen = self.memory.recall({each.key for each in (*ahead, *checked) if each.key is not None})
         first_rows: dict[str, FirstRow] = {}
         bad: list[BadRow] = []
         first: dict[int, _Keyed] = {}
         repeats: list[_Keyed] = []
-        for each in checked:
+        again: list[Row] = []
+        for each in (*ahead, *checked):
             earlier = None if each.key is None else first_rows.get(each.key) or seen.get(each.key)
+            if earlier is not None and earlier.line == each.row.line:
+                # It was saved before, for its variants perhaps, and a dry run has undone that.
+                again += [each.row] if self.dry_run and isinstance(each.row, Row) else []
+                continue
             if each.key is not None and earlier is None:
                 content = fingerprint(each.row.source.cells)
                 first_rows[each.key] = FirstRow(each.row.line, content, is_saved=isinstance(each.row, Row))
@@ -173,7 +199,7 @@ class _Saving:
             else:
                 repeats.append(each)
         good = [each.row for each in first.values() if isinstance(each.row, Row)]
-        saved = self._save_good(good) if good else None
+        saved = self._save_good(good, again) if good else None
         report = saved.report if saved else Report()
         bad += saved.bad if saved else []
         for row in saved.bad if saved else ():
@@ -181,10 +207,21 @@ class _Saving:
             first_rows[key] = first_rows[key]._replace(is_saved=False)
         for each in repeats:
             self._merge(each, first_rows.get(str(each.key)) or seen[str(each.key)], report, bad)
+        report.read = len(checked)
         return self._complete(report, bad, first_rows, checked[-1].row.line)
 
-    def _save_good(self, rows: Sequence[Row]) -> service.SavedChunk:
-        return service.save_chunk(rows, key=self.file.reading.key, defaults=self.defaults, makes=self.makes)
+    def _parents_of(self, checked: Sequence[_Keyed]) -> Sequence[_Keyed]:
+        """The good rows of the parents that a chunk names and does not have."""
+        rows = [each.row for each in checked if isinstance(each.row, Row)]
+        named = {row.values[PARENT] for row in rows if row.values.get(PARENT)}
+        found = self.parents.find(named - {row.values.get("sku") for row in rows})
+        parents = [self.check(row) for row in found]
+        return [each for each in parents if each.key is not None and isinstance(each.row, Row)]
+
+    def _save_good(self, rows: Sequence[Row], again: Sequence[Row]) -> service.SavedChunk:
+        """Save rows, beside those that were saved before ``again``."""
+        how: dict[str, Any] = {"key": self.file.reading.key, "defaults": self.defaults, "makes": self.makes}
+        return service.save_chunk([*again, *rows], reported={row.line for row in again}, **how)
 
     def _merge(self, each: _Keyed, earlier: FirstRow, report: Report, bad: list[BadRow]) -> None:
         """Count a row that repeats another, or leave it out as that was."""

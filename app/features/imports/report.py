@@ -6,6 +6,7 @@ from typing import Any
 
 from app.features.bulk.upserts import Effect, Upserted
 from app.features.imports.rows import BadRow, RowError, shortened
+from app.features.products.models import ProductKind
 
 #: A report lists this many errors and counts the others.
 MAX_ERRORS = 1000
@@ -58,8 +59,9 @@ class FaultGroup:
 class Report:
     """What became of the rows of an import, or of one chunk of it."""
 
-    #: The line on which the last of the rows begins.
+    #: The line on which the last of the rows begins, and how many were read; parents are saved before they are read.
     last_line: int = 0
+    read: int = 0
     created: int = 0
     updated: int = 0
     unchanged: int = 0
@@ -134,7 +136,8 @@ class Report:
         match became.effect:
             case Effect.CREATED:
                 self.created += 1
-                self.stock_assumed += "stock" not in row and bool(row.get("track_stock", True))
+                is_parent = row.get("kind") == ProductKind.PARENT or isinstance(row.get("options"), list)
+                self.stock_assumed += "stock" not in row and bool(row.get("track_stock", True)) and not is_parent
             case Effect.UPDATED:
                 self.updated += 1
             case Effect.UNCHANGED:
@@ -168,6 +171,7 @@ class Report:
         report = cls()
         for name in ("last_line", *_NUMBERS):
             setattr(report, name, progress.get(name, 0))
+        report.read = progress.get("read", report.rows)
         for name in _NAMES:
             setattr(report, name, dict.fromkeys(progress.get(name, ())))
         for group in progress.get("groups", ()):
@@ -187,6 +191,7 @@ class Report:
 
 
 _NUMBERS = (
+    "read",
     "created",
     "updated",
     "unchanged",

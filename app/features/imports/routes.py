@@ -65,7 +65,10 @@ def create_import(upload: Upload, query: dict[str, Any]) -> Import:
     when there is none, which needs `categories:write`; so is a `brand`, which counts before `brand_id` and needs
     `brands:write`: else the row fails. Rows are saved in chunks; a bad row is reported
     and stops no other. Of several rows with one key the first counts: the same again is merged, and another content is
-    a fault. An import of which no row goes in has `failed`. What `GET /products/export` gives is taken to the letter.
+    a fault. A row with a `parent_sku` is a variant of that product, which is there or has a row of its own, before or
+    after, with `options`; its own options are in `option.NAME`, attributes in `attribute.NAME`, and `type` is the code
+    of a product type. An import of which no row goes in has `failed`. What `GET /products/export` gives is taken to the
+    letter.
 
     With `dry_run` the whole file is read and reported in the same way, and nothing in the catalogue changes.
     """

@@ -5,7 +5,9 @@ from typing import Any
 from app.features.brands import schemas as brands
 from app.features.categories import schemas as categories
 from app.features.imports.paths import CategoryPath
+from app.features.product_types import schemas as product_types
 from app.features.products import schemas as products
+from app.features.products.models import ProductKind
 from app.web import fields
 from app.web.schemas import PatchSchema
 
@@ -36,11 +38,16 @@ class CategoryName(fields.Field):
 
 
 class ImportRowSchema(PatchSchema, products.ProductRowSchema):
-    """A row states a product as the body that creates one does, but may name its category and brand.
+    """A row states a product as the body that creates one does, but may name its category, brand, type and parent.
 
-    What it does not state is left to the upsert: a product that exists keeps it.
+    What it does not state is left to the upsert: a product that exists keeps it. Its ``kind`` follows from the others,
+    and must agree with them where it is stated.
     """
 
     category = CategoryName()
     category_id = fields.Integer(example=7)
     brand = fields.Text(allow_none=True, **brands.NAME)
+    type = fields.Text(allow_none=True, **product_types.CODE)
+    kind = fields.Choice(ProductKind, allow_none=True)
+    parent_sku = fields.Code(allow_none=True, **products.SKU)
+    position = fields.Integer(minimum=0, maximum=products.MAX_POSITION, allow_none=True)

@@ -133,8 +133,9 @@ class ImportOptionsSchema(QuerySchema):
     )
     map = Pairs(
         check=_columns,
-        note="The columns that feed fields which have another name. `attributes.NAME` is an attribute.",
-        example='{"sku": "Article", "attributes.width_cm": "Width"}',
+        note="The columns that feed fields which have another name. `attribute.NAME` is an attribute, and"
+        " `option.NAME` an option of a variant.",
+        example='{"sku": "Article", "attribute.width_cm": "Width"}',
     )
     set = Pairs(
         check=_constants,

@@ -18,8 +18,9 @@ from app.core.pruning import delete_batch
 from app.core.references import find_unknown_among
 from app.extensions import db
 from app.features.bulk import upserts
+from app.features.bulk.upserts import Upserted
 from app.features.exports.files import NAMES
-from app.features.imports.filing import MAKERS, Brands, Shelf
+from app.features.imports.filing import MAKERS, Brands, Shelf, Types
 from app.features.imports.models import (
     FINISHED,
     FailedRows,
@@ -153,46 +154,85 @@ class SkuRepeated(Invalid):
 
 @dataclass
 class SavedChunk:
-    """What became of a chunk, and which of its rows are left out."""
+    """What became of a chunk, and which of its rows are left out; nothing of rows on lines that were reported."""
 
+    reported: Collection[int] = ()
     report: Report = field(default_factory=Report)
     bad: list[BadRow] = field(default_factory=list)
 
     def leave_out(self, row: Row, refusal: Invalid) -> None:
         """Leave a row out, for what a refusal says."""
-        self.bad.append(BadRow.of_faults(row.line, refusal.faults, row.source))
+        if row.line not in self.reported:
+            self.bad.append(BadRow.of_faults(row.line, refusal.faults, row.source))
+
+    def count(self, row: Row, became: Upserted) -> None:
+        """Count a row that is saved."""
+        if row.line not in self.reported:
+            self.report.count(became, row.values)
+
+
+@dataclass(frozen=True)
+class _Filing:
+    """Where the rows of a chunk belong: their categories, brands and types."""
+
+    shelf: Shelf
+    brands: Brands
+    types: Types
+
+    def can_take(self, row: Row, chunk: SavedChunk) -> bool:
+        """Whether a row says which ones it means, or means none, and all can be had; others are left out."""
+        try:
+            for each in (self.shelf, self.brands, self.types):
+                each.refuse(row.values)
+        except Invalid as refusal:
+            chunk.leave_out(row, refusal)
+            return False
+        return True
+
+    def members_of(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The members of a product that a row states."""
+        members = {name: value for name, value in values.items() if name not in NAMES.values()}
+        category_id = self.shelf.id_for(values)
+        filed = {} if category_id is None else {"category_id": category_id}
+        return members | filed | self.brands.members_for(values) | self.types.members_for(values)
 
 
 def save_chunk(
-    rows: Sequence[Row], *, key: str, defaults: Mapping[str, Any], makes: Collection[str] = tuple(MAKERS)
+    rows: Sequence[Row],
+    *,
+    key: str,
+    defaults: Mapping[str, Any],
+    makes: Collection[str] = tuple(MAKERS),
+    reported: Collection[int] = (),
 ) -> SavedChunk:
     """Upsert valid rows by their key, of which no two have the same, in the caller's transaction.
 
     A new product takes ``defaults`` for what its row does not state. A category or brand that is named and not there is
     made, with all of a category's path, where it is among what the import ``makes``. A row is left out, and no other
     with it, that has an unknown reference, such as a category_id that is not there, a name that several categories
-    have, or values that the upsert refuses.
+    have, or values that the upsert refuses. Rows on lines that were ``reported`` are there for their variants alone.
     """
-    chunk = SavedChunk()
+    chunk = SavedChunk(reported)
     rows = _known_rows(rows, chunk) if key == "sku" else _with_skus(_known_rows(rows, chunk), key, chunk)
     shelf, brands = Shelf(rows, may_make="category" in makes), Brands(rows, may_make="brand" in makes)
-    rows = [row for row in rows if _can_be_filed(row, shelf, brands, chunk)]
+    filing = _Filing(shelf, brands, Types(rows))
+    rows = [row for row in rows if filing.can_take(row, chunk)]
     if rows:
-        _upsert(rows, shelf, brands, chunk, defaults)
+        _upsert(rows, filing, chunk, defaults)
     return chunk
 
 
-def _upsert(rows: Sequence[Row], shelf: Shelf, brands: Brands, chunk: SavedChunk, defaults: Mapping[str, Any]) -> None:
+def _upsert(rows: Sequence[Row], filing: _Filing, chunk: SavedChunk, defaults: Mapping[str, Any]) -> None:
     """Make or change the product of each row, or leave it out where that is refused."""
-    chunk.report.made_categories = dict.fromkeys(shelf.make_missing(rows))
-    chunk.report.made_brands = dict.fromkeys(brands.make_missing(rows))
-    upserted = upserts.upsert_products((_members(row.values, shelf, brands) for row in rows), defaults=defaults)
+    chunk.report.made_categories = dict.fromkeys(filing.shelf.make_missing(rows))
+    chunk.report.made_brands = dict.fromkeys(filing.brands.make_missing(rows))
+    upserted = upserts.upsert_products((filing.members_of(row.values) for row in rows), defaults=defaults)
     for row in rows:
         became = upserted[row.values["sku"]]
         if isinstance(became, Invalid):
             chunk.leave_out(row, became)
         else:
-            chunk.report.count(became, row.values)
+            chunk.count(row, became)
 
 
 def _known_rows(rows: Sequence[Row], chunk: SavedChunk) -> list[Row]:
@@ -234,21 +274,3 @@ def _refusal_of_sku(own: str | None, found: str | None, taken: Container[str], s
     if found is None and own in taken:
         return Invalid.because(SkuTaken, "sku")
     return SkuRepeated() if (found or own) in seen else None
-
-
-def _can_be_filed(row: Row, shelf: Shelf, brands: Brands, chunk: SavedChunk) -> bool:
-    """Whether a row says which category and brand it means, or means none, and both can be had; others are left out."""
-    try:
-        shelf.refuse(row.values)
-        brands.refuse(row.values)
-    except Invalid as refusal:
-        chunk.leave_out(row, refusal)
-        return False
-    return True
-
-
-def _members(values: Mapping[str, Any], shelf: Shelf, brands: Brands) -> dict[str, Any]:
-    members = {name: value for name, value in values.items() if name not in NAMES.values()}
-    category_id = shelf.id_for(values)
-    filed = {} if category_id is None else {"category_id": category_id}
-    return members | filed | brands.members_for(values)

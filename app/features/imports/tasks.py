@@ -44,7 +44,6 @@ def run_import(claim: Claim) -> Generator[None, None, None]:
         stream = io.BufferedReader(StoredFile(ordered.id, ordered.size), service.CHUNK_SIZE)
         file = read_rows(stream, Reading.of(claim.payload))
         memory = StoredMemory(claim, ordered.id, file)
-        file.skip(memory.report.rows)
         for _ in importer.import_rows(
             file,
             status=claim.payload.get("status"),
@@ -53,6 +52,7 @@ def run_import(claim: Claim) -> Generator[None, None, None]:
             # A job that waits may be of the release before, when every import made both.
             makes=claim.payload.get("makes", list(MAKERS)),
             memory=memory,
+            skip=memory.report.read,
         ):
             yield
         memory.report.require_a_row()

@@ -701,6 +701,25 @@ class TestGoingOn:
         assert without_ids(catalogue()) == without_ids(products)
         assert prices(products)["S-3"] == prices(products)["S-4"]
 
+    def test_after_any_chunk_counts_a_parent_once_that_was_saved_before_it_was_read(
+        self, app: Flask, alice: Caller, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(importer, "ROWS_PER_CHUNK", 2)
+        rows = [f"V-{number},P-{number % 2},,,1.50," for number in range(5)]
+        rows += ["P-1,,size,Shirt,,Things", "P-1,,size,Other,,Things", "P-0,,size,Shirt,,Things"]
+
+        sent, steps = send(alice, "\n".join(["sku,parent_sku,options,name,price,category", *rows])), 0
+        while follow(alice, sent)["status"] == "queued":
+            stops = iter([False, True, True])
+            Worker({KIND: Task(tasks.run_import, tasks.end_import)}, app.app_context, stop=stops.__next__).drain()
+            steps += 1
+        done = follow(alice, sent)
+
+        assert (steps, done["status"]) == (5, "succeeded")
+        assert (done["rows_read"], done["created"], done["failed"]) == (8, 7, 1)
+        assert errors_of(alice, done) == [(8, "/name", "rows_differ")]
+        assert {row["parent_sku"] for row in catalogue().values()} == {None, "P-0", "P-1"}
+
 
 def jobs_of_imports(app: Flask) -> list[tuple[Any, ...]]:
     """The jobs beside those that a worker keeps for itself."""

@@ -495,7 +495,7 @@ class TestLists:
 
 @pytest.mark.parametrize("backend", ["sqlite"])
 class TestVariants:
-    @pytest.mark.parametrize("column", ["Parent", "parent_sku", "Parent-SKU", " Item Group ID "])
+    @pytest.mark.parametrize("column", ["Parent", "parent id", "Parent-SKU", " Item Group ID "])
     def test_are_faults(self, import_text: Import, catalogue: Catalogue, column: str) -> None:
         report = import_text(f"sku,name,price,category,{column}\nA,Cup,1.00,C,\nA-1,Cup,1.00,C,A\n")
 
@@ -503,9 +503,7 @@ class TestVariants:
         assert list(catalogue()) == ["A"]
 
     def test_are_faults_of_lines_as_well(self, import_text: Import) -> None:
-        rows = [
-            {"sku": "A", "name": "Cup", "price": "1.00", "category": "C", "Parent_SKU": parent} for parent in ("", "B")
-        ]
+        rows = [{"sku": "A", "name": "Cup", "price": "1.00", "category": "C", "Parent": parent} for parent in ("", "B")]
 
         report = import_text("\n".join(map(json.dumps, rows)), file_format=FileFormat.NDJSON)
 

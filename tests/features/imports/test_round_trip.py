@@ -2,6 +2,8 @@
 
 import csv
 import io
+import json
+import random
 from decimal import Decimal
 from typing import Any
 
@@ -9,18 +11,22 @@ import pytest
 from flask import Flask
 from sqlalchemy import select
 
+from app.core.errors import Invalid
 from app.core.transactions import unit_of_work
 from app.extensions import db
+from app.features.attributes.models import Attribute
+from app.features.attributes.service import create_attribute
 from app.features.brands.service import create_brand
 from app.features.bulk import upserts
 from app.features.categories.models import Category
 from app.features.categories.service import create_category
 from app.features.exports import service as exports
 from app.features.exports.files import FileFormat, write_products
-from app.features.products import ledger
+from app.features.product_types.service import create_product_type
+from app.features.products import ledger, values
 from app.features.products.models import PRODUCTS
 from app.features.samples import service as samples
-from tests.conftest import empty
+from tests.conftest import empty, rows_of
 from tests.features.imports.conftest import Catalogue, Import
 
 AWKWARD: list[dict[str, Any]] = [
@@ -73,7 +79,9 @@ def delete_products(app: Flask) -> None:
 
 def without_ids(products: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {
-        sku: {name: value for name, value in product.items() if name not in {"id", "category_id", "brand_id"}}
+        sku: {
+            name: value for name, value in product.items() if name not in {"id", "category_id", "brand_id", "type_id"}
+        }
         for sku, product in products.items()
     }
 
@@ -178,6 +186,97 @@ class TestTheTree:
 
         assert tree(app) == before
         assert without_ids(catalogue()) == without_ids(products)
+
+
+def create_types() -> int:
+    """A product type with a text, a number and a choice, of which that is an option; its id."""
+    for code, kind in (("fabric", "text"), ("width_cm", "decimal"), ("size", "choice")):
+        choices = [{"code": each, "label": each} for each in "SML"] if kind == "choice" else []
+        create_attribute(code=code, label=code, type=kind, choices=choices, filterable=True, searchable=True)
+    listed = [{"code": code, "required": False, "is_option": code == "size"} for code in ("fabric", "width_cm", "size")]
+    return int(create_product_type(code="shirt", label="Shirt", attributes=listed).id)
+
+
+@pytest.fixture
+def families(app: Flask) -> None:
+    """Parents with options and without any, with variants in another order than their ids, and a single product."""
+    with app.app_context(), unit_of_work():
+        home, brand = create_category(name="Shirts").id, create_brand(name="Oak").id
+        of_type = {"type_id": create_types(), "attributes": {"fabric": "linen, 100%"}}
+        common = {"name": "Shirt", "currency": "USD", "category_id": home}
+        members = {"brand_id": brand, "tags": ["a|b", "new"], "description": "=Airy\n", "status": "draft"}
+        rows: list[dict[str, Any]] = [
+            {"sku": "P", **common, **members, **of_type, "options": ["size"], "low_stock_at": 3},
+            {"sku": "=Q", **common, "options": [], "compare_at_price": Decimal("9.50")},
+            {"sku": "R", **common, "options": ["length", "new"]},
+            {"sku": "S", **common, **of_type, "price": Decimal(7), "stock": 1},
+        ]
+        of_p = {"parent_sku": "P", "price": Decimal("9.90"), "stock": 4}
+        rows += [
+            {"sku": "P-L", **of_p, "options": {"size": "L"}, "position": 9, "attributes": {"width_cm": 4.5}},
+            {"sku": "P-M", **of_p, "options": {"size": "M"}, "position": 2, "gtin": "4006381333931"},
+            {"sku": "P-none", **of_p, "options": {}, "track_stock": False, "stock": 0, "status": "archived"},
+            {"sku": "Q-1", **of_p, "parent_sku": "=Q"},
+            {"sku": "R-1", **of_p, "parent_sku": "R", "options": {"length": 42, "new": True}},
+            {"sku": "R-2", **of_p, "parent_sku": "R", "options": {"length": "42", "new": "true"}},
+        ]
+        upserted = upserts.upsert_products(random.Random(7).sample(rows, len(rows)))
+        assert not [one for one in upserted.values() if isinstance(one, Invalid)]
+
+
+@pytest.mark.usefixtures("families")
+@pytest.mark.parametrize("file_format", list(FileFormat))
+class TestFamilies:
+    def test_are_the_same_after_an_import_into_an_empty_database(
+        self, app: Flask, import_text: Import, catalogue: Catalogue, file_format: FileFormat
+    ) -> None:
+        before, values, exported = catalogue(), values_of(app), export(app, file_format)
+        empty(app)
+        with app.app_context(), unit_of_work():
+            create_types()
+
+        report = import_text(exported, file_format=file_format, rows_per_chunk=3)
+
+        assert (report.created, report.errors) == (len(before), [])
+        assert without_ids(catalogue()) == without_ids(before)
+        assert values_of(app) == values
+
+    def test_are_left_alone_by_their_own_export(self, app: Flask, import_text: Import, file_format: FileFormat) -> None:
+        before, exported = rows_of(app, "products"), export(app, file_format)
+
+        report = import_text(exported, file_format=file_format, rows_per_chunk=3)
+
+        assert (report.unchanged, report.rows, report.errors) == (10, 10, [])
+        assert rows_of(app, "products") == before
+
+    def test_say_once_what_belongs_to_a_whole_family(self, app: Flask, file_format: FileFormat) -> None:
+        text = export(app, file_format)
+        lines = (
+            csv.DictReader(io.StringIO(text, newline=""))
+            if file_format is FileFormat.CSV
+            else map(json.loads, text.splitlines())
+        )
+        rows = {row["sku"].removeprefix("'"): {name for name in FOREIGN_NAMES if row.get(name)} for row in lines}
+
+        assert rows["P"] == {"name", "category", "currency", "type", "tags"}
+        assert rows["P-L"] == {"price", "stock", "parent_sku"}
+        assert rows["S"] == {"name", "category", "currency", "type", "price", "stock"}
+
+
+FOREIGN_NAMES = ("name", "category", "currency", "type", "tags", "price", "stock", "parent_sku")
+
+
+def values_of(app: Flask) -> set[tuple[Any, ...]]:
+    """What products are found by."""
+    listed, table, attributes = PRODUCTS.alias(), values.TABLE, Attribute.__table__
+    found = (
+        select(PRODUCTS.c.sku, listed.c.sku.label("listed"), attributes.c.code, table.c.text, table.c.number)
+        .join(table, table.c.product_id == PRODUCTS.c.id)
+        .outerjoin(listed, listed.c.id == table.c.listed_id)
+        .outerjoin(attributes, attributes.c.id == table.c.attribute_id)
+    )
+    with app.app_context(), unit_of_work(reading=True):
+        return {tuple(row) for row in db.session.execute(found)}
 
 
 @pytest.mark.usefixtures("awkward")

@@ -15,11 +15,11 @@ from app.core.money import CURRENCY
 from app.features.exports import files
 from app.features.imports.paths import CategoryPath, read_path
 from app.features.imports.reading.amounts import Amount, NumberReader
-from app.features.imports.reading.columns import ATTRIBUTE, Layout, put_field
+from app.features.imports.reading.columns import ATTRIBUTE, OPTION, Layout, put_field
 from app.features.imports.reading.options import Reading
 from app.features.imports.row_schema import ImportRowSchema
 from app.features.imports.rows import BadRow, Row, Source
-from app.features.products.models import AMOUNTS, AttributePatch
+from app.features.products.models import AMOUNTS, AttributePatch, ProductKind
 from app.web import fields
 from app.web.body import parse_json
 from app.web.schemas import shared
@@ -34,7 +34,7 @@ class CurrencyDiffers(Invalid):
 
 
 class VariantUnsupported(Invalid):
-    """This row is a variant of another product, and variants have no place here yet."""
+    """This row seems to be a variant; map the column that names its product to parent_sku, if it has skus."""
 
 
 class NotClearable(Invalid):
@@ -42,16 +42,20 @@ class NotClearable(Invalid):
 
 
 #: The members that are keys, or like them: whole numbers in some files, and never sums.
-CODES = ("sku", "gtin", "mpn", "external_id", "slug")
+CODES = ("sku", "gtin", "mpn", "external_id", "slug", files.PARENT)
 #: How a spreadsheet writes a number that it finds too long. No code of a person's looks like that.
 _is_shortened = re.compile(r"[+-]?[0-9]([.,][0-9]*)?[eE]\+[0-9]{1,3}").fullmatch
 _is_guarded = re.compile(r'="(?:[^"]|"")*"').fullmatch
 #: The members that have no lines.
-_ONE_LINE = frozenset({*CODES, *AMOUNTS, CURRENCY, "name", "category", "brand", "status", "stock"})
+_ONE_LINE = frozenset({*CODES, *AMOUNTS, CURRENCY, "name", "category", "brand", "type", "status", "stock", "kind"})
 #: A number of more digits is not what was written, perhaps: a float keeps no more.
 MAX_DIGITS = 15
 #: Paths of categories that are read once.
 MAX_PATHS = 10_000
+
+
+class Cell(str):
+    """What stands in the column of one attribute, or of one option: its type is known where the attribute is."""
 
 
 class Conversions:
@@ -64,7 +68,7 @@ class Conversions:
         self._members = shared(ImportRowSchema).fields
         self.of_text = {name: self._conversion(name, field) for name, field in self._members.items()}
         self.of_export = {**self.of_text, "tags": files.split_tags, "category": self._exported_category}
-        self.clearable = {name for name in self._members if self._takes_empty(name)}
+        self.clearable = {name for name in self._members if name not in files.FAMILY and self._takes_empty(name)}
 
     def amount(self, cell: str) -> Amount:
         """The amount in a cell."""
@@ -74,7 +78,7 @@ class Conversions:
         """The values that stand in the columns which are not there; raises the schema's errors."""
         values: dict[str, Any] = {}
         for name, cell in self._reading.constants.items():
-            value = self.of_text.get(name, _as_it_is)(cell.strip())
+            value = self.of_text.get(name, Cell)(cell.strip())
             put_field(values, name, value.text if isinstance(value, Amount) else value)
         errors = {name: said for name, value in values.items() if (said := self._errors_of(name, value))}
         if errors:
@@ -95,13 +99,15 @@ class Conversions:
             case fields.Integer():
                 convert = self._numbers.integer
             case fields.Boolean():
-                convert = _boolean
+                convert = boolean
             case fields.Items():
                 convert = self._tags
             case fields.Scalars():
                 convert = _json
             case _ if name == "status":
                 convert = self._status
+            case _ if name == "options":
+                convert = _options
             case _ if name == "category":
                 convert = self._category
             case _:
@@ -137,7 +143,7 @@ class Conversions:
 
 def is_plain(name: str) -> bool:
     """Whether a member takes its value without more ado."""
-    return name not in {*CODES, *AMOUNTS} and not name.startswith(ATTRIBUTE)
+    return name not in {*CODES, *AMOUNTS} and not name.startswith((ATTRIBUTE, OPTION))
 
 
 def check_constants(reading: Reading) -> None:
@@ -162,10 +168,11 @@ class CellReader:
         self._clear = layout.is_export or reading.clear_with == ""
         self._constants = self._conversions.constants()
         self._plan = [
-            (name, place, self._tidy(name), self._convert.get(name, _as_it_is), is_plain(name))
+            (name, place, self._tidy(name), self._convert.get(name, Cell), is_plain(name))
             for name, place in layout.places
         ]
         self._one_line = [place for name, place in layout.places if name in _ONE_LINE]
+        self._parent = dict(layout.places).get(files.PARENT)
 
     def holds_rows(self, record: Sequence[str], lines: Sequence[str], delimiter: str) -> bool:
         """Whether a record of several lines is several rows between two stray quotation marks.
@@ -190,7 +197,11 @@ class CellReader:
         if self._layout.parents and any(record[place].strip() for place in self._layout.parents):
             return BadRow.of_faults(line, VariantUnsupported().faults, Source(record))
         row = RowMaker(line, Source(record), self._reading, self._conversions)
-        clearable, word, values = self._conversions.clearable, self._reading.clear_with, row.values
+        word, values = self._reading.clear_with, row.values
+        clearable = self._conversions.clearable
+        if self._parent is not None and record[self._parent].strip():
+            # What a variant has of its parent is not its own to be emptied.
+            clearable = clearable - files.FOREIGN[ProductKind.VARIANT]
         for name, place, tidy, convert, is_plain in self._plan:
             cell = tidy(record[place])
             if cell and cell != word:
@@ -269,8 +280,11 @@ class RowMaker:
             self._fail(NotClearable, name.replace(".", "/", 1))
 
     def finish(self, constants: Mapping[str, Any]) -> Row | BadRow:
-        """The row; a constant stands where it states nothing."""
+        """The row; a constant stands where it states nothing, and what it says is its own."""
+        foreign = files.FOREIGN.get(self._kind, ())
         for name, value in constants.items():
+            if name in foreign:
+                continue
             if isinstance(value, AttributePatch) and isinstance(stated := self.values.get(name, value), dict):
                 self.values[name] = type(stated)({**value, **stated})
             else:
@@ -280,6 +294,14 @@ class RowMaker:
         if self._faults:
             return replace(BadRow.of_faults(self._line, self._faults, self._source), values=self.values)
         return Row(self._line, self.values, self._source)
+
+    @property
+    def _kind(self) -> ProductKind:
+        """What the row seems to be."""
+        if self.values.get(files.PARENT):
+            return ProductKind.VARIANT
+        is_parent = isinstance(self.values.get("options"), list) or self.values.get("kind") == ProductKind.PARENT
+        return ProductKind.PARENT if is_parent else ProductKind.SINGLE
 
     def _take_currency(self, name: str, amount: Amount) -> None:
         # A code says which currency it is; a sign is only compared, for several currencies may have it.
@@ -337,8 +359,14 @@ _TIDY: Mapping[str, Callable[[str], str]] = {
 }
 
 
-def _boolean(cell: str) -> bool | str:
+def boolean(cell: str) -> bool | str:
+    """The truth value that a cell states, or the cell."""
     return {"true": True, "false": False}.get(cell.lower(), cell)
+
+
+def _options(cell: str) -> Any:
+    """The names of a parent's options, or a variant's options as JSON."""
+    return _json(cell) if cell.startswith("{") else files.split_tags(cell)
 
 
 def _json(cell: str) -> Any:

@@ -8,15 +8,20 @@ from typing import Any
 from app.features.exports import files
 from app.features.imports.models import FileUnreadable
 from app.features.products.models import AttributePatch
+from app.features.products.schemas import Options
 from app.web import fields
 
-ATTRIBUTE = "attributes."
+ATTRIBUTE, OPTION = "attributes.", "options."
+#: The beginnings of columns that feed one attribute, or one option of a variant, and of the fields that they feed.
+_BEGINNINGS = {"attributes": ATTRIBUTE, "attribute": ATTRIBUTE, "options": OPTION, "option": OPTION}
+#: Fields that are fed by columns of exactly their names: in others' files a "Type" or a "Position" is something else.
+_OF_OTHERS = frozenset({"type", "kind", "options", "position"})
 MAX_LIST_LENGTH = 300
 #: Columns of a CSV file, and members of an NDJSON line.
 MAX_COLUMNS = 500
 #: The column of the file of failed rows that says what is wrong with each; an import leaves it unread.
 REASON = "import_error"
-#: The columns in which shops name the product that a row is a variant of, as words. Variants have no place yet.
+#: The columns in which shops name the product that a row is a variant of, as words; by a sku, or by a key of theirs.
 PARENTS = frozenset({"parent", "parent id", "parent sku", "item group id"})
 
 
@@ -46,13 +51,14 @@ class Columns:
 
     @classmethod
     def parse(cls, pairs: Iterable[str]) -> "Columns":
-        """Read ``field=column`` pairs; a field is one of the export's columns, or ``attributes.NAME``."""
+        """Read ``field=column`` pairs; a field is an export's column, ``attribute.NAME`` or ``option.NAME``."""
         named: dict[str, str] = {}
         for pair in pairs:
             name, equals, column = pair.partition("=")
             if not equals or not column:
                 raise FileUnreadable(f"{pair!r} is not of the form field=column")
             require_field(name)
+            name = field_name(name)
             if name in named:
                 raise FileUnreadable(f"the field {name!r} is mapped twice")
             named[name] = column
@@ -108,7 +114,8 @@ class Columns:
 
     def pick(self, members: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, str]]:
         """The fields of an NDJSON line, and the name of the member that feeds each."""
-        sources = {name: name for name in members if name not in self.named and is_field(name)}
+        own = {field_name(member): member for member in members if is_field(member)}
+        sources = {name: member for name, member in own.items() if name not in self.named}
         sources |= {name: member for name, member in self.named.items() if members.get(member) is not None}
         values: dict[str, Any] = {}
         for name in _whole_first(sources):
@@ -117,7 +124,12 @@ class Columns:
 
 
 def put_field(values: dict[str, Any], name: str, value: Any) -> None:
-    """Put a field's value where a request body has it: ``attributes.NAME`` among the attributes."""
+    """Put a field's value where a request body has it: ``attributes.NAME`` among the attributes, and options alike."""
+    if name.startswith(OPTION):
+        options = values.setdefault("options", {})
+        if isinstance(options, dict):
+            options[name.removeprefix(OPTION)] = value
+        return
     if not name.startswith(ATTRIBUTE):
         values[name] = value
         return
@@ -129,15 +141,24 @@ def put_field(values: dict[str, Any], name: str, value: Any) -> None:
 
 def is_field(name: str) -> bool:
     """Whether a column can feed a field of this name."""
+    name = field_name(name)
     if name.startswith(ATTRIBUTE):
         return re.fullmatch(fields.Scalars.NAME, name.removeprefix(ATTRIBUTE)) is not None
+    if name.startswith(OPTION):
+        return re.fullmatch(Options.NAME, name.removeprefix(OPTION)) is not None
     return name in files.COLUMNS
 
 
 def require_field(name: str) -> None:
     """Refuse a name that no field has."""
     if not is_field(name):
-        raise FileUnreadable(f"there is no field {name!r}: {', '.join(files.COLUMNS)}, attributes.NAME")
+        raise FileUnreadable(f"there is no field {name!r}: {', '.join(files.COLUMNS)}, attribute.NAME, option.NAME")
+
+
+def field_name(name: str) -> str:
+    """The field of a name: an attribute is a member of ``attributes``, and an option of ``options``."""
+    start, dot, rest = name.partition(".")
+    return _BEGINNINGS[start] + rest if dot and start in _BEGINNINGS else name
 
 
 def fold_name(name: str) -> str:
@@ -158,8 +179,11 @@ def is_parent(name: str) -> bool:
 def _field_of(column: str) -> str | None:
     """The field of a column's own name."""
     name = column.strip()
-    is_attribute = fold_name(name).startswith(ATTRIBUTE)
-    name = ATTRIBUTE + name[len(ATTRIBUTE) :] if is_attribute else fold_name(name)
+    start, dot, rest = name.partition(".")
+    if dot and start.casefold() in _BEGINNINGS:
+        name = _BEGINNINGS[start.casefold()] + rest
+    elif fold_name(name) not in _OF_OTHERS:
+        name = fold_name(name)
     return name if is_field(name) else None
 
 
@@ -174,5 +198,5 @@ def _listed(header: Sequence[str]) -> str:
 
 
 def _whole_first(names: Iterable[str]) -> list[str]:
-    # The attributes as a whole would take away those that were put one by one before.
-    return sorted(names, key=lambda name: name.startswith(ATTRIBUTE))
+    # The attributes as a whole would take away those that were put one by one before, and so would the options.
+    return sorted(names, key=lambda name: name.startswith((ATTRIBUTE, OPTION)))

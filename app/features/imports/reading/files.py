@@ -9,6 +9,7 @@ import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import PurePath
 from typing import IO, Any
@@ -17,7 +18,7 @@ import marshmallow as ma
 import orjson
 
 from app.core.errors import Malformed
-from app.features.exports.files import FileFormat
+from app.features.exports.files import PARENT, FileFormat
 from app.features.imports.models import FileUnreadable
 from app.features.imports.reading.cells import CellReader, MemberReader, VariantUnsupported
 from app.features.imports.reading.columns import MAX_COLUMNS, REASON, is_parent, is_reason
@@ -68,6 +69,10 @@ class RowFile:
     above: str = ""
     #: As the file states it, if it does.
     delimiter: str = ","
+    #: Whether rows may name the product that they are a variant of.
+    has_variants: bool = False
+    #: Begins the rows again.
+    rewind: Callable[[], None] = lambda: None
 
     @property
     def has_reasons(self) -> bool:
@@ -91,26 +96,34 @@ class RowFile:
 
 
 def read_rows(stream: IO[bytes], reading: Reading) -> RowFile:
-    """The rows of a seekable file, which is closed after the last.
+    """The rows of a seekable file.
 
     It is read once before, to prove its encoding: half a file is not imported. Raises ``FileUnreadable``, here or from
     the rows.
     """
     _refuse_what_is_no_text(stream, reading)
-    line_count = _count_lines(stream, reading.encoding)
-    stream.seek(0)
-    # The csv module wants line ends as they are; an NDJSON line ends at a line feed only.
-    newline = "" if reading.file_format is FileFormat.CSV else "\n"
-    text = io.TextIOWrapper(stream, reading.encoding, newline=newline)
+    parent = reading.columns.named.get(PARENT, PARENT)
+    line_count, has_word = _count_lines(stream, reading.encoding, parent)
     file = RowFile(iter(()), line_count, reading)
-    lines = _Lines(text)
+    begin = _ndjson_reader(file) if reading.file_format is FileFormat.NDJSON else partial(_read_csv, file=file)
+    file.rewind = partial(_rewind, stream, file, begin)
     try:
-        rows = _read_ndjson(lines, file) if reading.file_format is FileFormat.NDJSON else _read_csv(lines, file)
+        file.rewind()
     except ma.ValidationError as error:
         said = "; ".join(f"{fault.pointer or ''}: {fault.detail}" for fault in faults_of(error.messages))
         raise FileUnreadable(f"a constant is not acceptable: {said or error}") from None
-    file.rows = _closing(text, rows)
+    # A name beyond ASCII may be escaped in JSON.
+    has_column = PARENT in file.sources if reading.file_format is FileFormat.CSV else has_word or not parent.isascii()
+    file.has_variants = has_column or PARENT in reading.constants
     return file
+
+
+def _rewind(stream: IO[bytes], file: RowFile, begin: "_Begin") -> None:
+    stream.seek(0)
+    # The csv module wants line ends as they are; an NDJSON line ends at a line feed only.
+    newline = "" if file.reading.file_format is FileFormat.CSV else "\n"
+    text = io.TextIOWrapper(stream, file.reading.encoding, newline=newline)
+    file.rows = _detaching(text, begin(_Lines(text)))
 
 
 def advice_on(name: str) -> str | None:
@@ -164,9 +177,16 @@ class _Lines:
         return line
 
 
-def _closing(text: io.TextIOWrapper, rows: Iterator[Row | BadRow]) -> Iterator[Row | BadRow]:
-    with text:
+_Begin = Callable[[_Lines], Iterator[Row | BadRow]]
+
+
+def _detaching(text: io.TextIOWrapper, rows: Iterator[Row | BadRow]) -> Iterator[Row | BadRow]:
+    """The rows; after the last the file can be read again."""
+    try:
         yield from rows
+    finally:
+        if not text.closed:
+            text.detach()
 
 
 def _refuse_what_is_no_text(stream: IO[bytes], reading: Reading) -> None:
@@ -198,12 +218,14 @@ def _shown(encoding: str) -> str:
     return "UTF-8" if encoding == "utf-8-sig" else encoding
 
 
-def _count_lines(stream: IO[bytes], encoding: str) -> int:
+def _count_lines(stream: IO[bytes], encoding: str, word: str) -> tuple[int, bool]:
+    """How many lines a file has, and whether a word is in it, in whatever case; raises what is wrong with its text."""
     try:
         "".encode(encoding)
     except LookupError:
         raise FileUnreadable(f"there is no text encoding {encoding!r}") from None
     lines, ends_within_line = 0, False
+    has_word, end, word = False, "", word.casefold()
     try:
         decoder = codecs.getincrementaldecoder(encoding)()
         while block := stream.read(2**16):
@@ -213,6 +235,8 @@ def _count_lines(stream: IO[bytes], encoding: str) -> int:
                 raise FileUnreadable(f"line {line}: this is not {encoding}; name the file's encoding: windows-1252?")
             text.encode()  # some decoders make halves of characters, which no database takes
             lines += text.count("\n")
+            has_word = has_word or word in f"{end}{text}".casefold()
+            end = text[-len(word) :]
             ends_within_line = not text.endswith("\n") if text else ends_within_line
         decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
@@ -220,7 +244,7 @@ def _count_lines(stream: IO[bytes], encoding: str) -> int:
         raise FileUnreadable(f"line {line}: this is not {_shown(encoding)}; name the file's encoding") from None
     except UnicodeError:
         raise FileUnreadable(f"this is not {_shown(encoding)}; name the file's encoding") from None
-    return lines + ends_within_line
+    return lines + ends_within_line, has_word
 
 
 def _read_csv(lines: _Lines, file: RowFile) -> Iterator[Row | BadRow]:
@@ -303,9 +327,15 @@ def _lacks_reason(record: Sequence[str], raw: Sequence[str], file: RowFile) -> b
     return is_reason(file.names[-1]) and not record[-1].startswith(CELL_COUNT)
 
 
-def _read_ndjson(lines: _Lines, file: RowFile) -> Iterator[Row | BadRow]:
-    file.above = "".join(islice(lines, file.reading.skip_lines))
-    return _ndjson_rows(lines, file, _Members(file), MemberReader(file.reading))
+def _ndjson_reader(file: RowFile) -> _Begin:
+    # Each member has the place where it was met first, however often the file is read.
+    members, reader = _Members(file), MemberReader(file.reading)
+
+    def begin(lines: _Lines) -> Iterator[Row | BadRow]:
+        file.above = "".join(islice(lines, file.reading.skip_lines))
+        return _ndjson_rows(lines, file, members, reader)
+
+    return begin
 
 
 def _ndjson_rows(lines: _Lines, file: RowFile, members: "_Members", reader: MemberReader) -> Iterator[Row | BadRow]:

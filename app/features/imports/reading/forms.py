@@ -42,12 +42,16 @@ _FORMS_OF_CODES = {
     "key_shortened": "the key with all of its digits",
     "currency_differs": "an amount in the currency of its row",
     "product_incomplete": "a value, for a new product",
+    "parent_unknown": "the sku of a product that is there, or that a row of this file makes a parent",
+    "member_of_parent": "nothing, or what the row of its parent says",
+    "rolled_up": "nothing, or what its variants come to",
     **{f"{key}_taken": f"a {key} that no other product has" for key in KEYS},
 }
 #: Of members that are more than texts.
 _FORMS = {
     "sku": "at most 64 visible characters, with no blanks but ordinary ones between them",
     "gtin": "8, 12, 13 or 14 digits, the last of which is their check digit",
+    "options": 'of a parent the names of its options, such as size|colour; of a variant JSON, such as {"size": "M"}',
     "attributes": 'a JSON object, such as {"colour": "natural"}',
     CURRENCY: "an ISO 4217 code, such as EUR",
 }
