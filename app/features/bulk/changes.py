@@ -100,13 +100,16 @@ class Change:
 
 def changes_of(drafts: Drafts) -> Iterator[Change]:
     """The changes of the products that are there: those of good drafts, and those of variants that follow them."""
-    for draft in (*drafts.good, *drafts.followers()):
-        if draft.there is not None and (change := _change_of(draft, draft.there, drafts)):
-            yield change
+    for draft in drafts.good:
+        if draft.there is not None:
+            yield from _changes_of(draft, draft.there, drafts, drafts.assessed.get(draft.sku))
+    for draft in drafts.followers():
+        if draft.there is not None:
+            yield from _changes_of(draft, draft.there, drafts, drafts.assess_follower(draft))
 
 
-def _change_of(draft: Draft, there: Row, drafts: Drafts) -> Change | None:
-    """The change that brings a product to what its draft comes to; None if it is as stated."""
+def _changes_of(draft: Draft, there: Row, drafts: Drafts, assessment: Assessment | None) -> Iterator[Change]:
+    """The change that brings a product to what its draft comes to; none if it is as stated."""
     parent = drafts.parent_of(draft) if draft.kind == ProductKind.VARIANT else None
     after = drafts.after(draft)
     own, passed = draft.differing(after), {}
@@ -114,7 +117,5 @@ def _change_of(draft: Draft, there: Row, drafts: Drafts) -> Change | None:
         passed = {name: value for name, value in own.items() if name in _COPIED}
         own = {name: value for name, value in own.items() if name not in _COPIED}
     follows = parent is not None and not draft.joins and is_passed_on(drafts.changed_of(parent))
-    if not own and not follows:
-        return None
-    is_valued = drafts.is_valued(draft, after, parent)
-    return Change(there, own, passed, follows, drafts.assess(after, parent) if is_valued else None)
+    if own or follows:
+        yield Change(there, own, passed, follows, assessment)

@@ -48,6 +48,8 @@ Row = Mapping[Any, Any]
 PARENT = "parent_sku"
 #: What a parent's row shows of its variants, among the members that an item may state.
 _ROLLED_UP = ("price", "stock", "track_stock")
+#: Each column's own comparison: to Python, a 1 and a true among the attributes are the same.
+_ARE_SAME = {column.name: column.type.compare_values for column in PRODUCTS.columns}
 #: The columns in which a product can differ from an item.
 _COMPARED = (*MEMBERS, *FAMILY, "parent_status")
 #: The columns of a parent that its variants follow.
@@ -97,7 +99,7 @@ class Draft:
             stated["attributes"] = {**there["attributes"], **attributes}
         return cls(stated, row.get(PARENT) or _parent_sku(there, found), there, defaults, said)
 
-    @property
+    @cached_property
     def sku(self) -> str:
         """The sku."""
         return str(self.stated["sku"])
@@ -111,7 +113,7 @@ class Draft:
             return ProductKind(self.there["kind"])
         return ProductKind.PARENT if isinstance(self.stated.get("options"), list) else ProductKind.SINGLE
 
-    @property
+    @cached_property
     def joins(self) -> bool:
         """Whether it becomes a variant now."""
         was = self.there["kind"] if self.there is not None else None
@@ -120,16 +122,18 @@ class Draft:
     @property
     def base(self) -> Row:
         """What it has beside what is stated."""
-        return {**NEW, **self.defaults} if self.there is None else self.there
+        return self.defaults if self.there is None else self.there
 
     @cached_property
     def as_parent(self) -> Row:
         """The row of a product that is no variant, as it is afterwards, without what follows from others."""
         follows = families.totals_of(()) if self.there is None and self.kind == ProductKind.PARENT else {}
-        stated = {name: value for name, value in self.stated.items() if name not in _ROLLED_UP or not self.is_parent}
+        stated = self.stated
+        if self.is_parent:
+            stated = {name: value for name, value in stated.items() if name not in _ROLLED_UP}
         return {**self.base, **stated, **follows, "kind": self.kind}
 
-    @property
+    @cached_property
     def is_parent(self) -> bool:
         """Whether it is a parent afterwards."""
         return self.kind == ProductKind.PARENT
@@ -147,9 +151,11 @@ class Draft:
 
 def differing(there: Row, after: Row, names: Iterable[str] = _COMPARED) -> dict[str, Any]:
     """The columns that differ, as they are afterwards."""
-    # The column's own comparison: to Python, a 1 and a true among the attributes are the same.
-    columns = PRODUCTS.c
-    return {name: after[name] for name in names if not columns[name].type.compare_values(there[name], after[name])}
+    return {
+        name: after[name]
+        for name in names
+        if after[name] is not there[name] and not _ARE_SAME[name](there[name], after[name])
+    }
 
 
 def is_passed_on(changed: Collection[str]) -> bool:
@@ -167,9 +173,11 @@ class Drafts:
     """The drafts of a batch, and the refusals of those that cannot be written; both by sku."""
 
     def __init__(self, rows: Mapping[str, Row], found: Found, defaults: Row) -> None:
-        self.found, self.defaults = found, defaults
-        self.all = {sku: Draft.of(row, found, defaults) for sku, row in rows.items()}
+        self.found, self.defaults = found, {**NEW, **defaults}
+        self.all = {sku: Draft.of(row, found, self.defaults) for sku, row in rows.items()}
         self.refused: dict[str, Invalid] = {}
+        #: What the attributes of drafts come to, where they are new or differ; by sku.
+        self.assessed: dict[str, Assessment] = {}
         #: Of the parents that are made.
         self.ids: dict[str, int] = {}
         self._definitions = self._find_definitions()
@@ -187,8 +195,7 @@ class Drafts:
     def good(self) -> Iterator[Draft]:
         """Those that are not refused, in their order, but parents first."""
         good = [draft for sku, draft in self.all.items() if sku not in self.refused]
-        yield from (draft for draft in good if draft.is_parent)
-        yield from (draft for draft in good if not draft.is_parent)
+        yield from sorted(good, key=lambda draft: not draft.is_parent)
 
     def parent_of(self, draft: Draft) -> Row:
         """The row of a variant's parent as it is afterwards; raises what is wrong with the one that is named."""
@@ -201,20 +208,20 @@ class Drafts:
 
     def after(self, draft: Draft) -> Row:
         """The row of a good draft as it is afterwards, without what follows from attributes and from others."""
-        place = {"position": self._positions[draft.sku]} if draft.sku in self._positions else {}
-        return {**self._after(draft), **place}
+        after = self._after(draft)
+        return {**after, "position": self._positions[draft.sku]} if draft.sku in self._positions else after
 
     def followers(self) -> Iterator[Draft]:
         """The variants that have no good draft, as they are, of parents that are changed."""
-        good = {draft.sku for draft in self.good}
         for parent in self.good:
-            if parent.is_parent and is_passed_on(self.changed_of(parent.as_parent)):
-                others = (row for row in self.variants_of(parent.as_parent["id"]) if row["sku"] not in good)
-                yield from (Draft({"sku": row["sku"]}, parent.sku, row, self.defaults) for row in others)
+            if parent.is_parent:
+                yield from self._followers_of(parent.as_parent)
 
-    def assess(self, after: Row, parent: Row | None) -> Assessment:
-        """What the attributes of a row come to; ``parent`` is that of a variant."""
-        return self._definitions.assess(after, parent)
+    def assess_follower(self, draft: Draft) -> Assessment | None:
+        """What the attributes of a variant that follows its parent come to; None where nothing follows from these."""
+        parent = self.parent_of(draft)
+        after = draft.as_variant(parent)
+        return self._definitions.assess(after, parent) if self._is_valued(draft, after, parent) else None
 
     def changed_of(self, parent: Row) -> Collection[str]:
         """The columns that variants follow of a parent, as it is afterwards, in which it differs from now."""
@@ -225,6 +232,12 @@ class Drafts:
         """The variants of a parent among the drafts, whole."""
         by_id = self.found.by_id
         return [by_id[row["id"]] for row in self.found.siblings[parent_id] if row["id"] in by_id]
+
+    def _followers_of(self, parent: Row) -> Iterator[Draft]:
+        if is_passed_on(self.changed_of(parent)):
+            for row in self.variants_of(parent["id"]):
+                if row["sku"] not in self.all or row["sku"] in self.refused:
+                    yield Draft({"sku": row["sku"]}, parent["sku"], row, self.defaults)
 
     def _after(self, draft: Draft) -> Row:
         return draft.as_variant(self.parent_of(draft)) if draft.kind == ProductKind.VARIANT else draft.as_parent
@@ -361,10 +374,12 @@ class Drafts:
     def _check_attributes(self, draft: Draft) -> None:
         parent = self.parent_of(draft) if draft.kind == ProductKind.VARIANT else None
         after = self._after(draft)
-        if self.is_valued(draft, after, parent):
-            self.assess(after, parent).require()
+        self.assessed.pop(draft.sku, None)
+        if self._is_valued(draft, after, parent):
+            self.assessed[draft.sku] = assessment = self._definitions.assess(after, parent)
+            assessment.require()
 
-    def is_valued(self, draft: Draft, after: Row, parent: Row | None) -> bool:
+    def _is_valued(self, draft: Draft, after: Row, parent: Row | None) -> bool:
         """Whether what follows from attributes has to be made anew."""
         if draft.there is None:
             return True
@@ -385,15 +400,11 @@ class Drafts:
 
     def _check_passing_on(self, parent: Row) -> None:
         """Raise what forbids a change of a parent, in those of its variants that stay as they are."""
-        changed = self.changed_of(parent)
-        for variant in self.variants_of(parent["id"]) if is_passed_on(changed) else ():
-            if variant["sku"] in self.all and variant["sku"] not in self.refused:
-                continue
-            after = Draft({"sku": variant["sku"]}, None, variant, {}).as_variant(parent)
-            if too_precise_amounts({CURRENCY: parent[CURRENCY]}, variant):
+        for follower in self._followers_of(parent):
+            if too_precise_amounts({CURRENCY: parent[CURRENCY]}, follower.there):
                 raise TooPrecise.at(CURRENCY)
-            if not MADE_OF.isdisjoint(changed):
-                self.assess(after, parent).require()
+            if assessment := self.assess_follower(follower):
+                assessment.require()
 
 
 class _Places:

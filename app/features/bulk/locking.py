@@ -4,11 +4,11 @@ Variants and single products are locked by their ids, and then parents by theirs
 that mention the same products, in whatever order, cannot wait for each other.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, Select, or_, select
 
 from app.core.locks import advisory_lock
 from app.core.membership import among
@@ -61,12 +61,18 @@ def find_living(skus: Iterable[str]) -> Mapping[str, Row]:
     """The id, the kind and the parent's id of the living products with these skus, by sku."""
     columns = (PRODUCTS.c[name] for name in ("sku", "id", "kind", "parent_id"))
     rows = select(*columns).where(among(PRODUCTS.c.sku, list(skus)), _IS_ALIVE)
-    return {row["sku"]: dict(row) for row in db.session.execute(rows).mappings()}
+    return {row["sku"]: row for row in _read(rows)}
 
 
 def _lock(condition: ColumnElement[bool]) -> dict[int, Row]:
     rows = select(PRODUCTS).where(condition, _IS_ALIVE).order_by(PRODUCTS.c.kind == ProductKind.PARENT, PRODUCTS.c.id)
-    return {row["id"]: dict(row) for row in db.session.execute(rows.with_for_update(key_share=True)).mappings()}
+    return {row["id"]: row for row in _read(rows.with_for_update(key_share=True))}
+
+
+def _read(rows: Select[Any]) -> Iterator[Row]:
+    found = db.session.execute(rows)
+    names = list(found.keys())
+    return (dict(zip(names, row, strict=True)) for row in found)
 
 
 def _siblings_of(locked: Iterable[Row]) -> dict[int, list[Any]]:

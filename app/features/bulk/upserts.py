@@ -124,16 +124,15 @@ def _create(drafts: Drafts) -> dict[str, Row]:
 
 def _make(drafts: Drafts, new: Sequence[Draft]) -> dict[str, Row]:
     rows: list[Row] = []
-    assessed: dict[str, Assessment] = {}
     for draft in sorted(new, key=lambda draft: draft.sku):
         parent = drafts.parent_of(draft) if draft.parent_sku is not None else None
         # Where another transaction has made its parent at this moment, the next round finds that.
         if parent is None or "id" in parent:
-            after = drafts.after(draft)
-            assessed[draft.sku] = assessment = drafts.assess(after, parent)
-            rows.append({**after, **({} if draft.is_parent else assessment.columns)})
+            columns = drafts.assessed[draft.sku].columns
+            # What a parent lacks is what its variants lack.
+            rows.append({**drafts.after(draft), **columns, **({"missing": None} if draft.is_parent else {})})
     stated = {draft.stated["slug"] for draft in drafts.all.values() if "slug" in draft.stated}
-    made = _insert(rows, drafts.defaults, assessed, stated_slugs=stated)
+    made = _insert(rows, drafts.defaults, drafts.assessed, stated_slugs=stated)
     for row in made.values():
         record_write(Product, before=None, after=row, members=_SHOWN)
     return made
