@@ -6,11 +6,13 @@ from app.api import pruning
 from app.api.pruning import KIND as PRUNE
 from app.core.jobs import Task
 from app.core.scheduling import Source
+from app.features.attributes.service import INDEX
 from app.features.imports import service as import_service
 from app.features.imports import tasks as imports
 from app.features.imports.service import KIND as IMPORT
 from app.features.passwords import tasks as passwords
 from app.features.passwords.service import KIND as PASSWORD_RESET
+from app.features.products import tasks as products
 from app.features.webhooks import dispatch as webhook_dispatch
 from app.features.webhooks import tasks as webhooks
 from app.features.webhooks.service import DELIVER as WEBHOOK
@@ -20,6 +22,7 @@ from app.features.webhooks.service import REPLAY as WEBHOOK_REPLAY
 BATCHES: Mapping[str, Task] = {
     PRUNE: Task(pruning.run_prune, every=pruning.EVERY),
     IMPORT: Task(imports.run_import, imports.end_import, retry_refusal=import_service.retry_refusal),
+    INDEX: Task(products.index_attribute),
     WEBHOOK_REPLAY: Task(webhooks.replay),
 }
 #: Tasks that wait for the mail server, which may hang.

@@ -33,6 +33,7 @@ from app.features.imports.models import FileUnreadable
 from app.features.imports.reading.files import RowFile, advice_on, read_rows
 from app.features.imports.report import NothingImported, Report
 from app.features.imports.trees import read_tree
+from app.features.products import indexing
 from app.features.samples import service as samples
 
 #: The exit code of an import in which rows failed.
@@ -195,6 +196,27 @@ def generate(count: int, seed: int, parents: int) -> None:
         samples.refresh_statistics()
     seconds = time.monotonic() - started
     click.echo(f"Generated {count:,} products in {seconds:.1f} s, {count / seconds:,.0f} a second.")
+
+
+@catalog.command("reindex")
+def reindex() -> None:
+    """Make anew what products are found by: their words and values, and which required attributes they lack.
+
+    For after an upgrade beside servers of the release before, which do not write it all. It may run beside writers, in
+    transactions of 200 products each, and may be stopped and run again. Products that were right stay as they are.
+    """
+    with unit_of_work(reading=True):
+        total = indexing.count_listed()
+    last_id = done = changed = 0
+    with progress("Indexing", total, "products") as advance:
+        while True:
+            with unit_of_work():
+                rebuilt = indexing.rebuild_next(last_id)
+            if rebuilt is None:
+                break
+            last_id, done, changed = rebuilt.last_id, done + rebuilt.products, changed + rebuilt.changed
+            advance(done)
+    click.echo(f"Indexed {done:,} products; {changed:,} rows were wrong.")
 
 
 @catalog.command("demo")

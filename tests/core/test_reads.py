@@ -467,13 +467,13 @@ class TestAPage:
 
 
 def facets(identity: Identity = READER, **filters: Any) -> set[str]:
-    """What the facets of some filters read, each topic without the names of categories and brands."""
+    """What the facets of some filters read, without the names of categories and brands, and without attributes."""
     with observed() as (reads, seen):
         count_facets(product_lists.visible_to(identity), product_lists.LISTING, identity=identity, **filters)
     assert missed(reads, seen) == set()
-    names = {"category*", "category.name", "brand*", "brand.name"}
+    names = {"category*", "category.name", "brand*", "brand.name", "attribute*", "attribute.filterable"}
     assert reads.topics >= names
-    return reads.topics - names
+    return {topic for topic in reads.topics - names if not topic.startswith("attribute.")}
 
 
 def of_products(*names: str) -> set[str]:
@@ -487,7 +487,9 @@ def within(scope: str, topics: set[str]) -> set[str]:
 
 @on_one_database
 class TestFacets:
-    SHOWN = ("category_id", "brand_id", "tags", "price", "stock", "track_stock")
+    #: Of the variants of parents, and of the index of values.
+    OF_SOLD = ("kind", "parent_id", "attribute_words")
+    SHOWN = ("category_id", "brand_id", "price", "stock", "track_stock", *OF_SOLD)
 
     def test_of_all_products_read_what_each_counts(self, catalogue: object) -> None:
         assert facets() == of_products(*self.SHOWN)
@@ -509,7 +511,7 @@ class TestFacets:
     @pytest.mark.parametrize(
         ("filters", "own"),
         [
-            ({"tag": ("garden",)}, {"tags"}),
+            ({"tag": ("garden",)}, {"attribute_words"}),
             ({"min_price": Decimal(5), "currency": ("USD",)}, {"price", "price_max", "variant_count"}),
             ({"in_stock": True}, {"stock", "track_stock"}),
             ({"status": (ProductStatus.ACTIVE,)}, {"status"}),
@@ -578,6 +580,8 @@ some_filters = st.fixed_dictionaries(
         "status": st.sampled_from([(ProductStatus.DRAFT,), tuple(ProductStatus)]),
         "currency": st.sampled_from([("USD",), ("EUR", "USD")]),
         "tag": st.sampled_from([("garden",), ("a", "b")]),
+        "complete": st.booleans(),
+        "type_id": st.just((1,)),
         "gtin": st.just(("12345678",)),
     },
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Select, select
 
+from app.core import jobs
 from app.core.constraints import delete_row, save
 from app.core.fastsql import find_row
 from app.core.keys import get_by_key, get_row, read_by_key, require_same, require_unchanged, upsert_by_key
@@ -19,6 +20,11 @@ from app.features.attributes.models import (
     require_choices,
 )
 from app.security.identity import Identity
+
+#: The kind of the job that makes what products are found by anew.
+INDEX = "attribute_index"
+#: The members that decide what products are found by.
+_DECISIVE = ("choices", "filterable", "searchable")
 
 LISTING = Listing(
     filters={
@@ -108,14 +114,18 @@ def put_attribute_by_key(
 def update_attribute(attribute: Attribute, **changed: Any) -> Attribute:
     """Change an attribute's label, unit, choices, or how products are found by it.
 
-    The values that products have stay as they are. Refuses another code or type (``CannotChange``), and choices that
+    The values that products have stay as they are. What products are found by follows in the background, soon after
+    the transaction. Refuses another code or type (``CannotChange``), and choices that
     `create_attribute` refuses.
     """
     require_unchanged(attribute, changed, FIXED)
     require_choices(attribute.type, changed.get("choices", attribute.choices))
+    before = [getattr(attribute, name) for name in _DECISIVE]
     for name, value in changed.items():
         setattr(attribute, name, value)
     save(attribute, REFUSALS)
+    if before != [getattr(attribute, name) for name in _DECISIVE]:
+        jobs.enqueue(INDEX, {"attribute_id": attribute.id})
     return attribute
 
 

@@ -320,7 +320,8 @@ class _Query:
         for _, filters, columns in self._sets():
             chosen = chosen_scopes(self.rows, self.listing, filters)
             # A variant is in the scopes of its parent, and the index of values is made of one column.
-            read = (*columns, *((Product.parent_id, Product.attribute_words) if Product.id in columns else ()))
+            is_by_id = any(column.key == Product.id.key for column in columns)
+            read = (*columns, *((Product.parent_id, Product.attribute_words) if is_by_id else ()))
             reads.add(extent_of(find(filters, read)).within(kind, chosen or scopes))
         reads.add(extent_of(union_all(*self._parts(_find_nothing))).beside(kind))
 

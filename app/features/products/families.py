@@ -233,7 +233,7 @@ def move_stock(parent_id: int, delta: int, known: Sequence[Column[Any]]) -> None
     statement = update(PRODUCTS).where(PRODUCTS.c.id == parent_id).values(moved).returning(*known)
     row = db.session.execute(statement).mappings().one()
     before = {**row, "stock": row["stock"] - delta}
-    _record(parent_id, "stock.moved", before, dict(row), ["stock"] if delta else [])
+    record(parent_id, "stock.moved", before, dict(row), ["stock"] if delta else [])
     _expire({parent_id})
 
 
@@ -291,7 +291,7 @@ def pass_on(parent: Product, changed: Set[str]) -> None:
         _update(variant["id"], {**{name: after[name] for name in (*names, "live")}, "updated_at": clock.now()})
         # The values may differ though their words do not.
         members = {name for name in names if after[name] != variant[name]} | {*(ASSESSED if assessment else ())}
-        _record(variant["id"], "product.updated", dict(variant), after, members)
+        record(variant["id"], "product.updated", dict(variant), after, members)
     store({each["id"]: (listed_id_of(each), assessed[each["id"]].values) for each in variants if assessed})
     _expire(variant["id"] for variant in variants)
     if assessed:
@@ -334,7 +334,7 @@ def _write(totals: Sequence[tuple[Row, Row]], *, kind: str) -> None:
         after["search_text"] = search_text(**after)
         written[parent["id"]] = {name: after[name] for name in (*follows, "search_text", "live")}
         members = [name for name in (*ROLLED_UP, "search_text") if after[name] != parent[name]]
-        _record(parent["id"], kind, dict(parent), after, members)
+        record(parent["id"], kind, dict(parent), after, members)
     update_rows(written, moment=None if kind == "stock.moved" else clock.now())
 
 
@@ -342,7 +342,8 @@ def _update(product_id: int, values: Row) -> None:
     db.session.execute(update(PRODUCTS).where(PRODUCTS.c.id == product_id).values(dict(values)))
 
 
-def _record(product_id: int, kind: str, before: Row, after: Row, members: Collection[str]) -> None:
+def record(product_id: int, kind: str, before: Row, after: Row, members: Collection[str]) -> None:
+    """Record a change of a row that was written past the mapper; ``members`` are the columns that changed."""
     counters = {"version": after["version"], "live": after["live"]}
     record_in_log(Product, kind, product_id, **counters, members=members, before=before, after=after)
 

@@ -6,7 +6,7 @@ parent's attributes as well, so that one row of ``products`` meets a filter or d
 has its tags alone.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -183,17 +183,7 @@ def store(rows: Mapping[int, tuple[int | None, Sequence[Value]]], *, are_new: bo
     if rows and not are_new:
         ids = literal(sorted(rows), ValueList(big_integer))
         db.session.execute(delete(TABLE).where(is_one_of(TABLE.c.product_id, ids)))
-    made = [
-        {
-            "product_id": product_id,
-            "listed_id": listed_id if attribute_id is not None or listed_id == product_id else None,
-            "attribute_id": attribute_id,
-            "text": text,
-            "number": number,
-        }
-        for product_id, (listed_id, values) in rows.items()
-        for attribute_id, text, number in dict.fromkeys(values)
-    ]
+    made = [row for product_id, found_by in rows.items() for row in rows_of(product_id, *found_by)]
     if not made:
         return
     if db.engine.dialect.name != "postgresql":
@@ -203,6 +193,29 @@ def store(rows: Mapping[int, tuple[int | None, Sequence[Value]]], *, are_new: bo
     spread = func.jsonb_to_recordset(cast(literal(orjson.dumps(made).decode(), Text), JSONB))
     columns = spread.table_valued(*(column(one.name, one.type) for one in TABLE.c)).render_derived(with_types=True)
     db.session.execute(TABLE.insert().from_select(list(made[0]), select(columns)))
+
+
+def rows_of(product_id: int, listed_id: int | None, values: Sequence[Value]) -> Sequence[dict[str, Any]]:
+    """The rows of a product in the index. Its tags are listed as it is itself: those of a variant are its parent's."""
+    return [
+        {
+            "product_id": product_id,
+            "listed_id": listed_id if attribute_id is not None or listed_id == product_id else None,
+            "attribute_id": attribute_id,
+            "text": text,
+            "number": number,
+        }
+        for attribute_id, text, number in dict.fromkeys(values)
+    ]
+
+
+def find_stored(product_ids: Collection[int]) -> Mapping[int, Sequence[Row]]:
+    """The rows that products have in the index; those of a product that has none are missing."""
+    found: dict[int, list[Row]] = {}
+    ids = literal(sorted(product_ids), ValueList(big_integer))
+    for row in db.session.execute(select(TABLE).where(is_one_of(TABLE.c.product_id, ids))).mappings():
+        found.setdefault(row["product_id"], []).append(dict(row))
+    return found
 
 
 def listed_id_of(row: Row) -> int | None:
