@@ -49,6 +49,8 @@ from app.features.products.values import MADE_OF, Assessment, Definitions, liste
 Row = Mapping[Any, Any]
 
 _IS_ALIVE = PRODUCTS.c.deleted_at.is_(None)
+#: The most characters that a search finds a parent by, of its variants: PostgreSQL indexes no more than a megabyte.
+MAX_WORDS = 100_000
 #: The columns that follow from attributes.
 ASSESSED = ("missing", "attribute_words")
 #: The columns of a variant that `read_variants` reads.
@@ -140,11 +142,12 @@ def inherit_again(product: Product) -> None:
         setattr(product, name, value)
 
 
-def require_own(product: Product, members: dict[str, Any]) -> None:
-    """Leave in ``members`` what a product has itself; raises the refusal of what follows from its family.
+def without_foreign(product: Product, stated: Mapping[str, Any], *, replaces: bool = False) -> dict[str, Any]:
+    """The members that a product has itself; raises the refusal of what follows from its family.
 
-    What is stated as it is, or with the default that the body of a replacement has, is taken away in silence.
+    That may be stated as it is. Where the body ``replaces`` the product, it has a default for what it does not state.
     """
+    members = dict(stated)
     foreign: Mapping[str, type[Invalid]] = {}
     if product.kind == ProductKind.VARIANT:
         foreign = dict.fromkeys(INHERITED, MemberOfParent)
@@ -152,30 +155,32 @@ def require_own(product: Product, members: dict[str, Any]) -> None:
         foreign = dict.fromkeys(("price", "track_stock"), RolledUp)
     for name in foreign.keys() & members.keys():
         value = members.pop(name)
-        if value not in (getattr(product, name), DEFAULTS.get(name, getattr(product, name))):
+        free = DEFAULTS.get(name, getattr(product, name)) if replaces else getattr(product, name)
+        if value not in (getattr(product, name), free):
             raise foreign[name].at(name)
     if members.get("position") is not None and product.kind != ProductKind.VARIANT:
         raise NotAVariant.at("position")
     if "options" in members:
-        _require_options(product, members)
+        members["options"] = _fitting_options(product, members["options"])
+    return members
 
 
-def _require_options(product: Product, members: dict[str, Any]) -> None:
-    """Raise the refusal of options that a product cannot have."""
-    options = members["options"]
+def _fitting_options(product: Product, options: Any) -> Any:
+    """The options as a product of its kind has them; raises the refusal of those that it cannot have."""
     if product.kind == ProductKind.VARIANT:
         parent = db.session.execute(select(PRODUCTS.c.options).where(PRODUCTS.c.id == product.parent_id)).scalar_one()
         if isinstance(options, list):
             raise OptionsUnfit
         require_fitting(options, parent)
-        members["options"] = options or {}
-    elif product.kind == ProductKind.PARENT:
+        return options or {}
+    if product.kind == ProductKind.PARENT:
         if not isinstance(options, list):
             raise OptionsUnfit
         if set(options) != set(product.options) and any(one.options for one in living_variants_of(product)):
             raise OptionsInUse
     elif options is not None:
         raise NotAVariant.at("options")
+    return options
 
 
 def require_fitting(options: Any, names: Sequence[str]) -> None:
@@ -192,9 +197,11 @@ def totals_of(variants: Iterable[Row]) -> dict[str, Any]:
     """
     living = list(variants)
     active = [one for one in living if one["status"] == ProductStatus.ACTIVE]
-    prices = [one["price"] for one in active or living] or [Decimal(0)]
+    shown = active or living
+    prices = [one["price"] for one in shown] or [Decimal(0)]
     tracked = [one["stock"] for one in active if one["track_stock"]]
-    labels = dict.fromkeys(label for one in living for label in (*labels_of(**one), one["attribute_words"] or ""))
+    labels = [label for one in shown for label in labels_of(**one)]
+    labels += [one["attribute_words"] or "" for one in shown]
     missing = dict.fromkeys(code for one in living for code in one["missing"] or ())
     return {
         "price": min(prices),
@@ -203,7 +210,7 @@ def totals_of(variants: Iterable[Row]) -> dict[str, Any]:
         "track_stock": len(tracked) == len(active),
         "variant_count": len(active),
         "missing": [*missing] or None,
-        "variant_words": " ".join(filter(None, labels)),
+        "variant_words": " ".join(filter(None, dict.fromkeys(labels)))[:MAX_WORDS],
     }
 
 

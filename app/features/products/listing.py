@@ -44,9 +44,17 @@ def _has_status(statuses: tuple[str, ...]) -> ColumnElement[bool]:
 
 
 def _fallback() -> Listing | None:
+    return _similar_to(LISTING)
+
+
+def _fallback_of_variants() -> Listing | None:
+    return _similar_to(VARIANTS)
+
+
+def _similar_to(listing: Listing) -> Listing | None:
     if not can_compare():
         return None
-    return replace(LISTING, search=find_similar_words, fallback=None, max_similar=MAX_SIMILAR)
+    return replace(listing, search=find_similar_words, fallback=None, max_similar=MAX_SIMILAR)
 
 
 def _is_of_kind(kinds: tuple[str, ...]) -> ColumnElement[bool]:
@@ -203,7 +211,7 @@ LISTING = Listing(
 )
 
 #: The variants of one parent, in the order of their places unless another is requested.
-VARIANTS = replace(LISTING, sorts={"position": Product.position, **LISTING.sorts})
+VARIANTS = replace(LISTING, sorts={"position": Product.position, **LISTING.sorts}, fallback=_fallback_of_variants)
 
 _LIVING = select(Product).where(Product.deleted_at.is_(None))
 _ACTIVE = _LIVING.where(

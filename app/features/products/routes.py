@@ -27,7 +27,6 @@ from app.features.products.models import (
     OptionsUnfit,
     ParentDeleted,
     Product,
-    ProductKind,
     RolledUp,
     TooManyAttributes,
     TooManyVariants,
@@ -141,7 +140,8 @@ def replace_product(product: Product, data: dict[str, Any]) -> Product:
 
     What a variant has of its parent, and what a parent's row shows of its variants, may be stated as it is.
     """
-    return service.replace_product(product, **_with_currency(data, product))
+    currency = service.currency_of(product, current_app.config["DEFAULT_CURRENCY"])
+    return service.replace_product(product, **{"currency": currency, **data})
 
 
 @blueprint.patch("/<id:product_id>")
@@ -223,7 +223,9 @@ def put_product_by_key(key: str, value: str, data: dict[str, Any], require: Requ
 
     It needs no precondition: who writes by a key of their own owns the row.
     """
-    return service.put_product_by_key(key, value, _with_currency(data), identity=current_identity(), require=require)
+    currency = current_app.config["DEFAULT_CURRENCY"]
+    identity = current_identity()
+    return service.put_product_by_key(key, value, data, currency=currency, identity=identity, require=require)
 
 
 @blueprint.patch(BY_KEY)
@@ -256,7 +258,5 @@ def list_products_below(category_id: int) -> Select[Product]:
     return listing.filed_below(category_id, identity=current_identity())
 
 
-def _with_currency(data: dict[str, Any], product: Product | None = None) -> dict[str, Any]:
-    """The members, with a currency: that of a variant's parent, and else the one of the settings."""
-    is_variant = product is not None and product.kind == ProductKind.VARIANT
-    return {"currency": product.currency if product and is_variant else current_app.config["DEFAULT_CURRENCY"], **data}
+def _with_currency(data: dict[str, Any]) -> dict[str, Any]:
+    return {"currency": current_app.config["DEFAULT_CURRENCY"], **data}

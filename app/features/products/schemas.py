@@ -178,7 +178,7 @@ class ProductSchema(Schema):
     category_id = fields.Integer(example=7)
     brand_id = fields.Integer(allow_none=True, example=3)
     type_id = fields.Integer(allow_none=True, note="Its type, which says what attributes it has.", example=2)
-    stock = fields.Integer(minimum=0, maximum=MAX_STOCK, example=12)
+    stock = fields.Integer(minimum=0, note="Of a parent the sum of its variants'.", example=12)
     track_stock = fields.Boolean(
         note="Where this is false, the product is always in stock, and its stock does not move.", example=True
     )

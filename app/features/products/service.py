@@ -92,22 +92,26 @@ def put_product_by_key(
     value: str,
     members: dict[str, Any],
     *,
+    currency: str,
     identity: Identity,
     require: Callable[[Product | None], None],
 ) -> tuple[Any, bool]:
     """Replace the product with this key, or create it; what answers have of it, and whether it is new.
 
-    ``members`` state the key; ``require`` checks the preconditions of the request against the product, or None where
-    there is none. Of several requests at once one creates the product, and the others replace it. Raises
-    ``KeyDiffers``, and what `create_product`, `replace_product` and `read_product_by_key` raise, but ``NotFound``.
+    ``members`` state the key, and ``currency`` stands for theirs where they have none; ``require`` checks the
+    preconditions of the request against the product, or None where there is none. Of several requests at once one
+    creates the product, and the others replace it. Raises ``KeyDiffers``, and what `create_product`, `replace_product`
+    and `read_product_by_key` raise, but ``NotFound``.
     """
     require_same(KEYS, key, value, members[key])
 
     return upsert_by_key(
         find=lambda: get_product_by_key(key, value, identity=identity, lock=True),
-        create=lambda: create_product(**members, identity=identity, is_nested=True),
+        create=lambda: create_product(**{CURRENCY: currency, **members}, identity=identity, is_nested=True),
         # As it was written: the path may have a GTIN with other zeros before it.
-        replace=lambda product: replace_product(product, **{**members, key: getattr(product, key)}),
+        replace=lambda product: replace_product(
+            product, **{CURRENCY: currency_of(product, currency), **members, key: getattr(product, key)}
+        ),
         require=require,
     )
 
@@ -119,10 +123,15 @@ def replace_product(product: Product, *, attributes: dict[str, Any], **members: 
     """
     if product.kind != ProductKind.PARENT:
         require_price(members)
-    _assign(product, members)
+    _assign(product, members, replaces=True)
     product.replace_attributes(attributes)
     _save(product)
     return product
+
+
+def currency_of(product: Product, default: str) -> str:
+    """The currency of a product whose new body states none: a variant has that of its parent."""
+    return product.currency if product.kind == ProductKind.VARIANT else default
 
 
 def update_product(product: Product, *, attributes: dict[str, Any] | None = None, **members: Any) -> Product:
@@ -200,8 +209,7 @@ def _save(product: Product) -> None:
         families.pass_on(product, changed)
 
 
-def _assign(product: Product, members: dict[str, Any]) -> None:
+def _assign(product: Product, members: dict[str, Any], *, replaces: bool = False) -> None:
     require_exact(members, {name: getattr(product, name) for name in (*AMOUNTS, CURRENCY)})
-    families.require_own(product, members)
-    for name, value in members.items():
+    for name, value in families.without_foreign(product, members, replaces=replaces).items():
         setattr(product, name, value)

@@ -1,7 +1,8 @@
 """Use cases of stock."""
 
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import BigInteger, ScalarSelect, Select, and_, cast, func, inspect, select, update
@@ -57,11 +58,15 @@ class Availability:
     stock: int
     held: int
     kind: ProductKind = ProductKind.SINGLE
+    #: How many of the variants of a parent can be sold or held.
+    free: int | None = None
 
     @property
     def available(self) -> int | None:
         """How many can be sold or held: 0 where an import has set the stock below what is held, None if untracked."""
-        return max(self.stock - self.held, 0) if self.track_stock else None
+        if not self.track_stock:
+            return None
+        return max(self.stock - self.held, 0) if self.free is None else self.free
 
 
 def movements_of(product_id: int, *, identity: Identity) -> Select[StockMovement]:
@@ -106,8 +111,16 @@ def get_availability(product_id: int, *, identity: Identity) -> Availability:
     if own.kind != ProductKind.PARENT:
         return own
     is_sold = and_(Product.deleted_at.is_(None), Product.status == ProductStatus.ACTIVE)
-    variants = select(_held_quantity()).where(Product.parent_id == product_id, is_sold)
-    return replace(own, held=sum(db.session.scalars(variants)))
+    variants = _availabilities(select(Product).where(Product.parent_id == product_id, is_sold))
+    counted = [one for one in variants if one.track_stock]
+    return Availability(
+        product_id,
+        track_stock=len(counted) == len(variants),
+        stock=sum(one.stock for one in counted),
+        held=sum(one.held for one in variants),
+        # More may be held of one than it has, and none of that is another's.
+        free=sum(one.available or 0 for one in counted),
+    )
 
 
 def place_hold(product: Product, *, quantity: int, expires_in: int, reference: str | None = None) -> Hold:
@@ -216,11 +229,15 @@ def _refusal_of(movement: StockMovement, expected_stock: int | None) -> Conflict
 
 
 def _read_availability(rows: Select[Product]) -> Availability:
-    columns = (Product.id, Product.track_stock, Product.stock, _held_quantity(), Product.kind)
-    row = db.session.execute(rows.with_only_columns(*columns)).one_or_none()
-    if row is None:
+    found = _availabilities(rows)
+    if not found:
         raise NotFound
-    return Availability(*row)
+    return found[0]
+
+
+def _availabilities(rows: Select[Product]) -> Sequence[Availability]:
+    columns = (Product.id, Product.track_stock, Product.stock, _held_quantity(), Product.kind)
+    return [Availability(*row) for row in db.session.execute(rows.with_only_columns(*columns))]
 
 
 def _held_quantity() -> ScalarSelect[int]:

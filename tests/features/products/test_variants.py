@@ -127,7 +127,7 @@ class TestCreate:
         [
             ({"price": "1.00"}, "/price", "rolled_up"),
             ({"stock": 4}, "/stock", "rolled_up"),
-            ({"options": {"size": "M"}}, "/options", "not_a_variant"),
+            ({"options": {"size": "M"}, "price": "1.00"}, "/options", "not_a_variant"),
             ({"position": 1}, "/position", "not_a_variant"),
             ({"variants": [{"options": {"size": "M", "colour": "red"}}]}, "/variants/0/price", "required"),
             ({"variants": [variant("M", "red", price="1.005")]}, "/variants/0/price", "too_precise"),
@@ -269,13 +269,14 @@ class TestChange:
     @pytest.mark.parametrize(
         ("members", "code"),
         [({"name": "Mine"}, "member_of_parent"), ({"tags": ["x"]}, "member_of_parent"),
-         ({"currency": "EUR"}, "member_of_parent"), ({"options": {"size": "M"}}, "options_unfit"),
+         ({"currency": "EUR"}, "member_of_parent"), ({"description": ""}, "member_of_parent"),
+         ({"options": {"size": "M"}}, "options_unfit"),
          ({"options": ["size"]}, "options_unfit")],
     )  # fmt: skip
     def test_refuses_what_a_variant_has_of_its_parent(
         self, alice: Caller, make_shirt: Make, members: dict[str, Any], code: str
     ) -> None:
-        (child,) = variants_of(alice, make_shirt(currency="USD")["id"])
+        (child,) = variants_of(alice, make_shirt(currency="USD", description="Airy.", tags=["new"])["id"])
 
         answer = change(alice, child["id"], **members)
 
@@ -302,6 +303,17 @@ class TestChange:
             answer = alice.put(f"/products/{product_id}", writable)
             assert answer.status_code == 200, answer.get_data(as_text=True)
             assert read(alice, product_id)["description"] == "Airy."
+
+    def test_a_variant_is_replaced_by_its_key_without_the_currency_of_its_parent(
+        self, alice: Caller, make_shirt: Make
+    ) -> None:
+        shirt = make_shirt([variant("M", "red", sku="LS-M")], currency="SAR")
+
+        body = {"name": shirt["name"], "category_id": shirt["category_id"], "price": "12.00"}
+        answer = alice.put("/products/by/sku/LS-M", body)
+
+        assert answer.status_code == 200, answer.get_data(as_text=True)
+        assert (body_of(answer)["currency"], body_of(answer)["price"]) == ("SAR", "12.00")
 
     def test_names_of_options_stay_while_variants_have_them(self, alice: Caller, make_shirt: Make) -> None:
         shirt = make_shirt()
@@ -358,6 +370,16 @@ class TestStock:
         found = body_of(alice.get(f"/products/{shirt['id']}/availability"))
 
         assert (found["stock"], found["held"], found["available"]) == (5, 4, 1)
+
+    def test_what_is_held_of_one_beyond_its_stock_is_not_held_of_another(self, alice: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt([variant("M", "red", stock=5, sku="A"), variant("L", "red", stock=10)])
+        first, _ = variants_of(alice, shirt["id"])
+        alice.post(f"/products/{first['id']}/holds", {"quantity": 5})
+        alice.post("/products/bulk", {"items": [{"sku": "A", "stock": 0}]})
+
+        found = body_of(alice.get(f"/products/{shirt['id']}/availability"))
+
+        assert (found["stock"], found["held"], found["available"]) == (10, 5, 10)
 
     def test_a_parent_is_not_sold(self, alice: Caller, make_shirt: Make) -> None:
         shirt = make_shirt()
@@ -490,6 +512,11 @@ class TestLists:
         for words in ("LS-M-RED", "4006381333931", "linen red"):
             found = body_of(alice.get("/products", query_string={"search": words}))["items"]
             assert [one["id"] for one in found] == [shirt["id"]]
+
+    def test_shoppers_do_not_find_a_parent_by_its_drafts(self, bob: Caller, make_shirt: Make) -> None:
+        make_shirt([variant("M", "red", sku="SECRET-1", status="draft"), variant("L", "red")])
+
+        assert body_of(bob.get("/products?search=secret"))["items"] == []
 
     def test_include_shows_the_variants_in_their_order(self, alice: Caller, make_shirt: Make) -> None:
         shirt = make_shirt([variant("M", "red"), variant("S", "red", position=0), variant("L", "red", position=0)])
