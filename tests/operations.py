@@ -267,6 +267,9 @@ class Scene:
         self._set_up()
         # The last category, which can be deleted, has no products.
         ids = self._ids | ({"category_id": self._references["category_id"]} if "/products" in operation.path else {})
+        if operation.path.endswith("/{type_id}/products"):
+            # The last type has none either.
+            ids = ids | {"type_id": self._references["type_id"]}
         if operation.path.endswith("/jobs/{job_id}/retry"):
             # The last one is queued, and can be cancelled; this one has failed.
             ids = ids | {"job_id": self._references["job_id"]}
@@ -461,6 +464,17 @@ class Scene:
             if name == "import_id":
                 self._add_faults(answer.json["id"])
         self._make_parent_of(name, create, example)
+        if name == "type_id":
+            self._make_products_of(self._references[name])
+
+    def _make_products_of(self, type_id: int) -> None:
+        """Three products of a type, which need not be complete."""
+        self._make_rows("product_id", "/api/v1/products")
+        create = next(one for one in self.operations if str(one) == "POST /api/v1/products")
+        needed = {"name": "Typed", "price": "1.00", "status": "draft", "type_id": type_id}
+        for _ in range(3):
+            answer = self.send(create, body=needed | {"category_id": self._references["category_id"]})
+            assert answer.status_code == create.success, answer.json
 
     def _make_parent_of(self, name: str, create: Operation, example: dict[str, Any]) -> None:
         """Beside products, one with three variants, for the operations on these."""

@@ -18,6 +18,7 @@ from app.features.passwords.routes import blueprint as passwords
 from app.features.product_types.routes import blueprint as product_types
 from app.features.products.routes import blueprint as products
 from app.features.products.routes import in_categories as category_products
+from app.features.products.routes import of_types as type_products
 from app.features.sessions.routes import blueprint as sessions
 from app.features.stock.routes import blueprint as stock
 from app.features.users.routes import blueprint as users
@@ -35,6 +36,7 @@ blueprint.register_blueprint(attributes)
 blueprint.register_blueprint(product_types)
 blueprint.register_blueprint(products)
 blueprint.register_blueprint(category_products)
+blueprint.register_blueprint(type_products)
 blueprint.register_blueprint(facets)
 blueprint.register_blueprint(bulk)
 blueprint.register_blueprint(exports)

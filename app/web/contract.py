@@ -232,12 +232,14 @@ def lists(
     *,
     includes: Mapping[str, Embedding] | None = None,
     companions: Mapping[str, Companion] | None = None,
+    takes: Sequence[str] = (),
 ) -> Callable[[View], View]:
     """Answer with pages of the rows that the view selects; ``includes`` are as in `returns`.
 
-    ``companions`` are members that the rows have where the query asks for them, by name.
+    ``companions`` are members that the rows have where the query asks for them, by name. The view ``takes`` parameters
+    of the query itself, None for one that is missing: those that its listing does not know.
     """
-    beside = {"includes": includes or {}, "companions": companions or {}}
+    beside = {"includes": includes or {}, "companions": companions or {}, "takes": tuple(takes)}
     return _declare(returns=schema, status=200, query=query, listing=listing, **beside)
 
 

@@ -1,6 +1,6 @@
 """What a view declares: who may call it, what comes in, what goes out. The pipeline and the document read it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -66,6 +66,8 @@ class Operation:
     includes: Mapping[str, Embedding] = field(default_factory=dict)
     #: Members of the rows of a list that its query may ask for, by name.
     companions: Mapping[str, Companion] = field(default_factory=dict)
+    #: The parameters of the query of a list that the view takes itself, because its rows depend on them.
+    takes: tuple[str, ...] = ()
     returns: type[ma.Schema] | None = None
     status: int | None = None
     location: Callable[[Any], str] | None = None
@@ -131,17 +133,17 @@ class Operation:
         if self.status is None:
             raise ContractMissing(f"{self.name} does not say what it returns: @returns, @lists")
         if self.listing is not None and self.query is not None:
-            for problem in _differences(self.listing, shared(self.query)):
+            for problem in _differences(self.listing, shared(self.query), self.takes):
                 raise ContractMissing(f"{self.name}: {problem}")
         if self.includes and not self.is_cacheable:
             # It is the cache that gives a response with something included an ETag of its content.
             raise ContractMissing(f"{self.name} includes something in what caches may not store")
 
 
-def _differences(listing: Listing, query: QuerySchema) -> Iterator[str]:
+def _differences(listing: Listing, query: QuerySchema, taken: Collection[str]) -> Iterator[str]:
     """What the query schema of a list says otherwise than its Listing."""
     filters = {field.data_key or name: field for name, field in query.fields.items()}
-    filters = {name: field for name, field in filters.items() if name not in _LIST_PARAMETERS}
+    filters = {name: field for name, field in filters.items() if name not in _LIST_PARAMETERS | set(taken)}
     if filters.keys() != set(listing.filters):
         yield f"filters differ from its Listing: {filters.keys() ^ set(listing.filters)}"
     for name, condition in listing.filters.items():

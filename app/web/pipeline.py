@@ -102,6 +102,7 @@ class Call:
             values["upload"] = self.body
         if operation.query is not None and operation.listing is None:
             values["query"] = query
+        values |= {name: query.get(name) for name in operation.takes}
         result = operation.respond(**values) if row is None else operation.respond(row, **values)
         if request.method not in SAFE_METHODS:
             # Constraints refuse here, where a refusal can still be the response, and not in the COMMIT.

@@ -68,7 +68,8 @@ def _render_list(operation: Operation, listing: Listing, rows: Select[Any], quer
         page = read_page(rows, listing, criteria, members)
     else:
         keys = current_app.config["SECRET_KEYS"]
-        page = read_keyset_page(rows, listing, criteria, members, keys=keys, scope=request.path)
+        taken = "".join(f" {name}={query.get(name)}" for name in operation.takes)
+        page = read_keyset_page(rows, listing, criteria, members, keys=keys, scope=f"{request.path}{taken}")
     spelled = parse_query_string(operation.parameters, request.query_string).spelled
     meta, links = describe_page(page, criteria, request.path, spelled)
     items = selection.items(page.items, query)

@@ -14,8 +14,11 @@ from app.core.listing import Compare, Listing, OneOf, Together
 from app.core.membership import ValueList, is_one_of
 from app.core.model import big_integer
 from app.features.categories import service as categories
+from app.features.product_types import service as product_types
+from app.features.product_types.rules import find_rules
 from app.features.products.filtering import FILTER, has_any_tag, has_tag, has_values, resolve, rows_with
 from app.features.products.models import KEYS, Product, ProductKind, ProductStatus, is_in_stock
+from app.features.products.refused import is_valid
 from app.features.products.search import MAX_SIMILAR, can_compare, find_similar_words, find_words
 from app.security.identity import Identity
 from app.security.permissions import Permission
@@ -229,6 +232,13 @@ def filed_below(category_id: int, *, identity: Identity) -> Select[Product]:
     """The products of a category and of everything below it."""
     categories.read_category(category_id, identity=identity)
     return visible_to(identity).where(categories.is_at_or_below(Product.category_id, category_id))
+
+
+def of_type(type_id: int, valid: bool | None = None, *, identity: Identity) -> Select[Product]:
+    """The products of a type; all, or those alone that it would take as they are, or refuse."""
+    product_types.read_product_type(type_id, identity=identity)
+    rows = visible_to(identity).where(Product.type_id == type_id)
+    return rows if valid is None else rows.where(is_valid(find_rules([type_id])[type_id], valid))
 
 
 def variants_of(product_id: int, *, identity: Identity) -> Select[Product]:

@@ -39,6 +39,7 @@ from app.features.products.schemas import (
     ProductReplaceSchema,
     ProductSchema,
     ProductUpdateSchema,
+    TypedQuerySchema,
     VariantCreateSchema,
     VariantQuerySchema,
 )
@@ -67,6 +68,10 @@ in_categories = Blueprint(
     __name__,
     url_prefix="/categories",
     about="What is for sale in a category and below it.",
+)
+
+of_types = Blueprint(
+    "type_products", __name__, url_prefix="/product-types", about="What is for sale of a product type."
 )
 
 #: What a read can embed in a product.
@@ -260,3 +265,17 @@ def list_products_below(category_id: int) -> Select[Product]:
 
 def _with_currency(data: dict[str, Any]) -> dict[str, Any]:
     return {"currency": current_app.config["DEFAULT_CURRENCY"], **data}
+
+
+@of_types.get("/<id:type_id>/products")
+@requires(Permission.PRODUCTS_READ)
+@lists(ProductSchema, TypedQuerySchema, listing.LISTING, includes=INCLUDES, companions=COMPANIONS, takes=("valid",))
+def list_products_of_type(type_id: int, valid: bool | None) -> Select[Product]:
+    """List the products of a product type, with `valid=false` those that it would refuse as they are now."""
+    return listing.of_type(type_id, valid, identity=current_identity())
+
+
+def _with_currency(data: dict[str, Any], product: Product | None = None) -> dict[str, Any]:
+    """The members, with a currency: that of a variant's parent, and else the one of the settings."""
+    is_variant = product is not None and product.kind == ProductKind.VARIANT
+    return {"currency": product.currency if product and is_variant else current_app.config["DEFAULT_CURRENCY"], **data}

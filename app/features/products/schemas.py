@@ -391,6 +391,15 @@ class ProductQuerySchema(ProductFilterSchema, RankedQuerySchema):
     order = fields.Choice(Order, load_default="desc")
 
 
+class TypedQuerySchema(ProductQuerySchema):
+    """Filters and sorting of the products of one type."""
+
+    valid = fields.QueryBoolean(
+        note="Whether the type would take the product as it is now: it may have been changed since. A parent is refused"
+        " where one of its variants is."
+    )
+
+
 class VariantQuerySchema(ProductQuerySchema):
     """Filters and sorting of the variants of one product."""
 
