@@ -418,18 +418,9 @@ class Scene:
 
     def _make_rows(self, name: str, collection: str) -> None:
         """Three rows of a collection: the first for bodies to refer to; the last, which none refers to, for paths."""
+        if name not in self._ids:
+            self._add_rows(name)
         if name in self._ids:
-            return
-        if name == "session_id":
-            # Logging in makes them, and not a POST to their collection.
-            self._ids[name] = self._add_session()
-            return
-        if name == "delivery_id":
-            self._make_rows("webhook_id", "/api/v1/webhooks")
-            self._ids[name] = self._add_delivery(self._ids["webhook_id"])
-            return
-        if name == "job_id":
-            self._references[name], *_, self._ids[name] = self._add_jobs()
             return
         if name == "hold_id":
             # They are made below their product.
@@ -475,6 +466,17 @@ class Scene:
         for _ in range(3):
             answer = self.send(create, body=needed | {"category_id": self._references["category_id"]})
             assert answer.status_code == create.success, answer.json
+
+    def _add_rows(self, name: str) -> None:
+        """Three rows of a collection that no POST to it makes; nothing for any other."""
+        if name == "session_id":
+            # Logging in makes them.
+            self._ids[name] = self._add_session()
+        if name == "delivery_id":
+            self._make_rows("webhook_id", "/api/v1/webhooks")
+            self._ids[name] = self._add_delivery(self._ids["webhook_id"])
+        if name == "job_id":
+            self._references[name], *_, self._ids[name] = self._add_jobs()
 
     def _make_parent_of(self, name: str, create: Operation, example: dict[str, Any]) -> None:
         """Beside products, one with three variants, for the operations on these."""

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from app.core.errors import Fault, Invalid
 from app.core.money import CURRENCIES, MAX_AMOUNT
 from app.factory import create_app
+from app.features.facets import schemas as facets
 from app.features.products import schemas as products
 from app.web import batch, fields
 from app.web.operation import Operation
@@ -37,6 +38,7 @@ VALUES: list[tuple[type[ma.fields.Field[Any]], st.SearchStrategy[Any]]] = [
     (fields.Moment, st.datetimes(timezones=st.just(UTC))),
     (fields.Items, st.lists(TEXT, max_size=4)),
     (products.Options, st.dictionaries(TEXT, SCALARS, max_size=4) | st.lists(TEXT, max_size=4)),
+    (facets.End, SCALARS),
     (products.Codes, st.lists(TEXT, max_size=4)),
     (fields.Scalars, st.dictionaries(TEXT, SCALARS, max_size=4)),
     (fields.Anything, st.dictionaries(TEXT, SCALARS, max_size=4)),

@@ -113,9 +113,9 @@ class TestReading:
         assert cost(bob.get("/products?search=nothing")) == {"sqlite": 3, "postgresql": 4}[backend]
 
     @pytest.mark.parametrize(
-        ("query", "statements"), [("", 2), ("search=product&min_price=1&tag=x", 3), ("category_id=1", 2)]
+        ("query", "statements"), [("", 3), ("search=product&min_price=1&tag=x", 4), ("category_id=1", 3)]
     )
-    def test_facets_cost_one_more_however_many_they_are(
+    def test_facets_cost_one_more_and_one_for_the_attributes(
         self, bob: Caller, make_product: Make, query: str, statements: int
     ) -> None:
         for number in range(5):

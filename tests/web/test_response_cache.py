@@ -1015,7 +1015,7 @@ class TestManyAtOnce:
 
         assert slow.calls == 1
         assert {answer.get_data() for answer in answers} == {alice.get("/products/facets").get_data()}
-        assert sorted(map(queries_of, answers)) == [1] * (self.MANY - 1) + [2]
+        assert sorted(map(queries_of, answers)) == [1] * (self.MANY - 1) + [3]
 
     def test_survive_the_failure_of_the_first(self, alice: Caller, slow: "Slow") -> None:
         slow.fails_first = True

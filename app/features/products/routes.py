@@ -263,10 +263,6 @@ def list_products_below(category_id: int) -> Select[Product]:
     return listing.filed_below(category_id, identity=current_identity())
 
 
-def _with_currency(data: dict[str, Any]) -> dict[str, Any]:
-    return {"currency": current_app.config["DEFAULT_CURRENCY"], **data}
-
-
 @of_types.get("/<id:type_id>/products")
 @requires(Permission.PRODUCTS_READ)
 @lists(ProductSchema, TypedQuerySchema, listing.LISTING, includes=INCLUDES, companions=COMPANIONS, takes=("valid",))
@@ -275,7 +271,5 @@ def list_products_of_type(type_id: int, valid: bool | None) -> Select[Product]:
     return listing.of_type(type_id, valid, identity=current_identity())
 
 
-def _with_currency(data: dict[str, Any], product: Product | None = None) -> dict[str, Any]:
-    """The members, with a currency: that of a variant's parent, and else the one of the settings."""
-    is_variant = product is not None and product.kind == ProductKind.VARIANT
-    return {"currency": product.currency if product and is_variant else current_app.config["DEFAULT_CURRENCY"], **data}
+def _with_currency(data: dict[str, Any]) -> dict[str, Any]:
+    return {"currency": current_app.config["DEFAULT_CURRENCY"], **data}

@@ -40,6 +40,7 @@ def shop(alice: Caller, kind: int, make_product: Make) -> None:
         },
     ]
     for body in made:
+        assert isinstance(body, dict)
         assert alice.post("/products", {**body, **home}).status_code == 201
 
 
