@@ -168,6 +168,10 @@ bench-cache: install-test ## Measure what the response cache keeps and saves whi
 bench-webhooks: install-test ## Measure what a dead endpoint with a long queue does to the others, and to readers
 	@$(PY) -m benchmarks.webhooks $(ARGS)
 
+.PHONY: bench-facets
+bench-facets: install-test ## Measure what facets cost at 100,000 products, by filters, on both databases
+	@$(PY) -m benchmarks.facets $(ARGS)
+
 .PHONY: bench-streams
 bench-streams: install-test ## Measure what a thousand open live streams leave to the lists
 	@$(PY) -m benchmarks.streams $(ARGS)

@@ -455,11 +455,13 @@ class Scene:
             if name == "import_id":
                 self._add_faults(answer.json["id"])
         self._make_parent_of(name, create, example)
-        if name == "type_id":
-            self._make_products_of(self._references[name])
+        self._make_products_of(name)
 
-    def _make_products_of(self, type_id: int) -> None:
-        """Three products of a type, which need not be complete."""
+    def _make_products_of(self, name: str) -> None:
+        """Three products of a product type, which need not be complete."""
+        if name != "type_id":
+            return
+        type_id = self._references[name]
         self._make_rows("product_id", "/api/v1/products")
         create = next(one for one in self.operations if str(one) == "POST /api/v1/products")
         needed = {"name": "Typed", "price": "1.00", "status": "draft", "type_id": type_id}

@@ -24,8 +24,8 @@ def kind(make_attribute: Make, make_type: Make) -> int:
 def shop(alice: Caller, kind: int, make_product: Make) -> None:
     """Products of the type, and one of none."""
     home = {"category_id": make_product(name="Free")["category_id"], "type_id": kind}
-    red = {"options": {"colour": "red"}, "price": "1.00"}
-    made = [
+    red: dict[str, Any] = {"options": {"colour": "red"}, "price": "1.00"}
+    made: list[dict[str, Any]] = [
         {"name": "Wide", "price": "1.00", "attributes": {"width": 4}},
         {"name": "Noted", "price": "1.00", "attributes": {"note": "new"}},
         {"name": "Draft", "price": "1.00", "status": "draft"},
