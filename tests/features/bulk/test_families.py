@@ -63,6 +63,15 @@ def counters(caller: Caller, *skus: str) -> list[tuple[int, int, str]]:
 
 
 class TestABatchOfAFamily:
+    def test_makes_and_changes_the_tags_that_a_parent_is_found_by(self, alice: Caller, shirt: Shirt) -> None:
+        def found_by(tag: str) -> list[str]:
+            return [one["sku"] for one in body_of(alice.get(f"/products?tag={tag}"))["items"]]
+
+        save(alice, shirt(tags=["linen"]), variant("M"))
+        assert found_by("linen") == ["SHIRT"]
+        save(alice, {"sku": "SHIRT", "tags": ["cotton"]})
+        assert (found_by("linen"), found_by("cotton")) == ([], ["SHIRT"])
+
     @pytest.mark.parametrize("seed", range(4))
     def test_makes_a_parent_and_its_variants_in_any_order(self, alice: Caller, shirt: Shirt, seed: int) -> None:
         items = [shirt(tags=["linen"]), variant("M", "M", price="12.00", stock=2), variant("L", "L", stock=3)]
