@@ -172,6 +172,10 @@ bench-webhooks: install-test ## Measure what a dead endpoint with a long queue d
 bench-facets: install-test ## Measure what facets cost at 100,000 products, by filters, on both databases
 	@$(PY) -m benchmarks.facets $(ARGS)
 
+.PHONY: bench-variants
+bench-variants: install-test ## Measure what variants cost, beside a flat catalogue with as many products
+	@$(PY) -m benchmarks.variants $(ARGS)
+
 .PHONY: bench-streams
 bench-streams: install-test ## Measure what a thousand open live streams leave to the lists
 	@$(PY) -m benchmarks.streams $(ARGS)

@@ -113,8 +113,11 @@ class Catalogue:
 
 
 @contextmanager
-def catalogue(products: int, *, options: Mapping[str, str] | None = None) -> Iterator[Catalogue]:
-    """Start PostgreSQL, and yield a database with that many generated products and the editors."""
+def catalogue(products: int, *, parents: int = 0, options: Mapping[str, str] | None = None) -> Iterator[Catalogue]:
+    """Start PostgreSQL, and yield a database with that many generated products and the editors.
+
+    Of a hundred products, ``parents`` have 2 to 8 variants.
+    """
     settings = POSTGRES | dict.fromkeys(_DURABILITY) | dict(options or {})
     with postgres_server(binaries=_debian(), options=settings) as server:
         url = create_database(server, "bench")
@@ -124,7 +127,7 @@ def catalogue(products: int, *, options: Mapping[str, str] | None = None) -> Ite
         empty = Catalogue(url, " ".join(version.split()[:2]), postmaster, ())
         empty.set_durability(on=False)
         made = replace(empty, tokens=_fill(url))
-        _generate(made, products)
+        _generate(made, products, parents)
         made.execute("VACUUM ANALYZE")
         yield made
 
@@ -170,9 +173,11 @@ def _log_editors_in() -> list[str]:
     ]
 
 
-def _generate(catalogue: Catalogue, products: int) -> None:
+def _generate(catalogue: Catalogue, products: int, parents: int) -> None:
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    command = [sys.executable, "-m", "flask", "catalog", "generate", "--count", str(products), "--parents", "0"]
+    options = {"count": products, "parents": parents}
+    stated = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "flask", "catalog", "generate", *stated]
     done = subprocess.run(
         command,
         cwd=PROJECT,
