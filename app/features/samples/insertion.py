@@ -13,6 +13,8 @@ Row = Mapping[str, Any]
 
 #: The rows of the variants in the row of a parent, which has the names of its options.
 VARIANTS = "variants"
+#: How many variants a statement inserts, which must end within the time that any statement has.
+_MAX_ROWS = 2000
 
 
 def insert_products(products: Sequence[Row]) -> None:
@@ -27,10 +29,9 @@ def insert_products(products: Sequence[Row]) -> None:
         parents[sku] |= families.totals_of(_shown(each, parents[sku], definitions) for each in some)
     made = upserts.insert_products([parents.get(product["sku"], product) for product in products])
     living = {made[sku]["id"]: made[sku] for sku in parents if sku in made}
-    upserts.insert_products(
-        [{**each, "parent_id": parent_id} for parent_id, row in living.items() for each in variants[row["sku"]]],
-        living,
-    )
+    rows = [{**each, "parent_id": parent_id} for parent_id, row in living.items() for each in variants[row["sku"]]]
+    for start in range(0, len(rows), _MAX_ROWS):
+        upserts.insert_products(rows[start : start + _MAX_ROWS], living)
 
 
 def _variants_of(parent: dict[str, Any]) -> Sequence[Row]:
