@@ -193,7 +193,7 @@ class Catalogue(RuleBasedStateMachine):
         if row["kind"] == "parent" and differing.keys() & {"name", "status"}:
             for one in sorted(variant["id"] for variant in self.variants_of(product_id)):
                 self.change(one, "product.updated", name=row["name"], live=self.products[one]["live"] + 1)
-        if row["kind"] == "parent" and "status" in differing:
+        if row["kind"] == "parent" and "status" in differing and self.variants_of(product_id):
             self.roll_up(product_id)
 
     def family_of(self, row: dict[str, Any]) -> list[int]:
@@ -270,7 +270,7 @@ class Catalogue(RuleBasedStateMachine):
         assert answer.status_code == 200, answer.get_data(as_text=True)
         for one in restored:
             self.put_back(one)
-        if row["kind"] != "single":
+        if row["kind"] == "variant" or len(restored) > 1:
             self.roll_up(row["parent_id"] or product_id)
         self.expect(answer, self.products[product_id])
         self.expect_now(self.family_of(self.products[product_id]))
@@ -419,6 +419,10 @@ class Catalogue(RuleBasedStateMachine):
         for item in items:
             is_parent = item["kind"] == "parent" and filters
             assert item.get("matching_variants") == (found[item["id"]] if is_parent else None)
+        counts = body_of(self.bob.get("/products/facets", query_string={**filters, **({"kind": kind} if kind else {})}))
+        for each in counts["stock"]:
+            wanted = {**filters, "in_stock": str(each["value"]).lower()}
+            assert each["count"] == sum(bool(self.matching(row, wanted)) for row in seen)
 
     def is_seen(self, row: dict[str, Any]) -> bool:
         """Whether shoppers see a product: it is active, and so is its parent."""
