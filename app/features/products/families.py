@@ -120,14 +120,14 @@ def _variants_where(product: Product, condition: ColumnElement[bool]) -> Sequenc
     return db.session.scalars(rows.with_for_update(key_share=True)).all()
 
 
-def inherit_again(product: Product) -> None:
-    """Give a deleted variant what its parent has by now, before it comes back; no other product changes.
+def inherited_by_now(product: Product) -> Mapping[str, Any]:
+    """What a deleted variant that comes back has of its parent, by the names of columns; nothing of another product.
 
     Raises ``ParentDeleted``, ``OptionsChanged``, and ``TooManyVariants``. The parent is locked: else it could be
     changed or deleted meanwhile by a transaction that takes the variant for a deleted one.
     """
     if product.parent_id is None:
-        return
+        return {}
     found = select(Product).where(Product.id == product.parent_id, Product.deleted_at.is_(None))
     locked = found.with_for_update(key_share=True).execution_options(populate_existing=True)
     parent = db.session.scalar(locked)
@@ -138,8 +138,7 @@ def inherit_again(product: Product) -> None:
     siblings = select(func.count()).where(Product.parent_id == parent.id, Product.deleted_at.is_(None))
     if db.session.execute(siblings).scalar_one() >= MAX_VARIANTS:
         raise TooManyVariants
-    for name, value in inherited_from(parent).items():
-        setattr(product, name, value)
+    return inherited_from(parent)
 
 
 def without_foreign(product: Product, stated: Mapping[str, Any], *, replaces: bool = False) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Use cases of products."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -162,33 +162,35 @@ def delete_product(product: Product) -> None:
 def restore_product(product_id: int) -> Product:
     """Bring a deleted product back, unless another has one of its keys; one that is not deleted stays as it is.
 
-    With a parent come the variants that were deleted with it; of a variant it raises what `inherit_again` raises. Where
-    the slug of one belongs to another product by now, it gets a new one: no client could change it beforehand.
+    With a parent come the variants that were deleted with it; of a variant it raises what `inherited_by_now` raises.
+    Where the slug of one belongs to another product by now, it gets a new one: no client could change it beforehand.
     """
     product = families.lock_family(select(Product), Product.id == product_id, Product.parent_id == product_id)
     if product.deleted_at is None:
         return product
     variants = families.variants_deleted_with(product)
-    families.inherit_again(product)
-    for each in (product, *variants):
-        _restore(each)
+    _restore(product, families.inherited_by_now(product))
+    for variant in variants:
+        _restore(variant, {})
     families.roll_up({each.parent_id for each in (product, *variants)})
     return product
 
 
-def _restore(product: Product) -> None:
+def _restore(product: Product, members: Mapping[str, Any]) -> None:
     slug = product.slug
     try:
         with db.session.begin_nested():
-            _restore_as(product, keys.free_slug_for(product))
+            _restore_as(product, {**members, "slug": keys.free_slug_for(product)})
     except SlugTaken:
         # Another request has taken it at the same moment.
-        _restore_as(product, make_random_slug(slug))
+        _restore_as(product, {**members, "slug": make_random_slug(slug)})
 
 
-def _restore_as(product: Product, slug: str) -> None:
+def _restore_as(product: Product, members: Mapping[str, Any]) -> None:
+    """Bring a product back with these members, in one write: it has one new version."""
     product.restore()
-    product.slug = slug
+    for name, value in members.items():
+        setattr(product, name, value)
     families.save_with_values(product, families.parent_of(product))
 
 
