@@ -27,6 +27,7 @@ from app.features.products.models import (
     OptionsUnfit,
     ParentDeleted,
     Product,
+    ProductKind,
     RolledUp,
     TooManyAttributes,
     TooManyVariants,
