@@ -199,7 +199,7 @@ class Drafts:
 
     def parent_of(self, draft: Draft) -> Row:
         """The row of a variant's parent as it is afterwards; raises what is wrong with the one that is named."""
-        parent = self._row_of(str(draft.parent_sku))
+        parent = None if draft.parent_sku is None else self._row_of(draft.parent_sku)
         if parent is None:
             raise ParentUnknown
         if parent["kind"] != ProductKind.PARENT:

@@ -195,9 +195,14 @@ class TestABatchOfAFamily:
         self, app: Flask, alice: Caller, shirt: Shirt, make_attribute: Make
     ) -> None:
         made = [make_attribute(code=code, type="text", filterable=True) for code in ("size", "fabric")]
-        save(alice, shirt(attributes={"fabric": "linen"}), variant("M"), variant("L", "L", status="draft"))
+        own = {"attributes": {"fabric": "linen"}, "tags": ["airy"]}
+        save(alice, shirt(**own), variant("M"), variant("L", "L", status="draft"))
+        assert [one["sku"] for one in body_of(alice.get("/products?tag=airy"))["items"]] == ["SHIRT"]
 
-        save(alice, {"sku": "SHIRT", "attributes": {"fabric": "cotton"}})
+        save(alice, {"sku": "SHIRT", "attributes": {"fabric": "cotton"}, "tags": ["new"]})
+
+        assert body_of(alice.get("/products?tag=airy"))["items"] == []
+        assert [one["sku"] for one in body_of(alice.get("/products?tag=new"))["items"]] == ["SHIRT"]
 
         parent, medium, large = (by_sku(alice, sku)["id"] for sku in ("SHIRT", "M", "L"))
         with app.app_context(), unit_of_work(reading=True):
@@ -239,7 +244,7 @@ OWN: Sequence[tuple[Item, str]] = [
     ({"sku": "S", "options": {"size": "M"}}, "not_a_variant 0/options"),
     ({"sku": "S", "position": 3}, "not_a_variant 0/position"),
     ({"sku": "S", "parent_sku": None, "position": None, "options": None}, "unchanged"),
-    ({"sku": "E", "parent_sku": "SHIRT"}, "currency_differs 0/parent_sku"),
+    ({"sku": "E", "parent_sku": "SHIRT"}, "currency_of_variant_differs 0/parent_sku"),
     ({"sku": "S", "parent_sku": "S"}, "not_a_parent 0/parent_sku"),
     (variant("N", "L", parent_sku="NONE"), "parent_unknown 0/parent_sku"),
     (variant("N", "L", parent_sku="S"), "not_a_parent 0/parent_sku"),

@@ -13,6 +13,7 @@ from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.attributes.service import create_attribute
 from app.features.exports.files import FileFormat
+from app.features.imports.models import FileUnreadable
 from app.features.imports.report import Report
 from app.features.product_types.service import create_product_type
 from app.features.products.models import PRODUCTS
@@ -125,6 +126,14 @@ class TestVariants:
 
         assert faults(report) == [(3, "name", "member_of_parent"), (4, "category_id", "member_of_parent")]
         assert {row["name"] for row in catalogue().values()} == {"Blouse"}
+
+    def test_before_what_cannot_be_read_go_in(self, import_text: Import, catalogue: Catalogue) -> None:
+        rows = variant("P-S", "P", "S") + parent("P")
+
+        with pytest.raises(FileUnreadable, match="line 4: a record is longer"):
+            import_text(f'{HEADER}{rows}"{"x" * 2**20}\n', rows_per_chunk=2)
+
+        assert catalogue().keys() == {"P", "P-S"}
 
     def test_are_drafts_unless_a_row_says_otherwise(self, import_text: Import, catalogue: Catalogue) -> None:
         report = import_text(HEADER + "".join(family("P")), status="draft")
