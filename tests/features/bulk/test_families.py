@@ -11,6 +11,7 @@ from sqlalchemy import select
 from app.core.query_stats import QueryStats, current_stats
 from app.core.transactions import unit_of_work
 from app.extensions import db
+from app.features.bulk import locking
 from app.features.products import values
 from tests.conftest import Caller, body_of, code_of, faults_of, rows_of
 
@@ -352,6 +353,27 @@ class TestAnItemOfAType:
         assert save(alice, change) == ["attribute_missing 0/attributes/width_cm"]
         assert save(alice, {"sku": "A", "attributes": {"width_cm": 4}}, change) == ["updated"] * 2
         assert by_sku(alice, "A")["type_id"] == typed
+
+
+class TestAVariantThatComesMeanwhile:
+    def test_is_locked_before_its_parent_and_follows_it(
+        self, alice: Caller, shirt: Shirt, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        save(alice, shirt(), variant("M"))
+        child, orders = by_sku(alice, "M")["id"], list[list[int]]()
+        lock = locking._lock
+
+        def lock_before_it_came(condition: Any) -> dict[int, Any]:
+            locked = lock(condition)
+            orders.append(list(locked))
+            return locked if len(orders) > 1 else {one: row for one, row in locked.items() if one != child}
+
+        monkeypatch.setattr(locking, "_lock", lock_before_it_came)
+
+        assert save(alice, {"sku": "SHIRT", "name": "Cotton shirt"}) == ["updated"]
+
+        assert orders == [[child, by_sku(alice, "SHIRT")["id"]]] * 2
+        assert by_sku(alice, "M")["name"] == "Cotton shirt"
 
 
 class TestManyFamilies:
