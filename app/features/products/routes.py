@@ -27,7 +27,6 @@ from app.features.products.models import (
     OptionsUnfit,
     ParentDeleted,
     Product,
-    ProductKind,
     RolledUp,
     TooManyAttributes,
     TooManyVariants,
