@@ -12,6 +12,7 @@ branch_labels = None
 depends_on = None
 
 LIVING = "deleted_at IS NULL"
+OF_PARENT = "parent_id IS NOT NULL"
 LISTED = "deleted_at IS NULL AND parent_id IS NULL"
 #: The indexes of lists, by their columns: of those before this release, which had variants in none.
 SORTS = ("name", "price", "stock")
@@ -55,9 +56,12 @@ def upgrade() -> None:
     add("missing", json)
     add("attribute_words", "TEXT")
     add_reference("products", "type_id", "product_types")
-    op.create_index("ix_products_parent_id", "products", ["parent_id"])
-    create_index(("parent_id", "position", "id"), LIVING)
-    where = sa.text(LIVING)
+    of_parent = sa.text(OF_PARENT)
+    op.create_index(
+        "ix_products_parent_id", "products", ["parent_id"], postgresql_where=of_parent, sqlite_where=of_parent
+    )
+    create_index(("parent_id", "position", "id"), f"{LIVING} AND {OF_PARENT}")
+    where = sa.text(f"{LIVING} AND {OF_PARENT}")
     op.create_index(
         "uq_products_parent_id_option_key",
         "products",
@@ -73,14 +77,20 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take the columns away. Parents and variants stay as products that are sold by themselves."""
+    """Take the columns away. Variants stay as products that are sold by themselves.
+
+    A parent, which nothing was ever received or sold of, is archived and has no stock. A variant that shoppers did not
+    see, because they did not see its parent, has the status of that.
+    """
     op.drop_table("attribute_values")
     drop_reference("products", "type_id")
     for columns in LISTS:
         op.drop_index(name_of(columns), "products")
     for name in ("uq_products_parent_id_option_key", name_of(("parent_id", "position", "id")), "ix_products_parent_id"):
         op.drop_index(name, "products")
-    op.execute("UPDATE products SET parent_id = NULL, position = NULL, kind = 'single'")
+    op.execute("UPDATE products SET status = parent_status WHERE status = 'active' AND parent_status <> 'active'")
+    op.execute("UPDATE products SET parent_id = NULL, position = NULL, kind = 'single' WHERE kind = 'variant'")
+    op.execute("UPDATE products SET kind = 'single', stock = 0, status = 'archived' WHERE kind = 'parent'")
     for column in (*COLUMNS, "parent_id"):
         op.drop_column("products", column)
     op.drop_index("uq_products_parent_key", "products")

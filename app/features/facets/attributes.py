@@ -124,9 +124,9 @@ def facets_of(definitions: Mapping[str, Definition], filters: Filters) -> Iterat
     others = [each for each in definitions.values() if each.filterable and each.code not in sought]
     if others:
         yield Attributes("attributes", tuple(others))
-    for code in sought.keys() & definitions.keys():
-        one = sought[code]
-        yield Attributes(f"{FILTER}_{code}", (definitions[code],), one)
+    # By their numbers, because PostgreSQL cuts a long name in a statement off.
+    for number, code in enumerate(sorted(sought.keys() & definitions.keys())):
+        yield Attributes(f"{FILTER}_{number}", (definitions[code],), sought[code])
 
 
 def show_all(shown: Iterable[tuple[bool, int, dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from app.features.products.values import VALUES
 
 #: The filter, as the query schema and the listing name it: pairs of a code and its pieces, and then `Sought`.
 FILTER = "attr"
-MAX_FILTERS = 20
+MAX_FILTERS = 6
 
 #: The types whose values have an order, of which a range is a part.
 _ORDERED = frozenset({AttributeType.INTEGER, AttributeType.DECIMAL, AttributeType.DATE})

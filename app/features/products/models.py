@@ -534,7 +534,9 @@ def option_key(options: Any) -> str | None:
     """What the options of a variant are compared by: equal options have one; None without any."""
     if not isinstance(options, dict) or not options:
         return None
-    return orjson.dumps(options, option=orjson.OPT_SORT_KEYS).decode()
+    # To JSON, 1 and 1.0 are one number.
+    exact = {name: int(one) if isinstance(one, float) and one.is_integer() else one for name, one in options.items()}
+    return orjson.dumps(exact, option=orjson.OPT_SORT_KEYS).decode()
 
 
 @event.listens_for(Product, "before_insert")
@@ -549,6 +551,7 @@ def _update_derived(_mapper: object, _connection: object, product: Product) -> N
 _ALIVE = Product.deleted_at.is_(None)
 # Lists show singles and parents, unless a filter asks for variants.
 _LISTED = and_(_ALIVE, Product.parent_id.is_(None))
+_OF_PARENT = Product.parent_id.is_not(None)
 _SORTS = (Product.created_at, Product.updated_at, Product.name, Product.price, Product.stock)
 
 
@@ -563,8 +566,10 @@ _UNIQUE = {
 }
 UNIQUE_SLUG = _UNIQUE["slug"]
 # By these variants are read as well: by those who copy the catalogue, and the variants of a parent.
-for _columns in ((), (Product.created_at,), (Product.updated_at,), (Product.parent_id, Product.position)):
+for _columns in ((), (Product.created_at,), (Product.updated_at,)):
     _index(*_columns, Product.id, of=_ALIVE)
+# Of variants alone: SQLite would look up in them which products have no parent, and sort these.
+_index(Product.parent_id, Product.position, Product.id, of=and_(_ALIVE, _OF_PARENT))
 for _listed in (Product.name, Product.price, Product.stock):
     _index(_listed, Product.id)
 for _sort in _SORTS:
@@ -580,11 +585,11 @@ Index(
     Product.parent_id,
     Product.option_key,
     unique=True,
-    postgresql_where=_ALIVE,
-    sqlite_where=_ALIVE,
+    postgresql_where=and_(_ALIVE, _OF_PARENT),
+    sqlite_where=and_(_ALIVE, _OF_PARENT),
 )
 # Whole, for the references: deleting a category or a brand must find deleted products too.
-Index("ix_products_parent_id", Product.parent_id)
+Index("ix_products_parent_id", Product.parent_id, postgresql_where=_OF_PARENT, sqlite_where=_OF_PARENT)
 Index("ix_products_category_id", Product.category_id)
 Index("ix_products_brand_id", Product.brand_id)
 Index("ix_products_type_id", Product.type_id)

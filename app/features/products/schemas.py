@@ -288,11 +288,7 @@ class VariantCreateSchema(StatedSchema):
     attributes = _attributes()
     weight_g = fields.Integer(**WEIGHT)
     external_id = fields.Text(**EXTERNAL_ID)
-    options = fields.Scalars(
-        max_properties=MAX_OPTIONS,
-        note="A value for each option of the product, or none.",
-        example={"size": "M", "colour": "red"},
-    )
+    options = Options(note="A value for each option of the product, or none.", example={"size": "M", "colour": "red"})
     position = fields.Integer(minimum=0, maximum=MAX_POSITION, note="After the others when missing.", example=0)
 
 

@@ -509,7 +509,7 @@ class TestTypos:
     ) -> None:
         for number in range(4):
             make_product(name=f"Garden bench {number}")
-        monkeypatch.setattr("app.features.products.service.MAX_SIMILAR", 3)
+        monkeypatch.setattr("app.features.products.listing.MAX_SIMILAR", 3)
 
         answer = search(bob, "gardn", per_page=2)
         pages = [names_of(search(bob, "gardn", per_page=2, page=page)) for page in (1, 2, 3)]
