@@ -79,8 +79,8 @@ def record_write(
     """Record in the audit trail and in the log that a statement past the mapper wrote a row.
 
     ``before`` and ``after`` are the row by its columns; without ``before`` it was created. ``members`` are the columns
-    that were written, of which the trail has the audited ones. ``kind`` is the type of the event in the log, unless it
-    is the action in the trail.
+    that were written, of which the trail has the audited ones; where ``deleted_at`` is among them, the row was deleted
+    or restored. ``kind`` is the type of the event in the log, unless it is the action in the trail.
     """
     audited = set(audited_members(inspect(model)))
     shown = [
@@ -89,7 +89,8 @@ def record_write(
         else _plain_members({name: row[name] for name in members if name in audited}, row.get(CURRENCY))
         for row in (before, after)
     ]
-    action = f"{model.audited_as}.{'created' if before is None else 'updated'}"
+    verb = "created" if before is None else _verb_of(shown[1])
+    action = f"{model.audited_as}.{verb}"
     record_event(action, resource_type=model.audited_as, resource_id=after["id"], before=shown[0], after=shown[1])
     record_in_log(
         model,
@@ -97,7 +98,7 @@ def record_write(
         after["id"],
         version=after["version"],
         live=after.get("live"),
-        members=None if before is None else members,
+        members=members if verb == "updated" else None,
         before=before,
         after=after,
     )

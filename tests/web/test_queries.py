@@ -11,6 +11,7 @@ from werkzeug.test import TestResponse
 from tests.conftest import PASSWORD, Caller, body_of
 
 Make = Callable[..., dict[str, Any]]
+MakeFamily = Callable[[int], TestResponse]
 StatementsOf = Callable[[Callable[[Flask], TestResponse]], int]
 
 #: Whoever reads on SQLite begins nothing; whoever writes says BEGIN IMMEDIATE, and that is a statement of ours. On
@@ -218,6 +219,42 @@ class TestWriting:
     def test_the_end_of_a_category(self, root: Caller, make_category: Make, backend: str) -> None:
         # Who, the row, whether it is in use, its former slugs, the row's end, and that it was done.
         assert cost(root.delete(f"/categories/{make_category()['id']}")) == 5 + EVENT[backend] + BEGIN[backend]
+
+
+class TestFamilies:
+    @pytest.fixture
+    def make_shirt(self, alice: Caller, make_category: Make, make_type: Make, make_attribute: Make) -> MakeFamily:
+        """Make a shirt with so many variants, of a type that has their option."""
+        for code in ("size", "fabric"):
+            make_attribute(code=code)
+        type_id = make_type(attributes=[{"code": "size", "is_option": True}, {"code": "fabric"}])["id"]
+        shirt = {"name": "Shirt", "category_id": make_category()["id"], "type_id": type_id, "options": ["size"]}
+
+        def make(count: int) -> TestResponse:
+            sizes = [
+                {"options": {"size": f"{number} of {count}"}, "price": "1.00", "stock": 2} for number in range(count)
+            ]
+            return alice.post("/products", {**shirt, "attributes": {"fabric": "linen"}, "variants": sizes})
+
+        return make
+
+    @pytest.mark.parametrize(
+        "change", [{"name": "Blouse"}, {"attributes": {"fabric": "silk"}}, {"status": "draft"}, {"tags": ["new"]}]
+    )
+    def test_a_change_of_a_parent_costs_the_same_however_many_variants_follow(
+        self, alice: Caller, make_shirt: MakeFamily, change: dict[str, Any]
+    ) -> None:
+        few, many = (body_of(make_shirt(count))["id"] for count in (3, 30))
+
+        assert cost(alice.patch(f"/products/{few}", change)) == cost(alice.patch(f"/products/{many}", change))
+
+    def test_the_end_and_the_return_of_a_parent_cost_the_same_however_many_variants_go_with_it(
+        self, root: Caller, make_shirt: MakeFamily
+    ) -> None:
+        few, many = (f"/products/{body_of(make_shirt(count))['id']}" for count in (3, 30))
+
+        assert cost(root.delete(few)) == cost(root.delete(many))
+        assert cost(root.post(f"{few}/restore")) == cost(root.post(f"{many}/restore"))
 
 
 class TestStock:

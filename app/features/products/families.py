@@ -10,6 +10,7 @@ others as they were before (READ COMMITTED).
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -17,7 +18,8 @@ from sqlalchemy import Column, ColumnElement, RowMapping, Select, func, inspect,
 
 from app.core import clock
 from app.core.changelog import record_in_log
-from app.core.constraints import save
+from app.core.changes import record_write
+from app.core.constraints import refusing, save
 from app.core.errors import Invalid, NotFound
 from app.core.money import CURRENCY
 from app.extensions import db
@@ -58,6 +60,8 @@ SHOWN = (
     *("id", "parent_id", "status", "price", "stock", "track_stock", "sku", "gtin", "mpn", "options"),
     *("position", "option_key", *ASSESSED),
 )
+#: The columns of a variant that comes back with its parent which may differ then.
+RESTORED = ("deleted_at", "slug", *ASSESSED, "search_text", "version")
 #: What follows from the variants of a parent.
 ROLLED_UP = ("price", "price_max", "stock", "track_stock", "variant_count", "missing")
 
@@ -101,23 +105,45 @@ def _lock_parent(rows: Select[Any], is_it: ColumnElement[bool], is_of_it: Column
     return product
 
 
-def living_variants_of(product: Product) -> Sequence[Product]:
-    """The living variants of a parent, in the order of their ids; none of any other product."""
-    if product.kind != ProductKind.PARENT:
-        return []
-    return _variants_where(product, Product.deleted_at.is_(None))
+def delete_variants(parent: Product, moment: datetime) -> None:
+    """Delete the living variants of a parent, which this transaction has locked, as it is deleted itself."""
+    variants = lock_rows(PRODUCTS.c.parent_id, [parent.id])
+    written = {one["id"]: {"deleted_at": moment, "version": one["version"] + 1} for one in variants}
+    update_rows(written, moment=moment)
+    for one in variants:
+        record_write(Product, before=dict(one), after={**one, **written[one["id"]]}, members=["deleted_at"])
+    store({one["id"]: (None, ()) for one in variants})
+    _expire(written)
 
 
-def variants_deleted_with(product: Product) -> Sequence[Product]:
+def variants_deleted_with(product: Product) -> Sequence[Row]:
     """The variants of a deleted parent that were deleted with it, locked in the order of their ids."""
     if product.kind != ProductKind.PARENT:
         return []
-    return _variants_where(product, Product.deleted_at == product.deleted_at)
+    rows = select(PRODUCTS).where(PRODUCTS.c.parent_id == product.id, PRODUCTS.c.deleted_at == product.deleted_at)
+    return db.session.execute(rows.order_by(PRODUCTS.c.id).with_for_update(key_share=True)).mappings().all()
 
 
-def _variants_where(product: Product, condition: ColumnElement[bool]) -> Sequence[Product]:
-    rows = select(Product).where(Product.parent_id == product.id, condition).order_by(Product.id)
-    return db.session.scalars(rows.with_for_update(key_share=True)).all()
+def restore_variants(parent: Product, variants: Sequence[Row], slugs: Mapping[int, str]) -> None:
+    """Bring variants back with their parent, as they were, but for what follows from attributes by now.
+
+    ``slugs`` are those that they get, by id. Raises the refusals of `models.REFUSALS`.
+    """
+    if not variants:
+        return
+    back = [{**one, "deleted_at": None, "slug": slugs[one["id"]], "version": one["version"] + 1} for one in variants]
+    assessed = _assess_variants(parent, back)
+    written: dict[int, Row] = {}
+    for before, row in zip(variants, back, strict=True):
+        after = _after(row, assessed[row["id"]])
+        names = [name for name in ("deleted_at", "slug", *ASSESSED, "search_text") if after[name] != before[name]]
+        written[row["id"]] = {name: after[name] for name in RESTORED}
+        record_write(Product, before=dict(before), after=after, members=names)
+    with refusing(REFUSALS):
+        update_rows(written, moment=clock.now())
+    store({row["id"]: (listed_id_of(row), assessed[row["id"]].values) for row in back})
+    _expire(written)
+    roll_up([parent.id])
 
 
 def inherited_by_now(product: Product) -> Mapping[str, Any]:
@@ -175,7 +201,7 @@ def _fitting_options(product: Product, options: Any) -> Any:
     if product.kind == ProductKind.PARENT:
         if not isinstance(options, list):
             raise OptionsUnfit
-        if set(options) != set(product.options) and any(one.options for one in living_variants_of(product)):
+        if set(options) != set(product.options) and any(one["options"] for one in read_variants([product.id])):
             raise OptionsInUse
     elif options is not None:
         raise NotAVariant.at("options")
@@ -246,12 +272,13 @@ def move_stock(parent_id: int, delta: int, known: Sequence[Column[Any]]) -> None
 def save_with_values(product: Product, parent: Row | None = None) -> None:
     """Write a mapped product with what follows from its attributes; ``parent`` is that of a variant.
 
-    Raises what is wrong with the attributes, and the refusals of `models.REFUSALS`.
+    Raises what is wrong with the attributes, unless it is deleted or restored, and the refusals of `models.REFUSALS`.
     """
     row = row_of(product)
     states = [row] if parent is None else [row, parent]
     assessment = Definitions.of(states).assess(row, parent)
-    if product.deleted_at is None:
+    # What goes or comes back stays as it was, fit or not.
+    if not inspect(product).attrs.deleted_at.history.has_changes():
         assessment.require()
     for name, value in assessment.columns.items():
         # What a parent lacks is what its variants lack.
@@ -288,16 +315,18 @@ def pass_on(parent: Product, changed: Set[str]) -> None:
     variants = lock_rows(PRODUCTS.c.parent_id, [parent.id])
     if any(too_precise_amounts(copied, variant) for variant in variants):
         raise TooPrecise.at(CURRENCY)
-    assessed: dict[int, Assessment] = _assess_variants(parent, variants, copied) if is_valued else {}
+    assessed = _assess_variants(parent, [{**variant, **copied} for variant in variants]) if is_valued else {}
+    for assessment in assessed.values():
+        assessment.require()
+    written: dict[int, Row] = {}
+    names = [*copied, *(ASSESSED if assessed else ()), "search_text"]
     for variant in variants:
-        assessment = assessed.get(variant["id"])
-        after = {**variant, **copied, **(assessment.columns if assessment else {}), "live": variant["live"] + 1}
-        after["search_text"] = search_text(**after)
-        names = [*copied, *(assessment.columns if assessment else ()), "search_text"]
-        _update(variant["id"], {**{name: after[name] for name in (*names, "live")}, "updated_at": clock.now()})
+        after = _after({**variant, **copied, "live": variant["live"] + 1}, assessed.get(variant["id"]))
+        written[variant["id"]] = {name: after[name] for name in (*names, "live")}
         # The values may differ though their words do not.
-        members = {name for name in names if after[name] != variant[name]} | {*(ASSESSED if assessment else ())}
+        members = {name for name in names if after[name] != variant[name]} | {*(ASSESSED if assessed else ())}
         record(variant["id"], "product.updated", dict(variant), after, members)
+    update_rows(written, moment=clock.now())
     store({each["id"]: (listed_id_of(each), assessed[each["id"]].values) for each in variants if assessed})
     _expire(variant["id"] for variant in variants)
     if assessed:
@@ -305,14 +334,17 @@ def pass_on(parent: Product, changed: Set[str]) -> None:
         roll_up([parent.id])
 
 
-def _assess_variants(parent: Product, variants: Sequence[Row], copied: Row) -> dict[int, Assessment]:
-    """What the attributes of variants come to with what is copied from their parent, by the ids of the variants."""
+def _assess_variants(parent: Product, variants: Sequence[Row]) -> dict[int, Assessment]:
+    """What the attributes of variants come to beside those of their parent, by the ids of the variants."""
     state = row_of(parent)
-    definitions = Definitions.of([state, *({**variant, **copied} for variant in variants)])
-    assessed = {variant["id"]: definitions.assess({**variant, **copied}, state) for variant in variants}
-    for assessment in assessed.values():
-        assessment.require()
-    return assessed
+    definitions = Definitions.of([state, *variants])
+    return {variant["id"]: definitions.assess(variant, state) for variant in variants}
+
+
+def _after(row: Row, assessment: Assessment | None) -> Row:
+    """The columns of a product with what follows from them."""
+    after = {**row, **(assessment.columns if assessment else {})}
+    return {**after, "search_text": search_text(**after)}
 
 
 def lock_rows(column: Column[Any], ids: Collection[int]) -> Sequence[RowMapping]:
@@ -342,10 +374,6 @@ def _write(totals: Sequence[tuple[Row, Row]], *, kind: str) -> None:
         members = [name for name in (*ROLLED_UP, "search_text") if after[name] != parent[name]]
         record(parent["id"], kind, dict(parent), after, members)
     update_rows(written, moment=None if kind == "stock.moved" else clock.now())
-
-
-def _update(product_id: int, values: Row) -> None:
-    db.session.execute(update(PRODUCTS).where(PRODUCTS.c.id == product_id).values(dict(values)))
 
 
 def record(product_id: int, kind: str, before: Row, after: Row, members: Collection[str]) -> None:

@@ -83,11 +83,15 @@ def _stated_keys(row: Mapping[str, Any]) -> dict[str, str]:
     return {name: KEYS[name].normalize(row[name]) for name in _OTHERS if row.get(name) is not None}
 
 
-def free_slug_for(product: Product) -> str:
-    """The slug of a deleted product, or one made from it where a living product has or had that."""
-    pair = (product.slug, make_spare_slug(product.slug, product.sku))
-    holders = _holders("slug", set(pair))
-    return _first_free(pair, {slug for slug, product_id in holders.items() if product_id != product.id})
+def free_slugs_for(rows: Iterable[Mapping[Any, Any]]) -> dict[int, str]:
+    """The slugs of deleted products, by id: those that they had, or ones made from these where others have them now."""
+    pairs = {row["id"]: (row["slug"], make_spare_slug(row["slug"], row["sku"])) for row in rows}
+    taken = {*_holders("slug", {slug for pair in pairs.values() for slug in pair})}
+    found: dict[int, str] = {}
+    for product_id, pair in pairs.items():
+        found[product_id] = _first_free(pair, taken)
+        taken.add(found[product_id])
+    return found
 
 
 def retire(changes: Iterable[SlugChange]) -> None:

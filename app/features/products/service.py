@@ -12,7 +12,7 @@ from app.core.errors import NotFound
 from app.core.fastsql import find_row
 from app.core.keys import get_by_key, get_row, read_by_key, require_same, upsert_by_key
 from app.core.money import CURRENCY
-from app.core.slugs import SlugTaken, make_random_slug, require_unreserved
+from app.core.slugs import SlugTaken, require_unreserved
 from app.extensions import db
 from app.features.products import families, keys
 from app.features.products.creation import create_row, require_exact, require_price
@@ -26,9 +26,11 @@ from app.features.products.models import (
     ProductKind,
     has_key,
 )
-from app.features.products.values import MADE_OF, store
+from app.features.products.values import MADE_OF
 from app.features.products.variants import Stated, create_parent
 from app.security.identity import Identity
+
+Row = Mapping[Any, Any]
 
 _LIVING = select(Product).where(Product.deleted_at.is_(None))
 
@@ -151,10 +153,8 @@ def update_product(product: Product, *, attributes: dict[str, Any] | None = None
 def delete_product(product: Product) -> None:
     """Take a product, which must be locked with its variants, out of the catalogue; its keys can be used again."""
     moment = clock.now()
-    variants = families.living_variants_of(product)
-    for variant in variants:
-        variant.deleted_at = moment
-    store({variant.id: (None, ()) for variant in variants})
+    if product.kind == ProductKind.PARENT:
+        families.delete_variants(product, moment)
     product.deleted_at = moment
     _save(product)
 
@@ -164,34 +164,32 @@ def restore_product(product_id: int) -> Product:
 
     With a parent come the variants that were deleted with it; of a variant it raises what `inherited_by_now` raises.
     Where the slug of one belongs to another product by now, it gets a new one: no client could change it beforehand.
+    For the same reason it comes back though its type requires or refuses by now what it did not: it is unfit until it is
+    next written, as products are that were there when their type changed.
     """
     product = families.lock_family(select(Product), Product.id == product_id, Product.parent_id == product_id)
     if product.deleted_at is None:
         return product
     variants = families.variants_deleted_with(product)
-    _restore(product, families.inherited_by_now(product))
-    for variant in variants:
-        _restore(variant, {})
-    families.roll_up({each.parent_id for each in (product, *variants)})
+    try:
+        with db.session.begin_nested():
+            _restore(product, variants)
+    except SlugTaken:
+        # Another request has taken a slug at the same moment, and by now it is found.
+        _restore(product, variants)
+    families.roll_up([product.parent_id])
     return product
 
 
-def _restore(product: Product, members: Mapping[str, Any]) -> None:
-    slug = product.slug
-    try:
-        with db.session.begin_nested():
-            _restore_as(product, {**members, "slug": keys.free_slug_for(product)})
-    except SlugTaken:
-        # Another request has taken it at the same moment.
-        _restore_as(product, {**members, "slug": make_random_slug(slug)})
-
-
-def _restore_as(product: Product, members: Mapping[str, Any]) -> None:
-    """Bring a product back with these members, in one write: it has one new version."""
+def _restore(product: Product, variants: Sequence[Row]) -> None:
+    slugs = keys.free_slugs_for([families.row_of(product), *variants])
+    # Before anything is set, so that the product is written once, and has one new version.
+    members, parent = families.inherited_by_now(product), families.parent_of(product)
     product.restore()
-    for name, value in members.items():
+    for name, value in {**members, "slug": slugs[product.id]}.items():
         setattr(product, name, value)
-    families.save_with_values(product, families.parent_of(product))
+    families.save_with_values(product, parent)
+    families.restore_variants(product, variants, slugs)
 
 
 def _save(product: Product) -> None:

@@ -447,6 +447,53 @@ class TestDelete:
         assert (after["name"], after["version"]) == ("Cotton shirt", child["version"] + 2)
         assert read(alice, shirt["id"])["variant_count"] == 1
 
+    def test_what_its_type_refuses_by_now_comes_back_as_it_was(
+        self, root: Caller, alice: Caller, make_shirt: Make, make_type: Make, make_attribute: Make
+    ) -> None:
+        make_attribute(code="fabric")
+        for code in ("size", "colour"):
+            make_attribute(code=code)
+        options = [{"code": code, "is_option": True} for code in ("size", "colour")]
+        shirt_type = make_type(attributes=options)
+        shirt = make_shirt([variant("M", "red", stock=1), variant("L", "red", stock=2)], type_id=shirt_type["id"])
+        root.delete(f"/products/{shirt['id']}")
+        listed = [options[0], {"code": "fabric", "required": True}]
+        changed = alice.patch(f"/product-types/{shirt_type['id']}", {"attributes": listed})
+        assert changed.status_code == 200, changed.get_data(as_text=True)
+
+        answer = root.post(f"/products/{shirt['id']}/restore")
+
+        assert answer.status_code == 200, answer.get_data(as_text=True)
+        family = [body_of(answer), *variants_of(alice, shirt["id"])]
+        assert [one["status"] for one in family] == 3 * ["active"]
+        assert [one["missing"] for one in family] == 3 * [["fabric"]]
+        assert (family[0]["stock"], family[0]["variant_count"]) == (3, 2)
+        incomplete = body_of(alice.get("/products", query_string={"complete": "false"}))["items"]
+        assert [one["id"] for one in incomplete] == [shirt["id"]]
+
+    def test_restored_variants_get_other_slugs_where_theirs_are_taken_by_now(
+        self, root: Caller, alice: Caller, make_shirt: Make
+    ) -> None:
+        shirt = make_shirt([variant("M", "red", slug="red"), variant("L", "red", slug="large-red", sku="A-1")])
+        root.delete(f"/products/{shirt['id']}")
+        make_shirt([], slug="large-red")
+
+        assert root.post(f"/products/{shirt['id']}/restore").status_code == 200
+
+        assert [one["slug"] for one in variants_of(alice, shirt["id"])] == ["red", "large-red-a-1"]
+
+    def test_a_parent_does_not_come_back_where_the_key_of_a_variant_is_taken(
+        self, root: Caller, alice: Caller, make_shirt: Make
+    ) -> None:
+        shirt = make_shirt([variant("M", "red"), variant("L", "red", sku="A-1")])
+        root.delete(f"/products/{shirt['id']}")
+        make_shirt([], sku="A-1")
+
+        refused = root.post(f"/products/{shirt['id']}/restore")
+
+        assert (refused.status_code, code_of(refused)) == (409, "sku_taken")
+        assert alice.get(f"/products/{shirt['id']}").status_code == 404
+
 
 class TestWhoSeesThem:
     def test_shoppers_see_no_variant_of_a_draft(self, alice: Caller, bob: Caller, make_shirt: Make) -> None:
