@@ -238,6 +238,9 @@ class TestFamilies:
 
         return make
 
+    def test_a_parent_costs_the_same_however_many_variants_come_with_it(self, make_shirt: MakeFamily) -> None:
+        assert cost(make_shirt(3)) == cost(make_shirt(30))
+
     @pytest.mark.parametrize(
         "change", [{"name": "Blouse"}, {"attributes": {"fabric": "silk"}}, {"status": "draft"}, {"tags": ["new"]}]
     )

@@ -12,7 +12,7 @@ from app.core.errors import Invalid
 from app.core.money import CURRENCY
 from app.features.bulk.locking import Found
 from app.features.products import families
-from app.features.products.creation import NEW
+from app.features.products.creation import NEW, definitions_of
 from app.features.products.models import (
     FAMILY,
     INHERITED,
@@ -267,10 +267,7 @@ class Drafts:
 
     def _find_definitions(self) -> Definitions:
         stated = [{**NEW, **draft.stated} for draft in self.all.values()]
-        rows = [*self.found.by_id.values(), *stated]
-        # Nothing follows from them where there are none, as in most catalogues that are moved here.
-        is_plain = not any(row["attributes"] or row["type_id"] or row["options"] for row in rows)
-        return Definitions() if is_plain else Definitions.of(rows)
+        return definitions_of([*self.found.by_id.values(), *stated])
 
     def _refuse_unfit(self) -> None:
         """Refuse those that are not allowed as they are beside each other."""

@@ -17,7 +17,7 @@ from app.features.bulk.changes import Change, changes_of
 from app.features.bulk.drafts import PARENT, Draft, Drafts
 from app.features.bulk.locking import find_and_lock
 from app.features.products import families, keys, ledger, values
-from app.features.products.creation import NEW
+from app.features.products.creation import NEW, insert_together
 from app.features.products.ledger import Reason
 from app.features.products.models import (
     DEFAULTS,
@@ -25,10 +25,9 @@ from app.features.products.models import (
     MEMBERS,
     Product,
     ProductKind,
-    new_row,
 )
-from app.features.products.statements import has_id, insert_rows, update_rows
-from app.features.products.values import Assessment, Definitions
+from app.features.products.statements import has_id, update_rows
+from app.features.products.values import Definitions
 
 Row = Mapping[str, Any]
 
@@ -99,7 +98,7 @@ def insert_products(rows: Sequence[Row], parents: Mapping[int, Row] = _NONE) -> 
     states = [{**NEW, **row} for row in rows]
     definitions = Definitions.of([*states, *parents.values()])
     assessed = {str(row["sku"]): definitions.assess(row, parents.get(row.get("parent_id", 0))) for row in states}
-    made = _insert([{**assessed[row["sku"]].columns, **row} for row in rows], DEFAULTS, assessed)
+    made = insert_together([{**assessed[row["sku"]].columns, **row} for row in rows], DEFAULTS, assessed)
     for row in made.values():
         # By intention the audit trail has none of the samples. The log has them: caches and the change feed follow it.
         counters = {"version": row["version"], "live": row["live"]}
@@ -132,30 +131,9 @@ def _make(drafts: Drafts, new: Sequence[Draft]) -> dict[str, Row]:
             # What a parent lacks is what its variants lack.
             rows.append({**drafts.after(draft), **columns, **({"missing": None} if draft.is_parent else {})})
     stated = {draft.stated["slug"] for draft in drafts.all.values() if "slug" in draft.stated}
-    made = _insert(rows, drafts.defaults, drafts.assessed, stated_slugs=stated)
+    made = insert_together(rows, drafts.defaults, drafts.assessed, stated_slugs=stated)
     for row in made.values():
         record_write(Product, before=None, after=row, members=_SHOWN)
-    return made
-
-
-def _insert(
-    rows: Sequence[Row], defaults: Row, assessed: Mapping[str, Assessment], *, stated_slugs: Collection[str] = ()
-) -> dict[str, Row]:
-    """Create the products whose keys no living product has; every column of each, by sku. The caller records them.
-
-    Slugs are made where none is stated, but none of ``stated_slugs``. Where another transaction is creating one of the
-    products, this one waits, and then leaves it alone.
-    """
-    if not rows:
-        return {}
-    now = clock.now()
-    new = [new_row(row, defaults, now) for row in keys.with_slugs(rows, stated=stated_slugs)]
-    ids = insert_rows(new)
-    made: dict[str, Row] = {row["sku"]: {**row, "id": ids[row["sku"]]} for row in new if row["sku"] in ids}
-    sold = [row for row in made.values() if row["kind"] != ProductKind.PARENT]
-    _balance([row["id"] for row in sold], Reason.RECEIPT)
-    found_by = {row["id"]: (values.listed_id_of(row), assessed[row["sku"]].values) for row in made.values()}
-    values.store(found_by, are_new=True)
     return made
 
 

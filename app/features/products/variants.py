@@ -3,7 +3,8 @@
 A variant is changed, deleted and restored as any product is (`service`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import func, select
@@ -13,7 +14,7 @@ from app.core.keys import get_row
 from app.core.money import CURRENCY
 from app.extensions import db
 from app.features.products import families
-from app.features.products.creation import create_row
+from app.features.products.creation import NEW, assess_new, create_row, create_together, definitions_of
 from app.features.products.listing import visible_to
 from app.features.products.models import (
     MAX_ATTRIBUTES,
@@ -30,6 +31,7 @@ from app.features.products.models import (
     TooManyVariants,
     VariantUnknown,
 )
+from app.features.products.values import Assessment, Definitions
 from app.security.identity import Identity
 
 #: The valid members of a variant that a body states, and what is wrong with the others.
@@ -55,13 +57,10 @@ def create_parent(
     # Those that become variants, in the order in which others lock them.
     families.lock_rows(PRODUCTS.c.id, {stated["id"] for stated, _ in variants if "id" in stated})
     made = {"kind": ProductKind.PARENT, "options": options, **families.totals_of(())}
-    parent = create_row({**members, **made}, is_nested=is_nested)
     state = _state_of(members, options)
-    for index, (stated, _) in enumerate(variants):
-        try:
-            _add(parent, state, {"position": index, **stated}, identity)
-        except Invalid as refusal:
-            raise refusal.below(f"/variants/{index}") from refusal
+    definitions = definitions_of([state, *({**NEW, **stated} for stated, _ in variants)])
+    parent = create_row({**members, **made}, definitions=definitions, is_nested=is_nested)
+    _add_all(parent, state, definitions, [stated for stated, _ in variants], identity)
     families.roll_up([parent.id])
     return db.session.get_one(Product, parent.id, populate_existing=True)
 
@@ -101,26 +100,59 @@ def _state_of(members: Mapping[str, Any], options: list[str]) -> Mapping[str, An
     return {"attributes": members.get("attributes", {}), "type_id": members.get("type_id"), "options": options}
 
 
+def _add_all(
+    parent: Any,
+    state: Mapping[str, Any],
+    definitions: Definitions,
+    variants: Sequence[Mapping[str, Any]],
+    identity: Identity,
+) -> None:
+    """Add the first variants of a parent, in their order, those that are new together."""
+    new: dict[int, dict[str, Any]] = {}
+    assessments: list[Assessment] = []
+    for index, members in enumerate(variants):
+        stated = {"position": index, **members}
+        with _at(index):
+            if "id" in stated:
+                _add(parent, state, stated, identity)
+            else:
+                new[index] = _members_of(parent, stated)
+                assessments.append(assess_new(new[index], state, definitions))
+    indexes = [*new]
+    for place in sorted(create_together([*new.values()], assessments)):
+        with _at(indexes[place]):
+            create_row(new[indexes[place]], state, definitions=definitions)
+
+
+@contextmanager
+def _at(index: int) -> Iterator[None]:
+    """Point a refusal to a variant's place among others."""
+    try:
+        yield
+    except Invalid as refusal:
+        raise refusal.below(f"/variants/{index}") from refusal
+
+
 def _add(parent: Any, state: Mapping[str, Any], stated: dict[str, Any], identity: Identity) -> Any:
-    families.require_fitting(stated.get("options"), parent.options)
-    member = {"options": stated.pop("options", None) or {}, "kind": ProductKind.VARIANT, "parent_id": parent.id}
-    inherited = families.inherited_from(parent)
+    members = _members_of(parent, stated)
     if "id" in stated:
-        return _adopt(stated, inherited, member, state, identity)
+        return _adopt(stated, members, state, identity)
+    return create_row(members, state)
+
+
+def _members_of(parent: Any, stated: Mapping[str, Any]) -> dict[str, Any]:
+    """The members of a variant: what it has of its parent, and what a body states."""
+    options = stated.get("options")
+    families.require_fitting(options, parent.options)
     if len(stated.get("attributes", ())) > MAX_ATTRIBUTES:
         raise TooManyAttributes
-    return create_row({**inherited, **stated, **member}, state)
+    member = {"options": options or {}, "kind": ProductKind.VARIANT, "parent_id": parent.id}
+    return {**families.inherited_from(parent), **stated, **member}
 
 
-def _adopt(
-    stated: dict[str, Any],
-    inherited: Mapping[str, Any],
-    member: Mapping[str, Any],
-    state: Mapping[str, Any],
-    identity: Identity,
-) -> Any:
-    """Make a single product a variant."""
-    if others := stated.keys() - {"id", "position"}:
+def _adopt(stated: Mapping[str, Any], members: Mapping[str, Any], state: Mapping[str, Any], identity: Identity) -> Any:
+    """Make a single product a variant with these members."""
+    if others := stated.keys() - {"id", "position", "options"}:
         raise KeptAsItIs.at(*sorted(others))
     try:
         product: Product = get_row(visible_to(identity), Product.id, stated["id"], lock=True)
@@ -128,9 +160,9 @@ def _adopt(
         raise VariantUnknown from None
     if product.kind != ProductKind.SINGLE:
         raise NotSingle
-    if product.currency != inherited[CURRENCY]:
+    if product.currency != members[CURRENCY]:
         raise CurrencyOfVariantDiffers
-    for name, value in {**inherited, **member, "position": stated["position"]}.items():
+    for name, value in members.items():
         setattr(product, name, value)
     families.save_with_values(product, state)
     return product

@@ -11,6 +11,7 @@ from flask import Flask
 from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from app.core.audit import AuditEvent
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.products import families, variants
@@ -388,6 +389,65 @@ class TestStock:
 
         assert (held.status_code, code_of(held)) == (409, "not_sellable")
         assert code_of(move(alice, shirt["id"], 1)) == "not_sellable"
+
+
+class TestSeveralAtOnce:
+    """Variants that are made with their parent."""
+
+    def send(self, alice: Caller, category_id: int, *variants: dict[str, Any]) -> Any:
+        body = {"name": "Shirt", "category_id": category_id, "options": ["size", "colour"], "variants": variants}
+        return alice.post("/products", body)
+
+    def test_have_keys_made_of_their_ids_and_names_a_receipt_and_a_place_in_the_trail(
+        self, app: Flask, alice: Caller, make_product: Make
+    ) -> None:
+        category_id = make_product(slug="shirt-m-red")["category_id"]
+
+        answer = self.send(alice, category_id, variant("M", "red", stock=4), variant("L", "red", sku="A-1"))
+
+        medium, large = variants_of(alice, body_of(answer)["id"])
+        assert (medium["sku"], medium["slug"]) == (f"P-{medium['id']}", f"shirt-m-red-p-{medium['id']}")
+        assert (large["sku"], large["slug"]) == ("A-1", "shirt-l-red")
+        moved = body_of(alice.get(f"/products/{medium['id']}/stock-movements"))["items"]
+        assert [(one["delta"], one["reason"], one["stock_after"]) for one in moved] == [(4, "receipt", 4)]
+        with app.app_context(), unit_of_work(reading=True):
+            is_of_it = AuditEvent.resource_type == "product", AuditEvent.resource_id == medium["id"]
+            (event,) = db.session.scalars(select(AuditEvent).where(*is_of_it))
+            assert (event.action, event.before) == ("product.created", None)
+            assert event.after is not None
+            shown = {name: event.after[name] for name in ("sku", "price", "options", "parent_id", "version")}
+        assert shown == {name: medium[name] for name in shown}
+
+    @pytest.mark.parametrize(
+        ("variants", "code"),
+        [
+            ([variant("M", "red"), variant("L", "red", sku="taken")], "sku_taken"),
+            ([variant("M", "red", sku="A-1"), variant("L", "red", sku="A-1")], "sku_taken"),
+            ([variant("M", "red"), variant("M", "red")], "options_taken"),
+            ([variant("M", "red", slug="red"), variant("L", "red", slug="red")], "slug_taken"),
+            ([variant("M", "red", slug="former")], "slug_taken"),
+        ],
+    )
+    def test_are_refused_where_one_has_a_key_of_another(
+        self, alice: Caller, make_product: Make, variants: list[dict[str, Any]], code: str
+    ) -> None:
+        other = make_product(sku="taken", slug="former")
+        change(alice, other["id"], slug="present")
+
+        refused = self.send(alice, other["category_id"], *variants)
+
+        assert (refused.status_code, code_of(refused)) == (409, code)
+        assert body_of(alice.get("/products"))["meta"]["total"] == 1
+
+    def test_get_another_sku_where_a_product_has_the_one_made_of_an_id(self, alice: Caller, make_product: Make) -> None:
+        other = make_product(sku="A-1")
+        taken = f"P-{other['id'] + 2}"
+        change(alice, other["id"], sku=taken)
+
+        answer = self.send(alice, other["category_id"], variant("M", "red"), variant("L", "red"))
+
+        skus = [one["sku"] for one in variants_of(alice, body_of(answer)["id"])]
+        assert len({taken, *skus}) == 3
 
 
 class TestDelete:
