@@ -43,28 +43,23 @@ def find_and_lock(skus: Collection[str], parent_skus: Collection[str]) -> Found:
         advisory_lock("create-products")
     ids = {each for row in living.values() for each in (row["id"], row["parent_id"]) if each is not None}
     whole = {living[sku]["id"] for sku in skus if sku in living and living[sku]["kind"] == ProductKind.PARENT}
-    is_family = any(row["kind"] != ProductKind.SINGLE for row in living.values())
-    while ids:
-        attempt = db.session.begin_nested() if is_family else None
-        found = _lock_families(ids, whole)
-        # What has come to these families while this waited for a lock is locked in its turn, and not after its parent.
-        late = {row["parent_id"] for row in found.by_id.values() if row["parent_id"] is not None}
-        late |= {row["id"] for parent_id in whole for row in found.siblings.get(parent_id, ())}
-        if late <= ids | found.by_id.keys():
-            if attempt is not None:
-                attempt.commit()
-            return found
-        if attempt is not None:
-            attempt.rollback()
-        ids |= late
-    return Found()
+    return families.lock_whole(lambda: _lock_all(ids, whole)) if ids else Found()
 
 
-def _lock_families(ids: Collection[int], whole: Collection[int]) -> Found:
-    """The living products with these ids and the variants of the ``whole`` ones, locked, and the siblings of each."""
-    of_these = has_id(ids)
-    locked = _lock(or_(of_these, has_id(whole, PRODUCTS.c.parent_id)) if whole else of_these)
-    return Found(locked, _siblings_of(locked.values()), {row["sku"]: row for row in locked.values()})
+def _lock_all(ids: set[int], whole: Collection[int]) -> Found | None:
+    """The products with ``ids``, and the variants of ``whole`` ones, locked; None where others have come to these.
+
+    Those that a product has for a parent by now are added to ``ids``.
+    """
+    locked = _lock(or_(has_id(ids), has_id(whole, PRODUCTS.c.parent_id)) if whole else has_id(ids))
+    siblings = _siblings_of(locked.values())
+    # What has come to these families while this waited for a lock.
+    late = {row["parent_id"] for row in locked.values() if row["parent_id"] is not None}
+    late |= {row["id"] for parent_id in whole for row in siblings.get(parent_id, ())}
+    if late <= ids | locked.keys():
+        return Found(locked, siblings, {row["sku"]: row for row in locked.values()})
+    ids |= late
+    return None
 
 
 def find_living(skus: Iterable[str]) -> Mapping[str, Row]:

@@ -9,10 +9,10 @@ variants in the next: a statement that has waited for a lock sees the row that i
 others as they were before (READ COMMITTED).
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Column, ColumnElement, RowMapping, Select, func, inspect, or_, select, update
 
@@ -49,6 +49,7 @@ from app.features.products.statements import has_id, update_rows
 from app.features.products.values import MADE_OF, Assessment, Definitions, listed_id_of, store
 
 Row = Mapping[Any, Any]
+Locked = TypeVar("Locked")
 
 _IS_ALIVE = PRODUCTS.c.deleted_at.is_(None)
 #: The most characters that a search finds a parent by, of its variants: PostgreSQL indexes no more than a megabyte.
@@ -72,37 +73,43 @@ def inherited_from(parent: Any) -> dict[str, Any]:
 
 
 def lock_family(rows: Select[Any], is_it: ColumnElement[bool], is_of_it: ColumnElement[bool]) -> Product:
-    """The one of ``rows`` that ``is_it``, locked; a parent after its variants, which are those that ``is_of_it``.
+    """The one of ``rows`` that ``is_it``, locked; a parent after those that ``is_of_it``, as its variants are.
 
     Raises ``NotFound`` where there is none. One statement where it is no parent, as most are not.
     """
     others = rows.where(is_it, Product.kind != ProductKind.PARENT)
     product: Product | None = db.session.scalar(others.with_for_update(key_share=True))
-    while product is None:
-        product = _lock_parent(rows, is_it, is_of_it)
-    return product
+    return product or lock_whole(lambda: _lock_parent(rows, is_it, is_of_it))
+
+
+def lock_whole(lock: Callable[[], Locked | None]) -> Locked:
+    """What ``lock`` locks; where it returns None, as a row has come late, that is undone and done again.
+
+    To lock the late row after those that come behind it could wait in a circle.
+    """
+    while True:
+        with db.session.begin_nested() as attempt:
+            locked = lock()
+            if locked is not None:
+                return locked
+            attempt.rollback()
 
 
 def _lock_parent(rows: Select[Any], is_it: ColumnElement[bool], is_of_it: ColumnElement[bool]) -> Product | None:
-    """What `lock_family` does of a parent; None, and nothing locked, where a variant was added while this waited.
-
-    To lock that after its parent could wait in a circle.
-    """
-    attempt = db.session.begin_nested()
-    found = rows.where(or_(is_it, is_of_it)).order_by(Product.parent_id.is_(None), Product.id)
-    locked = db.session.scalars(found.with_for_update(key_share=True)).all()
+    """What `lock_family` does of a parent; None where a row of it has come while this waited."""
+    found = rows.where(or_(is_it, is_of_it)).order_by(Product.kind == ProductKind.PARENT, Product.id)
+    locking = found.with_for_update(key_share=True).execution_options(populate_existing=True)
+    locked = db.session.scalars(locking).all()
     if not locked:
         raise NotFound
     product: Product = locked[-1]
     # Where the parent was given another key meanwhile, its variants alone are found.
-    if product.parent_id is not None and db.session.scalar(rows.where(is_it, Product.id == product.id)) is None:
-        raise NotFound
-    variants = db.session.scalar(rows.where(is_of_it).with_only_columns(func.count()))
-    if variants != sum(each.parent_id is not None for each in locked):
-        attempt.rollback()
-        return None
-    attempt.commit()
-    return product
+    if product.kind != ProductKind.PARENT:
+        if db.session.scalar(rows.where(is_it, Product.id == product.id)) is None:
+            raise NotFound
+        return product
+    is_whole = db.session.scalar(rows.where(is_of_it).with_only_columns(func.count())) == len(locked) - 1
+    return product if is_whole else None
 
 
 def delete_variants(parent: Product, moment: datetime) -> None:

@@ -192,7 +192,7 @@ def list_variants(product_id: int) -> Select[Product]:
 
 @blueprint.post("/<id:product_id>/variants")
 @requires(Permission.PRODUCTS_WRITE)
-@locks(service.get_product)
+@locks(variants.find_parent)
 @accepts(VariantCreateSchema)
 @returns(ProductSchema, status=201, location=lambda product: f"/api/v1/products/{product.id}")
 @refuses(NotAParent, TooManyVariants, KeptAsItIs, TooPrecise, TooManyAttributes, *VARIANT_REFUSALS, *REFUSALS.values())

@@ -3,11 +3,11 @@
 A variant is changed, deleted and restored as any product is (`service`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from app.core.errors import Fault, Invalid, NotFound
 from app.core.keys import get_row
@@ -65,13 +65,21 @@ def create_parent(
     return db.session.get_one(Product, parent.id, populate_existing=True)
 
 
-def add_variant(parent: Product, stated: dict[str, Any], *, identity: Identity) -> Any:
-    """Add a variant to a parent, which must be locked; returns what answers have of the variant.
+def find_parent(product_id: int, *, identity: Identity, **_: Any) -> Product:
+    """The product that gets a variant, if ``identity`` may see it; `add_variant` locks it, after the one that joins."""
+    product: Product = get_row(visible_to(identity), Product.id, product_id)
+    return product
+
+
+def add_variant(product: Product, stated: dict[str, Any], *, identity: Identity) -> Any:
+    """Add a variant to a product; returns what answers have of the variant.
 
     With an ``id`` it is a single product, which keeps that, its keys, stock, holds and history, and takes of the parent
     what a variant has of it. Raises ``NotAParent``, ``TooManyVariants``, ``OptionsUnfit``, ``OptionsTaken``,
-    ``VariantUnknown``, ``NotSingle``, ``CurrencyOfVariantDiffers``, and what `create_row` raises.
+    ``VariantUnknown``, ``NotSingle``, ``CurrencyOfVariantDiffers``, ``NotFound`` where the product is gone meanwhile,
+    and what `create_row` raises.
     """
+    parent = _lock_with(product.id, {stated["id"]} - {product.id} if "id" in stated else set(), identity)
     if parent.kind != ProductKind.PARENT:
         raise NotAParent
     last, living = db.session.execute(
@@ -85,6 +93,12 @@ def add_variant(parent: Product, stated: dict[str, Any], *, identity: Identity) 
     variant = _add(parent, state, {"position": last + 1, **stated}, identity)
     families.roll_up([parent.id])
     return variant
+
+
+def _lock_with(parent_id: int, joining: Set[int], identity: Identity) -> Product:
+    """A parent, locked after its variants and those that join them, in the order in which others lock these."""
+    is_of_it = or_(Product.parent_id == parent_id, Product.id.in_(joining))
+    return families.lock_family(visible_to(identity), Product.id == parent_id, is_of_it)
 
 
 def _require_nothing_rolled_up(members: Mapping[str, Any]) -> None:

@@ -160,7 +160,7 @@ class TestUpsertProducts:
         upsert(*({"sku": f"S{number}", "stock": 5} for number in range(1000)))
 
         current_stats.reset(token)
-        assert counted.statements <= 11
+        assert counted.statements <= 13
 
     def test_does_nothing_for_no_rows(self, upsert: Upsert) -> None:
         assert upsert() == {}

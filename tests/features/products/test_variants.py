@@ -12,8 +12,10 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from app.core.audit import AuditEvent
+from app.core.errors import NotFound
 from app.core.transactions import unit_of_work
 from app.extensions import db
+from app.features.bulk.locking import find_and_lock
 from app.features.products import families, variants
 from app.features.products.models import PRODUCTS, Product, ProductKind
 from app.features.stock.models import Hold
@@ -679,7 +681,7 @@ class TestLocks:
             with app.app_context(), unit_of_work():
                 parent = families.lock_family(select(Product), Product.id == shirt, Product.parent_id == shirt)
                 waiting = threads.submit(lock)
-                wait_for(lambda: is_any_waiting(app))
+                wait_for(lambda: count_waiting(app) == 1)
                 stated = {"options": {"size": "L", "colour": "red"}, "price": Decimal(1)}
                 added = variants.add_variant(parent, stated, identity=Identity.of_user(role=Role.EDITOR)).id
             assert is_locked.wait(30)
@@ -690,6 +692,51 @@ class TestLocks:
                 is_over.set()
             waiting.result()
 
+    @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+    def test_a_product_that_becomes_a_variant_is_locked_before_its_parent(
+        self, app: Flask, alice: Caller, make_shirt: Make, make_product: Make
+    ) -> None:
+        shirt, single = make_shirt()["id"], make_product(currency="USD")["id"]
+
+        with ThreadPoolExecutor(1) as threads:
+            with app.app_context(), unit_of_work():
+                families.lock_rows(PRODUCTS.c.id, [single])
+                answer = threads.submit(alice.post, f"/products/{shirt}/variants", {"id": single})
+                wait_for(lambda: count_waiting(app) == 1)
+                lock_at_once(app, shirt)
+            assert answer.result().status_code == 201
+
+    @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+    def test_a_batch_locks_a_variant_that_was_added_while_it_waited_before_its_parent(
+        self, app: Flask, make_shirt: Make, make_product: Make
+    ) -> None:
+        shirt, single = make_shirt([], sku="SHIRT")["id"], make_product(currency="USD")["id"]
+
+        def lock_for_batch() -> list[int]:
+            with app.app_context(), unit_of_work():
+                return [*find_and_lock(["SHIRT"], []).by_id]
+
+        def lock_one_by_one() -> None:
+            with app.app_context(), unit_of_work():
+                families.lock_rows(PRODUCTS.c.id, [single])
+                wait_for(lambda: count_waiting(app) == 1)
+                families.lock_rows(PRODUCTS.c.id, [shirt])
+
+        with ThreadPoolExecutor(2) as threads:
+            with app.app_context(), unit_of_work():
+                parent = families.lock_family(select(Product), Product.id == shirt, Product.parent_id == shirt)
+                variants.add_variant(parent, {"id": single}, identity=Identity.of_user(role=Role.EDITOR))
+                batch, other = threads.submit(lock_for_batch), threads.submit(lock_one_by_one)
+                wait_for(lambda: count_waiting(app) == 2)
+            other.result()
+            assert batch.result() == [single, shirt]
+
+    def test_without_a_product_leave_no_savepoint(self, app: Flask) -> None:
+        with app.app_context(), unit_of_work():
+            with pytest.raises(NotFound):
+                families.lock_family(select(Product), Product.id == 9, Product.parent_id == 9)
+            assert not db.session().in_nested_transaction()
+
 
 def lock_at_once(app: Flask, product_id: int) -> None:
     """Lock a product, without waiting for others."""
@@ -698,10 +745,10 @@ def lock_at_once(app: Flask, product_id: int) -> None:
         db.session.execute(found.with_for_update(nowait=True, key_share=True))
 
 
-def is_any_waiting(app: Flask) -> bool:
-    """Whether a transaction waits for a lock of another."""
+def count_waiting(app: Flask) -> int:
+    """How many transactions wait for a lock of another."""
     waiting = text(
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     )
     with app.app_context(), db.engine.connect() as connection:
-        return bool(connection.scalar(waiting))
+        return int(connection.scalar(waiting) or 0)
