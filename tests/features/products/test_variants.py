@@ -16,7 +16,7 @@ from app.core.errors import NotFound
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.bulk.locking import find_and_lock
-from app.features.products import families, variants
+from app.features.products import families, keys, variants
 from app.features.products.models import PRODUCTS, Product, ProductKind
 from app.features.stock.models import Hold
 from app.security.identity import Identity
@@ -543,6 +543,31 @@ class TestDelete:
         assert root.post(f"/products/{shirt['id']}/restore").status_code == 200
 
         assert [one["slug"] for one in variants_of(alice, shirt["id"])] == ["red", "large-red-a-1"]
+
+    def test_a_family_comes_back_where_another_request_takes_a_slug_at_the_same_moment(
+        self, root: Caller, alice: Caller, make_shirt: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shirt = make_shirt([variant("M", "red", slug="red", sku="A-1", stock=2), variant("L", "red", slug="large")])
+        root.delete(f"/products/{shirt['id']}")
+        make_shirt([], slug="red")
+        find = keys.free_slugs_for
+        looked_up: list[dict[int, str]] = []
+
+        def find_late(rows: Any) -> dict[int, str]:
+            looked_up.append(find(rows) if looked_up else {row["id"]: row["slug"] for row in rows})
+            return looked_up[-1]
+
+        monkeypatch.setattr(keys, "free_slugs_for", find_late)
+
+        answer = root.post(f"/products/{shirt['id']}/restore")
+
+        assert (answer.status_code, body_of(answer)["version"], len(looked_up)) == (200, 3, 2)
+        assert [one["slug"] for one in variants_of(alice, shirt["id"])] == ["red-a-1", "large"]
+        events = body_of(root.get(f"/audit-events?resource=product/{shirt['id']}"))["items"]
+        assert [event["action"] for event in events if event["action"] != "product.created"] == [
+            "product.restored",
+            "product.deleted",
+        ]
 
     def test_a_parent_does_not_come_back_where_the_key_of_a_variant_is_taken(
         self, root: Caller, alice: Caller, make_shirt: Make
