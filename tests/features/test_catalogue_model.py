@@ -84,7 +84,7 @@ class Catalogue(RuleBasedStateMachine):
         """Bring a parent in the model to what its variants say."""
         variants = self.variants_of(parent_id)
         active = [row for row in variants if row["status"] == "active"]
-        prices = [row["price"] for row in active or variants] or ["0.00"]
+        prices = [row["price"] for row in active] or ["0.00"]
         totals = {"price": min(prices, key=Decimal), "price_max": max(prices, key=Decimal)}
         totals |= {"stock": sum(row["stock"] for row in active), "variant_count": len(active)}
         self.change(parent_id, type_, **totals, live=self.products[parent_id]["live"] + 1)

@@ -29,6 +29,7 @@ from app.features.products.models import (
     MAX_VARIANTS,
     PRODUCTS,
     REFUSALS,
+    CurrencyOfVariantDiffers,
     MemberOfParent,
     NotAVariant,
     OptionsChanged,
@@ -156,8 +157,8 @@ def restore_variants(parent: Product, variants: Sequence[Row], slugs: Mapping[in
 def inherited_by_now(product: Product) -> Mapping[str, Any]:
     """What a deleted variant that comes back has of its parent, by the names of columns; nothing of another product.
 
-    Raises ``ParentDeleted``, ``OptionsChanged``, and ``TooManyVariants``. The parent is locked: else it could be
-    changed or deleted meanwhile by a transaction that takes the variant for a deleted one.
+    Raises ``ParentDeleted``, ``OptionsChanged``, ``CurrencyOfVariantDiffers`` and ``TooManyVariants``. The parent is
+    locked: else it could be changed or deleted meanwhile by a transaction that takes the variant for a deleted one.
     """
     if product.parent_id is None:
         return {}
@@ -168,6 +169,8 @@ def inherited_by_now(product: Product) -> Mapping[str, Any]:
         raise ParentDeleted
     if product.options and product.options.keys() != set(parent.options):
         raise OptionsChanged
+    if too_precise_amounts({CURRENCY: parent.currency}, row_of(product)):
+        raise CurrencyOfVariantDiffers
     siblings = select(func.count()).where(Product.parent_id == parent.id, Product.deleted_at.is_(None))
     if db.session.execute(siblings).scalar_one() >= MAX_VARIANTS:
         raise TooManyVariants
@@ -217,24 +220,21 @@ def _fitting_options(product: Product, options: Any) -> Any:
 
 def require_fitting(options: Any, names: Sequence[str]) -> None:
     """Raise ``OptionsUnfit`` unless a variant's options have just these names, or there are none."""
-    if options and options.keys() != set(names):
+    if isinstance(options, list) or (options and options.keys() != set(names)):
         raise OptionsUnfit
 
 
 def totals_of(variants: Iterable[Row]) -> dict[str, Any]:
     """What a parent's row shows of its living variants; each has the columns that `roll_up` reads.
 
-    The active ones count; what is missing is missing of any. The prices are those of the others where none is active,
-    and 0 where there is none at all.
+    The active ones count, and no others: shoppers see the parent. Its prices are 0 where none is active.
     """
-    living = list(variants)
-    active = [one for one in living if one["status"] == ProductStatus.ACTIVE]
-    shown = active or living
-    prices = [one["price"] for one in shown] or [Decimal(0)]
+    active = [one for one in variants if one["status"] == ProductStatus.ACTIVE]
+    prices = [one["price"] for one in active] or [Decimal(0)]
     tracked = [one["stock"] for one in active if one["track_stock"]]
-    labels = [label for one in shown for label in labels_of(**one)]
-    labels += [one["attribute_words"] or "" for one in shown]
-    missing = dict.fromkeys(code for one in living for code in one["missing"] or ())
+    labels = [label for one in active for label in labels_of(**one)]
+    labels += [one["attribute_words"] or "" for one in active]
+    missing = dict.fromkeys(code for one in active for code in one["missing"] or ())
     return {
         "price": min(prices),
         "price_max": max(prices),
@@ -379,7 +379,9 @@ def _write(totals: Sequence[tuple[Row, Row]], *, kind: str) -> None:
         after["search_text"] = search_text(**after)
         written[parent["id"]] = {name: after[name] for name in (*follows, "search_text", "live")}
         members = [name for name in (*ROLLED_UP, "search_text") if after[name] != parent[name]]
-        record(parent["id"], kind, dict(parent), after, members)
+        # The first time, what a parent gets of its variants is no change of a price or a stock that anybody has seen.
+        before = after if parent["live"] == 0 else dict(parent)
+        record(parent["id"], kind, before, after, members)
     update_rows(written, moment=None if kind == "stock.moved" else clock.now())
 
 

@@ -105,7 +105,7 @@ FAMILY_REFUSALS = (MemberOfParent, NotAVariant, OptionsInUse, OptionsUnfit, Roll
 #: What is refused of a variant beside what is refused of any product.
 VARIANT_REFUSALS = (CurrencyOfVariantDiffers, NotAVariant, NotSingle, OptionsUnfit, VariantUnknown)
 #: What keeps a deleted variant from coming back.
-RESTORE_REFUSALS = (OptionsChanged, ParentDeleted, TooManyVariants)
+RESTORE_REFUSALS = (CurrencyOfVariantDiffers, OptionsChanged, ParentDeleted, TooManyVariants)
 
 
 @blueprint.get("")

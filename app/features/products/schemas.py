@@ -161,8 +161,7 @@ class ProductSchema(Schema):
     """A product: sold by itself, or the parent of variants, or one of these.
 
     A variant has text, category, brand, tags and currency of its parent. Of a parent, `price` is the least and
-    `price_max` the greatest of its active variants, `stock` their sum; without an active one, the prices are those of
-    the others, and 0 without any.
+    `price_max` the greatest of its active variants, `stock` their sum; the prices are 0 without an active one.
     """
 
     id = fields.Integer(dump_only=True, example=42)

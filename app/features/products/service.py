@@ -164,8 +164,8 @@ def restore_product(product_id: int) -> Product:
 
     With a parent come the variants that were deleted with it; of a variant it raises what `inherited_by_now` raises.
     Where the slug of one belongs to another product by now, it gets a new one: no client could change it beforehand.
-    For the same reason it comes back though its type requires or refuses by now what it did not: it is unfit until it is
-    next written, as products are that were there when their type changed.
+    For the same reason it comes back though its type requires or refuses by now what it did not: it is unfit until it
+    is next written, as products are that were there when their type changed.
     """
     product = families.lock_family(select(Product), Product.id == product_id, Product.parent_id == product_id)
     if product.deleted_at is None:

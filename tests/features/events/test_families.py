@@ -33,6 +33,7 @@ def test_each_row_of_a_family_has_its_event_and_the_parent_has_its_variants(alic
     told = [event for event in events_after(alice, cursor) if event["resource_type"] == "product"]
     assert [event["type"] for event in told] == ["product.created"] * 3 + ["product.updated"]
     assert told[-1]["resource_id"] == shirt["id"]
+    assert told[-1]["types"] == ["product.updated"]
     assert [one["options"]["size"] for one in told[-1]["data"]["variants"]] == ["M", "L"]
     assert "variants" not in told[1]["data"]
 

@@ -197,6 +197,20 @@ class TestAdd:
 
         assert (answer.status_code, code_of(answer)) == (409, "not_a_parent")
 
+    def test_options_are_as_short_as_in_every_other_write(self, alice: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt()
+
+        for size in ("x" * 101, "", " \n "):
+            answer = alice.post(f"/products/{shirt['id']}/variants", variant(size, "red"))
+            assert answer.status_code == 422, answer.get_data(as_text=True)
+
+    def test_numbers_that_are_equal_are_equal_options(self, alice: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt([{"options": {"size": 1}, "price": "1.00"}], options=["size"])
+
+        answer = alice.post(f"/products/{shirt['id']}/variants", {"options": {"size": 1.0}, "price": "1.00"})
+
+        assert (answer.status_code, code_of(answer)) == (409, "options_taken")
+
 
 class TestAdopt:
     def test_a_single_product_keeps_its_history(
@@ -452,6 +466,15 @@ class TestSeveralAtOnce:
         assert len({taken, *skus}) == 3
 
 
+class TestNoneActive:
+    def test_shoppers_learn_no_price_of_a_draft(self, bob: Caller, make_shirt: Make) -> None:
+        shirt = make_shirt([variant("M", "red", status="draft", price="7.77")])
+
+        found = read(bob, shirt["id"])
+
+        assert (found["price"], found["price_max"], found["variant_count"]) == ("0.00", "0.00", 0)
+
+
 class TestDelete:
     def test_variants_go_and_come_with_their_parent(self, root: Caller, alice: Caller, make_shirt: Make) -> None:
         shirt = make_shirt([variant("M", "red", stock=1), variant("L", "red", stock=2)])
@@ -494,6 +517,18 @@ class TestDelete:
         refused = root.post(f"/products/{child['id']}/restore")
 
         assert (refused.status_code, code_of(refused)) == (409, "too_many_variants")
+
+    def test_a_variant_does_not_come_back_with_more_decimals_than_the_currency_has_by_then(
+        self, root: Caller, alice: Caller, make_shirt: Make
+    ) -> None:
+        shirt = make_shirt([variant("M", "red", price="10.55")], currency="EUR")
+        (child,) = variants_of(alice, shirt["id"])
+        root.delete(f"/products/{child['id']}")
+        assert change(alice, shirt["id"], currency="JPY").status_code == 200
+
+        answer = root.post(f"/products/{child['id']}/restore")
+
+        assert (answer.status_code, code_of(answer)) == (409, "currency_of_variant_differs")
 
     def test_a_variant_that_comes_back_has_what_its_parent_has_by_then(
         self, root: Caller, alice: Caller, make_shirt: Make
