@@ -137,11 +137,13 @@ def _is_met_by_one(filters: Mapping[str, Any]) -> ColumnElement[bool]:
     if not shows_parents(filters):
         return own
     stated = {name: value for name, value in filters.items() if name in _OF_SELLABLE}
-    if len(stated) == 1 and (condition := _rolled_up(*next(iter(stated.items())))) is not None:
-        return condition
+    rolled_up = [condition for one in stated.items() if (condition := _rolled_up(*one)) is not None]
+    if len(stated) == len(rolled_up) == 1:
+        return rolled_up[0]
     variant = aliased(Product)
     is_matching = _matching(variant, filters).where(variant.parent_id == Product.id).exists()
-    return or_(and_(Product.kind != ProductKind.PARENT, own), is_matching)
+    # What the row of a parent says is not enough then, and is found by an index.
+    return and_(*rolled_up, or_(and_(Product.kind != ProductKind.PARENT, own), is_matching))
 
 
 def _is_found(filters: Mapping[str, Any], kinds: Collection[str], own: ColumnElement[bool]) -> ColumnElement[bool]:
@@ -160,10 +162,10 @@ def _is_found(filters: Mapping[str, Any], kinds: Collection[str], own: ColumnEle
 
 
 def _rolled_up(name: str, value: Any) -> ColumnElement[bool] | None:
-    """A filter that stands alone, by what the row of a parent says of its variants; None where it does not say."""
+    """What the row of a parent says of whether a variant meets a filter; None where it does not say."""
     if name == "in_stock":
         return is_in_stock(value) if value is True else None
-    # Without an active variant, the prices are those of others.
+    # Without an active variant, the prices are 0.
     is_sold = or_(Product.variant_count.is_(None), Product.variant_count > 0)
     return and_(Product.price <= value if name == "max_price" else _highest_price() >= value, is_sold)
 
