@@ -30,7 +30,9 @@ def refusing(refusals: Mapping[str, type[Refusal]], *, references: Mapping[Refer
     before a conflict: a wrong value comes before the state of the catalogue. Raises ``IntegrityError`` for a constraint
     that ``refusals`` does not name.
     """
-    if not _names_references():
+    # An error in a savepoint leaves no connection to look them up with.
+    looks_first = db.session().in_nested_transaction() or not _names_references()
+    if looks_first:
         require_references(references)
     try:
         yield
@@ -39,7 +41,7 @@ def refusing(refusals: Mapping[str, type[Refusal]], *, references: Mapping[Refer
         refusal = refusals.get(violated_constraint(error) or "")
         if refusal is None:
             raise
-        if references and issubclass(refusal, Conflict):
+        if references and not looks_first and issubclass(refusal, Conflict):
             # PostgreSQL checks unique indexes before references, and the error has aborted the transaction.
             release_connection()
             require_references(references)

@@ -530,6 +530,19 @@ class TestDelete:
 
         assert (answer.status_code, code_of(answer)) == (409, "currency_of_variant_differs")
 
+    def test_a_variant_whose_options_are_taken_does_not_come_back_to_a_product_of_another_category(
+        self, root: Caller, alice: Caller, make_shirt: Make, make_category: Make
+    ) -> None:
+        shirt = make_shirt()
+        (child,) = variants_of(alice, shirt["id"])
+        root.delete(f"/products/{child['id']}")
+        assert alice.post(f"/products/{shirt['id']}/variants", variant("M", "red")).status_code == 201
+        assert change(alice, shirt["id"], category_id=make_category()["id"]).status_code == 200
+
+        refused = root.post(f"/products/{child['id']}/restore")
+
+        assert (refused.status_code, code_of(refused)) == (409, "options_taken")
+
     def test_a_variant_that_comes_back_has_what_its_parent_has_by_then(
         self, root: Caller, alice: Caller, make_shirt: Make
     ) -> None:
