@@ -52,6 +52,8 @@ class ConfigError(Exception):
 #: that take too long; migrations have no such timeout.
 SESSION_SETTINGS = {
     "statement_timeout": "4500ms",
+    # Statements are short, and some are long texts, which take longer to compile than to execute.
+    "jit": "off",
     "lock_timeout": "4s",
     "idle_in_transaction_session_timeout": "30s",
     "timezone": "UTC",

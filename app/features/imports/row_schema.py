@@ -50,4 +50,4 @@ class ImportRowSchema(PatchSchema, products.ProductRowSchema):
     type = fields.Text(allow_none=True, **product_types.CODE)
     kind = fields.Choice(ProductKind, allow_none=True)
     parent_sku = fields.Code(allow_none=True, **products.SKU)
-    position = fields.Integer(minimum=0, maximum=products.MAX_POSITION, allow_none=True)
+    position = fields.Integer(minimum=0, maximum=products.MAX_POSITION, allow_none=True, example=0)

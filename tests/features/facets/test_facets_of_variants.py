@@ -266,7 +266,7 @@ def _expected(counts: dict[str, Any], filters: Filters) -> dict[str, Any]:
 
 
 class TestAnySelection:
-    @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(chosen=SELECTIONS)
     def test_is_listed_and_counted_as_python_does(
         self, alice: Caller, bob: Caller, shop: Shop, categories: list[int], chosen: Filters
