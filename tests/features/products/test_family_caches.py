@@ -24,7 +24,7 @@ from app.features.products.ledger import MOVEMENTS
 from app.features.products.models import INHERITED, PRODUCTS, ProductKind, ProductStatus, option_key, search_text
 from app.features.products.values import TABLE, Definitions
 from tests.conftest import Caller
-from tests.web.test_response_cache import shown
+from tests.web.test_response_cache import queries_of, shown
 
 STEPS = int(os.environ.get("FAMILY_STEPS", "60"))
 SEED = int(os.environ.get("FAMILY_SEED", "1"))
@@ -358,6 +358,7 @@ class Comparison:
     items: dict[tuple[int, int, int], Any] = field(default_factory=dict)
     seen: dict[Read, dict[str, Any]] = field(default_factory=dict)
     changed: int = 0
+    hits: int = 0
 
     def warm(self, paths: Sequence[str]) -> None:
         """Let the cache have what is read of these paths."""
@@ -370,6 +371,7 @@ class Comparison:
             answer, there = self._get(read, self.cached), self._get(read, self.plain)
             assert shown(answer) == shown(there), (write, read)
             self.changed += shown(there) != before
+            self.hits += answer.status_code == 200 and queries_of(answer) == 1
             if there.status_code == 200:
                 body = self.bodies.setdefault((*read, there.headers["ETag"]), there.data)
                 assert body == there.data, (write, read, "the ETag of another body")
@@ -438,3 +440,4 @@ def test_every_write_of_a_family_leaves_what_follows_in_its_rows_and_in_the_cach
     # It makes every kind of write, and compares what these change.
     assert {kind for kind, times in succeeded.items() if times} == set(writer.kinds)
     assert comparison.changed > STEPS / 2
+    assert comparison.hits > 0
