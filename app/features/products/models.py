@@ -8,11 +8,12 @@ from typing import Any
 
 import orjson
 from sqlalchemy import (
+    DDL,
     CheckConstraint,
     Column,
     ColumnElement,
     Computed,
-    ForeignKey,
+    ForeignKeyConstraint,
     Index,
     String,
     Text,
@@ -199,6 +200,10 @@ class Product(Keyed, Stamped, Versioned, Live, Slugged, Published, Model):
         CheckConstraint("stock >= 0", name="stock_not_negative"),
         CheckConstraint(f"status IN ({', '.join(repr(s.value) for s in ProductStatus)})", name="status"),
         CheckConstraint("length(currency) = 3", name="currency"),
+        # PostgreSQL gets it below, when there is the unique index that it needs.
+        ForeignKeyConstraint(
+            ["parent_id"], ["products.parent_key"], name="fk_products_parent_id_products", ondelete="RESTRICT"
+        ).ddl_if(dialect="sqlite"),
         {"sqlite_autoincrement": True},
     )
 
@@ -236,7 +241,6 @@ class Product(Keyed, Stamped, Versioned, Live, Slugged, Published, Model):
     parent_id: Mapped[int | None] = mapped_column(
         big_integer,
         CheckConstraint("(kind = 'variant') = (parent_id IS NOT NULL)", name="parent_id_of_variant"),
-        ForeignKey("products.parent_key", ondelete="RESTRICT", use_alter=True),
     )
     #: Of a parent the names of its options, of a variant its value for each.
     options: Mapped[Any] = mapped_column(nullable_json_type, nullable=True)
@@ -580,6 +584,12 @@ _index(Product.status, Product.created_at, Product.id)
 _index(Product.currency, Product.price, Product.id)
 _index(Product.brand_id, Product.created_at, Product.id)
 Index("uq_products_parent_key", PRODUCTS.c.parent_key, unique=True)
+_REFERENCE = "FOREIGN KEY (parent_id) REFERENCES products (parent_key) ON DELETE RESTRICT"
+# SQLAlchemy has not annotated execute_if.
+_add_reference = DDL(f"ALTER TABLE products ADD CONSTRAINT fk_products_parent_id_products {_REFERENCE}").execute_if(  # type: ignore[no-untyped-call]
+    dialect="postgresql"
+)
+event.listen(PRODUCTS, "after_create", _add_reference)
 Index(
     "uq_products_parent_id_option_key",
     Product.parent_id,
