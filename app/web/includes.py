@@ -97,6 +97,8 @@ class Companion(Protocol):
 
     #: The JSON Schema of the member, and an example.
     schema: Mapping[str, Any]
+    #: The attributes of a row that it reads.
+    attributes: Sequence[str]
 
     def find(self, rows: Sequence[Any], query: Mapping[str, Any]) -> Sequence[Any] | None:
         """The member of each of ``rows``, None for those that lack it; None in all where the query does not ask."""

@@ -29,7 +29,8 @@ class Selection:
     def attributes(self) -> tuple[str, ...]:
         """The attributes of a row that it reads."""
         embedded = (name for embedding, _ in self.embedded.values() for name in embedding.attributes)
-        return tuple(dict.fromkeys([*self.output.attributes, *embedded]))
+        beside = (name for companion in self.companions.values() for name in companion.attributes)
+        return tuple(dict.fromkeys([*self.output.attributes, *embedded, *beside]))
 
     def items(self, rows: Sequence[Any], query: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The members of each of ``rows``, by name, with what the query asks for beside them."""

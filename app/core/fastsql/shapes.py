@@ -20,6 +20,7 @@ from app.core.reads import Reads, is_primary_key, kind_of, stating
 MAX_SHAPES = 1000
 
 Made = TypeVar("Made")
+T = TypeVar("T", int, str)
 
 # By collection: what was made for one that is created for a request goes with it.
 _cache: WeakKeyDictionary[Select[Any], dict[Hashable, Any]] = WeakKeyDictionary()
@@ -57,7 +58,7 @@ def find_row(rows: Select[Any], key: Any, value: Any) -> Any:
     return row
 
 
-def find_rows(rows: Select[Any], key: InstrumentedAttribute[int], values: Iterable[int]) -> Mapping[int, Any]:
+def find_rows(rows: Select[Any], key: InstrumentedAttribute[T], values: Iterable[T]) -> Mapping[T, Any]:
     """Those of ``rows`` whose ``key`` is among the values, to read and not to change, by key; at most one statement."""
 
     def make() -> Prepared:
@@ -71,7 +72,8 @@ def find_rows(rows: Select[Any], key: InstrumentedAttribute[int], values: Iterab
     with stating() as reads:
         found = prepared.all({"values": wanted})
     if reads is not None:
-        _state_rows(reads, prepared, rows, wanted if is_primary_key(key, _entity(rows)) else ())
+        is_id = is_primary_key(key, _entity(rows))
+        _state_rows(reads, prepared, rows, [int(one) for one in wanted] if is_id else ())
     return {getattr(row, key.key): row for row in found}
 
 

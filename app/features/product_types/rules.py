@@ -9,7 +9,6 @@ from sqlalchemy import Select, select
 
 from app.core.errors import Fault, pointer_to
 from app.core.fastsql import find_rows
-from app.core.membership import among
 from app.core.transactions import run
 from app.features.attributes import values
 from app.features.attributes.models import Attribute, AttributeInvalid, AttributeType, AttributeUnknown
@@ -20,6 +19,7 @@ MEMBER = "attributes"
 
 # One object for all requests, because compiled statements are cached by it.
 _TYPES = select(ProductType)
+_ATTRIBUTES = select(Attribute)
 _DEFINITIONS = select(
     Attribute.id,
     Attribute.code,
@@ -126,7 +126,8 @@ def find_rules(type_ids: Collection[int]) -> Mapping[int, Rules]:
 
 def find_definitions(codes: Collection[str]) -> Mapping[str, Definition]:
     """The attributes with one of these codes, by code; one statement at most."""
-    return _definitions_in(_DEFINITIONS.where(among(Attribute.code, sorted(set(codes))))) if codes else {}
+    found = find_rows(_ATTRIBUTES, Attribute.code, codes)
+    return {row.code: _definition_of(row) for row in found.values()}
 
 
 def all_definitions() -> Mapping[str, Definition]:

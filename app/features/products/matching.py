@@ -5,6 +5,7 @@ from typing import Any
 
 from app.core.transactions import run
 from app.features.products import listing
+from app.features.products.models import ProductKind
 
 
 class MatchingVariants:
@@ -17,11 +18,14 @@ class MatchingVariants:
         "examples": [[43, 44]],
     }
 
+    attributes: Sequence[str] = ("id", "kind")
+
     def find(self, rows: Sequence[Any], query: Mapping[str, Any]) -> Sequence[Any] | None:
-        """The ids for each of ``rows`` that is a parent, in the order of the places; one statement for all."""
-        if not rows or not listing.asks_for_variants(query):
+        """The ids for each of ``rows`` that is a parent, in the order of the places; one statement if there is any."""
+        parents = [row.id for row in rows if row.kind == ProductKind.PARENT]
+        if not parents or not listing.asks_for_variants(query):
             return None
         found: dict[int, list[int]] = {}
-        for parent_id, variant_id in run(listing.find_matching_of([row.id for row in rows], query)):
+        for parent_id, variant_id in run(listing.find_matching_of(parents, query)):
             found.setdefault(parent_id, []).append(variant_id)
         return [found.get(row.id) for row in rows]

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Index,
     Table,
     Text,
+    bindparam,
     cast,
     column,
     delete,
@@ -174,6 +175,12 @@ class Definitions:
         return [Fault(fault.detail, fault.code, pointer_to("options", name)) for name, fault in faults if fault]
 
 
+# The rows are one parameter, however many they are.
+_SPREAD = func.jsonb_to_recordset(cast(bindparam("made", None, Text), JSONB))
+_ROWS = _SPREAD.table_valued(*(column(one.name, one.type) for one in TABLE.c)).render_derived(with_types=True)
+_INSERT = TABLE.insert().from_select([one.name for one in TABLE.c], select(_ROWS))
+
+
 def store(rows: Mapping[int, tuple[int | None, Sequence[Value]]], *, are_new: bool = False) -> None:
     """Write the values of products, each with the id that lists show for it, in place of those that they have.
 
@@ -189,10 +196,7 @@ def store(rows: Mapping[int, tuple[int | None, Sequence[Value]]], *, are_new: bo
     if db.engine.dialect.name != "postgresql":
         db.session.execute(TABLE.insert(), made)
         return
-    # As one parameter, however many they are.
-    spread = func.jsonb_to_recordset(cast(literal(orjson.dumps(made).decode(), Text), JSONB))
-    columns = spread.table_valued(*(column(one.name, one.type) for one in TABLE.c)).render_derived(with_types=True)
-    db.session.execute(TABLE.insert().from_select(list(made[0]), select(columns)))
+    db.session.execute(_INSERT, {"made": orjson.dumps(made).decode()})
 
 
 def rows_of(product_id: int, listed_id: int | None, values: Sequence[Value]) -> Sequence[dict[str, Any]]:

@@ -208,6 +208,6 @@ class TestFinding:
             reads.topics.clear()
             find_rules([type_id])
 
-        assert {f"product_type/{type_id}", "attribute.choices", "attribute*"} <= reads.topics
+        assert {f"product_type/{type_id}", "attribute"} <= reads.topics
         assert "*" not in reads.topics
         assert reads.is_logged
