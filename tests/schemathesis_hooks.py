@@ -18,6 +18,8 @@ UNSAYABLE = {
     "product_type_unknown": "which rows there are",
     "variant_unknown": "which rows there are",
     "not_a_variant": "which rows are variants",
+    "not_a_parent": "which rows are parents",
+    "parent_differs": "which row a variant has for a parent",
     "options_unfit": "that the members of one are the items of another",
     "rolled_up": "that members exclude each other",
     "member_of_parent": "which rows are variants",
@@ -138,6 +140,9 @@ def _breaks_rules_alone(_failure: Failure, case: schemathesis.Case[Any], respons
         return True
     if response.status_code != 422:
         return False
+    if [(fault.get("pointer"), fault["code"]) for fault in problem["errors"]] == [("/price", "required")]:
+        # Of what has no names of options.
+        return True
     key = (case.path_parameters or {}).get("key")
     if case.method == "PUT" and [fault.get("pointer") for fault in problem["errors"]] == [f"/{key}"]:
         # The form of a value in the path depends on the key before it.

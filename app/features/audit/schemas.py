@@ -27,6 +27,9 @@ _TYPES: Mapping[type[TypeEngine[Any]], Mapping[str, Any]] = {
 }
 _LIST: Mapping[str, Any] = {"type": ["array", "null"], "items": {"type": "string"}}
 _OBJECT: Mapping[str, Any] = {"type": ["object", "null"], "additionalProperties": True}
+_OBJECTS: Mapping[str, Any] = {"type": ["array", "null"], "items": {"type": "object", "additionalProperties": True}}
+#: Of a column that has an object in some rows and a list of texts in others.
+_ANY: Mapping[str, Any] = {**_LIST, "type": ["array", "object", "null"], "additionalProperties": True}
 
 
 class MembersSchema(Schema):
@@ -63,7 +66,11 @@ def _schema_of(model: type[Any], name: str, column_type: TypeEngine[Any]) -> Map
     if not isinstance(column_type, JSON):
         return next(schema for kind, schema in _TYPES.items() if isinstance(column_type, kind))
     [annotation] = get_args(get_annotations(model)[name])
-    return _LIST if get_origin(annotation) is list else _OBJECT
+    if annotation is Any:
+        return _ANY
+    if get_origin(annotation) is not list:
+        return _OBJECT
+    return _LIST if get_args(annotation) == (str,) else _OBJECTS
 
 
 class AuditEventSchema(Schema):
