@@ -315,6 +315,7 @@ class ProductCreateSchema(ProductRowSchema):
 class ProductUpdateSchema(PatchSchema, ProductReplaceSchema):
     """What changes of a product; a null removes an attribute, the external id or the crossed-out price (RFC 7396)."""
 
+    price = fields.Money(example="99.50", note=DECIMALS)
     currency = fields.Currency(example="USD")
     attributes = _attributes(removable=True)
 
@@ -364,7 +365,8 @@ class ProductFilterSchema(QuerySchema):
         " with the parameter repeated: any of them; of numbers and dates also ranges, with both ends included. One"
         " product that is sold, or one variant of a parent, meets all of these, the prices and `in_stock`. A comma"
         " within a value is written `\\,`, a backslash `\\\\`, and two dots that make no range `\\.\\.`.",
-        example={"attr.width_cm": "40..60"},
+        # A page that fills examples in would filter by an attribute that is not there.
+        example={},
     )
 
     #: The kinds that are meant where none are stated.
