@@ -40,6 +40,7 @@ UNSAYABLE = {
     "duplicate_sku": "that of two items the members differ",
     "idempotency_key_reused": "which requests were sent before",
     "parent_unknown": "which rows there are",
+    "parent_sku_unknown": "which rows there are",
     "cursor_invalid": "what we have signed",
     "page_and_cursor": "that two parameters exclude each other",
     "cursor_and_from": "that two parameters exclude each other",

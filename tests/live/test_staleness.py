@@ -273,6 +273,7 @@ def facets_of(products: Products, category_id: int, name: str, tag: str) -> dict
             {"value": status, "count": statuses[status], "selected": False}
             for status in ("draft", "active", "archived")
         ],
+        "attributes": [],
     }
 
 

@@ -56,7 +56,7 @@ _COMPARED = (*MEMBERS, *FAMILY, "parent_status")
 _PASSED_ON = frozenset({*INHERITED, "status", *MADE_OF})
 
 
-class ParentUnknown(Invalid):
+class ParentSkuUnknown(Invalid):
     """No product has this sku, and no item here makes one that can have variants."""
 
     pointer = f"/{PARENT}"
@@ -201,7 +201,7 @@ class Drafts:
         """The row of a variant's parent as it is afterwards; raises what is wrong with the one that is named."""
         parent = None if draft.parent_sku is None else self._row_of(draft.parent_sku)
         if parent is None:
-            raise ParentUnknown
+            raise ParentSkuUnknown
         if parent["kind"] != ProductKind.PARENT:
             raise Invalid.because(NotAParent, PARENT)
         return parent

@@ -189,7 +189,10 @@ class TestABatchOfAFamily:
     def test_an_atomic_batch_is_refused_whole(self, app: Flask, alice: Caller, shirt: Shirt) -> None:
         answer = alice.post("/products/bulk", {"items": [shirt(), variant("M"), variant("L", "L", parent_sku="NONE")]})
 
-        assert (code_of(answer), faults_of(answer)) == ("batch_refused", [("/items/2/parent_sku", "parent_unknown")])
+        assert (code_of(answer), faults_of(answer)) == (
+            "batch_refused",
+            [("/items/2/parent_sku", "parent_sku_unknown")],
+        )
         assert rows_of(app, "products") == []
 
     def test_a_variant_is_found_by_its_values(
@@ -247,7 +250,7 @@ OWN: Sequence[tuple[Item, str]] = [
     ({"sku": "S", "parent_sku": None, "position": None, "options": None}, "unchanged"),
     ({"sku": "E", "parent_sku": "SHIRT"}, "currency_of_variant_differs 0/parent_sku"),
     ({"sku": "S", "parent_sku": "S"}, "not_a_parent 0/parent_sku"),
-    (variant("N", "L", parent_sku="NONE"), "parent_unknown 0/parent_sku"),
+    (variant("N", "L", parent_sku="NONE"), "parent_sku_unknown 0/parent_sku"),
     (variant("N", "L", parent_sku="S"), "not_a_parent 0/parent_sku"),
     (variant("N", "L", parent_sku="V"), "not_a_parent 0/parent_sku"),
     (variant("N", "M"), "options_taken 0/options"),
@@ -277,9 +280,9 @@ class TestAnItemOfAFamily:
         became = save(alice, *items)
 
         assert became == [
-            "parent_unknown 0/parent_sku",
+            "parent_sku_unknown 0/parent_sku",
             "product_incomplete 1/category_id",
-            "parent_unknown 2/parent_sku",
+            "parent_sku_unknown 2/parent_sku",
         ]
 
     def test_is_no_variant_of_a_product_that_the_batch_makes_single(self, alice: Caller, shirt: Shirt) -> None:

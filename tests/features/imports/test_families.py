@@ -96,7 +96,7 @@ class TestVariants:
 
         assert numbers(report) == {"created": 4, "failed": 4, "read": 8}
         assert sorted(faults(report)) == [
-            *((2, "parent_sku", "parent_unknown"), (3, "parent_sku", "parent_unknown")),
+            *((2, "parent_sku", "parent_sku_unknown"), (3, "parent_sku", "parent_sku_unknown")),
             *((4, "sku", "required"), (5, "category_id", "product_incomplete")),
         ]
         error = next(error for error in report.errors if error.line == 2)

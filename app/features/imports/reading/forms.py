@@ -42,7 +42,7 @@ _FORMS_OF_CODES = {
     "key_shortened": "the key with all of its digits",
     "currency_differs": "an amount in the currency of its row",
     "product_incomplete": "a value, for a new product",
-    "parent_unknown": "the sku of a product that is there, or that a row of this file makes a parent",
+    "parent_sku_unknown": "the sku of a product that is there, or that a row of this file makes a parent",
     "member_of_parent": "nothing, or what the row of its parent says",
     "rolled_up": "nothing, or what its variants come to",
     **{f"{key}_taken": f"a {key} that no other product has" for key in KEYS},
