@@ -26,6 +26,7 @@ from app.extensions import db
 from app.features.categories.models import Category
 from app.features.products.listing import LISTING, visible_to
 from app.features.products.models import Product, ProductStatus
+from app.features.products.values import store
 from app.security.identity import Identity
 from app.security.permissions import CATALOG_READS, GRANTS, Role
 from app.web.links import describe_page, link_header
@@ -136,6 +137,8 @@ def catalogue_of(app: Flask, rows: Sequence[dict[str, Any]]) -> Iterator[None]:
                 named = {"id": product_id, "slug": f"s-{product_id}"} | keys_of(row, product_id)
                 named |= {"created_at": moment, "search_text": row["name"]}
                 db.session.execute(insert(Product).values({**stamps, **values, **named}))
+                # Tags are found by the index of values.
+                store({product_id: (product_id, [(None, tag, None) for tag in row["tags"]])})
         yield
 
 
