@@ -125,7 +125,7 @@ def create_values() -> None:
         else "json_each(products.tags) AS tag"
     )
     op.execute(
-        "INSERT INTO attribute_values (product_id, listed_id, text) SELECT DISTINCT products.id, products.id, tag.value"  # noqa: S608 -- constants
+        "INSERT INTO attribute_values (product_id, listed_id, text) SELECT DISTINCT products.id, products.id, tag.value"  # noqa: S608 -- constants of this file
         f" FROM products, {tags} WHERE products.deleted_at IS NULL"
     )
     has_number = sa.text("number IS NOT NULL")

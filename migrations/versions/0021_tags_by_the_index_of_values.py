@@ -16,7 +16,7 @@ def upgrade() -> None:
     if dialect != "postgresql":
         tags = "json_each(products.tags) AS tag"
     op.execute(
-        "INSERT INTO attribute_values (product_id, listed_id, text) SELECT DISTINCT products.id, products.id, tag.value"  # noqa: S608 -- constants
+        "INSERT INTO attribute_values (product_id, listed_id, text) SELECT DISTINCT products.id, products.id, tag.value"  # noqa: S608 -- constants of this file
         f" FROM products, {tags} WHERE products.kind = 'parent' AND products.deleted_at IS NULL"
     )
     op.execute("UPDATE attribute_values SET listed_id = NULL WHERE attribute_id IS NULL AND listed_id <> product_id")

@@ -34,8 +34,9 @@ class Parents:
         if not skus:
             return []
         places = ",".join("?" * len(skus))
-        found = self._database.execute(f"SELECT content FROM parents WHERE sku IN ({places})", list(skus))  # noqa: S608 -- question marks
-        rows: list[Row] = [pickle.loads(content) for (content,) in found]  # noqa: S301 -- this process wrote them # nosec B301
+        found = self._database.execute(f"SELECT content FROM parents WHERE sku IN ({places})", list(skus))  # noqa: S608 -- the places are question marks, and the skus are parameters
+        # This process wrote them, to a temporary file that no other opens.
+        rows: list[Row] = [pickle.loads(content) for (content,) in found]  # noqa: S301 -- see above # nosec B301
         return sorted(rows, key=lambda row: row.line)
 
     def close(self) -> None:

@@ -69,7 +69,7 @@ _FITS_POSTGRESQL = f"""
             )
         END
     END
-"""  # noqa: S608 -- constants
+"""  # noqa: S608 -- patterns and names of this module, no value of a client
 # A day that its month lacks, such as 2023-02-31, becomes another one where days are added.
 _FITS_SQLITE = f"""
     CASE json_extract(listed.value, '$.type')
@@ -94,7 +94,7 @@ _FITS_SQLITE = f"""
             )
         END
     END
-"""  # noqa: S608 -- constants
+"""  # noqa: S608 -- patterns and names of this module, no value of a client
 
 
 @compiles(breaks_rules, "postgresql")

@@ -62,7 +62,7 @@ class TestTheProductsOfAType:
             (["width", "colour!", "note"], []),
             # Required, an active product needs it: a variant may have it of its parent.
             (["width*", "colour!", "note"], ["Noted", "Pair"]),
-            # No longer listed: whoever has it is refused, also a draft.
+            # The type lists it no more: a product that has it is refused, a draft as well.
             (["width", "colour!"], ["Noted", "Pair"]),
             (["colour!", "note"], ["Wide", "Family", "Pair"]),
             # No longer an option.
