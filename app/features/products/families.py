@@ -188,11 +188,13 @@ def without_foreign(product: Product, stated: Mapping[str, Any], *, replaces: bo
         foreign = dict.fromkeys(INHERITED, MemberOfParent)
     elif product.kind == ProductKind.PARENT:
         foreign = dict.fromkeys(("price", "track_stock"), RolledUp)
-    for name in foreign.keys() & members.keys():
-        value = members.pop(name)
-        free = DEFAULTS.get(name, getattr(product, name)) if replaces else getattr(product, name)
-        if value not in (getattr(product, name), free):
-            raise foreign[name].at(name)
+    wrong: list[str] = []
+    for name in [one for one in foreign if one in members]:
+        there, value = getattr(product, name), members.pop(name)
+        if value not in (there, DEFAULTS.get(name, there) if replaces else there):
+            wrong.append(name)
+    if wrong:
+        raise foreign[wrong[0]].at(*wrong)
     if members.get("position") is not None and product.kind != ProductKind.VARIANT:
         raise NotAVariant.at("position")
     if "options" in members:

@@ -300,6 +300,13 @@ class TestChange:
         assert (answer.status_code, code_of(answer)) == (422, code)
         assert faults_of(answer)[0][0] == f"/{next(iter(members))}"
 
+    def test_names_all_that_a_variant_has_of_its_parent(self, alice: Caller, make_shirt: Make) -> None:
+        (child,) = variants_of(alice, make_shirt()["id"])
+
+        answer = change(alice, child["id"], tags=["x"], name="Mine", price="1.00")
+
+        assert faults_of(answer) == [("/name", "member_of_parent"), ("/tags", "member_of_parent")]
+
     @pytest.mark.parametrize("members", [{"price": "1.00"}, {"track_stock": False}], ids=str)
     def test_refuses_what_a_parent_has_of_its_variants(
         self, alice: Caller, make_shirt: Make, members: dict[str, Any]
