@@ -112,7 +112,7 @@ def update_attribute(attribute: Attribute, data: dict[str, Any]) -> Attribute:
 @returns(status=204)
 @refuses(AttributeInUse)
 def delete_attribute(attribute: Attribute) -> None:
-    """Delete an attribute that no product type lists."""
+    """Delete an attribute that no product type lists, and that no product is found by."""
     service.delete_attribute(attribute)
 
 
@@ -159,5 +159,5 @@ def update_attribute_by_key(attribute: Attribute, data: dict[str, Any]) -> Attri
 @returns(status=204)
 @refuses(AttributeInUse)
 def delete_attribute_by_key(attribute: Attribute) -> None:
-    """Delete an attribute that is named by its code and that no product type lists."""
+    """Delete an attribute that is named by its code, that no product type lists, and that no product is found by."""
     service.delete_attribute(attribute)

@@ -1,1 +1,1 @@
-"""How many of the products found there are by category, brand, tag, price, stock and status."""
+"""How many of the products found there are by category, brand, tag, price, stock, status and attributes."""

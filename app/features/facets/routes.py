@@ -18,6 +18,6 @@ blueprint = Blueprint("facets", __name__, url_prefix="/products", tag="products"
 @queries(ProductFilterSchema)
 @returns(FacetsSchema)
 def count_facets(query: dict[str, Any]) -> dict[str, Any]:
-    """Count the products of a list by category, brand, tag, price, stock and status."""
+    """Count the products of a list by category, brand, tag, price, stock, status and attributes."""
     identity = current_identity()
     return service.count_facets(products.visible_to(identity), products.LISTING, identity=identity, **query)

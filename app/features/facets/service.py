@@ -1,4 +1,4 @@
-"""Facets: how many of the products found there are by category, brand, tag, price, stock and status.
+"""Facets: how many of the products found there are by category, brand, tag, price, stock, status and attributes.
 
 Each facet is counted without the filters that choose among its own values: a count says what a list shows where its
 value is chosen instead. One statement counts them all, so that all counts are of the same moment. (decision 36) What

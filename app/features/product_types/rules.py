@@ -1,4 +1,4 @@
-"""The rules of product types for the attributes of products; they are plain values, and know neither rows nor HTTP."""
+"""The rules of product types for the attributes of products: plain values, read from the rows of both."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
