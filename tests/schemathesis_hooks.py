@@ -141,16 +141,17 @@ def _breaks_rules_alone(_failure: Failure, case: schemathesis.Case[Any], respons
         return True
     if response.status_code != 422:
         return False
-    if [(fault.get("pointer"), fault["code"]) for fault in problem["errors"]] == [("/price", "required")]:
-        # Of what has no names of options.
-        return True
-    key = (case.path_parameters or {}).get("key")
-    if case.method == "PUT" and [fault.get("pointer") for fault in problem["errors"]] == [f"/{key}"]:
-        # The form of a value in the path depends on the key before it.
-        return True
     # The patterns of visible texts name the invisible characters up to U+FFFF.
-    beyond = {"malformed"} if _has_rare_characters(case) else set()
-    return {fault["code"] for fault in problem["errors"]} <= UNSAYABLE.keys() | beyond
+    unsayable = UNSAYABLE.keys() | ({"malformed"} if _has_rare_characters(case) else set())
+    # The form of a value in the path of a PUT depends on the key before it.
+    key = f"/{(case.path_parameters or {}).get('key')}" if case.method == "PUT" else None
+    return all(
+        fault["code"] in unsayable
+        or fault.get("pointer") == key
+        # Of what has no names of options.
+        or (fault.get("pointer"), fault["code"]) == ("/price", "required")
+        for fault in problem["errors"]
+    )
 
 
 def _has_rare_characters(case: schemathesis.Case[Any]) -> bool:
