@@ -1,0 +1,1 @@
+"""Media: pictures named by their content, and the renditions of them that shops show. Originals are never served."""
