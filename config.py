@@ -18,8 +18,9 @@ from difflib import get_close_matches
 from enum import StrEnum
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Self
+from urllib.parse import unquote, urlsplit
 
 import orjson
 from limits import parse as parse_rate
@@ -36,8 +37,8 @@ PLACEHOLDERS = ("change", "secret", "default", "example", "password", "developme
 
 #: Prefixes of settings' names that hardly any other program uses.
 PREFIXES = (
-    "ACCESS_TOKEN_", "ANSWER_CACHE_", "CORS_", "IDEMPOTENCY_", "JWT_", "MAIL_", "MAX_BODY_", "MAX_UPLOAD_",
-    "PUBLIC_CACHE_", "RATE_LIMIT_", "REFRESH_TOKEN_", "TRUSTED_", "WEBHOOK_",
+    "ACCESS_TOKEN_", "ANSWER_CACHE_", "CORS_", "IDEMPOTENCY_", "JWT_", "MAIL_", "MAX_BODY_", "MAX_MEDIA_",
+    "MAX_UPLOAD_", "MEDIA_", "PUBLIC_CACHE_", "RATE_LIMIT_", "REFRESH_TOKEN_", "TRUSTED_", "WEBHOOK_",
 )  # fmt: skip
 
 #: Kubernetes sets such variables for every service of a namespace, and a service may be named "mail".
@@ -173,6 +174,31 @@ def _public_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _media_store(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme == "file":
+        # Encoded where it has a question mark or a number sign, which would begin something else.
+        path = PurePosixPath(unquote(parts.path))
+        is_well_formed = not parts.netloc and path.is_absolute() and ".." not in path.parts and len(path.parts) > 1
+    else:
+        # Credentials have variables of their own, and a port belongs to an endpoint.
+        is_well_formed = (
+            re.fullmatch(r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]{1,221}(/[\w.~-]+)*/?", value, re.A) is not None
+        )
+    if not is_well_formed or parts.query or parts.fragment or "/../" in f"{value}/":
+        raise ValueError("must be a URL such as file:///srv/media, s3://bucket/prefix, gs://bucket or az://container")
+    return value.rstrip("/")
+
+
+def _media_url(value: str) -> str:
+    # Renditions are names of files behind it.
+    if value.rstrip("/") == MEDIA_PATH:
+        return MEDIA_PATH
+    if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?", value):
+        raise ValueError("must be /media or a URL such as https://media.example.com")
+    return value.rstrip("/")
+
+
 def _private_hosts(value: str) -> tuple[str, ...]:
     from app.clients.addresses import Guard  # noqa: PLC0415 -- a cycle: `app` imports this module
 
@@ -235,6 +261,8 @@ def _setting(default: Any, parse: Callable[[str], Any] = _text, *, required: boo
 
 #: The pages that a developer serves from this machine, such as those of a build tool, on any port.
 LOCAL_ORIGINS = (re.compile(r"http://(localhost|127\.0\.0\.1)(:[0-9]{1,5})?\Z"),)
+#: Where this server itself serves the renditions of media.
+MEDIA_PATH = "/media"
 #: In seconds.
 MONTH = 30 * 24 * 3600
 
@@ -284,6 +312,11 @@ class Config:
     default_import_status: str = _setting("draft", _import_status)
     max_body_bytes: int = _setting(1024 * 1024, _integer(1024, 64 * 1024 * 1024))
     max_upload_bytes: int = _setting(100 * 1024 * 1024, _integer(1024, 2**31 - 1))
+
+    media_store: str = _setting((INSTANCE / "media").as_uri(), _media_store, required=True)
+    media_url: str = _setting(MEDIA_PATH, _media_url)
+    max_media_bytes: int = _setting(20 * 1024 * 1024, _integer(1024, 256 * 1024 * 1024))
+    max_media_pixels: int = _setting(50_000_000, _integer(1, 1_000_000_000))
 
     rate_limit_enabled: bool = _setting(True, _boolean)
     rate_limit_default: str = _setting("300 per minute", _rate)

@@ -7,7 +7,7 @@ from flask import Flask
 from app import cli
 from app.api import v1
 from app.api.resources import RESOURCES
-from app.clients import broker, mail, outbound
+from app.clients import broker, mail, object_store, outbound
 from app.core.connections import set_up_engine
 from app.core.jobs import Task
 from app.extensions import cache, db, jwt
@@ -26,6 +26,7 @@ from app.web import (
     hooks,
     keys,
     limits,
+    media_files,
     migrations,
     proxies,
     reference,
@@ -67,6 +68,7 @@ def create_app(config: Config | str | None = None) -> Flask:
     mail.init_app(app)
     broker.init_app(app)
     outbound.init_app(app)
+    object_store.init_app(app)
     jobs.init_app(app, find_tasks=_find_tasks)
     keys.init_app(app, ring)
     jwt.init_app(app)
@@ -86,6 +88,7 @@ def create_app(config: Config | str | None = None) -> Flask:
     app.register_blueprint(health.blueprint)
     app.register_blueprint(keys.blueprint)
     app.register_blueprint(reference.blueprint)
+    app.register_blueprint(media_files.blueprint)
     cli.init_app(app)
     return app
 

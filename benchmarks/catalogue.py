@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -59,7 +60,14 @@ class Catalogue:
     def our_environment(self) -> dict[str, str]:
         """What this application needs to serve it."""
         secrets = {name.upper(): value for name, value in SECRETS.items()}
-        return {**secrets, "APP_ENV": "production", "DATABASE_URL": self.url, "ACCESS_TOKEN_TTL": "86400"}
+        media = Path(tempfile.gettempdir(), "catalog-benchmark-media").as_uri()
+        return {
+            **secrets,
+            "APP_ENV": "production",
+            "DATABASE_URL": self.url,
+            "MEDIA_STORE": media,
+            "ACCESS_TOKEN_TTL": "86400",
+        }
 
     @property
     def peer_environment(self) -> dict[str, str]:

@@ -5,6 +5,7 @@ once on SQLite and once on PostgreSQL, on an empty database whose transactions a
 """
 
 import os
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -36,7 +37,7 @@ from app.web.logs import set_up_logs
 from app.web.operation import Operation
 from app.web.refusals import refusals_by_status
 from config import Config, Environment
-from tests.servers import create_database, drop_database, postgres_server, valkey_server
+from tests.servers import create_database, drop_database, postgres_server, s3_server, valkey_server
 
 pytest_plugins = ["tests.no_skips", "tests.quick"]
 
@@ -47,6 +48,9 @@ QUICK = os.environ.get("TEST_QUICK", "0") != "0"
 BACKENDS = ["sqlite"] if QUICK else ["sqlite", "postgresql"]
 #: TEST_FAST_SQL=0 runs every test without compiled statements (`make plain`).
 FAST_SQL = os.environ.get("TEST_FAST_SQL", "1") != "0"
+_MEDIA = tempfile.TemporaryDirectory(prefix="catalog-media-")
+#: The folder of media that applications of this process share; what is in it has names by its content.
+MEDIA_STORE = Path(_MEDIA.name).as_uri()
 #: Parents first.
 TABLES = [table.name for table in db.metadata.sorted_tables]
 #: The names of those that have rows.
@@ -114,6 +118,13 @@ def redis_url() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """A real S3 server, with the bucket ``media``; `tests.servers.s3_environment` has what its clients need."""
+    with s3_server() as endpoint:
+        yield endpoint
+
+
 @pytest.fixture
 def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], str]]:
     """Make an empty database of a kind, for tests that migrate or serve it themselves."""
@@ -138,6 +149,7 @@ def settings_for(database_url: str, **changed: Any) -> Config:
         "database_url": database_url,
         "secret_key": "s" * 32,
         "jwt_secret_key": "j" * 32,
+        "media_store": MEDIA_STORE,
         "rate_limit_enabled": False,
         "log_level": "WARNING",
         "fast_sql": FAST_SQL,

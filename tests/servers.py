@@ -197,6 +197,36 @@ def valkey_server(*, port: int | None = None) -> Iterator[str]:
         yield server.connection_url
 
 
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """Run moto's S3 server in threads of this process and yield its endpoint; it has the bucket ``media``."""
+    # Not at the top: few tests need it, and it takes more than a second.
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 -- as said
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    connection = http.client.HTTPConnection(host, port, timeout=30)
+    try:
+        connection.request("PUT", "/media")
+        assert connection.getresponse().status == 200
+        yield f"http://{host}:{port}"
+    finally:
+        connection.close()
+        server.stop()
+
+
+def s3_environment(endpoint: str) -> dict[str, str]:
+    """The environment variables with which a process reaches an S3 server; any key is good for that of `s3_server`."""
+    return {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ALLOW_HTTP": "true",
+    }
+
+
 @dataclass(frozen=True)
 class GunicornServer:
     """A running server: where it answers, its master process, and what it has said."""

@@ -24,6 +24,7 @@ PRODUCTION = {
     "SECRET_KEY": SECRET_KEY,
     "JWT_SECRET_KEY": JWT_SECRET_KEY,
     "DATABASE_URL": "postgresql://catalog@db/catalog",
+    "MEDIA_STORE": "file:///srv/media",
 }
 
 
@@ -57,6 +58,15 @@ class TestParsing:
             ("IDEMPOTENCY_TTL", "3600", 3600),
             ("MAX_BODY_BYTES", "2048", 2048),
             ("MAX_UPLOAD_BYTES", "2048", 2048),
+            ("MAX_MEDIA_BYTES", "2048", 2048),
+            ("MAX_MEDIA_PIXELS", "1000000", 1_000_000),
+            ("MEDIA_STORE", "file:///srv/media/", "file:///srv/media"),
+            ("MEDIA_STORE", "file:///srv/my%20media", "file:///srv/my%20media"),
+            ("MEDIA_STORE", "s3://bucket/some/prefix", "s3://bucket/some/prefix"),
+            ("MEDIA_STORE", "gs://my_bucket", "gs://my_bucket"),
+            ("MEDIA_STORE", "az://container/", "az://container"),
+            ("MEDIA_URL", "/media/", "/media"),
+            ("MEDIA_URL", "https://cdn.example/catalog/", "https://cdn.example/catalog"),
             ("CELERY_BROKER_URL", "redis://broker/1", "redis://broker/1"),
             ("REGISTRATION_OPEN", "false", False),
             ("REGISTRATION_OPEN", "no", False),
@@ -111,6 +121,28 @@ class TestParsing:
             ("IDEMPOTENCY_TTL", "0"),
             ("MAX_BODY_BYTES", "1023"),
             ("MAX_UPLOAD_BYTES", "1023"),
+            ("MAX_MEDIA_BYTES", "1023"),
+            ("MAX_MEDIA_PIXELS", "0"),
+            ("MEDIA_STORE", "/srv/hunter2"),
+            ("MEDIA_STORE", "file://srv/media"),
+            ("MEDIA_STORE", "file:///./"),
+            ("MEDIA_STORE", "file:///srv/../etc"),
+            ("MEDIA_STORE", "file:///srv/%2e%2e/etc"),
+            ("MEDIA_STORE", "file:///srv/media?x"),
+            ("MEDIA_STORE", "ftp://bucket"),
+            ("MEDIA_STORE", "memory:///"),
+            ("MEDIA_STORE", "s3:///hunter2"),
+            ("MEDIA_STORE", "s3://key:hunter2@bucket"),
+            ("MEDIA_STORE", "s3://bucket/../other"),
+            ("MEDIA_STORE", "s3://bucket/a//b"),
+            ("MEDIA_STORE", "s3://bucket?endpoint=x"),
+            ("MEDIA_STORE", "https://bucket.example"),
+            ("MEDIA_URL", "hunter2"),
+            ("MEDIA_URL", "/pictures"),
+            ("MEDIA_URL", "//cdn.example"),
+            ("MEDIA_URL", "ftp://cdn.example"),
+            ("MEDIA_URL", "https://cdn.example/media?size=1"),
+            ("MEDIA_URL", 'https://cdn.example/"><script>'),
             ("CELERY_BROKER_URL", "amqp://broker"),
             ("TRUSTED_PROXIES", "9"),
             ("DEBUG", "hunter2"),
@@ -194,6 +226,7 @@ class TestMisspelling:
             ("TRUSTED_HOST", "TRUSTED_HOSTS"),
             ("JWT_PREVIOUS_SECRET_KEY", "JWT_PREVIOUS_SECRET_KEYS"),
             ("MAX_UPLOAD_BYTE", "MAX_UPLOAD_BYTES"),
+            ("MAX_MEDIA_PIXEL", "MAX_MEDIA_PIXELS"),
             ("DATABASE_URI", "DATABASE_URL"),
         ],
     )
@@ -244,7 +277,7 @@ class TestProduction:
 
         assert (config.secret_key, config.jwt_secret_key) == (SECRET_KEY, JWT_SECRET_KEY)
 
-    @pytest.mark.parametrize("name", ["SECRET_KEY", "JWT_SECRET_KEY", "DATABASE_URL"])
+    @pytest.mark.parametrize("name", ["SECRET_KEY", "JWT_SECRET_KEY", "DATABASE_URL", "MEDIA_STORE"])
     @pytest.mark.parametrize("missing", ["unset", "empty"])
     def test_needs(self, name: str, missing: str) -> None:
         environ = {**PRODUCTION, name: ""}

@@ -24,6 +24,11 @@ OTHER_PAPERS = [
 SETTINGS = {field.name.upper() for field in fields(Config)}
 #: Variables that the documents name because they are no settings or a client's, and one that only the debugger needs.
 NO_SETTINGS, UNLISTED = {"API_URL", "CORS_ORIGIN", "JWT_ALGORITHM", "MAIL_HOST", "NO_COLOR", "ZSH_VERSION"}, {"DEBUG"}
+#: Those with which obstore reaches a bucket.
+NO_SETTINGS |= {
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP"),
+    *("GOOGLE_SERVICE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY"),
+}
 #: What is made when something runs, and is in no commit.
 MADE = ("instance", ".venv", "build")
 #: What a reader makes who follows the steps of a document.

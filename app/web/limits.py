@@ -15,8 +15,9 @@ from app.web.access import address_key, principal_key
 from app.web.counters import FallbackWindows, MemoryWindows, RedisWindows, Window
 
 KEY_PREFIX = "catalog"
-#: Blueprints without a limit: monitoring and documentation stay available under any load.
-EXEMPT = frozenset({"health", "docs"})
+#: Blueprints without a limit: monitoring and documentation stay available under any load, and the images of one page,
+#: which cost no statement, must not use up what its reader has for requests.
+EXEMPT = frozenset({"health", "docs", "media_files"})
 
 
 class Limits(NamedTuple):
@@ -81,7 +82,7 @@ limiter = Limiter(principal_key, storage_uri="request://", key_prefix=KEY_PREFIX
 
 
 def init_app(app: Flask) -> None:
-    """Count every request except those to health and docs, and add the RateLimit headers to responses."""
+    """Count every request except those to health, docs and renditions, and add the RateLimit headers to responses."""
     if not app.config["RATE_LIMIT_ENABLED"]:
         return
     url = app.config["REDIS_URL"]

@@ -46,12 +46,14 @@ It has no `ETag`; the ids and API keys in it belong to nothing, and the real req
 others.
 """
 
+#: The blueprints of what is read by links, and not called.
+UNDOCUMENTED = frozenset({"docs", "media_files"})
 #: The source does not know who runs an installation.
 CONTACT = {"name": "The operator of this installation"}
 
 
 def describe(app: Flask) -> dict[str, Any]:
-    """The OpenAPI document of every operation that ``app`` serves, except the documentation's own."""
+    """The OpenAPI document of every operation that ``app`` serves, except the documentation's own and files."""
     plugin = MarshmallowPlugin(schema_name_resolver=component_name)
     spec = APISpec(
         title="Catalog API",
@@ -104,7 +106,7 @@ def _servers(app: Flask) -> list[dict[str, str]]:
 
 def _documented(app: Flask) -> Iterator[Blueprint]:
     for blueprint in app.blueprints.values():
-        if isinstance(blueprint, Blueprint) and blueprint.name != "docs":
+        if isinstance(blueprint, Blueprint) and blueprint.name not in UNDOCUMENTED:
             yield blueprint
 
 
@@ -113,7 +115,7 @@ def operations(app: Flask) -> Iterator[tuple[Rule, Operation]]:
     rules = sorted(app.url_map.iter_rules(), key=lambda rule: (rule.rule, sorted(rule.methods or ())))
     for rule in rules:
         # Of a WebSocket, the rule for requests that are no handshake has the same operation.
-        if not rule.endpoint.startswith("docs.") and not rule.websocket:
+        if rule.endpoint.partition(".")[0] not in UNDOCUMENTED and not rule.websocket:
             yield rule, operation_of(app.view_functions[rule.endpoint])
 
 

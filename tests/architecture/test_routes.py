@@ -73,7 +73,8 @@ class TestRoutes:
         }
 
         assert {rule for rule in others if not re.search(r"/by/<any\([a-z_, ]+\):key>/<value:value>$", rule)} == {
-            "/docs/<name>"
+            "/docs/<name>",
+            "/media/<name>",
         }
 
     def test_are_as_reviewed(self, unserved: Flask) -> None:

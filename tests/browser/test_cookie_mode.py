@@ -82,6 +82,7 @@ def script(tmp_path_factory: pytest.TempPathFactory, origins: tuple[str, str]) -
         "SECRET_KEY": secrets.token_urlsafe(48),
         "JWT_SECRET_KEY": secrets.token_urlsafe(48),
         "DATABASE_URL": f"sqlite:///{folder / 'catalog.db'}",
+        "MEDIA_STORE": (folder / "media").as_uri(),
         "CORS_ORIGINS": origins[0],
         "RATE_LIMIT_ENABLED": "false",
     }

@@ -44,6 +44,7 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> Visit:
         "SECRET_KEY": secrets.token_urlsafe(48),
         "JWT_SECRET_KEY": secrets.token_urlsafe(48),
         "DATABASE_URL": f"sqlite:///{folder / 'catalog.db'}",
+        "MEDIA_STORE": (folder / "media").as_uri(),
         # The page calls the server that it is from, whatever the public one is.
         "PUBLIC_URL": "https://catalog.example",
     }

@@ -77,6 +77,7 @@ def site(folder: Path) -> Iterator[tuple[Shop, GunicornServer, str]]:
             "SECRET_KEY": secrets.token_urlsafe(48),
             "JWT_SECRET_KEY": secrets.token_urlsafe(48),
             "DATABASE_URL": f"sqlite:///{folder / 'catalog.db'}",
+            "MEDIA_STORE": (folder / "media").as_uri(),
             "CORS_ORIGINS": page,
             "RATE_LIMIT_ENABLED": "false",
             "TRUSTED_PROXIES": "1",

@@ -35,6 +35,7 @@ def settings(folder: Path) -> dict[str, str]:
         "SECRET_KEY": "0123456789abcdef" * 2,
         "JWT_SECRET_KEY": "fedcba9876543210" * 2,
         "DATABASE_URL": f"sqlite:///{folder / 'catalog.db'}",
+        "MEDIA_STORE": (folder / "media").as_uri(),
     }
 
 

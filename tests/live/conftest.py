@@ -22,7 +22,7 @@ from flask_migrate import upgrade
 
 from app import create_app
 from app.extensions import db
-from tests.conftest import FAST_SQL, Caller, empty, settings_for
+from tests.conftest import FAST_SQL, MEDIA_STORE, Caller, empty, settings_for
 from tests.live.wire import Client, wait_for, wait_for_more
 from tests.servers import PROJECT, GunicornServer, create_database, gunicorn_server
 
@@ -41,6 +41,7 @@ def environment(database_url: str, **changed: str) -> dict[str, str]:
     return {
         "APP_ENV": "production",
         "DATABASE_URL": database_url,
+        "MEDIA_STORE": MEDIA_STORE,
         "RATE_LIMIT_ENABLED": "false",
         "LOG_LEVEL": "WARNING",
         "MAX_BODY_BYTES": str(MAX_BODY_BYTES),
