@@ -12,6 +12,9 @@ from app.features.categories.schemas import CategorySchema
 from app.features.imports import service as imports
 from app.features.imports.models import Import
 from app.features.imports.schemas import ImportSchema
+from app.features.media import service as media
+from app.features.media.models import Asset
+from app.features.media.schemas import MediaSchema
 from app.features.product_types import service as product_types
 from app.features.product_types.models import ProductType
 from app.features.product_types.schemas import ProductTypeSchema
@@ -33,6 +36,7 @@ RESOURCES = (
     ),
     Resource(Category, CategorySchema, Permission.CATEGORIES_READ, categories.visible_to),
     Resource(Brand, BrandSchema, Permission.BRANDS_READ, brands.visible_to),
+    Resource(Asset, MediaSchema, Permission.MEDIA_READ, media.visible_to),
     Resource(Attribute, AttributeSchema, Permission.TYPES_READ, attributes.visible_to),
     Resource(ProductType, ProductTypeSchema, Permission.TYPES_READ, product_types.visible_to),
     Resource(

@@ -14,7 +14,9 @@ from app.features.exports.routes import blueprint as exports
 from app.features.facets.routes import blueprint as facets
 from app.features.imports.routes import blueprint as imports
 from app.features.jobs.routes import blueprint as jobs
+from app.features.media.routes import blueprint as media
 from app.features.passwords.routes import blueprint as passwords
+from app.features.placements.routes import blueprint as placements
 from app.features.product_types.routes import blueprint as product_types
 from app.features.products.routes import blueprint as products
 from app.features.products.routes import in_categories as category_products
@@ -37,6 +39,8 @@ blueprint.register_blueprint(product_types)
 blueprint.register_blueprint(products)
 blueprint.register_blueprint(category_products)
 blueprint.register_blueprint(type_products)
+blueprint.register_blueprint(placements)
+blueprint.register_blueprint(media)
 blueprint.register_blueprint(facets)
 blueprint.register_blueprint(bulk)
 blueprint.register_blueprint(exports)

@@ -17,6 +17,8 @@ from app.extensions import Model, db
 
 #: For the ``info`` of columns that are derived or secret: neither trail nor responses have them.
 UNAUDITED = {"audited": False}
+#: For those that are derived, and answers have all the same.
+SHOWN_UNAUDITED = {"audited": False, "shown": True}
 
 
 class Origin(NamedTuple):

@@ -22,6 +22,9 @@ class Permission(StrEnum):
     PRODUCTS_READ = "products:read"
     PRODUCTS_WRITE = "products:write"
     PRODUCTS_DELETE = "products:delete"
+    MEDIA_READ = "media:read"
+    MEDIA_WRITE = "media:write"
+    MEDIA_DELETE = "media:delete"
     TYPES_READ = "types:read"
     TYPES_WRITE = "types:write"
     TYPES_DELETE = "types:delete"
@@ -60,6 +63,8 @@ _EDITOR = _USER | {
     Permission.BRANDS_WRITE,
     Permission.CATEGORIES_WRITE,
     Permission.PRODUCTS_WRITE,
+    Permission.MEDIA_READ,
+    Permission.MEDIA_WRITE,
     Permission.TYPES_WRITE,
     Permission.STOCK_READ,
     Permission.STOCK_WRITE,

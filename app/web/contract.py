@@ -46,6 +46,7 @@ __all__ = [
     "lists",
     "locks",
     "path_by_key",
+    "prepares",
     "public",
     "queries",
     "refuses",
@@ -156,15 +157,26 @@ def accepts(schema: type[BodySchema], *, max_bytes: int = 0, is_small: bool = Fa
 
 
 def takes_file(
-    *media_types: str, options: type[QuerySchema], limit: str, rehearses: bool = False
+    *media_types: str, options: type[QuerySchema] | None = None, limit: str, rehearses: bool = False
 ) -> Callable[[View], View]:
     """Take a file as ``upload``: the body, of one of these media types, or the part ``file`` of a form.
+
+    Where the view also `accepts` a JSON body, it gets one of the two, and None for the other.
 
     Its options come as ``query``: parameters of the query string; the other fields of the form take precedence over
     them. ``limit`` names the setting that bounds the body, in bytes. ``rehearses`` says that the view does a dry run
     itself, because what is written is only the order: it gets ``dry_run`` among the options.
     """
     return _declare(takes_file=FileContract(media_types, limit, rehearses), query=options)
+
+
+def prepares(prepare: Callable[..., Any]) -> Callable[[View], View]:
+    """Before the transaction begins, call ``prepare(upload, is_dry_run)``; the view gets what it returns as ``upload``.
+
+    For slow work on a file that needs neither a lock nor a connection. Where the request is sent again it is done
+    again, and also where the transaction then fails.
+    """
+    return _declare(prepares=prepare)
 
 
 def streams(
@@ -203,13 +215,16 @@ def returns(
     location: Callable[[Any], str] | None = None,
     cacheable: bool = True,
     includes: Mapping[str, Embedding] | None = None,
+    is_deferred: Callable[[Any], bool] | None = None,
 ) -> Callable[[View], View]:
     """Answer with this schema, or without a body; ``location`` gives the path of the created row.
 
     Where ``cacheable`` is false no cache may store the response, even where the catalogue is public. ``includes`` are
-    what a client can have embedded, by the name that `include` has for it.
+    what a client can have embedded, by the name that `include` has for it. The status is 202 for a result that
+    ``is_deferred``.
     """
-    return _declare(returns=schema, status=status, location=location, cacheable=cacheable, includes=includes or {})
+    beside = {"location": location, "cacheable": cacheable, "includes": includes or {}, "is_deferred": is_deferred}
+    return _declare(returns=schema, status=status, **beside)
 
 
 def refuses(*refusals: type[Refusal]) -> Callable[[View], View]:
@@ -231,15 +246,15 @@ def lists(
     listing: Listing,
     *,
     includes: Mapping[str, Embedding] | None = None,
-    companions: Mapping[str, Companion] | None = None,
+    companions: Sequence[Companion] = (),
     takes: Sequence[str] = (),
 ) -> Callable[[View], View]:
     """Answer with pages of the rows that the view selects; ``includes`` are as in `returns`.
 
-    ``companions`` are members that the rows have where the query asks for them, by name. The view ``takes`` parameters
+    ``companions`` are members that the rows have where the query asks for them. The view ``takes`` parameters
     of the query itself, None for one that is missing: those that its listing does not know.
     """
-    beside = {"includes": includes or {}, "companions": companions or {}, "takes": tuple(takes)}
+    beside = {"includes": includes or {}, "companions": companions, "takes": tuple(takes)}
     return _declare(returns=schema, status=200, query=query, listing=listing, **beside)
 
 

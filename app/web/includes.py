@@ -1,10 +1,13 @@
 """What `include` embeds in the rows of a response: other rows, which they refer to or which refer to them."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import marshmallow as ma
+
 from app.core.changelog import Published
+from app.security.identity import Identity
 from app.web.access import current_identity
 from app.web.output import output_of
 from app.web.resources import Resource, published_resources
@@ -92,13 +95,38 @@ class IncludeMany:
         return [found[row.id] for row in rows]
 
 
-class Companion(Protocol):
-    """Members that the rows of a list have where its query asks for something, without being included by name."""
+@dataclass(frozen=True)
+class IncludeObjects:
+    """Objects of a schema that ``find`` finds for rows: for each row a list, in their order."""
 
-    #: The JSON Schema of the member, and an example.
-    schema: Mapping[str, Any]
+    schema: type[ma.Schema]
+    #: The attributes of a row that it reads.
+    attributes: Sequence[str]
+    find: Callable[[Sequence[Any], Identity], Sequence[Sequence[Any]]]
+
+    @property
+    def members(self) -> Collection[str]:
+        """The members of each of the objects."""
+        return list(shared(self.schema).dump_fields)
+
+    def embed(self, rows: Sequence[Any], members: tuple[str, ...] | None) -> Sequence[Any]:
+        """The objects of each of ``rows``."""
+        output = output_of(self.schema, members)
+        return [[output(one) for one in objects] for objects in self.find(rows, current_identity())]
+
+
+class Companion(Protocol):
+    """Members that the rows of a list have where its query asks for something, without being included by name.
+
+    A member that rows always have may be another one then.
+    """
+
+    #: The members that are there in such a list alone: a JSON Schema, with an example.
+    schemas: Mapping[str, Mapping[str, Any]]
+    #: The members that are others then.
+    replaces: Collection[str]
     #: The attributes of a row that it reads.
     attributes: Sequence[str]
 
-    def find(self, rows: Sequence[Any], query: Mapping[str, Any]) -> Sequence[Any] | None:
-        """The member of each of ``rows``, None for those that lack it; None in all where the query does not ask."""
+    def find(self, rows: Sequence[Any], query: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        """The members of each of ``rows``, as far as it has any; nothing where the query does not ask."""

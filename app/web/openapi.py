@@ -186,6 +186,8 @@ def _responses(spec: APISpec, rule: Rule, operation: Operation, method: str) -> 
         created = responses[str(operation.status)]
         headers = {name: header for name, header in created["headers"].items() if name != "Location"}
         responses["200"] = {**created, "description": "Replaced", "headers": headers}
+    if operation.is_deferred is not None:
+        responses["202"] = {**responses[str(operation.status)], "description": "Accepted"}
     if "slug" in operation.keys:
         responses["308"] = {
             "description": "The row had this slug before: repeat the request with its present one.",

@@ -12,7 +12,7 @@ from app.web.openapi_components import PARAMETERS
 from app.web.openapi_examples import example_of
 from app.web.openapi_schemas import component_name, reference_to
 from app.web.operation import FileContract, Operation
-from app.web.schemas import BodySchema
+from app.web.schemas import BodySchema, ListBodySchema
 
 #: A file in a form, or as the whole body. Generators of clients know it by its format.
 _FILE = {"type": "string", "format": "binary"}
@@ -22,14 +22,22 @@ def describe_body(spec: APISpec, rule: Rule, operation: Operation, options: Sequ
     """The body that an operation takes; ``options`` are the parameters that the fields of a form can state too."""
     if operation.takes_file is not None:
         content = _file_content(spec, rule, operation, operation.takes_file, options)
+        if operation.accepts is not None:
+            content[JSON] = _json_content(spec, operation.accepts)
         return {"required": True, "content": content}
-    schema = operation.accepts or BodySchema
     # A patch may be sent as a merge patch too. Several media types would have a generator make one function of each.
-    content = {JSON: {"schema": reference_to(spec, schema), "example": example_of(schema)}}
+    content = {JSON: _json_content(spec, operation.accepts or BodySchema)}
     described: dict[str, Any] = {"required": True, "content": content}
     if max_bytes := MAX_SMALL_BODY_BYTES if operation.is_small else operation.max_bytes:
         described["x-max-bytes"] = max_bytes
     return described
+
+
+def _json_content(spec: APISpec, schema: type[BodySchema]) -> dict[str, Any]:
+    example: Any = example_of(schema)
+    if issubclass(schema, ListBodySchema):
+        example = example["items"]
+    return {"schema": reference_to(spec, schema), "example": example}
 
 
 def _file_content(
@@ -51,7 +59,7 @@ def _file_content(
         "properties": {uploads.PART: {**_FILE, "description": f"At most {contract.limit} bytes."}, **properties},
         "additionalProperties": False,
     }
-    name = f"{component_name(operation.query)}Form"
+    name = f"{component_name(operation.query or operation.returns)}Form"
     if name not in spec.components.schemas:
         spec.components.schema(name, component=form)
     encoding = {uploads.PART: {"contentType": ", ".join(contract.media_types)}}

@@ -7,7 +7,7 @@ from typing import Any
 from marshmallow import fields as ma_fields
 
 from app.web import fields
-from app.web.includes import Embedding, Include, IncludeMany
+from app.web.includes import Embedding, Include, IncludeMany, IncludeObjects
 from app.web.kinds import OfKind
 from app.web.resource_links import Links
 from app.web.schemas import BodySchema
@@ -39,6 +39,8 @@ def example_of_embedded(embedding: Embedding, api: str, row: Mapping[str, Any]) 
         return example_of(embedding.resource.schema)
     if isinstance(embedding, IncludeMany):
         return []
+    if isinstance(embedding, IncludeObjects):
+        return [example_of(embedding.schema)]
     raise AssertionError(embedding)
 
 

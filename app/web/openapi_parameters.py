@@ -146,7 +146,8 @@ def _bases_of(schema: type[QuerySchema]) -> list[type[QuerySchema]]:
 def _selectable_members(operation: Operation) -> Iterator[str]:
     """What `fields` can name."""
     yield from shared(operation.returns or Schema).fields
-    yield from operation.companions
+    for companion in operation.companions:
+        yield from companion.schemas
     for name, embedding in operation.includes.items():
         yield name
         yield from (f"{name}.{member}" for member in embedding.members)

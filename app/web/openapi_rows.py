@@ -5,7 +5,7 @@ from typing import Any
 
 from apispec import APISpec
 
-from app.web.includes import Embedding, Include, IncludeMany
+from app.web.includes import Embedding, Include, IncludeMany, IncludeObjects
 from app.web.openapi_schemas import component_name, reference_to
 from app.web.operation import Operation
 from app.web.resource_links import Links
@@ -88,7 +88,8 @@ def reference_to_read(spec: APISpec, operation: Operation) -> dict[str, str]:
     if name not in spec.components.schemas:
         component = spec.components.schemas[item]
         properties = {**component["properties"], **_describe_embedded(spec, item, operation.includes)}
-        properties |= {name: dict(companion.schema) for name, companion in operation.companions.items()}
+        for companion in operation.companions:
+            properties |= {name: dict(schema) for name, schema in companion.schemas.items()}
         spec.components.schema(name, component={**component, "properties": properties})
     return {"$ref": f"#/components/schemas/{name}"}
 
@@ -116,6 +117,8 @@ def _describe_embedded(spec: APISpec, item: str, includes: Mapping[str, Embeddin
             described[name] = {"anyOf": [row, {"type": "null"}], **note}
         elif isinstance(embedding, IncludeMany):
             described[name] = {"type": "array", "items": reference_to(spec, embedding.resource.schema), **note}
+        elif isinstance(embedding, IncludeObjects):
+            described[name] = {"type": "array", "items": reference_to(spec, embedding.schema), **note}
         elif isinstance(embedding, Links):
             described[name] = {**_reference_to_links(spec, f"{item}Links", embedding), **note}
     return described

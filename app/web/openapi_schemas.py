@@ -11,7 +11,7 @@ from app.web.batch import Batch, Problem
 from app.web.kinds import Kind, OfKind
 from app.web.objects import Objects
 from app.web.openapi_enums import reference_to_enum
-from app.web.schemas import BodySchema, shared
+from app.web.schemas import BodySchema, ListBodySchema, shared
 
 #: What may stand beside a reference (OpenAPI 3.1); the rest of a description is the referenced schema's.
 _BESIDE_REFERENCE = ("description", "default", "examples", "readOnly", "writeOnly", "x-optional", "x-secret")
@@ -70,6 +70,10 @@ def reference_to(spec: APISpec, schema: type[Any]) -> dict[str, str]:
     if name not in spec.components.schemas:
         spec.components.schema(name, schema=schema)
         component = spec.components.schemas[name]
+        if issubclass(schema, ListBodySchema):
+            items = component["properties"]["items"]
+            component.clear()
+            component.update(items)
         component["description"] = text_of(schema)
         if not issubclass(schema, BodySchema):
             _describe_answer(component)

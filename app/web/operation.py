@@ -1,6 +1,6 @@
 """What a view declares: who may call it, what comes in, what goes out. The pipeline and the document read it."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -53,6 +53,8 @@ class Operation:
     max_bytes: int = 0
     is_small: bool = False
     takes_file: FileContract | None = None
+    #: What is done with the file before the transaction begins; the view gets what it returns.
+    prepares: Callable[..., Any] | None = None
     streams: tuple[str, ...] = ()
     #: The headers of the response that the view itself sets, beside those that follow from the rest.
     headers: tuple[str, ...] = ()
@@ -64,13 +66,15 @@ class Operation:
     ignores_query: bool = False
     listing: Listing | None = None
     includes: Mapping[str, Embedding] = field(default_factory=dict)
-    #: Members of the rows of a list that its query may ask for, by name.
-    companions: Mapping[str, Companion] = field(default_factory=dict)
+    #: Members of the rows of a list that its query may ask for.
+    companions: Sequence[Companion] = ()
     #: The parameters of the query of a list that the view takes itself, because its rows depend on them.
     takes: tuple[str, ...] = ()
     returns: type[ma.Schema] | None = None
     status: int | None = None
     location: Callable[[Any], str] | None = None
+    #: Whether a result is still to come, and the status so 202.
+    is_deferred: Callable[[Any], bool] | None = None
     cacheable: bool = True
     refuses: tuple[type[Refusal], ...] = ()
     #: The messages that the server sends to the client's own URL because of it, by name.

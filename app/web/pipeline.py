@@ -1,7 +1,8 @@
 """How a request is answered, as a page.
 
 1. authorize       the caller's identity and permission                                   401, 403
-2. read the body   at its sender's pace: no lock and no connection is held meanwhile      400, 408, 413, 415
+2. read the body   at its sender's pace: no lock and no connection is held meanwhile;     400, 408, 413, 415
+                   and where the view `prepares` it, do that slow work
 3. begin           a transaction, or statements in autocommit for a read                  503
 4. load the row    that the path names, compared with If-Match                            404, 428, 412
 5. validate        the query string before the row, the body after it                     422
@@ -15,7 +16,7 @@ its COMMIT (`transactions.in_unit_of_work`).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flask import Response, request
@@ -32,6 +33,7 @@ from app.web.rendering import render, set_cache_control
 from app.web.requests import parse_query_string, read_parameters, receive_body, refuse_contradictions
 from app.web.response_cache import log_position, respond_from_cache
 from app.web.schemas import shared
+from app.web.uploads import Upload
 from app.web.validation import validate
 
 
@@ -44,6 +46,7 @@ def answer(operation: Operation, path: Mapping[str, Any]) -> Response:
         identity = in_unit_of_work(authorize, access, reading=True, guard=breaker)
         with receive_body(operation) as body:
             call = Call(operation, path, identity, body)
+            call = replace(call, upload=call.prepare())
             # A file is a stream that is read once.
             attempts = 1 if operation.takes_file else ATTEMPTS
             response = in_unit_of_work(call.perform, reading=reading, guard=breaker, attempts=attempts)
@@ -66,6 +69,15 @@ class Call:
     path: Mapping[str, Any]
     identity: Identity
     body: Body = NO_BODY
+    #: The file, or what was made of it before the transaction; None where the body is none.
+    upload: Any = None
+
+    def prepare(self) -> Any:
+        """What the view gets for its file, which is read by now."""
+        prepares = self.operation.prepares
+        if not isinstance(self.body, Upload):
+            return None
+        return self.body if prepares is None else prepares(self.body, is_dry_run=self._is_rolled_back())
 
     def perform(self) -> Response:
         """The response: a stored one, where there is one for this request, or else a new one."""
@@ -95,11 +107,12 @@ class Call:
         row = self._load_row(if_match)
         values: dict[str, Any] = dict(self.path) if row is None else {}
         if operation.accepts is not None:
-            values["data"] = validate(shared(operation.accepts), self._body_value())
+            is_file = isinstance(self.body, Upload)
+            values["data"] = None if is_file else validate(shared(operation.accepts), self._body_value())
         if operation.upserts:
             values["require"] = require
         if operation.takes_file is not None:
-            values["upload"] = self.body
+            values["upload"] = self.upload
         if operation.query is not None and operation.listing is None:
             values["query"] = query
         values |= {name: query.get(name) for name in operation.takes}

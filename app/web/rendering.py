@@ -23,7 +23,10 @@ def render(operation: Operation, result: Any, query: Mapping[str, Any]) -> Respo
     if operation.listing is not None:
         return _render_list(operation, operation.listing, result, query)
     result, is_new = result if operation.upserts else (result, True)
-    response = Response(status=operation.status if is_new else HTTPStatus.OK, content_type=body.JSON)
+    status = operation.status if is_new else HTTPStatus.OK
+    if operation.is_deferred is not None and operation.is_deferred(result):
+        status = HTTPStatus.ACCEPTED
+    response = Response(status=status, content_type=body.JSON)
     if operation.returns is None:
         del response.headers["Content-Type"]
         return response

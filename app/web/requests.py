@@ -10,7 +10,7 @@ from flask import current_app, request
 
 from app.core.errors import Fault, Invalid
 from app.web import uploads
-from app.web.body import MAX_SMALL_BODY_BYTES, Body, read_json
+from app.web.body import JSON, MAX_SMALL_BODY_BYTES, Body, read_json
 from app.web.links import encode_parameters
 from app.web.operation import Operation
 from app.web.query import Parameters, read_query
@@ -54,12 +54,14 @@ def refuse_contradictions(parameters: Parameters, form: Mapping[str, str]) -> No
 def receive_body(operation: Operation) -> Iterator[Body]:
     """The body of the request at hand, as its operation takes it, for the length of a block (400, 408, 413, 415)."""
     config = current_app.config
-    if operation.takes_file is None:
+    is_json = operation.accepts is not None and request.mimetype == JSON
+    if operation.takes_file is None or is_json:
         limit = MAX_SMALL_BODY_BYTES if operation.is_small else max(operation.max_bytes, config["MAX_BODY_BYTES"])
         yield read_json(limit=limit, accepted=operation.media_types(request.method))
         return
     accepted = (*operation.takes_file.media_types, uploads.FORM)
-    with uploads.receive(limit=config[operation.takes_file.limit], accepted=accepted) as upload:
+    others = (JSON,) if operation.accepts is not None else ()
+    with uploads.receive(limit=config[operation.takes_file.limit], accepted=accepted, others=others) as upload:
         yield upload
 
 

@@ -127,6 +127,21 @@ class BodySchema(StrictSchema):
         return plan
 
 
+class ListBodySchema(BodySchema):
+    """A body that is a list; a subclass has one field, ``items``, which loads it."""
+
+    error_messages = {"type": fields.Message("not_a_list", "Not a list.")}
+
+    def load(self, data: Any, **options: Any) -> Any:
+        """The items under their name; raises marshmallow's ``ValidationError`` with its messages by their index."""
+        if not isinstance(data, list):
+            raise ma.ValidationError([self.error_messages["type"]])
+        try:
+            return super().load({"items": data}, **options)
+        except ma.ValidationError as error:
+            raise ma.ValidationError(error.messages_dict["items"]) from None
+
+
 class StatedSchema(BodySchema):
     """A body of which only the stated members count: the fields that it inherits lose their defaults.
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import marshmallow as ma
@@ -23,13 +22,13 @@ class Selection:
     output: Output
     embedded: Mapping[str, tuple[Embedding, Inner]] = field(default_factory=dict)
     order: Sequence[str] | None = None
-    companions: Mapping[str, Companion] = field(default_factory=dict)
+    companions: Sequence[Companion] = ()
 
     @property
     def attributes(self) -> tuple[str, ...]:
         """The attributes of a row that it reads."""
         embedded = (name for embedding, _ in self.embedded.values() for name in embedding.attributes)
-        beside = (name for companion in self.companions.values() for name in companion.attributes)
+        beside = (name for companion in self.companions for name in companion.attributes)
         return tuple(dict.fromkeys([*self.output.attributes, *embedded, *beside]))
 
     def items(self, rows: Sequence[Any], query: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -38,23 +37,19 @@ class Selection:
         for name, (embedding, inner) in self.embedded.items():
             for item, value in zip(items, embedding.embed(rows, inner), strict=True):
                 item[name] = value
-        for name, companion in self.companions.items():
-            for item, value in zip(items, companion.find(rows, query) or (), strict=False):
-                if value is not None:
-                    item[name] = value
+        for companion in self.companions:
+            for item, found in zip(items, companion.find(rows, query), strict=False):
+                item.update(found)
         if self.order is not None:
             return [{name: item[name] for name in self.order if name in item} for item in items]
         return items
-
-
-_NONE: Mapping[str, Companion] = MappingProxyType({})
 
 
 def select_members(
     schema: type[ma.Schema],
     includes: Mapping[str, Embedding],
     query: Mapping[str, Any],
-    companions: Mapping[str, Companion] = _NONE,
+    companions: Sequence[Companion] = (),
 ) -> Selection:
     """The members that a query selects by `include` and `fields`; an unknown one is refused (422)."""
     included: Sequence[str] = query.get("include", ())
@@ -62,13 +57,14 @@ def select_members(
         whole: dict[str, tuple[Embedding, Inner]] = {name: (includes[name], None) for name in included}
         return Selection(output_of(schema), whole, companions=companions)
     chosen = _chosen_members(query["fields"])
-    beside = {name: companions[name] for name in chosen if name in companions}
+    beside = [one for one in companions if not chosen.keys().isdisjoint({*one.schemas, *one.replaces})]
+    additional = {name for one in beside for name in one.schemas}
     for fault in _faults(
-        {name: inner for name, inner in chosen.items() if name not in beside or inner}, schema, includes, included
+        {name: inner for name, inner in chosen.items() if name not in additional or inner}, schema, includes, included
     ):
         raise Invalid(fault)
     embedded = {name: (includes[name], inner) for name, inner in chosen.items() if name in includes}
-    own = tuple(name for name in chosen if name not in includes and name not in beside)
+    own = tuple(name for name in chosen if name not in includes and name not in additional)
     # An output of no members would be one of all.
     output = output_of(schema, own or tuple(shared(schema).dump_fields)[:1])
     return Selection(output, embedded, tuple(chosen) if embedded or beside else None, beside)

@@ -71,14 +71,14 @@ class Upload:
 
 
 @contextmanager
-def receive(*, limit: int, accepted: tuple[str, ...]) -> Iterator[Upload]:
+def receive(*, limit: int, accepted: tuple[str, ...], others: tuple[str, ...] = ()) -> Iterator[Upload]:
     """The file of this request, until the end of the block deletes it.
 
-    Refuses another media type or content coding (415), more than ``limit`` bytes (413), and a form that is
-    broken (400) or has no file (422).
+    Refuses another media type or content coding (415, which names ``others`` beside those that are files), more than
+    ``limit`` bytes (413), and a form that is broken (400) or has no file (422).
     """
     if request.mimetype not in accepted or request.content_encoding:
-        raise UnsupportedMediaType(accepted=list(accepted))
+        raise UnsupportedMediaType(accepted=[*accepted, *others])
     with tempfile.TemporaryFile() as stream:
         upload = Upload(stream)
         if request.mimetype == FORM:

@@ -64,7 +64,9 @@ Make = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def rows(make_category: Make, make_product: Make, make_attribute: Make, make_type: Make) -> dict[str, list[Any]]:
+def rows(
+    make_category: Make, make_brand: Make, make_product: Make, make_attribute: Make, make_type: Make
+) -> dict[str, list[Any]]:
     """Something to find, to change and to delete."""
     # So many that some stay without products, whatever is created in them: only such a category can be deleted.
     categories = [make_category(slug=f"row-{number}")["id"] for number in range(60)]
@@ -79,6 +81,8 @@ def rows(make_category: Make, make_product: Make, make_attribute: Make, make_typ
     types = [make_type()["id"] for _ in range(20)]
     return {
         "categories": categories,
+        "brands": [make_brand()["id"] for _ in range(20)],
+        "preconditions": ["*"],
         "products": products,
         "attributes": attributes,
         "types": types,
@@ -151,7 +155,10 @@ def _config(rows: dict[str, list[Any]]) -> SchemathesisConfig:
                 "path.attribute_id": {"dictionary": "attributes", "probability": 0.7},
                 "path.type_id": {"dictionary": "types", "probability": 0.7},
                 "path.value": {"dictionary": "keys", "probability": 0.7},
+                "header.If-Match": {"dictionary": "preconditions", "probability": 0.5},
                 "body.category_id": {"dictionary": "categories", "probability": 0.7},
+                "body.brand_id": {"dictionary": "brands", "probability": 0.8},
+                "body.type_id": {"dictionary": "types", "probability": 0.8},
                 "body.parent_id": {"dictionary": "categories", "probability": 0.5},
             },
         }

@@ -78,9 +78,9 @@ def find_rows(rows: Select[Any], key: InstrumentedAttribute[T], values: Iterable
 
 
 def public_columns(model: type[Any]) -> Sequence[Column[Any]]:
-    """The columns of a model that responses may show: all but derived and secret ones."""
+    """The columns of a model that responses may show: all but derived and secret ones, unless these say otherwise."""
     mapper: Mapper[Any] = inspect(model)
-    return [column for column in mapper.columns if column.info.get("audited", True)]
+    return [column for column in mapper.columns if column.info.get("shown", column.info.get("audited", True))]
 
 
 def columns_named(rows: Select[Any], names: Sequence[str]) -> Sequence[Column[Any]] | None:

@@ -1,1 +1,1 @@
-"""Media: pictures named by their content, and the renditions of them that shops show. Originals are never served."""
+"""Media: pictures, kept once for each content, fetched or uploaded, and rendered by a worker (decision 52)."""

@@ -73,9 +73,6 @@ class TooManyPixels(Invalid):
     or more than 1,000 frames.
     """
 
-    #: In pixels.
-    members = {"limit": int}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
@@ -212,7 +209,7 @@ def _refusing(max_pixels: int = 0) -> Iterator[None]:
     except Refusal:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise TooManyPixels(limit=max_pixels) from error
+        raise TooManyPixels from error
     except Exception as error:
         # What codecs raise is not documented: SyntaxError, struct.error, KeyError, RuntimeError and more were seen. The
         # size is checked before, so a codec that lacks memory was misled by the bytes.
@@ -238,7 +235,7 @@ def _check_size(width: int, height: int, frames: int, max_pixels: int) -> None:
     if not width or not height or not frames:
         raise PictureUnreadable
     if width * height * frames > max_pixels or max(width, height) > MAX_SIDE or frames > MAX_FRAMES:
-        raise TooManyPixels(limit=max_pixels)
+        raise TooManyPixels
 
 
 def _orientation_of(image: Image.Image) -> int:

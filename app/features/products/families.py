@@ -70,7 +70,7 @@ ROLLED_UP = ("price", "price_max", "stock", "track_stock", "variant_count", "mis
 
 def inherited_from(parent: Any) -> dict[str, Any]:
     """What a variant has of ``parent``, a row or an object, by the names of the variant's columns."""
-    return {name: getattr(parent, name) for name in INHERITED} | {"parent_status": parent.status}
+    return {name: getattr(parent, name) for name in (*INHERITED, "image")} | {"parent_status": parent.status}
 
 
 def lock_family(rows: Select[Any], is_it: ColumnElement[bool], is_of_it: ColumnElement[bool]) -> Product:
@@ -121,7 +121,7 @@ def delete_variants(parent: Product, moment: datetime) -> None:
     for one in variants:
         record_write(Product, before=dict(one), after={**one, **written[one["id"]]}, members=["deleted_at"])
     store({one["id"]: (None, ()) for one in variants})
-    _expire(written)
+    expire(written)
 
 
 def variants_deleted_with(product: Product) -> Sequence[Row]:
@@ -150,7 +150,7 @@ def restore_variants(parent: Product, variants: Sequence[Row], slugs: Mapping[in
     with refusing(REFUSALS):
         update_rows(written, moment=clock.now())
     store({row["id"]: (listed_id_of(row), assessed[row["id"]].values) for row in back})
-    _expire(written)
+    expire(written)
     roll_up([parent.id])
 
 
@@ -262,7 +262,7 @@ def roll_up(parent_ids: Iterable[int | None], *, kind: str = "product.updated") 
     for row in read_variants(ids):
         variants[row["parent_id"]].append(row)
     _write([(parent, totals_of(variants[parent["id"]])) for parent in parents], kind=kind)
-    _expire(ids)
+    expire(ids)
 
 
 def move_stock(parent_id: int, delta: int, known: Sequence[Column[Any]]) -> None:
@@ -275,7 +275,7 @@ def move_stock(parent_id: int, delta: int, known: Sequence[Column[Any]]) -> None
     row = db.session.execute(statement).mappings().one()
     before = {**row, "stock": row["stock"] - delta}
     record(parent_id, "stock.moved", before, dict(row), ["stock"] if delta else [])
-    _expire({parent_id})
+    expire({parent_id})
 
 
 def save_with_values(product: Product, parent: Row | None = None) -> None:
@@ -337,7 +337,7 @@ def pass_on(parent: Product, changed: Set[str]) -> None:
         record(variant["id"], "product.updated", dict(variant), after, members)
     update_rows(written, moment=clock.now())
     store({each["id"]: (listed_id_of(each), assessed[each["id"]].values) for each in variants if assessed})
-    _expire(variant["id"] for variant in variants)
+    expire(variant["id"] for variant in variants)
     if assessed:
         # What a parent lacks is what its variants lack.
         roll_up([parent.id])
@@ -393,7 +393,7 @@ def record(product_id: int, kind: str, before: Row, after: Row, members: Collect
     record_in_log(Product, kind, product_id, **counters, members=members, before=before, after=after)
 
 
-def _expire(product_ids: Iterable[int]) -> None:
+def expire(product_ids: Iterable[int]) -> None:
     """Let the session read again what these statements have written past it."""
     mapper = inspect(Product)
     for product_id in product_ids:

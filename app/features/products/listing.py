@@ -110,11 +110,11 @@ def asks_for_variants(filters: Mapping[str, Any]) -> bool:
     return not filters.keys().isdisjoint(_TOGETHER) and shows_parents(filters)
 
 
-def find_matching_of(parent_ids: Collection[int], filters: Mapping[str, Any]) -> Select[int, int]:
-    """The ids of parents and of their active variants that meet the filters, which `met_by` reads, in their order."""
+def find_matching_of(parent_ids: Collection[int], filters: Mapping[str, Any]) -> Select[int, int, Any]:
+    """The ids of parents, and those and the images of their active variants that meet the filters, in their order."""
     of_these = is_one_of(Product.parent_id, literal(sorted(parent_ids), ValueList(big_integer)))
     found = _matching(Product, filters).where(of_these).order_by(Product.parent_id, Product.position, Product.id)
-    return found.with_only_columns(Product.parent_id, Product.id)
+    return found.with_only_columns(Product.parent_id, Product.id, Product.image)
 
 
 def _matching(of: Any, filters: Mapping[str, Any]) -> Select[int]:

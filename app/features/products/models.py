@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, aliased, mapped_column
 
-from app.core.audit import UNAUDITED
+from app.core.audit import SHOWN_UNAUDITED, UNAUDITED
 from app.core.changelog import Published, Row
 from app.core.errors import Conflict, Invalid
 from app.core.keys import ExternalIdTaken, Key
@@ -261,6 +261,8 @@ class Product(Keyed, Stamped, Versioned, Live, Slugged, Published, Model):
     variant_words: Mapped[str | None] = mapped_column(Text, info=UNAUDITED)
     #: What a search finds it by, of its attributes. The index of values is made of the same columns (`values`).
     attribute_words: Mapped[str | None] = mapped_column(Text, info={**UNAUDITED, DERIVED_FROM: VALUED})
+    #: The first of its pictures that is ready, or of a variant the first that is of it (`pictures`).
+    image: Mapped[Any] = mapped_column(nullable_json_type, nullable=True, info={**SHOWN_UNAUDITED, DERIVED_FROM: ()})
     search_text: Mapped[str] = mapped_column(Text, info={**UNAUDITED, DERIVED_FROM: SEARCHED})
     deleted_at: Mapped[Moment | None]
 
@@ -400,7 +402,7 @@ KEYS: Mapping[str, Key] = {
 #: What makes a product single, a parent or a variant.
 FAMILY = ("kind", "parent_id", "options", "position")
 #: What follows from other rows, and is stored beside the members.
-DERIVED = ("price_max", "variant_count", "parent_status", "variant_words", "missing", "attribute_words")
+DERIVED = ("price_max", "variant_count", "parent_status", "variant_words", "missing", "attribute_words", "image")
 #: The columns that no client writes; every other one is a member, also where many products are written at once.
 _SERVER_SET = {"id", "created_at", "updated_at", "version", "live", "search_text", "deleted_at", "parent_key"}
 _SERVER_SET |= {*FAMILY, *DERIVED, "option_key"}

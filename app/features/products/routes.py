@@ -1,6 +1,6 @@
 """Routes of products."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flask import current_app
@@ -10,6 +10,7 @@ from app.core.errors import Conflict
 from app.core.keys import KeyDiffers
 from app.features.brands.models import Brand
 from app.features.categories.models import Category
+from app.features.media.schemas import PlacementSchema
 from app.features.product_types.models import ProductType
 from app.features.products import listing, service, variants
 from app.features.products.matching import MatchingVariants
@@ -33,6 +34,7 @@ from app.features.products.models import (
     TooPrecise,
     VariantUnknown,
 )
+from app.features.products.pictures import find_shown
 from app.features.products.schemas import (
     ProductCreateSchema,
     ProductQuerySchema,
@@ -59,7 +61,7 @@ from app.web.contract import (
     returns,
     upserts,
 )
-from app.web.includes import Companion, Embedding, Include, IncludeMany
+from app.web.includes import Companion, Embedding, Include, IncludeMany, IncludeObjects
 from app.web.resource_links import Link, Links
 
 blueprint = Blueprint("products", __name__, url_prefix="/products", about="What is for sale.")
@@ -80,6 +82,7 @@ INCLUDES: Mapping[str, Embedding] = {
     "brand": Include("brand_id", Brand),
     "type": Include("type_id", ProductType),
     "variants": IncludeMany(Product, "parent_id", ("position", "id")),
+    "media": IncludeObjects(PlacementSchema, ("id", "parent_id"), find_shown),
     "links": Links(
         {
             "self": Link("products.read_product"),
@@ -88,6 +91,7 @@ INCLUDES: Mapping[str, Embedding] = {
             "type": Link("product_types.read_product_type", "type_id"),
             "parent": Link("products.read_product", "parent_id"),
             "variants": Link("products.list_variants", given="variant_count"),
+            "media": Link("placements.read_media_of_product"),
             "availability": Link("stock.read_availability"),
             "stock_movements": Link("stock.list_stock_movements"),
             "holds": Link("stock.place_hold"),
@@ -98,7 +102,7 @@ INCLUDES: Mapping[str, Embedding] = {
 }
 
 
-COMPANIONS: Mapping[str, Companion] = {"matching_variants": MatchingVariants()}
+COMPANIONS: Sequence[Companion] = [MatchingVariants()]
 
 #: What is refused of a product because of its family.
 FAMILY_REFUSALS = (MemberOfParent, NotAVariant, OptionsInUse, OptionsUnfit, RolledUp)

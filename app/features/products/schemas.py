@@ -9,6 +9,7 @@ import marshmallow as ma
 from app.core.listing import RELEVANCE
 from app.core.slugs import MAX_SLUG_LENGTH
 from app.features.attributes.values import MAX_FILTERABLE_LENGTH
+from app.features.media.schemas import Image
 from app.features.products.filtering import MAX_FILTERS
 from app.features.products.listing import LISTED, LISTING, VARIANTS, ListedKind
 from app.features.products.models import (
@@ -187,6 +188,10 @@ class ProductSchema(Schema):
     attributes = _attributes()
     weight_g = fields.Integer(**WEIGHT)
     external_id = fields.Text(**EXTERNAL_ID)
+    image = Image(
+        note="The first of its pictures that is ready, or of a variant the first that is of it. A list whose filters"
+        " are met by single variants shows that of the first of these."
+    )
     kind = fields.Choice(ProductKind, dump_only=True, example="single")
     parent_id = fields.Integer(allow_none=True, dump_only=True, note="The product of a variant.", example=fields.NULL)
     options = Options(note=OPTIONS_NOTE, example=fields.NULL)

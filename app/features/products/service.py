@@ -14,7 +14,7 @@ from app.core.keys import get_by_key, get_row, read_by_key, require_same, upsert
 from app.core.money import CURRENCY
 from app.core.slugs import SlugTaken, require_unreserved
 from app.extensions import db
-from app.features.products import families, keys
+from app.features.products import families, keys, pictures
 from app.features.products.creation import create_row, require_exact, require_price
 from app.features.products.listing import visible_to
 from app.features.products.models import (
@@ -184,7 +184,9 @@ def restore_product(product_id: int) -> Product:
 def _restore(product: Product, variants: Sequence[Row]) -> None:
     slugs = keys.free_slugs_for([families.row_of(product), *variants])
     # Before anything is set, so that the product is written once, and has one new version.
-    members, parent = families.inherited_by_now(product), families.parent_of(product)
+    members, parent = dict(families.inherited_by_now(product)), families.parent_of(product)
+    if product.parent_id is not None:
+        members["image"] = pictures.find_image_of_variant(product.id, product.parent_id)
     product.restore()
     for name, value in {**members, "slug": slugs[product.id]}.items():
         setattr(product, name, value)

@@ -13,7 +13,7 @@ from app.core.errors import Fault, Invalid, NotFound
 from app.core.keys import get_row
 from app.core.money import CURRENCY
 from app.extensions import db
-from app.features.products import families
+from app.features.products import families, pictures
 from app.features.products.creation import NEW, assess_new, create_row, create_together, definitions_of
 from app.features.products.listing import visible_to
 from app.features.products.models import (
@@ -61,6 +61,7 @@ def create_parent(
     definitions = definitions_of([state, *({**NEW, **stated} for stated, _ in variants)])
     parent = create_row({**members, **made}, definitions=definitions, is_nested=is_nested)
     _add_all(parent, state, definitions, [stated for stated, _ in variants], identity)
+    pictures.adopt({stated["id"]: parent.id for stated, _ in variants if "id" in stated})
     families.roll_up([parent.id])
     return db.session.get_one(Product, parent.id, populate_existing=True)
 
@@ -91,6 +92,8 @@ def add_variant(product: Product, stated: dict[str, Any], *, identity: Identity)
         raise TooManyVariants
     state = _state_of({name: getattr(parent, name) for name in ("attributes", "type_id")}, parent.options)
     variant = _add(parent, state, {"position": last + 1, **stated}, identity)
+    if "id" in stated:
+        pictures.adopt({stated["id"]: parent.id})
     families.roll_up([parent.id])
     return variant
 

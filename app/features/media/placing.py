@@ -1,0 +1,86 @@
+"""Which pictures products show: read for the answers, and what of it stands on the rows of products."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, delete, literal, select, update
+
+from app.core import clock
+from app.core.membership import ValueList, is_one_of
+from app.core.model import big_integer
+from app.core.transactions import run
+from app.extensions import db
+from app.features.media.models import ASSETS, PLACEMENTS, TABLE, AssetStatus
+
+Row = Mapping[Any, Any]
+
+_OF_ASSET = ("sha256", "status", "source_url", "media_type", "width", "height", "colour", "is_animated", "sources")
+
+
+def _placed(table: Any) -> Select[Any]:
+    columns = (*table.c, *(ASSETS.c[name] for name in _OF_ASSET))
+    found = select(*columns).join_from(table, ASSETS, ASSETS.c.id == table.c.media_id)
+    return found.order_by(table.c.product_id, table.c.position)
+
+
+_PLACED, _LOCKED = _placed(PLACEMENTS), _placed(TABLE)
+
+
+def find_placed(product_ids: Collection[int]) -> Mapping[int, Sequence[Any]]:
+    """The placements of products with what is to be read of their assets, in their order, for reads; one statement."""
+    return _by_product(run(_PLACED.where(_is_of(PLACEMENTS, product_ids)))) if product_ids else {}
+
+
+def find_placed_now(product_ids: Collection[int]) -> Mapping[int, Sequence[Any]]:
+    """The same within a transaction that writes."""
+    return _by_product(db.session.execute(_LOCKED.where(_is_of(TABLE, product_ids)))) if product_ids else {}
+
+
+def products_showing(media_ids: Collection[int]) -> Sequence[int]:
+    """The ids of the products that show any of these assets, in ascending order."""
+    found = select(TABLE.c.product_id).where(TABLE.c.media_id.in_(media_ids)).distinct().order_by(TABLE.c.product_id)
+    return db.session.scalars(found).all()
+
+
+def replace_placements(product_id: int, rows: Sequence[Row]) -> None:
+    """Write what a product shows, in place of what it showed; it is locked, and so are the assets.
+
+    What it does not show any more counts as used until now.
+    """
+    shown = TABLE.c.product_id == product_id
+    before = set(db.session.scalars(select(TABLE.c.media_id).where(shown)))
+    db.session.execute(delete(TABLE).where(shown))
+    if rows:
+        db.session.execute(TABLE.insert(), [{**row, "product_id": product_id} for row in rows])
+    if gone := before - {row["media_id"] for row in rows}:
+        db.session.execute(update(ASSETS).where(ASSETS.c.id.in_(gone)).values(used_at=clock.now()))
+
+
+def image_of(placed: Iterable[Any]) -> dict[str, Any] | None:
+    """What a product's row has of the first of its pictures that is ready."""
+    return next((_image(each) for each in placed if each.status == AssetStatus.READY), None)
+
+
+def image_of_variant(placed: Sequence[Any], variant_id: int) -> dict[str, Any] | None:
+    """The same of a variant: of the first that is ready and names it, or else of the first of its product."""
+    return image_of(each for each in placed if variant_id in each.variants) or image_of(placed)
+
+
+def shown_for(placed: Sequence[Any], variant_id: int | None) -> Sequence[Any]:
+    """The placements that are to be shown: of a variant those that name it, or all where none does."""
+    return [each for each in placed if variant_id in each.variants] or placed
+
+
+def _image(placed: Any) -> dict[str, Any]:
+    return {name: getattr(placed, name) for name in ("media_id", "alt", "width", "height", "colour", "sources")}
+
+
+def _is_of(table: Any, product_ids: Collection[int]) -> ColumnElement[bool]:
+    return is_one_of(table.c.product_id, literal(sorted(product_ids), ValueList(big_integer)))
+
+
+def _by_product(rows: Iterable[Any]) -> Mapping[int, Sequence[Any]]:
+    found: dict[int, list[Any]] = {}
+    for row in rows:
+        found.setdefault(row.product_id, []).append(row)
+    return found

@@ -1,0 +1,172 @@
+"""The job of a picture: fetch it where it is a URL, render it, and say that it is ready or why it never will be.
+
+A worker may be killed at any point: each step writes the same objects again, and the row says what is done. No step
+holds a transaction while it waits for the store or another server.
+"""
+
+from collections.abc import Generator
+from typing import Any
+
+from flask import current_app
+from sqlalchemy import delete, select, update
+
+from app.clients.object_store import ObjectMissing, ObjectStore, StoreUnavailable, current_store
+from app.core import jobs
+from app.core.errors import Invalid, Refusal
+from app.core.jobs import Claim, Job, JobFailed, TransientFailure
+from app.core.transactions import unit_of_work
+from app.extensions import db
+from app.features.media import images
+from app.features.media.fetching import fetch
+from app.features.media.models import ASSETS, TABLE, Asset, AssetStatus, MediaBusy
+from app.features.media.names import file_name, keys_of_asset, original_key, rendition_key
+from app.features.media.receiving import Original, add_original, lock_asset, store_original
+from app.features.media.service import order_removal
+from app.features.media.settling import order_settling
+
+_LOST = ("media_lost", "Its original is not in the store; send it again.")
+_GIVEN_UP = ("media_unprocessed", "It could not be processed.")
+
+
+def process(claim: Claim) -> Generator[None, None, None]:
+    """Fetch and render an asset; ``claim`` has its ``media_id``."""
+    store = current_store()
+    try:
+        original = yield from _original_of(claim, store)
+        if original is not None:
+            _render(claim, original, store)
+    except StoreUnavailable as refusal:
+        raise TransientFailure(refusal.sentence()) from refusal
+    except Refusal as refusal:
+        code, sentence = _reason_of(refusal)
+        _fail(claim.payload["media_id"], code, sentence, store)
+        raise JobFailed(sentence) from refusal
+
+
+def end(job_id: int) -> None:
+    """Let no asset wait for a job that has ended without it; for the transaction that ends the job."""
+    job = db.session.get_one(Job, job_id)
+    asset = db.session.get(Asset, job.payload["media_id"], populate_existing=True, with_for_update=True)
+    if asset is None:
+        return
+    if asset.status == AssetStatus.PROCESSING:
+        asset.fail(*_GIVEN_UP)
+        db.session.flush()
+        order_settling()
+    if asset.deleted_at is not None:
+        order_removal()
+
+
+def _original_of(claim: Claim, store: ObjectStore) -> Generator[None, None, Original | None]:
+    """The original of the claimed asset, which is in the store by then; None where nothing is left to be done."""
+    with unit_of_work(reading=True):
+        jobs.confirm(claim, claim.progress)
+        columns = (Asset.sha256, Asset.source_url, Asset.status)
+        asset = db.session.execute(select(*columns).where(Asset.id == claim.payload["media_id"])).one_or_none()
+    if asset is None or asset.status not in {AssetStatus.PROCESSING, AssetStatus.FAILED}:
+        return None
+    if asset.source_url is None or claim.progress.get("is_stored"):
+        return _stored(asset.sha256, store)
+    content = fetch(asset.source_url, is_last=claim.is_last)
+    original = Original.of(content, max_pixels=current_app.config["MAX_MEDIA_PIXELS"])
+    if not _claim_content(claim, original):
+        _merge(claim, original, store)
+        return None
+    store.put(original_key(original.sha256), content, media_type=original.picture.media_type)
+    with unit_of_work():
+        jobs.advance(claim, {"is_stored": True})
+    yield
+    return original
+
+
+def _stored(sha256: str, store: ObjectStore) -> Original:
+    try:
+        content = store.read(original_key(sha256))
+    except ObjectMissing:
+        raise _Lost from None
+    return Original.of(content, max_pixels=current_app.config["MAX_MEDIA_PIXELS"])
+
+
+class _Lost(Invalid):
+    """Its original is not in the store; send it again."""
+
+
+def _claim_content(claim: Claim, original: Original) -> bool:
+    """Give the asset its content, unless another has it already."""
+    with unit_of_work():
+        found = select(Asset.id).where(Asset.sha256 == original.sha256)
+        others = set(db.session.scalars(found)) - {claim.payload["media_id"]}
+        if others:
+            return False
+        asset = lock_asset(Asset.id == claim.payload["media_id"])
+        for name, value in original.columns.items():
+            setattr(asset, name, value)
+        # A violated index says that another got it at this moment: the job is tried again, and finds that.
+        jobs.advance(claim, claim.progress)
+    return True
+
+
+def _merge(claim: Claim, original: Original, store: ObjectStore) -> None:
+    """Let the asset stand for another with the same content, which products show in its place."""
+    try:
+        store_original(original, store)
+        with unit_of_work():
+            target = add_original(original)
+            asset = lock_asset(Asset.id == claim.payload["media_id"])
+            asset.status, asset.merged_into_id = AssetStatus.MERGED, target.id
+            has_both = select(TABLE.c.product_id).where(TABLE.c.media_id == target.id)
+            of_asset = TABLE.c.media_id == asset.id
+            moved = update(TABLE).where(of_asset, TABLE.c.product_id.not_in(has_both)).values(media_id=target.id)
+            db.session.flush()
+            db.session.execute(moved)
+            db.session.execute(delete(TABLE).where(of_asset))
+            _unsettle(target.id, asset.id)
+            jobs.advance(claim, claim.progress)
+    except MediaBusy as refusal:
+        raise TransientFailure(refusal.sentence()) from refusal
+
+
+def _unsettle(*media_ids: int) -> None:
+    db.session.execute(update(ASSETS).where(Asset.id.in_(media_ids)).values(is_settled=False))
+    order_settling()
+
+
+def _render(claim: Claim, original: Original, store: ObjectStore) -> None:
+    sources: list[dict[str, Any]] = []
+    colour = None
+    for each in images.render(original.content, original.picture):
+        name = file_name(original.sha256, each.width, each.media_type)
+        store.put(rendition_key(name), each.content, media_type=each.media_type)
+        colour = colour or images.find_colour(each)
+        sources.append({"file": name, "width": each.width, "height": each.height, "type": each.media_type})
+    with unit_of_work():
+        asset = lock_asset(Asset.id == claim.payload["media_id"])
+        jobs.advance(claim, claim.progress)
+        asset.status, asset.error_code, asset.error = AssetStatus.READY, None, None
+        asset.sources, asset.colour, asset.is_settled = sources, colour, False
+        db.session.flush()
+        order_settling()
+
+
+def _fail(media_id: int, code: str, sentence: str, store: ObjectStore) -> None:
+    """Say why an asset will never be ready, and keep nothing of it in the store.
+
+    The objects go first: while it is being processed, no upload of the same content writes any.
+    """
+    with unit_of_work(reading=True):
+        asset = db.session.execute(select(ASSETS).where(ASSETS.c.id == media_id)).one_or_none()
+    if asset is None:
+        return
+    store.delete(keys_of_asset(asset))
+    with unit_of_work():
+        lock_asset(Asset.id == media_id).fail(code, sentence)
+        db.session.flush()
+        order_settling()
+
+
+def _reason_of(refusal: Refusal) -> tuple[str, str]:
+    if isinstance(refusal, _Lost):
+        return _LOST
+    if isinstance(refusal, Invalid):
+        return refusal.faults[0].code, refusal.faults[0].detail
+    return refusal.code(), refusal.sentence()

@@ -1,0 +1,188 @@
+"""How pictures come in: uploads, whose originals are in the store before they are shown, and URLs to be fetched.
+
+The row of a picture is committed before its original is written, and its objects are deleted before its row
+(`removal`): so each object has a row, and what is written is never what another request deletes. Of several uploads of
+one picture at once each may write the same bytes; one of them makes it known. (decision 52)
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, delete, select, update
+
+from app.clients.object_store import ObjectStore, StoreUnavailable
+from app.core import clock, jobs
+from app.core.changes import record_write
+from app.core.transactions import in_unit_of_work
+from app.core.upserts import insert_into
+from app.extensions import db
+from app.features.media import images
+from app.features.media.models import ASSETS, Asset, AssetStatus, Keep, MediaBusy
+from app.features.media.names import original_key
+
+#: The kind of the job that fetches and renders a picture.
+KIND = "media"
+#: The store or a supplier's server may be away for an hour.
+MAX_ATTEMPTS = 20
+
+#: What is worth nothing without its original in the store.
+_INCOMPLETE = frozenset({AssetStatus.RECEIVING, AssetStatus.FAILED})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Original:
+    """A picture as it was received, of which the header has been read; ``content`` is all of it."""
+
+    sha256: str
+    picture: images.Picture
+    content: bytes
+
+    @classmethod
+    def of(cls, content: bytes, *, max_pixels: int) -> "Original":
+        """Read the header of a picture; raises the refusals of `images.inspect`."""
+        picture = images.inspect(content, max_pixels=max_pixels)
+        return cls(sha256=hashlib.sha256(content).hexdigest(), picture=picture, content=content)
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What its asset has of it."""
+        return {
+            "sha256": self.sha256,
+            "media_type": self.picture.media_type,
+            "bytes": len(self.content),
+            "width": self.picture.width,
+            "height": self.picture.height,
+            "is_animated": self.picture.is_animated,
+        }
+
+
+def store_original(original: Original, store: ObjectStore) -> None:
+    """Write an original to the store, unless it is there; in transactions of its own.
+
+    Raises ``MediaBusy`` while it is being deleted, and ``StoreUnavailable``, after which there is nothing of it.
+    """
+    used_at = clock.now()
+    if not in_unit_of_work(_expect, original, used_at):
+        return
+    try:
+        store.put(original_key(original.sha256), original.content, media_type=original.picture.media_type)
+    except StoreUnavailable:
+        in_unit_of_work(_forget, original.sha256, used_at)
+        raise
+
+
+def add_original(original: Original) -> Asset:
+    """The asset of an original that is in the store; it is processed from now on, unless it was before."""
+    now = clock.now()
+    row = _lock_or_insert(original, now)
+    if row.status == AssetStatus.RECEIVING:
+        _make_known(row)
+    asset = db.session.get_one(Asset, row.id, populate_existing=True)
+    if asset.status == AssetStatus.FAILED:
+        asset.begin(now)
+    asset.deleted_at = None
+    db.session.flush()
+    _touch(asset.id)
+    if asset.status == AssetStatus.PROCESSING:
+        order(asset.id)
+    return asset
+
+
+def add_url(url: str, keep: Keep) -> Asset:
+    """The asset of a URL: the link as it is, or a copy, which a worker fetches unless that has been done."""
+    now = clock.now()
+    is_link = keep == Keep.LINK
+    status = AssetStatus.READY if is_link else AssetStatus.PROCESSING
+    link = {"url": url, "width": None, "height": None, "type": None}
+    values = {"source_url": url, "keep": keep, "status": status, "sources": [link] if is_link else []}
+    insertion = insert_into(ASSETS).values({**_new(now), **values}).on_conflict_do_nothing().returning(ASSETS)
+    row = db.session.execute(insertion).mappings().one_or_none()
+    if row is not None:
+        record_write(Asset, before=None, after=dict(row), members=ASSETS.c.keys())
+        if not is_link:
+            order(row["id"])
+        return db.session.get_one(Asset, row["id"])
+    return _again(lock_asset(Asset.source_url == url, Asset.keep == keep), now)
+
+
+def lock_asset(*conditions: Any) -> Asset:
+    """The one asset that meets the conditions, whatever its status, locked and as it is now."""
+    rows = select(Asset).where(*conditions).with_for_update(key_share=True)
+    return db.session.scalars(rows.execution_options(populate_existing=True)).one()
+
+
+def order(media_id: int) -> None:
+    """Have a worker fetch and render an asset."""
+    jobs.enqueue(KIND, {"media_id": media_id}, key=f"media:{media_id}", max_attempts=MAX_ATTEMPTS)
+
+
+def _again(asset: Asset, now: Any) -> Asset:
+    """The asset of a URL that was given before."""
+    if asset.merged_into_id is not None:
+        asset = lock_asset(Asset.id == asset.merged_into_id)
+    if asset.status == AssetStatus.REMOVING:
+        raise MediaBusy
+    if asset.status == AssetStatus.FAILED:
+        asset.begin(now)
+    asset.deleted_at = None
+    db.session.flush()
+    _touch(asset.id)
+    if asset.status == AssetStatus.PROCESSING:
+        order(asset.id)
+    return asset
+
+
+def _expect(original: Original, now: Any) -> bool:
+    """Have a row for an original; whether it has to be written."""
+    row = _lock_or_insert(original, now)
+    _touch(row.id, now)
+    return row.status in _INCOMPLETE
+
+
+def _lock_or_insert(original: Original, now: Any) -> Row[Any]:
+    """The row of an original, locked; a new one says that it is being received. Raises ``MediaBusy``."""
+    values = {**_new(now), **original.columns, "status": AssetStatus.RECEIVING}
+    db.session.execute(insert_into(ASSETS).values(values).on_conflict_do_nothing())
+    rows = select(ASSETS).where(ASSETS.c.sha256 == original.sha256).with_for_update(key_share=True)
+    row = db.session.execute(rows).one_or_none()
+    # Where it was deleted in between, its objects were too.
+    if row is None or row.status == AssetStatus.REMOVING:
+        raise MediaBusy
+    return row
+
+
+def _forget(sha256: str, used_at: Any) -> None:
+    """Delete the row of an original that could not be written, unless another request writes it as well."""
+    is_mine = (ASSETS.c.sha256 == sha256, ASSETS.c.status == AssetStatus.RECEIVING, ASSETS.c.used_at == used_at)
+    db.session.execute(delete(ASSETS).where(*is_mine))
+
+
+def _make_known(row: Row[Any]) -> None:
+    """Begin to process what was received; for clients it is created at this moment."""
+    now = clock.now()
+    values = {"status": AssetStatus.PROCESSING, "created_at": now, "updated_at": now}
+    known = update(ASSETS).where(ASSETS.c.id == row.id).values(values).returning(ASSETS)
+    after = db.session.execute(known).mappings().one()
+    record_write(Asset, before=None, after=dict(after), members=ASSETS.c.keys())
+
+
+def _touch(media_id: int, now: Any = None) -> None:
+    """Note that an asset is used now. Nobody sees that, so it is no change."""
+    used = update(ASSETS).where(ASSETS.c.id == media_id).values(used_at=now or clock.now())
+    db.session.execute(used)
+
+
+def _new(now: Any) -> Mapping[str, Any]:
+    """The columns of a new row that are no content."""
+    return {
+        "keep": Keep.COPY,
+        "is_animated": False,
+        "sources": [],
+        "used_at": now,
+        "is_settled": True,
+        "created_at": now,
+        "updated_at": now,
+        "version": 1,
+    }

@@ -1,0 +1,42 @@
+"""What follows when a picture is ready or has failed: whatever refers to it has to learn of that.
+
+`order_settling` makes it a job in the transaction of the change. A job that is just running may have looked already, so
+that a source looks again.
+"""
+
+from sqlalchemy import select, update
+
+from app.core import jobs
+from app.core.transactions import unit_of_work
+from app.extensions import db
+from app.features.media.models import ASSETS, Asset
+
+#: The kind of the job. What it does is known where products and imports are.
+KIND = "media_settling"
+_UNSETTLED = select(Asset.id, Asset.version).where(Asset.is_settled.is_(False)).order_by(Asset.id)
+
+
+def order_settling() -> None:
+    """Have a worker bring what refers to changed assets up to date."""
+    jobs.enqueue(KIND, {}, key=KIND)
+
+
+def look_for_unsettled() -> None:
+    """Order the job where there is something for it; a source of every worker."""
+    with unit_of_work(reading=True):
+        has_some = db.session.execute(_UNSETTLED.limit(1)).first() is not None
+    if has_some:
+        with unit_of_work():
+            order_settling()
+
+
+def find_unsettled(limit: int) -> dict[int, int]:
+    """The versions of assets that changed, by id, the oldest first."""
+    return {row.id: row.version for row in db.session.execute(_UNSETTLED.limit(limit))}
+
+
+def mark_settled(versions: dict[int, int]) -> None:
+    """Note that whatever refers to these assets, in these versions, is up to date."""
+    for media_id, version in versions.items():
+        is_same = (ASSETS.c.id == media_id, ASSETS.c.version == version)
+        db.session.execute(update(ASSETS).where(*is_same).values(is_settled=True))

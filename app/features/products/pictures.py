@@ -1,0 +1,141 @@
+"""What products show of their pictures, on their own rows: the first that is ready, in every list.
+
+Which pictures a product has is in `media`; a variant shows those of its parent. Whatever changes them calls this in the
+same transaction, or, where a worker has made a picture ready, soon after it (`follow`).
+"""
+
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import select, true
+
+from app.core import clock, jobs, reads
+from app.core.jobs import Claim
+from app.core.transactions import unit_of_work
+from app.extensions import db
+from app.features.media import placing, settling
+from app.features.media.models import PLACEMENTS, AssetStatus
+from app.features.products import families
+from app.features.products.models import PRODUCTS, Product, ProductKind
+from app.features.products.statements import has_id, update_rows
+from app.security.identity import Identity
+from app.security.permissions import Permission
+
+Row = Mapping[Any, Any]
+
+#: Products of one transaction, beside their variants.
+BATCH = 100
+#: Pictures that are followed together.
+ASSETS_PER_BATCH = 200
+
+# Each change of what a product shows is one of its image, whether that differs or not.
+reads.stand_for(Product.image, PLACEMENTS)
+
+
+def find_shown(products: Sequence[Any], identity: Identity) -> Sequence[Sequence[Any]]:
+    """What each of some products shows; those who do not write products see what is ready. One statement."""
+    owners = [product.parent_id or product.id for product in products]
+    placed = placing.find_placed(set(owners))
+    sees_all = identity.can(Permission.PRODUCTS_WRITE)
+    shown = []
+    for product, owner in zip(products, owners, strict=True):
+        rows = placed.get(owner, ())
+        if not sees_all:
+            rows = [row for row in rows if row.status == AssetStatus.READY]
+        shown.append(placing.shown_for(rows, product.id) if product.parent_id else rows)
+    return shown
+
+
+def find_image_of_variant(variant_id: int, parent_id: int) -> dict[str, Any] | None:
+    """What the row of a variant shows by what its parent shows now."""
+    placed = placing.find_placed_now([parent_id]).get(parent_id, ())
+    return placing.image_of_variant(placed, variant_id)
+
+
+def show(product_ids: Collection[int], *, by_clients: bool = False, deleted: bool = False) -> None:
+    """Bring products, and the variants of parents, to what their placements say now; those that are ``deleted`` too.
+
+    ``product_ids`` are of single products and parents. Each gets a new ETag: a new ``version`` where
+    it was written ``by_clients``, and else a new ``live``. A variant does where its own image differs.
+    """
+    sold, listed = _lock(product_ids, deleted=deleted)
+    placed = placing.find_placed_now([row["id"] for row in listed])
+    counter = "version" if by_clients else "live"
+    written = []
+    for row in listed:
+        image = placing.image_of(placed.get(row["id"], ()))
+        written.append((row, {"image": image, counter: row[counter] + 1}))
+    for row in sold:
+        image = placing.image_of_variant(placed.get(row["parent_id"], ()), row["id"])
+        if image != row["image"]:
+            written.append((row, {"image": image, "live": row["live"] + 1}))
+    _write(written)
+
+
+def adopt(parents: Mapping[int, int]) -> None:
+    """Let parents show what the products showed that have become their variants; ``parents`` are theirs by id.
+
+    The pictures come behind the others, as those of the variant.
+    """
+    if not parents:
+        return
+    moving = placing.find_placed_now(parents)
+    if not moving:
+        return
+    placed = placing.find_placed_now({parents[each] for each in moving})
+    for variant_id, rows in moving.items():
+        parent_id = parents[variant_id]
+        shown = {row["media_id"]: row for row in map(_placement, placed.get(parent_id, ()))}
+        for row in map(_placement, rows):
+            there = shown.setdefault(row["media_id"], {**row, "position": len(shown), "variants": []})
+            there["variants"] = [*there["variants"], variant_id]
+        placing.replace_placements(variant_id, ())
+        placing.replace_placements(parent_id, [*shown.values()])
+    show({parents[each] for each in moving})
+
+
+def follow(claim: Claim) -> Generator[None, None, None]:
+    """Bring products to what became of pictures, yielding after each batch of products."""
+    while True:
+        with unit_of_work(reading=True):
+            jobs.confirm(claim, claim.progress)
+            changed = settling.find_unsettled(ASSETS_PER_BATCH)
+            product_ids = placing.products_showing(changed) if changed else ()
+        if not changed:
+            return
+        for start in range(0, len(product_ids), BATCH):
+            with unit_of_work():
+                jobs.advance(claim, claim.progress)
+                show(product_ids[start : start + BATCH], deleted=True)
+            yield
+        with unit_of_work():
+            jobs.advance(claim, claim.progress)
+            settling.mark_settled(changed)
+        yield
+
+
+def _placement(row: Any) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in ("media_id", "position", "alt", "variants")}
+
+
+def _lock(product_ids: Collection[int], *, deleted: bool) -> tuple[Sequence[Row], Sequence[Row]]:
+    """The variants of some products, and then these, locked in this order by their ids."""
+    if not product_ids:
+        return (), ()
+    is_there = true() if deleted else PRODUCTS.c.deleted_at.is_(None)
+    rows = select(PRODUCTS).where(is_there).order_by(PRODUCTS.c.id).with_for_update(key_share=True)
+    sold = db.session.execute(rows.where(has_id(product_ids, PRODUCTS.c.parent_id))).mappings().all()
+    listed = rows.where(has_id(product_ids), PRODUCTS.c.kind != ProductKind.VARIANT)
+    return sold, db.session.execute(listed).mappings().all()
+
+
+def _write(changes: Iterable[tuple[Row, Row]]) -> None:
+    now = clock.now()
+    written: dict[int, Row] = {}
+    for row, change in changes:
+        after = {**row, **change}
+        written[row["id"]] = {name: after[name] for name in ("image", "version", "live")}
+        if row["deleted_at"] is None:
+            families.record(row["id"], "product.updated", row, after, ["image"])
+    update_rows(written, moment=now)
+    families.expire(written)
