@@ -121,6 +121,7 @@ def redis_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """A real S3 server, with the bucket ``media``; `tests.servers.s3_environment` has what its clients need."""
+    refuse_when_quick()
     with s3_server() as endpoint:
         yield endpoint
 

@@ -295,7 +295,11 @@ def _backend_at(url: str, folder: Path | None, timeout: float) -> "Backend":
     from obstore.store import LocalStore, from_url  # noqa: PLC0415 -- as said
 
     if folder is not None:
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        try:
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        except FileNotFoundError:
+            # Not what a missing object raises.
+            raise NotADirectoryError(errno.ENOTDIR, "The folder cannot be made.") from None
         return LocalStore(prefix=folder)
     return from_url(
         url,
