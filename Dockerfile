@@ -31,8 +31,10 @@ COPY --from=build /opt/venv /opt/venv
 COPY config.py gunicorn.conf.py gunicorn_worker.py worker.py wsgi.py ./
 COPY migrations migrations
 COPY app app
-RUN python -m compileall -q app config.py gunicorn_worker.py worker.py wsgi.py migrations
-# A number, so that an orchestrator can see that it is not root; nothing here belongs to it.
+# A volume that is mounted at /srv/media begins as this folder: nginx reads it as another user, but for the originals.
+RUN python -m compileall -q app config.py gunicorn_worker.py worker.py wsgi.py migrations \
+    && install -d -o 10001 -g 10001 -m 0755 /srv/media
+# A number, so that an orchestrator can see that it is not root; nothing else here belongs to it.
 USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from app.clients.object_store import ObjectStore
 from tests.servers import free_port, gunicorn_server
 
 pytestmark = [
@@ -27,6 +28,10 @@ CONFIGURATION = Path(__file__).resolve().parents[2] / "deploy" / "nginx.conf"
 
 class Echo(http.server.BaseHTTPRequestHandler):
     """Answers with the header fields that it got."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
 
     def do_GET(self) -> None:
         body = json.dumps({name.lower(): value for name, value in self.headers.items()}).encode()
@@ -41,7 +46,10 @@ class Echo(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def nginx(folder: Path, upstream: int, *, streams: int | None = None) -> Iterator[int]:
-    """Run nginx with the shipped configuration, moved to ports and folders of this test; yield its port."""
+    """Run nginx with the shipped configuration, moved to ports and folders of this test; yield its port.
+
+    The volume of media is the folder's ``media``, if that is there.
+    """
     port = free_port()
     text = CONFIGURATION.read_text()
     for shipped, here in {
@@ -49,6 +57,7 @@ def nginx(folder: Path, upstream: int, *, streams: int | None = None) -> Iterato
         "server api:8000;": f"server 127.0.0.1:{upstream};",
         "server streams:8000;": f"server 127.0.0.1:{streams or upstream};",
         "/tmp/nginx": f"{folder}/nginx",
+        "/srv/media": f"{folder}/media",
         "/dev/stdout": f"{folder}/access.log",
         "/dev/stderr": f"{folder}/error.log",
     }.items():
@@ -206,6 +215,51 @@ class TestUpgrades:
         seen = requests.get(f"{edge}{path}", headers={"Upgrade": asked, "Connection": "Upgrade"}, timeout=5).json()
 
         assert (seen.get("upgrade"), seen.get("connection")) == passed
+
+
+class TestMedia:
+    NAME = f"{'0123456789abcdef' * 4}-320.webp"
+
+    def test_is_served_from_the_folder_as_by_the_application_which_has_the_rest(self, folder: Path) -> None:
+        store = ObjectStore((folder / "media").as_uri())
+        original, missing = self.NAME.partition("-")[0], self.NAME.replace("320", "640")
+        store.put(f"public/{self.NAME}", b"rendition", media_type="image/webp")
+        store.put(f"originals/{original}", b"with GPS", media_type="image/jpeg")
+        names = (
+            "Content-Type", "Content-Length", "Cache-Control", "X-Content-Type-Options", "Content-Security-Policy",
+            "Cross-Origin-Resource-Policy",
+        )  # fmt: skip
+        settings = {
+            "APP_ENV": "testing",
+            "SECRET_KEY": "0123456789abcdef" * 2,
+            "JWT_SECRET_KEY": "fedcba9876543210" * 2,
+            "DATABASE_URL": f"sqlite:///{folder / 'catalog.db'}",
+            "MEDIA_STORE": (folder / "media").as_uri(),
+        }
+        with ExitStack() as stack:
+            server = stack.enter_context(gunicorn_server(settings, workers=1, threads=2))
+            edge = f"http://127.0.0.1:{stack.enter_context(nginx(folder, server.port))}"
+
+            here, there = (requests.get(f"{url}/media/{self.NAME}", timeout=5) for url in (edge, server.url))
+
+            assert (here.content, there.content) == (b"rendition", b"rendition")
+            assert {name: here.headers.get(name) for name in names} == {name: there.headers[name] for name in names}
+            # An answer that nginx makes itself has the time of the file, and no id of the application's.
+            assert ("Last-Modified" in here.headers, "X-Request-ID" in here.headers) == (True, False)
+            known = {"If-None-Match": here.headers["ETag"]}
+            assert requests.get(f"{edge}/media/{self.NAME}", headers=known, timeout=5).status_code == 304
+            for path in (missing, original, f"originals/{original}", f"..%2foriginals%2f{original}", ""):
+                answer = requests.get(f"{edge}/media/{path}", timeout=5)
+                assert (answer.status_code, answer.headers["Cache-Control"]) == (404, "no-store"), path
+
+            # What nginx cannot read, such as what is in a bucket, the application has.
+            (folder / "media" / "public").chmod(0o700)
+            behind = requests.get(f"{edge}/media/{self.NAME}", timeout=5)
+            assert (behind.content, "X-Request-ID" in behind.headers) == (b"rendition", True)
+
+    @pytest.mark.parametrize(("size", "status"), [(20 * 1024 * 1024 + 1000, 200), (21 * 1024 * 1024 + 1, 413)])
+    def test_may_be_uploaded_up_to_its_limit(self, edge: str, size: int, status: int) -> None:
+        assert requests.post(f"{edge}/api/v1/media", data=b"x" * size, timeout=30).status_code == status
 
 
 class TestSlowClients:

@@ -208,7 +208,7 @@ class TestOperations:
             is_named = "application/merge-patch+json" in operation.described["description"]
             assert is_named == (operation.method == "PATCH"), operation
 
-    def test_are_every_route_but_those_of_the_documentation(self, operations: list[Operation]) -> None:
+    def test_are_every_route_but_those_of_the_documentation_and_of_files(self, operations: list[Operation]) -> None:
         app = _application()
         served = {
             (method, re.sub(r"<(?:[^>]+:)?(\w+)>", r"{\1}", rule.rule))
@@ -218,7 +218,7 @@ class TestOperations:
 
         undocumented = served - {(operation.method, operation.path) for operation in operations}
 
-        paths = ("/", "/docs", "/docs/{name}", "/openapi.json", "/readme")
+        paths = ("/", "/docs", "/docs/{name}", "/media/{name}", "/openapi.json", "/readme")
         assert undocumented == {("GET", path) for path in paths}
 
 
