@@ -14,7 +14,7 @@ from tests.conftest import QUICK
 #: What their tests are about is processes, or the schema's history.
 FOLDERS = {"browser", "deploy", "live", "migrations", "performance"}
 #: The functions that start a server.
-STARTERS = {"gunicorn_server", "pgbouncer", "postgres_server", "valkey_server"}
+STARTERS = {"gunicorn_server", "pgbouncer", "postgres_server", "s3_server", "valkey_server"}
 assert all(hasattr(servers, name) for name in STARTERS)
 
 left_out = pytest.StashKey[Counter[str]]()
