@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageCms
 
 #: The first bytes of what a phone saves as HEIC.
 HEIC = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(64)
@@ -60,12 +60,19 @@ def exif(*, orientation: int = 1) -> Image.Exif:
     return made
 
 
+def linear_profile() -> bytes:
+    """An ICC profile with the primaries of sRGB whose values are proportional to light."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    parameters = srgb.index(b"para") + 12
+    return srgb.replace(srgb[parameters : parameters + 20], struct.pack(">5i", 1 << 16, 1 << 16, 0, 1 << 16, 0))
+
+
 def animation(
     size: tuple[int, int] = (32, 24),
     *,
     frames: int = 3,
-    format: str = "GIF",
-    **options: Any,  # noqa: A002 -- Pillow's word
+    format: str = "GIF",  # noqa: A002 -- Pillow's word
+    **options: Any,
 ) -> bytes:
     """An animated picture whose frames differ."""
     first, *others = (canvas(*size, seed=seed) for seed in range(frames))

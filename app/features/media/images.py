@@ -29,8 +29,8 @@ from app.features.media import animations
 #: The widths of renditions, in pixels.
 WIDTHS = (160, 320, 640, 1280, 2000)
 
-#: Pillow's name of each media type that is taken; no other decoder is even imported. TIFF is not: its strips are as large as the file says, no browser
-#: shows it, and no shop exports it. HEIC and SVG are not, which Pillow does not read.
+#: Pillow's name of each media type that is taken; no other decoder is even imported. TIFF is not taken: its strips are
+#: as large as the file says, no browser shows it, and no shop exports it. HEIC and SVG are what Pillow does not read.
 _FORMATS = {
     "image/jpeg": JpegImagePlugin.JpegImageFile.format,
     "image/png": PngImagePlugin.PngImageFile.format,

@@ -153,6 +153,7 @@ class TestInspect:
         with pytest.raises(PictureUnreadable):
             inspect(content[:-2] + scan * images.MAX_SCANS + content[-2:])
 
+    @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
     def test_shows_a_picture_whose_exif_is_broken(self) -> None:
         content = pictures.photo(48, 32, exif=b"Exif\0\0II*\0\xff\xff\xff\xff broken")
 
@@ -281,7 +282,7 @@ class TestRender:
             pictures.encode(half, "PNG"),
             pictures.encode(half, "WEBP", lossless=True),
             pictures.encode(palette, "PNG"),
-            pictures.encode(palette, "GIF"),
+            pictures.encode(half, "GIF"),
             pictures.encode(grey, "PNG"),
         ):
             shown = widest(content)
