@@ -270,7 +270,7 @@ def _orientation_of(image: Image.Image) -> int:
 
 
 def _decode(content: bytes, media_type: str, size: tuple[int, int]) -> Image.Image:
-    """The picture upright, in sRGB and of this size, as RGB or RGBA, without any metadata."""
+    """The picture upright, in sRGB and of this size, as RGB or RGBA."""
     with _open(content, media_type) as image:
         orientation = _orientation_of(image)
         lying_size = size[::-1] if orientation in _LYING else size
@@ -280,7 +280,6 @@ def _decode(content: bytes, media_type: str, size: tuple[int, int]) -> Image.Ima
         shrunk = _shrink(image, lying_size)
         profile = image.info.get("icc_profile")
     upright = _convert_to_srgb(shrunk, profile)
-    upright.info.clear()
     return upright.transpose(_TURNS[orientation]) if orientation in _TURNS else upright
 
 
@@ -334,6 +333,7 @@ def _convert_to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 def _encode(image: Image.Image, size: tuple[int, int]) -> Rendition:
     stream = io.BytesIO()
     resized = image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
+    # A WebP gets no metadata but what is given here.
     resized.save(stream, "WEBP", quality=_QUALITY, method=4)
     return _rendition(size, "image/webp", stream.getvalue())
 

@@ -2,6 +2,8 @@ import hashlib
 import struct
 import threading
 import tracemalloc
+from random import Random
+from typing import Any
 
 import pytest
 from PIL import Image, ImageCms
@@ -149,7 +151,7 @@ class TestInspect:
         start = content.rindex(b"\xff\xda")
         scan = content[start:-2]
 
-        assert inspect(content[:-2] + scan * 100 + content[-2:])
+        assert inspect(content[:-2] + scan * 100 + content[-2:]).width == 48
         with pytest.raises(PictureUnreadable):
             inspect(content[:-2] + scan * images.MAX_SCANS + content[-2:])
 
@@ -219,7 +221,7 @@ class TestRender:
     def test_carries_no_metadata(self, name: str) -> None:
         xmp = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>" + pictures.PLACE + b"</x:xmpmeta>"
         profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-        options = {"xmp": xmp} if name in {"JPEG", "WEBP", "AVIF"} else {}
+        options: dict[str, Any] = {"xmp": xmp} if name in {"JPEG", "WEBP", "AVIF"} else {}
         content = pictures.photo(200, 100, format=name, exif=pictures.exif(), icc_profile=profile, **options)
         assert pictures.PLACE in content
 
@@ -309,12 +311,21 @@ class TestRender:
         assert is_near(widest(pictures.encode(image, "PNG")).getpixel((5, 5)), (255, 255, 255))
 
     def test_resamples_in_bands_without_seams(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        content = pictures.photo(500, 400, format="PNG", mode="RGBA")
+        noise = Image.frombytes("RGBA", (500, 400), Random(5).randbytes(500 * 400 * 4))
+        content = pictures.encode(noise, "PNG")
         whole = pictures.decode(render(content)[0].content)
         monkeypatch.setattr(images, "_BAND_PIXELS", 500 * 20)
         in_bands = pictures.decode(render(content)[0].content)
 
         assert in_bands.tobytes() == whole.tobytes()
+
+    def test_decodes_no_more_of_a_jpeg_than_is_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        decoded, shrink = [], images._shrink
+        monkeypatch.setattr(images, "_shrink", lambda image, size: (decoded.append(image.size), shrink(image, size))[1])
+
+        render(pictures.photo(4000, 40))
+
+        assert decoded == [(2000, 20)]
 
     @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "GIF", "AVIF"])
     def test_refuses_a_truncated_picture(self, name: str) -> None:
@@ -325,7 +336,7 @@ class TestRender:
             list(images.render(pictures.truncated(content), picture))
 
     def test_refuses_broken_bytes_and_nothing_else_comes_out(self) -> None:
-        random = pictures.Random(3)
+        random = Random(3)
         refused = 0
         for name in ("JPEG", "PNG", "WEBP", "GIF", "AVIF"):
             content = bytearray(
