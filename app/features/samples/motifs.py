@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from math import pi, sin
 
 #: The units of the canvas, which has its origin at the upper left; what stands does so at 240.
 CANVAS = (400, 300)
@@ -92,6 +93,25 @@ class Line:
 
 Shape = Box | Oval | Pie | Arc | Area | Line
 
+
+def _filled(left: float, top: float, right: float, bottom: float) -> tuple[tuple[float, float], ...]:
+    """The outline of what is stuffed: its corners stand out, and its sides bend inwards."""
+    corners = ((left, top), (right, top), (right, bottom), (left, bottom))
+    middle = ((left + right) / 2, (top + bottom) / 2)
+    points = []
+    for (x, y), (next_x, next_y) in zip(corners, corners[1:] + corners[:1], strict=True):
+        for step in range(12):
+            share, bend = step / 12, 0.11 * sin(pi * step / 12)
+            along_x, along_y = x + (next_x - x) * share, y + (next_y - y) * share
+            is_level = y == next_y
+            points.append(
+                (along_x, along_y + (middle[1] - along_y) * bend)
+                if is_level
+                else (along_x + (middle[0] - along_x) * bend, along_y)
+            )
+    return tuple(points)
+
+
 #: The motif of what no other fits: a parcel.
 NEUTRAL = "parcel"
 
@@ -105,8 +125,8 @@ MOTIFS: Mapping[str, tuple[Shape, ...]] = {
     "chair": (
         Line(((246, 168), (258, 238)), Shade.DEEP, 8),
         Line(((168, 168), (158, 238)), Shade.DEEP, 8),
-        Line(((160, 66), (166, 160)), Shade.DARK, 9),
-        Line(((240, 66), (236, 160)), Shade.DARK, 9),
+        Line(((166, 72), (168, 160)), Shade.DARK, 9),
+        Line(((236, 72), (234, 160)), Shade.DARK, 9),
         Box(152, 62, 248, 96, Shade.MAIN, 14),
         Box(158, 112, 244, 128, Shade.LIGHT, 8),
         Box(146, 156, 258, 176, Shade.MAIN, 10),
@@ -198,7 +218,7 @@ MOTIFS: Mapping[str, tuple[Shape, ...]] = {
     "sofa": (
         Line(((98, 216), (92, 240)), Shade.WOOD, 9),
         Line(((302, 216), (308, 240)), Shade.WOOD, 9),
-        Box(84, 96, 316, 190, Shade.DARK, 24),
+        Box(84, 96, 316, 206, Shade.DARK, 24),
         Box(96, 104, 198, 182, Shade.MAIN, 18),
         Box(202, 104, 304, 182, Shade.MAIN, 18),
         Box(94, 162, 199, 200, Shade.LIGHT, 10),
@@ -343,7 +363,7 @@ MOTIFS: Mapping[str, tuple[Shape, ...]] = {
         Oval(106, 109, 294, 139, Shade.PALE),
     ),
     "mug": (
-        Arc(226, 112, 308, 196, 270, 90, Shade.DARK, 16),
+        Arc(208, 112, 308, 196, 270, 90, Shade.DARK, 16),
         Box(112, 84, 262, 234, Shade.MAIN, 24),
         Box(112, 84, 262, 130, Shade.MAIN, 6),
         Box(126, 108, 142, 212, Shade.LIGHT, 8),
@@ -353,7 +373,7 @@ MOTIFS: Mapping[str, tuple[Shape, ...]] = {
     "cup": (
         Oval(100, 214, 300, 244, Shade.DARK),
         Oval(104, 210, 296, 236, Shade.LIGHT),
-        Arc(232, 128, 290, 190, 270, 100, Shade.DARK, 11),
+        Arc(210, 128, 290, 190, 270, 110, Shade.DARK, 11),
         Pie(132, 30, 258, 226, 0, 180, Shade.MAIN),
         Pie(132, 30, 258, 226, 105, 165, Shade.LIGHT),
         Pie(140, 34, 250, 218, 0, 180, Shade.MAIN),
@@ -370,14 +390,14 @@ MOTIFS: Mapping[str, tuple[Shape, ...]] = {
     "pour_over": (
         Box(146, 216, 254, 234, Shade.DARK, 7),
         Pie(116, 22, 284, 222, 0, 180, Shade.MAIN),
-        Arc(252, 128, 318, 184, 270, 110, Shade.DARK, 11),
+        Arc(232, 128, 318, 184, 270, 110, Shade.DARK, 11),
         Area(((132, 96), (268, 96), (216, 202), (184, 202))),
         Area(((132, 96), (160, 96), (196, 202), (184, 202)), Shade.LIGHT),
         Area(((128, 82), (272, 82), (262, 118), (138, 118)), Shade.PAPER),
         Box(120, 108, 280, 122, Shade.DARK, 6),
     ),
     "teapot": (
-        Arc(264, 114, 336, 198, 270, 100, Shade.DARK, 13),
+        Arc(216, 118, 330, 206, 245, 115, Shade.DARK, 13),
         Area(((132, 178), (76, 108), (62, 112), (64, 124), (84, 132), (124, 218)), Shade.DARK),
         Oval(112, 100, 288, 238, Shade.MAIN),
         Arc(126, 114, 274, 224, 150, 215, Shade.LIGHT, 8),
@@ -386,7 +406,7 @@ MOTIFS: Mapping[str, tuple[Shape, ...]] = {
         Box(158, 228, 242, 240, Shade.DARK, 5),
     ),
     "jug": (
-        Arc(232, 106, 306, 206, 270, 90, Shade.DARK, 13),
+        Arc(204, 106, 306, 206, 270, 90, Shade.DARK, 13),
         Area(
             (
                 (136, 84),
@@ -480,30 +500,20 @@ MOTIFS: Mapping[str, tuple[Shape, ...]] = {
         *(Arc(98, 200, 130, 234, 90, 270, Shade.DEEP, 3), Arc(98, 156, 130, 196, 90, 270, Shade.DARK, 3)),
     ),
     "pillow": (
-        Area(
-            (
-                (92, 112),
-                (128, 100),
-                (272, 100),
-                (308, 112),
-                (298, 160),
-                (308, 208),
-                (272, 222),
-                (128, 222),
-                (92, 208),
-                (102, 160),
-            )
-        ),
-        Box(112, 110, 288, 212, Shade.MAIN, 36),
-        Box(124, 118, 276, 196, Shade.LIGHT, 34),
-        Arc(140, 132, 260, 230, 205, 300, Shade.PALE, 6),
-        Line(((256, 104), (262, 160), (256, 218)), Shade.DARK, 3),
+        Area(_filled(84, 90, 316, 226), Shade.DARK),
+        Area(_filled(92, 96, 308, 220)),
+        *(Line(((106, 108), (140, 126)), Shade.DARK, 3), Line(((294, 108), (260, 126)), Shade.DARK, 3)),
+        *(Line(((106, 208), (140, 190)), Shade.DARK, 3), Line(((294, 208), (260, 190)), Shade.DARK, 3)),
+        Arc(128, 120, 272, 240, 215, 325, Shade.LIGHT, 7),
     ),
     "cushion": (
-        Area(((118, 74), (200, 86), (282, 74), (270, 156), (282, 238), (200, 226), (118, 238), (130, 156)), Shade.DARK),
-        Area(((124, 80), (200, 92), (276, 80), (264, 156), (276, 232), (200, 220), (124, 232), (136, 156))),
-        *(Line(((160, 94), (158, 218)), Shade.LIGHT, 7), Line(((200, 98), (200, 214)), Shade.LIGHT, 7)),
-        Line(((240, 94), (242, 218)), Shade.LIGHT, 7),
+        Area(_filled(112, 62, 288, 238), Shade.DEEP),
+        Area(_filled(119, 69, 281, 231)),
+        *(Line(((133, 83), (160, 110)), Shade.DARK, 3), Line(((267, 83), (240, 110)), Shade.DARK, 3)),
+        *(Line(((133, 217), (160, 190)), Shade.DARK, 3), Line(((267, 217), (240, 190)), Shade.DARK, 3)),
+        *(Line(((200, 92), (200, 132)), Shade.LIGHT, 5), Line(((200, 168), (200, 208)), Shade.LIGHT, 5)),
+        *(Line(((142, 150), (182, 150)), Shade.LIGHT, 5), Line(((218, 150), (258, 150)), Shade.LIGHT, 5)),
+        Oval(190, 140, 210, 160, Shade.DARK),
     ),
     "rug": (
         *(Line(((100 + 10 * step, 70), (100 + 10 * step, 230)), Shade.PAPER, 3) for step in range(21)),

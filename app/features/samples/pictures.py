@@ -184,7 +184,8 @@ def draw(name: str, *, colour: str | None, motif: str, size: tuple[int, int] = S
     main = _moderate(_parse(colour or colour_of(name)))
     shapes = MOTIFS.get(motif, MOTIFS[NEUTRAL])
     large = (size[0] * _SUPERSAMPLING, size[1] * _SUPERSAMPLING)
-    picture = _draw_backdrop(size, main, shapes).resize(large, Image.Resampling.BICUBIC)
+    backdrop = _draw_backdrop(size, main, shapes).resize(size, Image.Resampling.BICUBIC)
+    picture = backdrop.resize(large, Image.Resampling.NEAREST)
     _Pen(picture).draw(shapes, _palette_of(main))
     picture = picture.reduce(_SUPERSAMPLING)
     if zlib.crc32(name.encode()) & 1:

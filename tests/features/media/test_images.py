@@ -310,18 +310,24 @@ class TestRender:
 
         assert is_near(widest(pictures.encode(image, "PNG")).getpixel((5, 5)), (255, 255, 255))
 
-    def test_resamples_in_bands_without_seams(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        noise = Image.frombytes("RGBA", (500, 400), Random(5).randbytes(500 * 400 * 4))
-        content = pictures.encode(noise, "PNG")
-        whole = pictures.decode(render(content)[0].content)
-        monkeypatch.setattr(images, "_BAND_PIXELS", 500 * 20)
-        in_bands = pictures.decode(render(content)[0].content)
+    @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+    def test_resamples_in_bands_as_if_in_one(self, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(images, "_BAND_PIXELS", 150 * 20)
+        noise = Image.frombytes(mode, (150, 130), Random(5).randbytes(150 * 130 * len(mode)))
 
-        assert in_bands.tobytes() == whole.tobytes()
+        in_bands = images._shrink(noise, (60, 52))
+
+        assert in_bands.tobytes() == noise.resize((60, 52), Image.Resampling.LANCZOS).tobytes()
 
     def test_decodes_no_more_of_a_jpeg_than_is_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        decoded, shrink = [], images._shrink
-        monkeypatch.setattr(images, "_shrink", lambda image, size: (decoded.append(image.size), shrink(image, size))[1])
+        decoded: list[tuple[int, int]] = []
+        shrink = images._shrink
+
+        def observe(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+            decoded.append(image.size)
+            return shrink(image, size)
+
+        monkeypatch.setattr(images, "_shrink", observe)
 
         render(pictures.photo(4000, 40))
 
@@ -447,6 +453,14 @@ class TestAnimations:
 
         with pytest.raises(PictureUnreadable):
             list(images.render(pictures.truncated(content), inspect(content)))
+
+    def test_are_refused_when_their_first_frame_is_broken(self) -> None:
+        content = bytearray(pictures.animation(format="PNG"))
+        place = content.index(b"IDAT") + 20
+        content[place : place + 20] = bytes(20)
+
+        with pytest.raises(PictureUnreadable):
+            render(bytes(content))
 
 
 class TestFindColour:
