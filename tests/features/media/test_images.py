@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from app.core.errors import Refusal
-from app.features.media import images
+from app.features.media import animations, images
 from app.features.media.images import Picture, PictureUnreadable, PictureUnsupported, Rendition, TooManyPixels
 from tests import pictures
 
@@ -127,6 +127,9 @@ class TestInspect:
         assert inspect(head + frame * images.MAX_FRAMES + b";").is_animated
         with pytest.raises(TooManyPixels):
             inspect(head + frame * (images.MAX_FRAMES + 1) + b";")
+
+    def test_reads_no_more_frames_than_are_allowed(self) -> None:
+        assert animations.outline_gif(pictures.animation(frames=9), max_frames=5).frames == 6
 
     def test_refuses_a_frame_beyond_the_canvas(self) -> None:
         content = bytearray(pictures.animation((32, 24)))
@@ -412,6 +415,7 @@ class TestAnimations:
             pictures.animation(format="WEBP", exif=pictures.exif()),
             pictures.animation(format="WEBP", xmp=pictures.PLACE),
             pictures.animation(format="WEBP") + pictures.PLACE,
+            pictures.animation(format="WEBP") + b"ICCP" + struct.pack("<I", 17) + pictures.PLACE + b"\0",
             pictures.animation(format="PNG", exif=pictures.exif()),
             pictures.with_png_chunk(pictures.animation(format="PNG"), b"tEXt", b"Comment\0" + pictures.PLACE),
             pictures.with_png_chunk(pictures.animation(format="PNG"), b"prVt", pictures.PLACE),
@@ -419,7 +423,16 @@ class TestAnimations:
             pictures.animation(format="AVIF", exif=pictures.exif()),
         ],
         ids=[
-            *("gif-comment", "gif-xmp", "gif-appended", "webp-exif", "webp-xmp", "webp-appended", "png-exif"),
+            *(
+                "gif-comment",
+                "gif-xmp",
+                "gif-appended",
+                "webp-exif",
+                "webp-xmp",
+                "webp-appended",
+                "webp-beyond",
+                "png-exif",
+            ),
             *("png-text", "png-private", "png-appended", "avif"),
         ],
     )
