@@ -3,12 +3,14 @@
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from flask import Flask
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from app.core.transactions import unit_of_work
 from app.extensions import db
@@ -216,8 +218,15 @@ class TestLoadDemo:
         assert state_of(app) == [[], [], [], [], [], []]
 
     def test_twice_at_once_fills_it_once(self, app: Flask) -> None:
+        def load(_number: int) -> samples.Loaded | None:
+            for _ in range(10):
+                # On a busy machine the one that comes first may take longer than the database lets the other wait.
+                with suppress(OperationalError):
+                    return load_demo(app)
+            return load_demo(app)
+
         with ThreadPoolExecutor(2) as pool:
-            loaded = list(pool.map(lambda _: load_demo(app), range(2)))
+            loaded = list(pool.map(load, range(2)))
 
         assert loaded.count(None) == 1
 
