@@ -14,11 +14,11 @@ from tests.servers import INHERITED, PROJECT
 DOCUMENT = (PROJECT / "docs" / "extending.md").read_text("utf-8")
 FILES = re.compile(r"^`([\w./]+)`:\n\n```(python|diff)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 COMMANDS = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+#: What was compiled, and what mypy has found, is copied with the rest: it is as good there.
 NOT_COPIED = (
     ".git",
     ".venv",
     "instance",
-    "__pycache__",
     ".hypothesis",
     ".pytest_cache",
     ".bench",
