@@ -1,15 +1,19 @@
 """The operations of the API as its OpenAPI document tells them, and a scene on which each one's example succeeds."""
 
+import io
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
+from itertools import count
 from typing import Any, Self
 from unittest import mock
 
 import jsonschema_rs
 import sqlalchemy
 from flask import Flask
+from PIL import Image
 from sqlalchemy import Engine, event, select, type_coerce, update
 from sqlalchemy.types import NULLTYPE
 from werkzeug.datastructures import Headers
@@ -96,6 +100,11 @@ class Operation:
         return "multipart/form-data" in self._content
 
     @property
+    def media_type_of_file(self) -> str:
+        """One of the media types that the file may have."""
+        return "image/png" if "image/png" in self._content else "text/csv"
+
+    @property
     def _content(self) -> Mapping[str, Any]:
         content: Mapping[str, Any] = self.described.get("requestBody", {}).get("content", {})
         return content
@@ -107,9 +116,9 @@ class Operation:
         return resolve(self.document, schema)
 
     @property
-    def example(self) -> dict[str, Any]:
+    def example(self) -> Any:
         """The body's own example."""
-        return dict(self.described["requestBody"]["content"][self.media_types[0]]["example"])
+        return copy(self.described["requestBody"]["content"][self.media_types[0]]["example"])
 
     @cached_property
     def accepts(self) -> jsonschema_rs.Draft202012Validator:
@@ -185,6 +194,7 @@ class Scene:
         self._tokens: dict[str, str] = {}
         self._ids: dict[str, int] = {}
         self._references: dict[str, int] = {}
+        self._colours = count()
         #: The last row of each collection.
         self._rows: dict[str, dict[str, Any]] = {}
         self._state: dict[str, Table] = {}
@@ -228,17 +238,17 @@ class Scene:
         path: str | None = None,
         query: str = "",
         headers: Mapping[str, str | None] | None = None,
-        body: bytes | dict[str, Any] | None = None,
+        body: bytes | dict[str, Any] | list[Any] | None = None,
         environ: Mapping[str, Any] | None = None,
     ) -> TestResponse:
         """Send the operation's own example, with what is given instead of its own. A header that is None stays out."""
         self._set_up()
         content: dict[str, Any] = {"data": body} if isinstance(body, bytes) else {}
         if body is None and operation.takes_file:
-            content["data"] = FILE
+            content["data"] = self._next_file(operation)
         if body is None and operation.media_types:
             body = self.example(operation)
-        if isinstance(body, dict):
+        if isinstance(body, dict | list):
             content["data"] = self.app.json.dumps(body).encode()
         all_headers: dict[str, str | None] = {**self.headers(operation), **(headers or {})}
         sent = Headers([(name, value) for name, value in all_headers.items() if value is not None])
@@ -261,6 +271,14 @@ class Scene:
             chunks = [next(iter(stream), b"")]
             stream.close()  # type: ignore[attr-defined]  # which every iterable of WSGI may have
         return TestResponse(chunks, status, answered, request=Request(built))
+
+    def _next_file(self, operation: Operation) -> bytes:
+        """A file that an operation takes; no two pictures are the same."""
+        if operation.media_type_of_file != "image/png":
+            return FILE
+        stream = io.BytesIO()
+        Image.new("RGB", (1, 1), next(self._colours)).save(stream, "PNG")
+        return stream.getvalue()
 
     def path(self, operation: Operation) -> str:
         """The operation's path, with the ids of rows that are there."""
@@ -297,7 +315,7 @@ class Scene:
         if operation.media_types:
             headers["Content-Type"] = operation.media_types[0]
         if operation.takes_file:
-            headers["Content-Type"] = "text/csv"
+            headers["Content-Type"] = operation.media_type_of_file
         if "If-Match" in operation.parameters("header"):
             headers["If-Match"] = "*"
         return headers
@@ -314,9 +332,11 @@ class Scene:
             self._state = self.read_state()
         return self._tokens[scheme]
 
-    def example(self, operation: Operation) -> dict[str, Any]:
+    def example(self, operation: Operation) -> Any:
         """The operation's own example, with the ids of rows that are there."""
         example = operation.example
+        if isinstance(example, list):
+            return [self._with_references(one) for one in example]
         if operation.name == "log_in":
             # Its own are of the demo catalogue.
             example |= {"email": "alice@example.com", "password": PASSWORD}

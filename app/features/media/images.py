@@ -118,7 +118,7 @@ def inspect(content: bytes, *, max_pixels: int) -> Picture:
     Pillow refuses 178,956,970 by itself, so a greater limit is none.
     """
     media_type = _recognize(content)
-    with _refusing(), _limiting(max_pixels):
+    with _refusing(), _limiting():
         if media_type == "image/gif":
             return _inspect_gif(content, max_pixels)
         with _open(content, media_type) as image:
@@ -227,7 +227,7 @@ def _refusing() -> Iterator[None]:
 
 
 @contextmanager
-def _limiting(max_pixels: int) -> Iterator[None]:
+def _limiting() -> Iterator[None]:
     """Let Pillow's own limit on pixels, a warning or an error as warnings are filtered, become the same refusal."""
     try:
         yield

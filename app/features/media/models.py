@@ -56,6 +56,10 @@ class MediaUnknown(Invalid):
     pointer = "/media_id"
 
 
+class MediaLost(Invalid):
+    """The original is not in the store; send it again."""
+
+
 class MediaPlaced(Conflict):
     """Products show this media; take it from them first. Deleted products count."""
 

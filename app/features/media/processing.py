@@ -18,13 +18,12 @@ from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.media import images
 from app.features.media.fetching import fetch
-from app.features.media.models import ASSETS, TABLE, Asset, AssetStatus, MediaBusy
+from app.features.media.models import ASSETS, TABLE, Asset, AssetStatus, MediaBusy, MediaLost
 from app.features.media.names import file_name, keys_of_asset, original_key, rendition_key
 from app.features.media.receiving import Original, add_original, lock_asset, store_original
 from app.features.media.service import order_removal
 from app.features.media.settling import order_settling
 
-_LOST = ("media_lost", "Its original is not in the store; send it again.")
 _GIVEN_UP = ("media_unprocessed", "It could not be processed.")
 
 
@@ -83,12 +82,8 @@ def _stored(sha256: str, store: ObjectStore) -> Original:
     try:
         content = store.read(original_key(sha256))
     except ObjectMissing:
-        raise _Lost from None
+        raise MediaLost from None
     return Original.of(content, max_pixels=current_app.config["MAX_MEDIA_PIXELS"])
-
-
-class _Lost(Invalid):
-    """Its original is not in the store; send it again."""
 
 
 def _claim_content(claim: Claim, original: Original) -> bool:
@@ -165,8 +160,6 @@ def _fail(media_id: int, code: str, sentence: str, store: ObjectStore) -> None:
 
 
 def _reason_of(refusal: Refusal) -> tuple[str, str]:
-    if isinstance(refusal, _Lost):
-        return _LOST
     if isinstance(refusal, Invalid):
         return refusal.faults[0].code, refusal.faults[0].detail
     return refusal.code(), refusal.sentence()

@@ -169,7 +169,7 @@ def _make_known(row: Row[Any]) -> None:
 
 
 def _touch(media_id: int, now: Any = None) -> None:
-    """Note that an asset is used now. Nobody sees that, so it is no change."""
+    """Note that an asset is used now; no response says so, so it is no change."""
     used = update(ASSETS).where(ASSETS.c.id == media_id).values(used_at=now or clock.now())
     db.session.execute(used)
 

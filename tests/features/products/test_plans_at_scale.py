@@ -1,4 +1,4 @@
-"""Thirty thousand products, or PLANNED_PRODUCTS: what the planners choose by themselves, with statistics of them."""
+"""Fifteen thousand products, or PLANNED_PRODUCTS: what the planners choose by themselves, with statistics of them."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from tests.conftest import Caller, body_of, empty
 
 pytestmark = pytest.mark.timeout(400)
 
-PRODUCTS = int(os.environ.get("PLANNED_PRODUCTS", "30000"))
+PRODUCTS = int(os.environ.get("PLANNED_PRODUCTS", "15000"))
 #: The filters without which a facet is counted.
 OWNED = {name for facet in FACETS for name in facet.filters}
 WHOLE_TABLE = re.compile(r"Seq Scan on products|SCAN products\b(?! USING)")
@@ -27,7 +27,7 @@ ORDERS = [f"sort_by={sort}&order={order}" for sort in LISTING.sorts for order in
 
 @pytest.fixture
 def shelves(app: Flask) -> None:
-    """Thirty thousand products."""
+    """So many products."""
     with app.app_context():
         with unit_of_work():
             tree = samples.plant_tree()
