@@ -105,8 +105,8 @@ def bomb(width: int = 50_000, height: int = 50_000) -> bytes:
 
 
 def text_bomb() -> bytes:
-    """A small PNG with a text that is 30 MB when it is decompressed."""
-    text = b"Comment\0\0" + zlib.compress(bytes(30_000_000), 9)
+    """A small PNG with a text that is 12 MB when it is decompressed."""
+    text = b"Comment\0\0" + zlib.compress(bytes(12_000_000), 9)
     return png(1, 1, bytes(4), chunks=[png_chunk(b"zTXt", text)])
 
 

@@ -11,8 +11,8 @@ from werkzeug.test import TestResponse
 
 from app.clients.object_store import ObjectStore, StoreUnavailable
 from tests.conftest import Caller, body_of
-from tests.features.media.conftest import Studio
 from tests.pictures import HEIC, HTML, SVG, bomb, decode, exif, flat, photo
+from tests.studio import Studio
 
 Make = Callable[..., dict[str, Any]]
 
@@ -54,7 +54,7 @@ class TestSending:
         assert ready["sources"][0]["url"] == f"/media/{digest}-160.webp"
         assert ready["colour"].startswith("#")
         assert ready["version"] == 2
-        picture = studio.bob.get(f"//{ready['sources'][2]['url']}")
+        picture = studio.bob.get(f"/{ready['sources'][2]['url']}")
         assert decode(picture.get_data()).size == (500, 700)
         assert b"Somewhere" not in picture.get_data()
         assert studio.objects() == {
@@ -170,7 +170,7 @@ class TestSending:
     def test_is_in_the_trail_and_in_the_feed(self, studio: Studio) -> None:
         asset = studio.make("red")
 
-        trail = body_of(studio.root.get(f"/audit-events?resource_type=media&resource_id={asset['id']}"))["items"]
+        trail = body_of(studio.root.get(f"/audit-events?resource=media/{asset['id']}"))["items"]
         assert [event["action"] for event in trail][-1] == "media.created"
         assert trail[-1]["after"]["sha256"] == asset["sha256"]
         feed = body_of(studio.alice.get("/events"))["items"]
@@ -272,7 +272,7 @@ class TestDeleting:
 
         assert (again["id"], again["status"]) == (asset["id"], "ready")
         assert f"originals/{asset['sha256']}" in studio.objects()
-        assert studio.bob.get(f"//{studio.look_at(asset['id'])['sources'][0]['url']}").status_code == 200
+        assert studio.bob.get(f"/{studio.look_at(asset['id'])['sources'][0]['url']}").status_code == 200
 
     def test_is_for_administrators_who_have_read_it(self, studio: Studio) -> None:
         asset = studio.make("red")

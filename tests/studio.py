@@ -1,11 +1,9 @@
-"""The world of pictures: a store of its own for each test, people who send some, and workers that render them."""
+"""The world of pictures: a store of its own for a test, people who send some, and a worker that renders them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 from flask import Flask
 
 from app.api.tasks import TASKS
@@ -63,11 +61,3 @@ class Studio:
     def objects(self) -> set[str]:
         """The keys of all that is in the store, half-written files included."""
         return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture
-def studio(app_with: Callable[..., Flask], tmp_path: Path, alice: Caller, root: Caller, bob: Caller) -> Studio:
-    """A store that nothing else uses."""
-    folder = tmp_path / "media"
-    app = app_with(media_store=folder.as_uri(), webhook_allowed_private_hosts=("127.0.0.1",))
-    return Studio(app, folder, alice.on(app), root.on(app), bob.on(app))
