@@ -4,6 +4,7 @@ alice edits, bob looks, carol must not know, root administers. A test that asks 
 once on SQLite and once on PostgreSQL, on an empty database whose transactions are as real as in production.
 """
 
+import gc
 import os
 import tempfile
 from collections.abc import Callable, Generator, Iterator
@@ -86,6 +87,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return float(marker.args[0]) if marker else 0
 
     items.sort(key=allowed, reverse=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what has been imported and collected, which all lives until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
