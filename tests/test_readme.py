@@ -44,7 +44,9 @@ def demo(tmp_path: Path) -> Iterator[GunicornServer]:
         yield server
 
 
+# Two commands, a server and two shells that ask it dozens of times: a busy machine may take its time.
 @pytest.mark.live
+@pytest.mark.timeout(300)
 def test_the_tour_prints_what_it_says_and_says_it_again(demo: GunicornServer) -> None:
     environment = {**os.environ, "API": f"{demo.url}/api/v1"}
 
@@ -52,7 +54,7 @@ def test_the_tour_prints_what_it_says_and_says_it_again(demo: GunicornServer) ->
         # As it is pasted: an interactive shell, which reads no file of the user's.
         done = subprocess.run(
             [name, *{"bash": ["--norc", "-i"], "zsh": ["-f", "-i"]}[name]],
-            input=tour(), env=environment, capture_output=True, text=True, timeout=60, check=False,
+            input=tour(), env=environment, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
 
         assert done.stdout.splitlines() == re.findall(r"^# → (.*)$", tour(), re.MULTILINE), (name, done.stderr)
