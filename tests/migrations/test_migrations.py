@@ -24,7 +24,7 @@ from app.features.products.models import Product, search_text
 from app.features.products.search import find_words
 from app.features.sessions.models import SessionNetwork
 from app.features.webhooks.models import Webhook
-from tests.conftest import Caller, code_of, settings_for
+from tests.conftest import Caller, code_of, empty, settings_for
 from tests.migrations.schema import schema
 from tests.rows import MOMENT, ROWS
 from tests.servers import INHERITED, PROJECT
@@ -329,17 +329,20 @@ class TestDown:
         assert schema() == before
         fill()
 
-    @pytest.mark.parametrize("target", [*REVISIONS[1:], "base"])
-    @pytest.mark.usefixtures("bare")
-    def test_to_each_revision_and_up_again_works_with_rows(self, target: str) -> None:
+    @pytest.mark.timeout(600)
+    def test_to_each_revision_and_up_again_works_with_rows(self, bare: Flask) -> None:
         upgrade()
-        fill()
+        for target in (*REVISIONS[1:], "base"):
+            fill()
 
-        downgrade(revision=target)
-        upgrade()
+            downgrade(revision=target)
+            assert revision() == (None if target == "base" else target)
+            upgrade()
 
-        assert revision() == REVISIONS[0]
-        check()
+            assert revision() == REVISIONS[0]
+            check()
+            # What is left of some tables would be in the way of the next rows.
+            empty(bare)
 
 
 class TestBrands:
