@@ -54,7 +54,7 @@ def test_cacheable_responses_read_published_rows_alone(
             # Without credentials, whose own tables are read for each request.
             assert scene.send(operation, headers={"Authorization": None}).status_code == 200
         assert tables
-        # The index of values is made of columns of products, which stand for it where it is read; so does one for placements.
+        # The columns of products stand for these where they are read.
         strange = tables - published - {LogRow.__tablename__, "attribute_values", "media_placements"}
         assert not strange, f"{operation} reads {strange}, and caches would keep what is outdated: {WHAT_TO_DO}"
     assert len(ours) == len(cacheable) > 0

@@ -206,5 +206,5 @@ class ProductMediaSchema(Schema):
     """What a product shows, in its order, with the counters of the product, of which its ETag is made."""
 
     items = fields.Nested(PlacementSchema, many=True)
-    version = fields.Integer(note="Of the product; a PUT of its media raises it.", example=1)
-    live = fields.Integer(minimum=0, note="Of the product.", example=0)
+    version = fields.Integer(dump_only=True, note="Of the product; a PUT of its media raises it.", example=1)
+    live = fields.Integer(minimum=0, dump_only=True, note="Of the product.", example=0)

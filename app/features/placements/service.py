@@ -104,8 +104,8 @@ def _lock(media_ids: set[int]) -> Sequence[Any]:
 
 
 def _variants_of(product: Product) -> frozenset[int]:
-    rows = select(PRODUCTS.c.id).where(PRODUCTS.c.parent_id == product.id, PRODUCTS.c.deleted_at.is_(None))
-    return frozenset(db.session.scalars(rows))
+    """Those that a picture may be of; the deleted ones too, so that what was read can be written, and come back."""
+    return frozenset(db.session.scalars(select(PRODUCTS.c.id).where(PRODUCTS.c.parent_id == product.id)))
 
 
 def _described(placed: Sequence[Any]) -> list[dict[str, Any]]:
