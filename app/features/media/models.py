@@ -134,8 +134,10 @@ class Asset(Keyed, Stamped, Versioned, Published, Model):
         self.status, self.error_code, self.error = AssetStatus.FAILED, code, sentence
         self.sources, self.is_settled = [], False
 
-    def begin(self, now: datetime) -> None:
-        """Process it, from the start."""
+    def begin(self, now: datetime, *, has_content: bool = False) -> None:
+        """Process it, from the start: its URL is fetched again, unless it ``has_content`` that is in the store."""
+        if not has_content:
+            self.sha256 = self.media_type = self.bytes = self.width = self.height = None
         self.status, self.error_code, self.error = AssetStatus.PROCESSING, None, None
         self.deleted_at, self.used_at = None, now
 

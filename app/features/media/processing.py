@@ -19,7 +19,7 @@ from app.extensions import db
 from app.features.media import images
 from app.features.media.fetching import fetch
 from app.features.media.models import ASSETS, TABLE, Asset, AssetStatus, MediaBusy, MediaLost
-from app.features.media.names import file_name, keys_of_asset, original_key, rendition_key
+from app.features.media.names import file_name, original_key, rendition_key
 from app.features.media.receiving import Original, add_original, lock_asset, store_original
 from app.features.media.service import order_removal
 from app.features.media.settling import order_settling
@@ -37,19 +37,24 @@ def process(claim: Claim) -> Generator[None, None, None]:
     except StoreUnavailable as refusal:
         raise TransientFailure(refusal.sentence()) from refusal
     except Refusal as refusal:
-        code, sentence = _reason_of(refusal)
-        _fail(claim.payload["media_id"], code, sentence, store)
-        raise JobFailed(sentence) from refusal
+        reason = _reason_of(refusal)
+        with unit_of_work():
+            jobs.advance(claim, {"reason": reason})
+        raise JobFailed(reason[1]) from refusal
 
 
 def end(job_id: int) -> None:
-    """Let no asset wait for a job that has ended without it; for the transaction that ends the job."""
-    job = db.session.get_one(Job, job_id)
-    asset = db.session.get(Asset, job.payload["media_id"], populate_existing=True, with_for_update=True)
+    """Let no asset wait for a job that has ended without it; for the transaction that ends the job.
+
+    So an asset that has failed has no job any more, and one that is processed has one.
+    """
+    job = db.session.get_one(Job, job_id, populate_existing=True)
+    found = select(Asset).where(Asset.id == job.payload["media_id"]).with_for_update(key_share=True)
+    asset = db.session.scalars(found.execution_options(populate_existing=True)).one_or_none()
     if asset is None:
         return
     if asset.status == AssetStatus.PROCESSING:
-        asset.fail(*_GIVEN_UP)
+        asset.fail(*job.progress.get("reason", _GIVEN_UP))
         db.session.flush()
         order_settling()
     if asset.deleted_at is not None:
@@ -64,8 +69,12 @@ def _original_of(claim: Claim, store: ObjectStore) -> Generator[None, None, Orig
         asset = db.session.execute(select(*columns).where(Asset.id == claim.payload["media_id"])).one_or_none()
     if asset is None or asset.status not in {AssetStatus.PROCESSING, AssetStatus.FAILED}:
         return None
-    if asset.source_url is None or claim.progress.get("is_stored"):
-        return _stored(asset.sha256, store)
+    # Also where it is of a URL, which an earlier attempt has fetched: by now there may be another picture.
+    stored = None if asset.sha256 is None else _find_stored(asset.sha256, store)
+    if stored is not None:
+        return stored
+    if asset.source_url is None:
+        raise MediaLost
     content = fetch(asset.source_url, is_last=claim.is_last)
     original = Original.of(content, max_pixels=current_app.config["MAX_MEDIA_PIXELS"])
     if not _claim_content(claim, original):
@@ -73,40 +82,41 @@ def _original_of(claim: Claim, store: ObjectStore) -> Generator[None, None, Orig
         return None
     store.put(original_key(original.sha256), content, media_type=original.picture.media_type)
     with unit_of_work():
-        jobs.advance(claim, {"is_stored": True})
+        jobs.advance(claim, claim.progress)
     yield
     return original
 
 
-def _stored(sha256: str, store: ObjectStore) -> Original:
+def _find_stored(sha256: str, store: ObjectStore) -> Original | None:
     try:
         content = store.read(original_key(sha256))
     except ObjectMissing:
-        raise MediaLost from None
+        return None
     return Original.of(content, max_pixels=current_app.config["MAX_MEDIA_PIXELS"])
 
 
 def _claim_content(claim: Claim, original: Original) -> bool:
     """Give the asset its content, unless another has it already."""
     with unit_of_work():
-        found = select(Asset.id).where(Asset.sha256 == original.sha256)
-        others = set(db.session.scalars(found)) - {claim.payload["media_id"]}
-        if others:
-            return False
+        owner_id = db.session.scalar(select(Asset.id).where(Asset.sha256 == original.sha256))
+        if owner_id is not None:
+            # Its own from an earlier attempt is no progress: the attempts shall end.
+            return bool(owner_id == claim.payload["media_id"])
+        jobs.advance(claim, claim.progress)
         asset = lock_asset(Asset.id == claim.payload["media_id"])
+        # A violated index says that another got it at this moment: the job is tried again, and finds that.
         for name, value in original.columns.items():
             setattr(asset, name, value)
-        # A violated index says that another got it at this moment: the job is tried again, and finds that.
-        jobs.advance(claim, claim.progress)
     return True
 
 
 def _merge(claim: Claim, original: Original, store: ObjectStore) -> None:
     """Let the asset stand for another with the same content, which products show in its place."""
     try:
-        store_original(original, store)
+        stored = store_original(original, store)
         with unit_of_work():
-            target = add_original(original)
+            jobs.advance(claim, claim.progress)
+            target = add_original(stored)
             asset = lock_asset(Asset.id == claim.payload["media_id"])
             asset.status, asset.merged_into_id = AssetStatus.MERGED, target.id
             has_both = select(TABLE.c.product_id).where(TABLE.c.media_id == target.id)
@@ -116,7 +126,6 @@ def _merge(claim: Claim, original: Original, store: ObjectStore) -> None:
             db.session.execute(moved)
             db.session.execute(delete(TABLE).where(of_asset))
             _unsettle(target.id, asset.id)
-            jobs.advance(claim, claim.progress)
     except MediaBusy as refusal:
         raise TransientFailure(refusal.sentence()) from refusal
 
@@ -135,26 +144,11 @@ def _render(claim: Claim, original: Original, store: ObjectStore) -> None:
         colour = colour or images.find_colour(each)
         sources.append({"file": name, "width": each.width, "height": each.height, "type": each.media_type})
     with unit_of_work():
-        asset = lock_asset(Asset.id == claim.payload["media_id"])
+        # The job first, as where it ends: one order of locks, so no deadlock.
         jobs.advance(claim, claim.progress)
+        asset = lock_asset(Asset.id == claim.payload["media_id"])
         asset.status, asset.error_code, asset.error = AssetStatus.READY, None, None
         asset.sources, asset.colour, asset.is_settled = sources, colour, False
-        db.session.flush()
-        order_settling()
-
-
-def _fail(media_id: int, code: str, sentence: str, store: ObjectStore) -> None:
-    """Say why an asset will never be ready, and keep nothing of it in the store.
-
-    The objects go first: while it is being processed, no upload of the same content writes any.
-    """
-    with unit_of_work(reading=True):
-        asset = db.session.execute(select(ASSETS).where(ASSETS.c.id == media_id)).one_or_none()
-    if asset is None:
-        return
-    store.delete(keys_of_asset(asset))
-    with unit_of_work():
-        lock_asset(Asset.id == media_id).fail(code, sentence)
         db.session.flush()
         order_settling()
 

@@ -7,10 +7,11 @@ one picture at once each may write the same bytes; one of them makes it known. (
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Row, delete, select, update
+from sqlalchemy.exc import NoResultFound
 
 from app.clients.object_store import ObjectStore, StoreUnavailable
 from app.core import clock, jobs
@@ -33,11 +34,17 @@ _INCOMPLETE = frozenset({AssetStatus.RECEIVING, AssetStatus.FAILED})
 
 @dataclass(frozen=True, kw_only=True)
 class Original:
-    """A picture as it was received, of which the header has been read; ``content`` is all of it."""
+    """A picture as it was received, of which the header has been read; ``content`` is all of it.
+
+    ``media_id`` is that of its asset, once `store_original` has it in the store; ``is_written`` says whether that wrote
+    it, or found it there.
+    """
 
     sha256: str
     picture: images.Picture
     content: bytes
+    media_id: int | None = None
+    is_written: bool = False
 
     @classmethod
     def of(cls, content: bytes, *, max_pixels: int) -> "Original":
@@ -58,36 +65,36 @@ class Original:
         }
 
 
-def store_original(original: Original, store: ObjectStore) -> None:
-    """Write an original to the store, unless it is there; in transactions of its own.
+def store_original(original: Original, store: ObjectStore) -> Original:
+    """Write an original to the store, unless it is there, in transactions of its own; the original for `add_original`.
 
     Raises ``MediaBusy`` while it is being deleted, and ``StoreUnavailable``, after which there is nothing of it.
     """
     used_at = clock.now()
-    if not in_unit_of_work(_expect, original, used_at):
-        return
+    media_id, is_missing = in_unit_of_work(_expect, original, used_at)
+    if not is_missing:
+        return replace(original, media_id=media_id)
     try:
         store.put(original_key(original.sha256), original.content, media_type=original.picture.media_type)
     except StoreUnavailable:
         in_unit_of_work(_forget, original.sha256, used_at)
         raise
+    return replace(original, media_id=media_id, is_written=True)
 
 
 def add_original(original: Original) -> Asset:
-    """The asset of an original that is in the store; it is processed from now on, unless it was before."""
-    now = clock.now()
-    row = _lock_or_insert(original, now)
+    """The asset of an original that is in the store; it is processed from now on, unless it was before.
+
+    Without a ``media_id``, as in a dry run, it is not in the store. Raises ``MediaBusy`` where it was deleted or was
+    lost since `store_original`.
+    """
+    row = _lock_or_insert(original, clock.now())
+    if original.media_id is not None and not _has_original(row, original):
+        raise MediaBusy
     if row.status == AssetStatus.RECEIVING:
         _make_known(row)
-    asset = db.session.get_one(Asset, row.id, populate_existing=True)
-    if asset.status == AssetStatus.FAILED:
-        asset.begin(now)
-    asset.deleted_at = None
-    db.session.flush()
-    _touch(asset.id)
-    if asset.status == AssetStatus.PROCESSING:
-        order(asset.id)
-    return asset
+        order(row.id)
+    return _use(db.session.get_one(Asset, row.id, populate_existing=True), has_content=True)
 
 
 def add_url(url: str, keep: Keep) -> Asset:
@@ -104,7 +111,7 @@ def add_url(url: str, keep: Keep) -> Asset:
         if not is_link:
             order(row["id"])
         return db.session.get_one(Asset, row["id"])
-    return _again(lock_asset(Asset.source_url == url, Asset.keep == keep), now)
+    return _again(Asset.source_url == url, Asset.keep == keep)
 
 
 def lock_asset(*conditions: Any) -> Asset:
@@ -118,27 +125,49 @@ def order(media_id: int) -> None:
     jobs.enqueue(KIND, {"media_id": media_id}, key=f"media:{media_id}", max_attempts=MAX_ATTEMPTS)
 
 
-def _again(asset: Asset, now: Any) -> Asset:
-    """The asset of a URL that was given before."""
-    if asset.merged_into_id is not None:
-        asset = lock_asset(Asset.id == asset.merged_into_id)
+def _again(*conditions: Any) -> Asset:
+    """The asset of a URL that was given before. Raises ``MediaBusy`` while it is being deleted."""
+    try:
+        asset = lock_asset(*conditions)
+        if asset.merged_into_id is not None:
+            asset = lock_asset(Asset.id == asset.merged_into_id)
+    except NoResultFound:
+        raise MediaBusy from None
     if asset.status == AssetStatus.REMOVING:
         raise MediaBusy
-    if asset.status == AssetStatus.FAILED:
-        asset.begin(now)
+    return _use(asset)
+
+
+def _use(asset: Asset, *, has_content: bool = False) -> Asset:
+    """Take an asset that is locked and known for used now; one that has failed is processed again."""
+    now = clock.now()
     asset.deleted_at = None
+    if asset.status == AssetStatus.FAILED:
+        # Its job has ended: what ends it makes it fail. One that is being processed has a job.
+        asset.begin(now, has_content=has_content)
+        order(asset.id)
     db.session.flush()
     _touch(asset.id)
-    if asset.status == AssetStatus.PROCESSING:
-        order(asset.id)
     return asset
 
 
-def _expect(original: Original, now: Any) -> bool:
-    """Have a row for an original; whether it has to be written."""
+def _has_original(row: Row[Any], original: Original) -> bool:
+    """Whether the original that was written, or found written, is there still.
+
+    Where the row was deleted since, its objects were too. What is just received, or has failed, was not found written.
+    """
+    return row.id == original.media_id and (original.is_written or row.status not in _INCOMPLETE)
+
+
+def _expect(original: Original, now: Any) -> tuple[int, bool]:
+    """Have a row for an original; its id, and whether the original has to be written.
+
+    While a URL of the same content is processed, its worker may not have written it yet.
+    """
     row = _lock_or_insert(original, now)
     _touch(row.id, now)
-    return row.status in _INCOMPLETE
+    is_fetched = row.status == AssetStatus.PROCESSING and row.source_url is not None
+    return row.id, is_fetched or row.status in _INCOMPLETE
 
 
 def _lock_or_insert(original: Original, now: Any) -> Row[Any]:
@@ -162,7 +191,7 @@ def _forget(sha256: str, used_at: Any) -> None:
 def _make_known(row: Row[Any]) -> None:
     """Begin to process what was received; for clients it is created at this moment."""
     now = clock.now()
-    values = {"status": AssetStatus.PROCESSING, "created_at": now, "updated_at": now}
+    values = {"status": AssetStatus.PROCESSING, "created_at": now, "updated_at": now, "deleted_at": None}
     known = update(ASSETS).where(ASSETS.c.id == row.id).values(values).returning(ASSETS)
     after = db.session.execute(known).mappings().one()
     record_write(Asset, before=None, after=dict(after), members=ASSETS.c.keys())

@@ -26,9 +26,7 @@ MEDIA_TYPES = (*TAKEN, "application/octet-stream")
 def _store(upload: Upload, *, is_dry_run: bool) -> Original:
     """Read the header of a picture, and keep it in the store."""
     original = Original.of(upload.stream.read(), max_pixels=current_app.config["MAX_MEDIA_PIXELS"])
-    if not is_dry_run:
-        receiving.store_original(original, current_store())
-    return original
+    return original if is_dry_run else receiving.store_original(original, current_store())
 
 
 def _is_fetched_later(asset: Asset) -> bool:

@@ -7,6 +7,7 @@ that a source looks again.
 from sqlalchemy import select, update
 
 from app.core import jobs
+from app.core.jobs import Job
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.media.models import ASSETS, Asset
@@ -17,8 +18,14 @@ _UNSETTLED = select(Asset.id, Asset.version).where(Asset.is_settled.is_(False)).
 
 
 def order_settling() -> None:
-    """Have a worker bring what refers to changed assets up to date."""
-    jobs.enqueue(KIND, {}, key=KIND)
+    """Have a worker bring what refers to changed assets up to date.
+
+    A job that is there already is left alone: to insert a second one is to wait for the step that it is in, which may
+    wait for an asset that the caller has locked.
+    """
+    is_ordered = select(Job.id).where(Job.key == KIND, jobs.IS_OPEN).limit(1)
+    if db.session.scalar(is_ordered) is None:
+        jobs.enqueue(KIND, {}, key=KIND)
 
 
 def look_for_unsettled() -> None:

@@ -1,0 +1,306 @@
+"""Uploads, jobs and removals of one picture between each other's steps, and workers that die or were taken for dead."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import delete, update
+
+from app.api.tasks import TASKS
+from app.clients.object_store import ObjectStore, StoreUnavailable, current_store
+from app.core import clock, jobs
+from app.core.jobs import Claim, Job, JobFailed, LeaseLost
+from app.core.transactions import unit_of_work
+from app.core.worker import Worker
+from app.extensions import db
+from app.features.media import processing, receiving, removal, service
+from app.features.media.models import ASSETS, Asset, AssetStatus, Keep, MediaBusy
+from app.features.media.names import keys_of_asset
+from app.features.media.receiving import KIND, Original
+from tests import pictures
+
+URL = "https://pictures.example/chair"
+
+
+class Scene:
+    """What requests and workers do, step by step; within a context of the application."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.store = store
+
+    def upload(self, content: bytes) -> int:
+        """Send a picture: both steps of the request."""
+        return self.make_known(self.send(content))
+
+    def send(self, content: bytes) -> Original:
+        """Send a picture, up to the moment in which it is in the store."""
+        return receiving.store_original(Original.of(content, max_pixels=10**6), self.store)
+
+    def make_known(self, original: Original) -> int:
+        """Do the second step of an upload."""
+        with unit_of_work():
+            return receiving.add_original(original).id
+
+    def add_url(self) -> int:
+        """Give the URL."""
+        with unit_of_work():
+            return receiving.add_url(URL, Keep.COPY).id
+
+    def delete(self, media_id: int) -> None:
+        """Delete an asset, as a client does."""
+        with unit_of_work():
+            service.delete_media(receiving.lock_asset(Asset.id == media_id))
+
+    def remove(self) -> None:
+        """Remove what was deleted, as a worker does."""
+        for _ in removal.remove(before=clock.now() - timedelta(days=1), store=self.store):
+            pass
+
+    def claim(self) -> Claim:
+        """Claim the job of a picture, after its last worker was taken for dead where there was one."""
+        with unit_of_work():
+            db.session.execute(update(Job).where(Job.kind == KIND, jobs.IS_OPEN).values(due_at=clock.now()))
+            claim = jobs.claim_job({KIND})
+        assert claim is not None
+        return claim
+
+    def look_at(self, media_id: int) -> Any:
+        """The row of an asset."""
+        with unit_of_work(reading=True):
+            return db.session.execute(ASSETS.select().where(ASSETS.c.id == media_id)).one()
+
+    def has_all(self, media_id: int) -> bool:
+        """Whether the store has the original and every source of an asset."""
+        row = self.look_at(media_id)
+        names = [f"originals/{row.sha256}", *(f"public/{each['file']}" for each in row.sources)]
+        return all(self.store.read(name) for name in names)
+
+
+@pytest.fixture
+def scene(app: Flask) -> Iterator[Scene]:
+    """An application without media."""
+    with app.app_context():
+        yield Scene(current_store())
+
+
+@pytest.fixture
+def work(app: Flask) -> Callable[[], int]:
+    """Run the jobs that are due."""
+    return Worker(TASKS, app.app_context).drain
+
+
+def broken(seed: int) -> bytes:
+    """A picture whose header is good."""
+    return pictures.truncated(pictures.photo(400, 300, seed=seed))
+
+
+class TestAnUpload:
+    def test_is_refused_when_what_it_found_was_removed_meanwhile_and_works_the_next_time(
+        self, scene: Scene, work: Callable[[], int]
+    ) -> None:
+        content = pictures.photo(60, 40, seed=1)
+        first = scene.upload(content)
+        work()
+        scene.delete(first)
+        found = scene.send(content)
+        assert not found.is_written
+        scene.remove()
+
+        with pytest.raises(MediaBusy):
+            scene.make_known(found)
+
+        second = scene.upload(content)
+        work()
+        assert scene.look_at(second).status == AssetStatus.READY
+        assert scene.has_all(second)
+
+    def test_is_refused_when_another_is_writing_what_it_had_found(self, scene: Scene, work: Callable[[], int]) -> None:
+        content = pictures.photo(60, 40, seed=2)
+        first = scene.upload(content)
+        work()
+        scene.delete(first)
+        found = scene.send(content)
+        scene.remove()
+        written = scene.send(content)
+
+        with pytest.raises(MediaBusy):
+            scene.make_known(found)
+
+        assert scene.look_at(scene.make_known(written)).status == AssetStatus.PROCESSING
+
+    def test_is_refused_when_its_row_was_removed_after_the_writing(self, scene: Scene, work: Callable[[], int]) -> None:
+        content = broken(3)
+        failed = scene.upload(content)
+        work()
+        scene.delete(failed)
+        written = scene.send(content)
+        assert written.is_written
+        scene.remove()
+
+        with pytest.raises(MediaBusy):
+            scene.make_known(written)
+
+    def test_that_the_store_refuses_leaves_the_row_to_another_that_writes(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        content = pictures.photo(60, 40, seed=4)
+        written = scene.send(content)
+
+        def refuse(*_: object, **__: object) -> None:
+            raise StoreUnavailable
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ObjectStore, "put", refuse)
+            with pytest.raises(StoreUnavailable):
+                scene.send(content)
+        # The last to touch it has deleted its row.
+        with pytest.raises(MediaBusy):
+            scene.make_known(written)
+
+        assert scene.look_at(scene.upload(content)).status == AssetStatus.PROCESSING
+
+    def test_of_a_picture_that_is_just_failing_has_the_reason_and_not_another(
+        self, scene: Scene, work: Callable[[], int]
+    ) -> None:
+        content = broken(5)
+        media_id = scene.upload(content)
+        claim = scene.claim()
+        with pytest.raises(JobFailed):
+            list(processing.process(claim))
+
+        # Its job has not ended yet: it must not become one that is processed without a job.
+        scene.upload(content)
+        with unit_of_work():
+            jobs.fail(claim, "")
+            jobs.after_end(claim.job_id, claim.kind, TASKS[claim.kind])
+
+        assert scene.look_at(media_id).error_code == "picture_unreadable"
+        scene.upload(content)
+        assert scene.look_at(media_id).status == AssetStatus.PROCESSING
+        work()
+        assert scene.look_at(media_id).error_code == "picture_unreadable"
+
+    def test_of_what_was_lost_restores_it(self, scene: Scene, work: Callable[[], int]) -> None:
+        content = pictures.photo(60, 40, seed=6)
+        media_id = scene.upload(content)
+        scene.store.delete(keys_of_asset(scene.look_at(media_id)))
+        found = scene.send(content)
+        work()
+        assert scene.look_at(media_id).error_code == "media_lost"
+
+        with pytest.raises(MediaBusy):
+            scene.make_known(found)
+        assert scene.upload(content) == media_id
+        work()
+
+        assert scene.look_at(media_id).status == AssetStatus.READY
+        assert scene.has_all(media_id)
+
+
+class TestAWorkerThatWasTakenForDead:
+    def test_does_not_make_fail_what_another_has_made_ready(
+        self, scene: Scene, work: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        media_id = scene.upload(pictures.photo(60, 40, seed=7))
+        steps = processing.process(scene.claim())
+        render = processing._render
+
+        def overtaken(*_: object) -> None:
+            monkeypatch.setattr(processing, "_render", render)
+            with unit_of_work():
+                db.session.execute(update(Job).where(Job.kind == KIND).values(due_at=clock.now()))
+            work()
+            raise processing._Lost
+
+        monkeypatch.setattr(processing, "_render", overtaken)
+        with pytest.raises(LeaseLost):
+            list(steps)
+
+        assert scene.look_at(media_id).status == AssetStatus.READY
+        assert scene.has_all(media_id)
+
+    def test_leaves_a_picture_that_was_removed_meanwhile(
+        self, scene: Scene, work: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        media_id = scene.upload(pictures.photo(60, 40, seed=8))
+        steps = processing.process(scene.claim())
+        put = ObjectStore.put
+
+        def overtaken(*arguments: Any, **options: Any) -> None:
+            monkeypatch.setattr(ObjectStore, "put", put)
+            with unit_of_work():
+                db.session.execute(update(Job).where(Job.kind == KIND).values(due_at=clock.now()))
+            work()
+            scene.delete(media_id)
+            scene.remove()
+            put(*arguments, **options)
+
+        monkeypatch.setattr(ObjectStore, "put", overtaken)
+        with pytest.raises(LeaseLost):
+            list(steps)
+
+
+class TestAUrl:
+    @pytest.fixture
+    def serve(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
+        """Let there be a picture at the URL."""
+
+        def serve(content: bytes) -> None:
+            monkeypatch.setattr(processing, "fetch", lambda _url, is_last: content)
+
+        return serve
+
+    def test_whose_content_is_known_is_not_fetched_again_when_its_worker_dies(
+        self, scene: Scene, work: Callable[[], int], serve: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        media_id, content = scene.add_url(), pictures.photo(60, 40, seed=9)
+        serve(content)
+
+        def die(*_: object, **__: object) -> None:
+            raise SystemExit
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ObjectStore, "put", die)
+            with pytest.raises(SystemExit):
+                list(processing.process(scene.claim()))
+        # Its content is claimed and was not written. An upload of it finds the asset, and writes.
+        assert scene.upload(content) == media_id
+        serve(pictures.photo(60, 40, seed=10))
+        scene.claim()
+        with unit_of_work():
+            db.session.execute(update(Job).where(Job.kind == KIND).values(due_at=clock.now()))
+        work()
+
+        row = scene.look_at(media_id)
+        assert (row.status, row.sha256) == (AssetStatus.READY, Original.of(content, max_pixels=10**6).sha256)
+        assert scene.has_all(media_id)
+
+    def test_that_has_failed_is_fetched_again_when_it_is_given_again(
+        self, scene: Scene, work: Callable[[], int], serve: Callable[[bytes], None]
+    ) -> None:
+        media_id = scene.add_url()
+        serve(broken(11))
+        work()
+        assert scene.look_at(media_id).error_code == "picture_unreadable"
+
+        serve(pictures.photo(60, 40, seed=11))
+        assert scene.add_url() == media_id
+        work()
+
+        assert scene.look_at(media_id).status == AssetStatus.READY
+        assert scene.has_all(media_id)
+
+    def test_that_is_removed_between_two_statements_is_refused_for_a_moment(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        media_id, lock_asset = scene.add_url(), receiving.lock_asset
+
+        def removed(*conditions: Any) -> Asset:
+            db.session.execute(delete(ASSETS).where(ASSETS.c.id == media_id))
+            return lock_asset(*conditions)
+
+        monkeypatch.setattr(receiving, "lock_asset", removed)
+        with pytest.raises(MediaBusy):
+            scene.add_url()
