@@ -40,8 +40,8 @@ def replace_media_of_product(product: Product, items: Sequence[Mapping[str, Any]
     """
     if product.kind == ProductKind.VARIANT:
         raise MediaOfParent
-    rows = _placements(product, items)
     before = _described(placing.find_placed_now([product.id]).get(product.id, ()))
+    rows = _placements(product, items, shown={row["media_id"] for row in before})
     after = [{name: row[name] for name in ("media_id", "alt", "variants")} for row in rows]
     if after != before:
         placing.replace_placements(product.id, rows)
@@ -58,9 +58,9 @@ def replace_media_of_product(product: Product, items: Sequence[Mapping[str, Any]
     return ProductMedia(placed, product.version, product.live)
 
 
-def _placements(product: Product, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of placements, whose assets are locked against deletion."""
-    ids = _lock_assets({item["media_id"] for item in items})
+def _placements(product: Product, items: Sequence[Mapping[str, Any]], *, shown: set[int]) -> list[dict[str, Any]]:
+    """The rows of placements, whose assets are locked against deletion, as are those that are ``shown`` until now."""
+    ids = _lock_assets({item["media_id"] for item in items} | shown)
     variants = _variants_of(product) if any(item["variants"] for item in items) else frozenset()
     faults, seen, rows = [], set(), []
     for index, item in enumerate(items):
@@ -83,7 +83,11 @@ def _fault(refusal: type[Invalid], index: int) -> Fault:
 
 
 def _lock_assets(media_ids: set[int]) -> dict[int, int]:
-    """The assets that are there, by the ids that clients know; another may stand for one. Locked against deletion."""
+    """The assets that are there, by the ids that clients know; another may stand for one. Locked against deletion.
+
+    The lock is that of an UPDATE, and all are locked in one order: two products that take pictures from each other would
+    wait for each other, if each shared those that it gets and then wrote to those that it had.
+    """
     found = {row.id: row for row in _lock(media_ids)}
     others = {row.merged_into_id for row in found.values() if row.merged_into_id is not None} - found.keys()
     found |= {row.id: row for row in _lock(others)}
@@ -99,7 +103,7 @@ def _lock(media_ids: set[int]) -> Sequence[Any]:
     if not media_ids:
         return ()
     columns = (ASSETS.c.id, ASSETS.c.status, ASSETS.c.merged_into_id, ASSETS.c.deleted_at)
-    rows = select(*columns).where(ASSETS.c.id.in_(media_ids)).order_by(ASSETS.c.id).with_for_update(read=True)
+    rows = select(*columns).where(ASSETS.c.id.in_(media_ids)).order_by(ASSETS.c.id).with_for_update(key_share=True)
     return db.session.execute(rows).all()
 
 

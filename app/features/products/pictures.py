@@ -122,11 +122,22 @@ def _lock(product_ids: Collection[int], *, deleted: bool) -> tuple[Sequence[Row]
     """The variants of some products, and then these, locked in this order by their ids."""
     if not product_ids:
         return (), ()
+    return families.lock_whole(lambda: _lock_families(product_ids, deleted=deleted))
+
+
+def _lock_families(product_ids: Collection[int], *, deleted: bool) -> tuple[Sequence[Row], Sequence[Row]] | None:
+    """The same; None where a parent got another variant while this waited."""
     is_there = true() if deleted else PRODUCTS.c.deleted_at.is_(None)
+    is_sold = has_id(product_ids, PRODUCTS.c.parent_id)
     rows = select(PRODUCTS).where(is_there).order_by(PRODUCTS.c.id).with_for_update(key_share=True)
-    sold = db.session.execute(rows.where(has_id(product_ids, PRODUCTS.c.parent_id))).mappings().all()
+    sold = db.session.execute(rows.where(is_sold)).mappings().all()
     listed = rows.where(has_id(product_ids), PRODUCTS.c.kind != ProductKind.VARIANT)
-    return sold, db.session.execute(listed).mappings().all()
+    products = db.session.execute(listed).mappings().all()
+    if any(row["kind"] == ProductKind.PARENT for row in products):
+        found = set(db.session.scalars(select(PRODUCTS.c.id).where(is_there, is_sold)))
+        if found != {row["id"] for row in sold}:
+            return None
+    return sold, products
 
 
 def _write(changes: Iterable[tuple[Row, Row]]) -> None:

@@ -1,12 +1,16 @@
 """Uploads, jobs and removals of one picture between each other's steps, and workers that die or were taken for dead."""
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import delete, update
+from sqlalchemy import delete, event, text, update
 
 from app.api.tasks import TASKS
 from app.clients.object_store import ObjectStore, StoreUnavailable, current_store
@@ -15,13 +19,19 @@ from app.core.jobs import Claim, Job, JobFailed, LeaseLost
 from app.core.transactions import unit_of_work
 from app.core.worker import Worker
 from app.extensions import db
-from app.features.media import processing, receiving, removal, service
+from app.features.media import placing, processing, receiving, removal, service
 from app.features.media.models import ASSETS, Asset, AssetStatus, Keep, MediaBusy
 from app.features.media.names import keys_of_asset
 from app.features.media.receiving import KIND, Original
+from app.features.products import families
 from tests import pictures
+from tests.conftest import Caller, body_of
+from tests.live.wire import PATIENCE, at_once, wait_for
+
+Make = Callable[..., dict[str, Any]]
 
 URL = "https://pictures.example/chair"
+WAITING = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
 
 
 class Scene:
@@ -304,3 +314,71 @@ class TestAUrl:
         monkeypatch.setattr(receiving, "lock_asset", removed)
         with pytest.raises(MediaBusy):
             scene.add_url()
+
+
+class TestProducts:
+    def test_that_take_pictures_from_each_other_do_not_wait_in_a_circle(
+        self, scene: Scene, alice: Caller, make_product: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        media = [scene.upload(pictures.flat("red", (8 + number, 8))) for number in range(2)]
+        products = [make_product()["id"] for _ in range(2)]
+        both, replace_placements = threading.Barrier(2), placing.replace_placements
+        lost: list[str] = []
+
+        def show(number: int, shown: int) -> int:
+            return alice.put(f"/products/{products[number]}/media", [{"media_id": media[shown]}]).status_code
+
+        def linger(*arguments: Any) -> None:
+            # Only one comes so far where the other waits for its locks.
+            with suppress(threading.BrokenBarrierError):
+                both.wait(0.5)
+            replace_placements(*arguments)
+
+        def note(context: Any) -> None:
+            lost.append(type(context.original_exception).__name__)
+
+        assert [show(0, 0), show(1, 1)] == [200, 200]
+        monkeypatch.setattr(placing, "replace_placements", linger)
+        event.listen(db.engine, "handle_error", note)
+        try:
+            assert at_once([partial(show, 0, 1), partial(show, 1, 0)]) == [200, 200]
+        finally:
+            event.remove(db.engine, "handle_error", note)
+
+        assert lost == []
+
+    @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+    def test_show_a_picture_that_becomes_ready_while_they_get_a_variant(
+        self, app: Flask, scene: Scene, alice: Caller, make_category: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        members = {"name": "Shirt", "category_id": make_category()["id"], "options": ["size"]}
+        parent = body_of(alice.post("/products", {**members, "variants": [{"options": {"size": "S"}, "price": "1"}]}))
+        media_id = scene.upload(pictures.photo(60, 40, seed=12))
+        answer = alice.put(f"/products/{parent['id']}/media", [{"media_id": media_id}])
+        assert answer.status_code == 200, answer.get_data(as_text=True)
+        is_made, may_commit = threading.Event(), threading.Event()
+        roll_up = families.roll_up
+
+        def linger(product_ids: Any) -> None:
+            roll_up(product_ids)
+            is_made.set()
+            assert may_commit.wait(PATIENCE)
+
+        monkeypatch.setattr(families, "roll_up", linger)
+        with ThreadPoolExecutor(2) as threads:
+            another = {"options": {"size": "M"}, "price": "1"}
+            adding = threads.submit(alice.post, f"/products/{parent['id']}/variants", another)
+            assert is_made.wait(PATIENCE)
+            working = threads.submit(Worker(TASKS, app.app_context).drain)
+            wait_for(lambda: count_waiting(app))
+            may_commit.set()
+            variant = body_of(adding.result())
+            working.result()
+
+        assert body_of(alice.get(f"/products/{variant['id']}"))["image"]["media_id"] == media_id
+
+
+def count_waiting(app: Flask) -> int:
+    """How many statements wait for a lock."""
+    with app.app_context(), unit_of_work(reading=True):
+        return int(db.session.scalar(WAITING) or 0)
