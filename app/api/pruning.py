@@ -4,8 +4,10 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from datetime import timedelta
 from functools import partial
 
+import structlog
 from flask import current_app
 
+from app.clients.object_store import StoreUnavailable, current_store
 from app.core import clock, jobs
 from app.core.changelog import LOG_RETENTION
 from app.core.idempotency import prune_responses
@@ -15,6 +17,7 @@ from app.core.transactions import unit_of_work
 from app.features.auth import guard
 from app.features.events import service as events
 from app.features.imports import service as imports
+from app.features.media import removal
 from app.features.sessions import service as sessions
 from app.features.stock import service as stock
 from app.features.webhooks import service as webhooks
@@ -22,6 +25,8 @@ from app.features.webhooks import service as webhooks
 #: The kind of the periodic job.
 KIND = "prune"
 EVERY = timedelta(hours=1)
+
+log = structlog.get_logger(__name__)
 
 
 def run_prune(claim: Claim) -> Generator[None, None, None]:
@@ -34,11 +39,25 @@ def run_prune(claim: Claim) -> Generator[None, None, None]:
 
 
 def delete_expired() -> Iterator[tuple[str, int]]:
-    """Delete what has expired; for each batch that is committed what it was, and how many rows. Each ends with a 0."""
+    """Delete what has expired; for each batch that is committed what it was, and how many rows. Each ends with a 0.
+
+    Pictures come last: a media store that cannot be reached is logged, and stops nothing.
+    """
     _expire_events()
     for what, batch in _batches().items():
         for number in iter_batches(batch):
             yield what, number
+    for number in _remove_media():
+        yield "media", number
+
+
+def _remove_media() -> Iterator[int]:
+    now, store = clock.now(), current_store()
+    try:
+        yield from removal.remove(before=now - removal.UNPLACED_RETENTION, store=store)
+    except StoreUnavailable as refusal:
+        log.warning("media_not_removed", reason=refusal.sentence())
+    yield 0
 
 
 def _expire_events() -> None:

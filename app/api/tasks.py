@@ -28,7 +28,8 @@ BATCHES: Mapping[str, Task] = {
     IMPORT: Task(imports.run_import, imports.end_import, retry_refusal=import_service.retry_refusal),
     INDEX: Task(products.index_attribute),
     WEBHOOK_REPLAY: Task(webhooks.replay),
-    MEDIA_REMOVAL: Task(removal.remove_deleted, every=pruning.EVERY),
+    MEDIA_REMOVAL: Task(removal.remove_deleted, every=removal.EVERY),
+    removal.ORPHANS: Task(removal.remove_orphaned, every=removal.ORPHANS_EVERY),
     settling.KIND: Task(pictures.follow),
 }
 #: Tasks that wait for servers of pictures, which may hang, and then decode one picture at a time.

@@ -34,8 +34,10 @@ def keys_of(sha256: str, picture: Picture) -> Sequence[str]:
 
 
 def keys_of_asset(asset: Any) -> Sequence[str]:
-    """The same of an asset, or of its row; none before its content is known."""
+    """The same of an asset, or of its row; none before its content is known, and of an orphan the original alone."""
     if asset.sha256 is None:
         return ()
+    if asset.media_type is None:
+        return [original_key(asset.sha256)]
     size = {"width": asset.width, "height": asset.height}
     return keys_of(asset.sha256, Picture(media_type=asset.media_type, is_animated=asset.is_animated, **size))

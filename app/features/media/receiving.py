@@ -104,7 +104,7 @@ def add_url(url: str, keep: Keep) -> Asset:
     status = AssetStatus.READY if is_link else AssetStatus.PROCESSING
     link = {"url": url, "width": None, "height": None, "type": None}
     values = {"source_url": url, "keep": keep, "status": status, "sources": [link] if is_link else []}
-    insertion = insert_into(ASSETS).values({**_new(now), **values}).on_conflict_do_nothing().returning(ASSETS)
+    insertion = insert_into(ASSETS).values({**new_columns(now), **values}).on_conflict_do_nothing().returning(ASSETS)
     row = db.session.execute(insertion).mappings().one_or_none()
     if row is not None:
         record_write(Asset, before=None, after=dict(row), members=ASSETS.c.keys())
@@ -123,6 +123,20 @@ def lock_asset(*conditions: Any) -> Asset:
 def order(media_id: int) -> None:
     """Have a worker fetch and render an asset."""
     jobs.enqueue(KIND, {"media_id": media_id}, key=f"media:{media_id}", max_attempts=MAX_ATTEMPTS)
+
+
+def new_columns(now: Any) -> Mapping[str, Any]:
+    """The columns of a new row that are no content."""
+    return {
+        "keep": Keep.COPY,
+        "is_animated": False,
+        "sources": [],
+        "used_at": now,
+        "is_settled": True,
+        "created_at": now,
+        "updated_at": now,
+        "version": 1,
+    }
 
 
 def _again(*conditions: Any) -> Asset:
@@ -172,7 +186,7 @@ def _expect(original: Original, now: Any) -> tuple[int, bool]:
 
 def _lock_or_insert(original: Original, now: Any) -> Row[Any]:
     """The row of an original, locked; a new one says that it is being received. Raises ``MediaBusy``."""
-    values = {**_new(now), **original.columns, "status": AssetStatus.RECEIVING}
+    values = {**new_columns(now), **original.columns, "status": AssetStatus.RECEIVING}
     db.session.execute(insert_into(ASSETS).values(values).on_conflict_do_nothing())
     rows = select(ASSETS).where(ASSETS.c.sha256 == original.sha256).with_for_update(key_share=True)
     row = db.session.execute(rows).one_or_none()
@@ -201,17 +215,3 @@ def _touch(media_id: int, now: Any = None) -> None:
     """Note that an asset is used now; no response says so, so it is no change."""
     used = update(ASSETS).where(ASSETS.c.id == media_id).values(used_at=now or clock.now())
     db.session.execute(used)
-
-
-def _new(now: Any) -> Mapping[str, Any]:
-    """The columns of a new row that are no content."""
-    return {
-        "keep": Keep.COPY,
-        "is_animated": False,
-        "sources": [],
-        "used_at": now,
-        "is_settled": True,
-        "created_at": now,
-        "updated_at": now,
-        "version": 1,
-    }

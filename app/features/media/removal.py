@@ -1,10 +1,13 @@
-"""Deleting pictures for good: those that clients deleted, and those that no product has shown for a while.
+"""Deleting pictures for good: those that clients deleted, those that no product has shown for a while, and orphans.
 
 First a row says that it is being removed, then its objects are deleted, and then the row. So what has a row may have
-objects, and what has none has none. (decision 52)
+objects, and what has none has none, but for orphans: what was still being written when its process was killed or the
+store did not answer in time. An orphan gets such a row first, so that no upload writes what is being deleted.
+(decision 52)
 """
 
-from collections.abc import Generator, Iterator
+import re
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,16 +18,28 @@ from app.core import clock, jobs
 from app.core.changes import record_write
 from app.core.jobs import Claim, TransientFailure
 from app.core.transactions import in_unit_of_work, unit_of_work
+from app.core.upserts import insert_into
 from app.extensions import db
 from app.features.media.models import ASSETS, SHOWN, Asset, AssetStatus
 from app.features.media.names import keys_of_asset
+from app.features.media.receiving import new_columns
 from app.features.media.service import is_placed
 
 #: After so long, what no product shows is deleted.
 UNPLACED_RETENTION = timedelta(days=1)
 #: After so long, the one who was removing a picture is taken for dead.
 LEASE = timedelta(minutes=10)
+#: Of the periodic job, so that what a store that was away has left half removed does not stay so for long.
+EVERY = timedelta(minutes=10)
+#: After so long, what no row stands for is an orphan; whatever wrote it has ended.
+ORPHAN_AGE = timedelta(days=1)
+#: The kind of the job that deletes orphans, and how often it runs.
+ORPHANS = "media_orphans"
+ORPHANS_EVERY = timedelta(days=1)
 BATCH = 50
+
+#: The keys of objects, which begin with the SHA-256 of the original; others are not ours.
+_KEY = re.compile(r"(?:originals/([0-9a-f]{64})|public/([0-9a-f]{64})-[0-9]+\.[a-z]+)")
 
 #: What may be deleted when nothing shows it; what is being processed is not.
 _IDLE = (AssetStatus.RECEIVING, AssetStatus.READY, AssetStatus.FAILED)
@@ -32,8 +47,17 @@ _IDLE = (AssetStatus.RECEIVING, AssetStatus.READY, AssetStatus.FAILED)
 
 def remove_deleted(claim: Claim) -> Generator[None, None, None]:
     """The periodic job, which is also ordered when a client deletes a picture."""
+    yield from _in_steps(claim, remove(before=clock.now() - UNPLACED_RETENTION, store=current_store()))
+
+
+def remove_orphaned(claim: Claim) -> Generator[None, None, None]:
+    """The daily job that lists the store and deletes orphans."""
+    yield from _in_steps(claim, remove_orphans(before=clock.now() - ORPHAN_AGE, store=current_store()))
+
+
+def _in_steps(claim: Claim, batches: Iterator[int]) -> Generator[None, None, None]:
     try:
-        for _ in remove(before=clock.now() - UNPLACED_RETENTION, store=current_store()):
+        for _ in batches:
             yield
             with unit_of_work(reading=True):
                 jobs.confirm(claim, claim.progress)
@@ -44,16 +68,69 @@ def remove_deleted(claim: Claim) -> Generator[None, None, None]:
 def remove(*, before: datetime, store: ObjectStore) -> Iterator[int]:
     """Delete what was deleted, or last used before a moment and no product shows; the number of each batch.
 
-    Raises ``StoreUnavailable``; what is left then is removed by the next call.
+    Raises ``StoreUnavailable``; what is left then is removed by a call after ``LEASE``.
     """
     while in_unit_of_work(_delete_unplaced, before):
-        pass
-    while taken := in_unit_of_work(_take):
-        store.delete([key for row in taken.values() for key in keys_of_asset(row)])
-        with unit_of_work():
-            is_mine = and_(ASSETS.c.id.in_(taken), ASSETS.c.status == AssetStatus.REMOVING)
-            db.session.execute(delete(ASSETS).where(is_mine))
+        yield 0
+    while True:
+        until = clock.now() + LEASE / 2
+        if not (taken := in_unit_of_work(_take)):
+            return
+        _delete({media_id: keys_of_asset(row) for media_id, row in taken.items()}, store, until=until)
         yield len(taken)
+
+
+def remove_orphans(*, before: datetime, store: ObjectStore) -> Iterator[int]:
+    """Delete the objects of no row that were stored before a moment; the number of pictures for each batch of the list.
+
+    It lists the whole store, a thousand keys at a time, with two statements for each that has orphans and one for the
+    others. Raises ``StoreUnavailable``.
+    """
+    store.remove_unfinished(older_than=before)
+    for prefix in ("originals", "public"):
+        for keys in store.list_keys(prefix, older_than=before):
+            until = clock.now() + LEASE / 2
+            taken = in_unit_of_work(_take_orphans, _by_content(keys))
+            _delete(taken, store, until=until)
+            yield len(taken)
+
+
+def _delete(taken: Mapping[int, Sequence[str]], store: ObjectStore, *, until: datetime) -> None:
+    """Delete the objects of assets that this process has just taken, and then their rows, in small batches.
+
+    None is begun after ``until``, when half of the lease is over: by its end nothing is deleted any more.
+    """
+    ids = [*taken]
+    for start in range(0, len(ids), BATCH):
+        batch = ids[start : start + BATCH]
+        if clock.now() >= until:
+            return
+        store.delete([key for media_id in batch for key in taken[media_id]])
+        with unit_of_work():
+            is_mine = and_(ASSETS.c.id.in_(batch), ASSETS.c.status == AssetStatus.REMOVING)
+            db.session.execute(delete(ASSETS).where(is_mine))
+
+
+def _by_content(keys: Sequence[str]) -> Mapping[str, list[str]]:
+    """The keys that are ours, by the SHA-256 that they begin with."""
+    found: dict[str, list[str]] = {}
+    for key in keys:
+        if match := _KEY.fullmatch(key):
+            found.setdefault(match[1] or match[2], []).append(key)
+    return found
+
+
+def _take_orphans(keys: Mapping[str, list[str]]) -> dict[int, list[str]]:
+    """Take the contents that no row stands for, for this process to remove; their keys by the id of the new row."""
+    known = set(db.session.scalars(select(ASSETS.c.sha256).where(ASSETS.c.sha256.in_(keys))))
+    if not (orphans := [sha256 for sha256 in keys if sha256 not in known]):
+        return {}
+    now = clock.now()
+    removing = {"status": AssetStatus.REMOVING, "deleted_at": now}
+    rows = [{**new_columns(now), **removing, "sha256": sha256} for sha256 in orphans]
+    insertion = insert_into(ASSETS).values(rows).on_conflict_do_nothing().returning(ASSETS.c.id, ASSETS.c.sha256)
+    # What is received at this moment has a row by then, and is none.
+    return {row.id: keys[row.sha256] for row in db.session.execute(insertion)}
 
 
 def _delete_unplaced(before: datetime) -> int:
