@@ -85,8 +85,8 @@ def _fault(refusal: type[Invalid], index: int) -> Fault:
 def _lock_assets(media_ids: set[int]) -> dict[int, int]:
     """The assets that are there, by the ids that clients know; another may stand for one. Locked against deletion.
 
-    The lock is that of an UPDATE, and all are locked in one order: two products that take pictures from each other would
-    wait for each other, if each shared those that it gets and then wrote to those that it had.
+    The lock is that of an UPDATE, and all are locked in one order: two products that take pictures from each other
+    would wait for each other, if each shared those that it gets and then wrote to those that it had.
     """
     found = {row.id: row for row in _lock(media_ids)}
     others = {row.merged_into_id for row in found.values() if row.merged_into_id is not None} - found.keys()

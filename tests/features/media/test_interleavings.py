@@ -20,7 +20,7 @@ from app.core.transactions import unit_of_work
 from app.core.worker import Worker
 from app.extensions import db
 from app.features.media import placing, processing, receiving, removal, service
-from app.features.media.models import ASSETS, Asset, AssetStatus, Keep, MediaBusy
+from app.features.media.models import ASSETS, Asset, AssetStatus, Keep, MediaBusy, MediaLost
 from app.features.media.names import keys_of_asset
 from app.features.media.receiving import KIND, Original
 from app.features.products import families
@@ -222,7 +222,7 @@ class TestAWorkerThatWasTakenForDead:
             with unit_of_work():
                 db.session.execute(update(Job).where(Job.kind == KIND).values(due_at=clock.now()))
             work()
-            raise processing._Lost
+            raise MediaLost
 
         monkeypatch.setattr(processing, "_render", overtaken)
         with pytest.raises(LeaseLost):

@@ -216,6 +216,7 @@ class TestVariants:
     def test_show_the_pictures_that_are_theirs(self, studio: Studio, make_shirt: Make) -> None:
         parent = make_shirt()
         front, red, blue = (studio.make(colour)["id"] for colour in ("white", "red", "blue"))
+        before = studio.product(parent["red"])
         studio.place(
             parent["id"],
             front,
@@ -229,7 +230,8 @@ class TestVariants:
         included = studio.product(parent["id"], "?include=variants")["variants"]
         assert [each["image"]["media_id"] for each in included] == [red, blue]
         # Each counts its own change.
-        assert studio.product(parent["red"])["live"] == parent["live"] + 1
+        after = studio.product(parent["red"])
+        assert (after["version"], after["live"]) == (before["version"], before["live"] + 1)
 
     def test_show_those_of_the_product_where_they_have_none(self, studio: Studio, make_shirt: Make) -> None:
         parent = make_shirt()
