@@ -1,28 +1,33 @@
 """``flask catalog``: imports and exports products, and creates sample products."""
 
 import contextlib
+import logging
 import os
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import IO, Any
 
 import click
-from flask import current_app
-from flask.cli import AppGroup
+from flask import Flask, current_app
+from flask.cli import AppGroup, ScriptInfo, pass_script_info
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from app.api.tasks import BATCHES, PICTURES
 from app.cli.failures import describe_failure
 from app.cli.import_options import import_options, load_reading
 from app.cli.import_report import print_report, printable
 from app.cli.progress import progress
+from app.clients.object_store import current_store
+from app.core.errors import Refusal
 from app.core.snapshots import Snapshot, open_snapshot
 from app.core.transactions import unit_of_work
+from app.core.worker import Worker
 from app.features.categories import service as categories
 from app.features.events import service as events
 from app.features.exports import service as exports
@@ -33,8 +38,11 @@ from app.features.imports.models import FileUnreadable
 from app.features.imports.reading.files import RowFile, advice_on, read_rows
 from app.features.imports.report import NothingImported, Report
 from app.features.imports.trees import read_tree
+from app.features.media import settling
 from app.features.products import indexing
+from app.features.samples import gallery, storing
 from app.features.samples import service as samples
+from app.features.samples.gallery import Drawing, Gallery
 
 #: The exit code of an import in which rows failed.
 SOME_ROWS_FAILED = 3
@@ -176,12 +184,21 @@ def export_products(*, file: str, given_format: str | None, with_ids: bool, with
     show_default=True,
     help="How many of a hundred products have 2 to 8 variants.",
 )
-def generate(count: int, seed: int, parents: int) -> None:
+@click.option(
+    "--images",
+    type=click.IntRange(0, gallery.MAX_DRAWINGS),
+    default=0,
+    show_default=True,
+    help="How many pictures to draw, which the products show in turn.",
+)
+@pass_script_info
+def generate(info: ScriptInfo, *, count: int, seed: int, parents: int, images: int) -> None:
     """Add realistic products, also millions.
 
     A seed always generates the same products in the same order, with skus GEN-<seed>-<number>; another run continues
     after the last number. The count is of the products that lists show: variants come on top of it.
     """
+    pictures = _draw(gallery.various(images), info.load_app())
     started, currency = time.monotonic(), current_app.config["DEFAULT_CURRENCY"]
     with unit_of_work():
         shelves = samples.plant_tree()
@@ -190,7 +207,8 @@ def generate(count: int, seed: int, parents: int) -> None:
         for start in range(first, first + count, samples.PRODUCTS_PER_CHUNK):
             numbers = range(start, min(start + samples.PRODUCTS_PER_CHUNK, first + count))
             with unit_of_work():
-                samples.generate_products(seed, numbers, shelves, currency=currency, parents=parents)
+                options = {"currency": currency, "parents": parents, "pictures": pictures}
+                samples.generate_products(seed, numbers, shelves, **options)
             advance(numbers.stop - first)
     with unit_of_work():
         samples.refresh_statistics()
@@ -221,12 +239,20 @@ def reindex() -> None:
 
 @catalog.command("demo")
 @click.option("--announce", is_flag=True, help="Print the API's address and the demo logins.")
-def demo(announce: bool) -> None:
-    """Load the demo catalogue and its three users into an empty database, in one transaction; else do nothing."""
+@click.option("--images/--no-images", default=True, help="Whether its products have pictures.")
+@pass_script_info
+def demo(info: ScriptInfo, *, announce: bool, images: bool) -> None:
+    """Load the demo catalogue and its three users into an empty database, in one transaction; else do nothing.
+
+    Its pictures are drawn, kept in the media store and rendered before; without the store, it is loaded without them.
+    """
     if current_app.config["APP_ENV"] == "production":
         raise click.ClickException("APP_ENV is production: the passwords of the demo users are public.")
+    with unit_of_work(reading=True):
+        drawings = samples.demo_drawings() if images and samples.is_empty() else ()
+    pictures = _draw(drawings, info.load_app())
     with unit_of_work():
-        loaded = samples.load_demo(currency=current_app.config["DEFAULT_CURRENCY"])
+        loaded = samples.load_demo(currency=current_app.config["DEFAULT_CURRENCY"], pictures=pictures)
     if loaded:
         products = f"{loaded.products} products with {loaded.variants} variants"
         rows = f"{products} of {loaded.brands} brands in {loaded.categories} categories"
@@ -235,6 +261,32 @@ def demo(announce: bool) -> None:
         click.echo("The database is not empty: nothing was loaded.")
     if announce:
         _announce()
+
+
+def _draw(drawings: Sequence[Drawing], app: Flask) -> Gallery:
+    """Draw pictures, keep them in the media store, and render them; none, which it says, where the store fails."""
+    if not drawings:
+        return {}
+    started = time.monotonic()
+    try:
+        with progress("Drawing", len(drawings), "pictures") as advance:
+            max_pixels = app.config["MAX_MEDIA_PIXELS"]
+            pictures = storing.store_drawings(drawings, current_store(), max_pixels=max_pixels, advance=advance)
+    except Refusal as refusal:
+        click.echo(f"There are no pictures: {refusal.sentence()}", err=True)
+        return {}
+
+    def count_waiting() -> int:
+        with app.app_context(), unit_of_work(reading=True):
+            return storing.count_unrendered(pictures)
+
+    # The jobs of the pictures, which need no other worker: a picture that is just being rendered elsewhere comes later.
+    Worker(PICTURES, app.app_context, stop=lambda: not count_waiting(), level=logging.DEBUG).drain()
+    Worker({settling.KIND: BATCHES[settling.KIND]}, app.app_context, level=logging.DEBUG).drain()
+    waiting = count_waiting()
+    later = f", but for {waiting}, which a worker renders" if waiting else ""
+    click.echo(f"Drew {len(pictures)} pictures in {time.monotonic() - started:.1f} s{later}.")
+    return pictures
 
 
 def _open_snapshot(*, with_cursor: bool) -> tuple[Snapshot, str | None]:

@@ -1,5 +1,6 @@
 """A worker: claims jobs and runs them, one after the other, until it is stopped."""
 
+import logging
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, closing
@@ -19,7 +20,8 @@ class Worker:
     """Runs jobs of the kinds that it knows, each within a context of the application.
 
     Once ``stop`` returns true it finishes the current step, releases the job and returns. After ``lease`` seconds of a
-    step another worker takes its job over, unless a ``heartbeat`` that runs renews the lease meanwhile. Thread-safe.
+    step another worker takes its job over, unless a ``heartbeat`` that runs renews the lease meanwhile. ``level`` is
+    that of the lines in the log which say that a job begins and ends. Thread-safe.
     """
 
     def __init__(
@@ -30,7 +32,9 @@ class Worker:
         stop: Callable[[], bool] = lambda: False,
         lease: int = jobs.LEASE_SECONDS,
         heartbeat: Heartbeat | None = None,
+        level: int = logging.INFO,
     ) -> None:
+        self._level = level
         self._tasks, self._context, self._stop, self._lease = tasks, context, stop, lease
         self._heartbeat = heartbeat or Heartbeat(context, lease=lease)
 
@@ -75,13 +79,13 @@ class Worker:
 
     def _perform(self, claim: Claim, task: Task) -> None:
         started, job_log = time.monotonic(), log.bind(job_id=claim.job_id, kind=claim.kind)
-        job_log.info("job_started", attempt=claim.attempts)
+        job_log.log(self._level, "job_started", attempt=claim.attempts)
         try:
             status = self._try(claim, task)
         except LeaseLost:
-            job_log.info("job_left")
+            job_log.log(self._level, "job_left")
         else:
-            job_log.info("job_ended", status=status.value, seconds=round(time.monotonic() - started, 3))
+            job_log.log(self._level, "job_ended", status=status.value, seconds=round(time.monotonic() - started, 3))
 
     def _try(self, claim: Claim, task: Task) -> JobStatus:
         """The status of the job afterwards; it is queued where another worker, or another attempt, goes on."""

@@ -6,6 +6,7 @@ from decimal import Decimal
 from functools import lru_cache
 from itertools import count, cycle
 from random import Random
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import or_, select, text, true
@@ -22,7 +23,8 @@ from app.features.categories import service as categories
 from app.features.product_types import models as type_models
 from app.features.product_types import service as product_types
 from app.features.products import models as product_models
-from app.features.samples import insertion
+from app.features.samples import gallery, insertion
+from app.features.samples.gallery import PARCEL, PICTURES, Drawing, Gallery, Shown
 from app.features.samples.insertion import VARIANTS
 from app.features.samples.vocabulary import ATTRIBUTES, BRANDS, PIECES, TREE, TYPES, Line, Option, Shelf
 from app.features.users import models as user_models
@@ -64,22 +66,39 @@ class Loaded:
     brands: int
 
 
-def load_demo(*, currency: str) -> Loaded | None:
-    """Fill an empty database with the demo catalogue and its users, always the same.
+_NO_PICTURES: Gallery = MappingProxyType({})
 
-    None, and no change, if there is a category, a brand, an attribute, a product type, a product or a user already.
+
+def load_demo(*, currency: str, pictures: Gallery = _NO_PICTURES) -> Loaded | None:
+    """Fill an empty database with the demo catalogue and its users, always the same, but for the ``pictures``.
+
+    These are of `demo_drawings`, or none. None, and no change, unless it `is_empty`.
     """
     advisory_lock("samples")
-    if not _is_empty():
+    if not is_empty():
         return None
     for login in DEMO_LOGINS:
         users.create_user(email=login.email, username=login.role, password=login.password, role=login.role)
     types = _create_types()
     shelves = plant_tree()
     products = list(_demo_products(shelves, find_or_create_brands(), types, currency))
-    insertion.insert_products(products)
+    insertion.insert_products(products, pictures)
     variants = sum(len(product.get(VARIANTS, ())) for product in products)
     return Loaded(products=len(products), variants=variants, categories=len(shelves), brands=len(BRANDS))
+
+
+def is_empty() -> bool:
+    """Whether there is no category, brand, attribute, product type, product or user."""
+    of_catalogue = (category_models.Category, brand_models.Brand, attribute_models.Attribute, type_models.ProductType)
+    tables = (*of_catalogue, product_models.Product, user_models.User)
+    return not db.session.scalar(select(or_(*(select(true()).select_from(table).exists() for table in tables))))
+
+
+@lru_cache(maxsize=1)
+def demo_drawings() -> tuple[Drawing, ...]:
+    """What the pictures of the demo catalogue show."""
+    views = (_view_of(category, shelf, line, one) for category, shelf, line in _LINES for one in line.choice.options)
+    return tuple(dict.fromkeys((*(drawing for drawing, _ in views), PARCEL)))
 
 
 def working_logins() -> list[DemoLogin]:
@@ -127,30 +146,33 @@ def next_number(seed: int) -> int:
 
 
 def generate_products(
-    seed: int, numbers: range, categories_by_name: Mapping[str, int], *, currency: str, parents: int = 0
+    seed: int,
+    numbers: range,
+    categories_by_name: Mapping[str, int],
+    *,
+    currency: str,
+    parents: int = 0,
+    pictures: Gallery = _NO_PICTURES,
 ) -> None:
     """Insert the products with these numbers; a seed and a number always give the same product.
 
     Of a hundred, ``parents`` have 2 to 8 variants, which are not counted by the numbers. Prices are rounded to the
-    minor units of ``currency``.
+    minor units of ``currency``. Each shows one of the ``pictures``, in turn.
     """
     brand_ids = find_or_create_brands()
     rows = (_generated_product(seed, number, categories_by_name, brand_ids) for number in numbers)
     priced = ({**row, "price": round_amount(row["price"], currency), "currency": currency} for row in rows)
     products = [_with_variants(seed, number, row, parents) for number, row in zip(numbers, priced, strict=True)]
-    insertion.insert_products(products)
+    if drawings := list(pictures):
+        for number, row in zip(numbers, products, strict=True):
+            row[PICTURES] = [Shown(drawings[number % len(drawings)], row["name"])]
+    insertion.insert_products(products, pictures)
 
 
 def refresh_statistics() -> None:
     """Update PostgreSQL's planner statistics now (ANALYZE), because autovacuum would take minutes."""
     if db.engine.dialect.name == "postgresql":
         db.session.execute(text("ANALYZE products"))
-
-
-def _is_empty() -> bool:
-    of_catalogue = (category_models.Category, brand_models.Brand, attribute_models.Attribute, type_models.ProductType)
-    tables = (*of_catalogue, product_models.Product, user_models.User)
-    return not db.session.scalar(select(or_(*(select(true()).select_from(table).exists() for table in tables))))
 
 
 def _names_with_parents(tree: Mapping[str, Any], parent: str | None) -> Iterator[tuple[str, str | None]]:
@@ -216,7 +238,12 @@ def _demo_products(
         sku = f"{shelf.code}-{position:02}"
         if shelf.type is not None:
             own = {"type_id": types[shelf.type], "options": [TYPES[shelf.type][1]]}
-            parent = {**of_line, **_demo_parent(sku, shelf, line), **own}
+            parent = {
+                **of_line,
+                **_demo_parent(sku, shelf, line),
+                **own,
+                PICTURES: _demo_views(sku, category, shelf, line),
+            }
             yield {**parent, VARIANTS: [_demo_variant(next(numbers), parent, line, one) for one in line.choice.options]}
             continue
         for option in line.choice.options:
@@ -229,7 +256,51 @@ def _demo_products(
                 "name": f"{line.name}, {option.label}",
                 "status": _demo_status(number),
                 "tags": [*shelf.tags, *_marketing_tags(number)],
+                PICTURES: _demo_pictures(number, category, shelf, line, option),
             }
+
+
+def _demo_pictures(number: int, category: str, shelf: Shelf, line: Line, option: Option) -> list[Shown]:
+    """What a product of the demo shows: itself, and here and there how it comes."""
+    drawing, seen = _view_of(category, shelf, line, option)
+    shown = [Shown(drawing, _alt_of(line, seen, option))]
+    return [*shown, Shown(PARCEL, f"{line.name}, as it is delivered")] if number % 5 == 2 else shown
+
+
+def _demo_views(sku: str, category: str, shelf: Shelf, line: Line) -> list[Shown]:
+    """What a parent of the demo shows: each colour with the variant that has it, or one picture for all sizes."""
+    options = line.choice.options
+    views = [(*_view_of(category, shelf, line, option), option) for option in options]
+    if len({drawing for drawing, _, _ in views}) == 1:
+        return [Shown(views[0][0], line.name), Shown(PARCEL, f"{line.name}, as it is delivered")]
+    return [Shown(drawing, _alt_of(line, seen, one), (f"{sku}-{one.code}",)) for drawing, seen, one in views]
+
+
+def _view_of(category: str, shelf: Shelf, line: Line, option: Option) -> tuple[Drawing, Option]:
+    """The drawing of an option with the option that it is of: few are drawn, so that a motif has one colour.
+
+    But variants that differ by their colours have their own.
+    """
+    drawing = gallery.drawing_of(category, line, option)
+    return (drawing, option) if shelf.type and "colour" in option.attributes else _views()[drawing.motif]
+
+
+@lru_cache(maxsize=1)
+def _views() -> Mapping[str, tuple[Drawing, Option]]:
+    """The one drawing of each motif, of the first option that has it."""
+    views: dict[str, tuple[Drawing, Option]] = {}
+    for category, _, line in _LINES:
+        for option in line.choice.options:
+            drawing = gallery.drawing_of(category, line, option)
+            views.setdefault(drawing.motif, (drawing, option))
+    return views
+
+
+def _alt_of(line: Line, seen: Option, option: Option) -> str:
+    """What a picture of a line shows, in words: the option that it was drawn for need not be the product's."""
+    if seen.attributes.keys().isdisjoint({"colour", "material"}):
+        return line.name
+    return f"{line.name} in {seen.label}" if seen.label == option.label else f"{line.name}, here in {seen.label}"
 
 
 def _demo_parent(sku: str, shelf: Shelf, line: Line) -> dict[str, Any]:
