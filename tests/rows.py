@@ -1,6 +1,12 @@
-"""A row of every table, for tests that write past the application."""
+"""A row of every table, for tests that write past the application, and the rows of any, for those that look past it."""
 
 from typing import Any
+
+from flask import Flask
+from sqlalchemy import select
+
+from app.core.transactions import unit_of_work
+from app.extensions import db
 
 MOMENT = "2026-05-17 12:00:00+00:00"
 STAMPS = {"created_at": MOMENT, "updated_at": MOMENT, "version": 1}
@@ -181,3 +187,10 @@ ROWS: dict[str, dict[str, Any]] = {
     },
     "webhook_dispatch": {"id": 1, "position": 0},
 }
+
+
+def mappings_of(app: Flask, name: str) -> list[dict[str, Any]]:
+    """Every row of a table, by the names of its columns and in the order of its primary key."""
+    table = db.metadata.tables[name]
+    with app.app_context(), unit_of_work(reading=True):
+        return [dict(row) for row in db.session.execute(select(table).order_by(*table.primary_key)).mappings()]

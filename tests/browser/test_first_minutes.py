@@ -113,7 +113,7 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
     folder = tmp_path_factory.mktemp("newcomer")
     env = {"DATABASE_URL": f"sqlite:///{folder / 'catalog.db'}", "RATE_LIMIT_ENABLED": "false"}
     flask(env, "db", "upgrade")
-    flask(env, "catalog", "demo")
+    flask(env, "catalog", "demo", "--no-images")
     with gunicorn_server(env) as server, chromium(folder) as browser:
         browser.set_script_timeout(SECONDS)
         yield Visit(browser, server.url)

