@@ -33,7 +33,7 @@ NO_SETTINGS |= {
 MADE = ("instance", ".venv", "build")
 #: What a reader makes who follows the steps of a document.
 MADE_BY_STEPS = re.compile(r"^`([\w./]+)`:$", re.MULTILINE)
-MEDIA_TYPES = ("application", "text")
+MEDIA_TYPES = ("application", "image", "text")
 PATH = re.compile(r"[\w.<>*-]+(?:/[\w.<>*-]*)+|[\w.-]+\.(?:conf|ini|json|md|py|sh|toml|txt|yaml)")
 
 #: The start of an address, or the variables and shorthands of examples, which come before a path.

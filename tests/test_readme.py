@@ -34,7 +34,7 @@ SHELLS = ("bash", "zsh" if os.environ.get("CI") or shutil.which("zsh") else "bas
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[GunicornServer]:
     """What `make run` serves."""
-    environment = {"DATABASE_URL": f"sqlite:///{tmp_path / 'tour.db'}"}
+    environment = {"DATABASE_URL": f"sqlite:///{tmp_path / 'tour.db'}", "MEDIA_STORE": (tmp_path / "media").as_uri()}
     for command in (["db", "upgrade"], ["catalog", "demo"]):
         subprocess.run(
             [sys.executable, "-m", "flask", *command],
