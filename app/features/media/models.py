@@ -130,14 +130,14 @@ class Asset(Keyed, Stamped, Versioned, Published, Model):
         return {**super().event_names(), "media.restored": "The media that was deleted is used again."}
 
     def fail(self, code: str, sentence: str) -> None:
-        """Say that it will never be ready, and why."""
+        """Say that it will never be ready, and why. What a URL led to is forgotten: it may lead to another by then."""
+        if self.source_url is not None:
+            self.sha256 = self.media_type = self.bytes = self.width = self.height = None
         self.status, self.error_code, self.error = AssetStatus.FAILED, code, sentence
         self.sources, self.is_settled = [], False
 
-    def begin(self, now: datetime, *, has_content: bool = False) -> None:
-        """Process it, from the start: its URL is fetched again, unless it ``has_content`` that is in the store."""
-        if not has_content:
-            self.sha256 = self.media_type = self.bytes = self.width = self.height = None
+    def begin(self, now: datetime) -> None:
+        """Process it, from the start."""
         self.status, self.error_code, self.error = AssetStatus.PROCESSING, None, None
         self.deleted_at, self.used_at = None, now
 

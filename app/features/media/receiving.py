@@ -94,7 +94,7 @@ def add_original(original: Original) -> Asset:
     if row.status == AssetStatus.RECEIVING:
         _make_known(row)
         order(row.id)
-    return _use(db.session.get_one(Asset, row.id, populate_existing=True), has_content=True)
+    return _use(db.session.get_one(Asset, row.id, populate_existing=True))
 
 
 def add_url(url: str, keep: Keep) -> Asset:
@@ -152,13 +152,13 @@ def _again(*conditions: Any) -> Asset:
     return _use(asset)
 
 
-def _use(asset: Asset, *, has_content: bool = False) -> Asset:
+def _use(asset: Asset) -> Asset:
     """Take an asset that is locked and known for used now; one that has failed is processed again."""
     now = clock.now()
     asset.deleted_at = None
     if asset.status == AssetStatus.FAILED:
         # Its job has ended: what ends it makes it fail. One that is being processed has a job.
-        asset.begin(now, has_content=has_content)
+        asset.begin(now)
         order(asset.id)
     db.session.flush()
     _touch(asset.id)
