@@ -156,6 +156,10 @@ bench-login: install-test ## Measure logins: whether their time betrays accounts
 bench-imports: install-test ## Measure an import through the API: rows a second, and the memory of who takes and does it
 	@$(PY) -m benchmarks.imports
 
+.PHONY: bench-media
+bench-media: install-test ## Measure what a picture costs, and an import whose rows name three each
+	@$(PY) -m benchmarks.media $(ARGS)
+
 .PHONY: bench-feed
 bench-feed: install-test ## Measure creates with the change feed and without it, where commits wait for the disk
 	@$(PY) -m benchmarks.feed $(ARGS)
