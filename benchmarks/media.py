@@ -74,12 +74,12 @@ def supplier(content: bytes) -> Iterator[str]:
             if kind == "slow":
                 time.sleep(SLOW)
             body = b"<!doctype html><p>Not here." if kind == "html" else numbered(content, int(number))
+            body = body[: len(body) // 2] if kind == "truncated" else body
             self.send_response(404 if kind == "missing" else 200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             with suppress(ConnectionError):
-                self.wfile.write(body[: len(body) // 2] if kind == "truncated" else body)
-            self.close_connection = kind == "truncated"
+                self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""

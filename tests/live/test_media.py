@@ -43,9 +43,11 @@ Connect = Callable[..., Client]
 UPLOADS = 32
 #: Pictures that are large enough to be hit while they are rendered.
 LARGE, LARGE_SIZE = 3, (1500, 1100)
-WORKER_KILLS = 3
+WORKER_KILLS = 2
 #: Of the walks: threads, pictures, and steps of each thread.
-WALKERS, WALKED, STEPS = 16, 4, 25
+WALKERS, WALKED, STEPS = 16, 4, 15
+#: What may be refused for a moment: a picture that is just being deleted, and on a busy machine SQLite's one writer.
+BUSY = {"media_busy", "database_busy"}
 WRITERS, ROUNDS = 6, 5
 
 
@@ -116,9 +118,8 @@ class TestWorkersThatAreKilled:
     ) -> None:
         client, env = connect(alice), environment(app.config["DATABASE_URL"])
         ids = [upload(client, pictures.photo(*LARGE_SIZE, seed=seed)).json["id"] for seed in range(LARGE)]
-        product = make_product()
-        shown = [{"media_id": media_id} for media_id in ids]
-        assert client.put(f"/products/{product['id']}/media", shown, if_match="*").status == 200
+        path = f"/products/{make_product()['id']}"
+        assert client.put(f"{path}/media", [{"media_id": media_id} for media_id in ids], if_match="*").status == 200
 
         def start() -> Any:
             return process(["-m", "flask", "worker", "--lease", "1"], env, folder / "worker.log")
@@ -133,11 +134,10 @@ class TestWorkersThatAreKilled:
                 worker.wait()
             workers.enter_context(start())
             wait_for(lambda: statuses_of(app) == {AssetStatus.READY: LARGE})
-            wait_for(lambda: client.get(f"/products/{product['id']}").json["image"])
+            wait_for(lambda: (client.get(path).json["image"] or {}).get("media_id") == ids[0])
 
         prune(app, folder)
         require_whole(app, folder)
-        assert client.get(f"/products/{product['id']}").json["image"]["media_id"] == ids[0]
 
 
 @contextmanager
@@ -272,24 +272,23 @@ class TestWalks:
             chance = random.Random(number)
             for _ in range(STEPS):
                 answer = upload(client, chance.choice(contents))
-                if answer.status == 503:
-                    note(answer, 503, "media_busy")
-                    continue
                 note(answer, 201)
+                if answer.status != 201:
+                    continue
                 media_id = answer.json["id"]
                 path = f"/products/{chance.choice(products)}/media"
                 deed = chance.random()
                 if deed < 0.6:
                     answer = client.put(path, [{"media_id": media_id}], if_match="*")
-                    note(answer, 422 if answer.status == 422 else 200)
+                    note(answer, 200, 422)
                 elif deed < 0.8:
                     note(client.put(path, [], if_match="*"), 200)
                 else:
-                    answer = client.delete(f"/media/{media_id}")
-                    note(answer, answer.status if answer.status in {404, 409} else 204)
+                    note(client.delete(f"/media/{media_id}"), 204, 404, 409)
 
-        def note(answer: Answer, status: int, code: str | None = None) -> None:
-            if answer.status != status or (code and answer.code != code):
+        def note(answer: Answer, *expected: int) -> None:
+            is_busy = answer.status == 503 and answer.code in BUSY
+            if answer.status not in expected and not is_busy:
                 faults.append(f"{answer.status} {answer.body!r}")
 
         def work() -> None:
