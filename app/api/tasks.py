@@ -1,17 +1,19 @@
 """The table of background tasks, by the kind of job that they run, and of what makes jobs due."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from app.api import pruning
 from app.api.pruning import KIND as PRUNE
 from app.core.jobs import Task
 from app.core.scheduling import Source
 from app.features.attributes.service import INDEX
+from app.features.imports import images as import_images
 from app.features.imports import service as import_service
 from app.features.imports import tasks as imports
 from app.features.imports.service import KIND as IMPORT
 from app.features.media import processing, removal, settling
-from app.features.media.receiving import KIND as MEDIA
+from app.features.media.references import KIND as MEDIA
 from app.features.media.service import REMOVAL as MEDIA_REMOVAL
 from app.features.passwords import tasks as passwords
 from app.features.passwords.service import KIND as PASSWORD_RESET
@@ -30,7 +32,7 @@ BATCHES: Mapping[str, Task] = {
     WEBHOOK_REPLAY: Task(webhooks.replay),
     MEDIA_REMOVAL: Task(removal.remove_deleted, every=removal.EVERY),
     removal.ORPHANS: Task(removal.remove_orphaned, every=removal.ORPHANS_EVERY),
-    settling.KIND: Task(pictures.follow),
+    settling.KIND: Task(partial(pictures.follow, also=import_images.settle)),
 }
 #: Tasks that wait for servers of pictures, which may hang, and then decode one picture at a time.
 PICTURES: Mapping[str, Task] = {MEDIA: Task(processing.process, processing.end)}

@@ -85,6 +85,10 @@ def import_products(*, file: str, dry_run: bool, failed_rows: str | None, **give
     that product as its parent_sku, and a column for each option (option.size); it needs no more than a sku and a price,
     and has the rest of its product. They may stand in any order.
 
+    The column images has URLs of pictures, or SHA-256 hashes of media that is there, with | between them. They come
+    before what a product shows already, and none is taken away. A worker fetches URLs; what fails is listed by
+    GET /media?status=failed.
+
     A column sets the field of its own name, or the one that --map says; the case of names does not matter. Spaces
     around cells are removed, repeated ones within texts collapsed, and what spreadsheets put before a number to keep it
     is taken off. A file whose columns are exactly those of an export is imported literally: spaces are preserved, and

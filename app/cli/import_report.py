@@ -16,7 +16,7 @@ def print_report(report: Report, *, seconds: float, dry_run: bool) -> None:
     for name in ("created", "updated", "unchanged", "merged", "failed"):
         click.echo(f"  {name:<10}{getattr(report, name):>10,}")
     click.echo(f"  {'rows':<10}{report.rows:>10,}  in {seconds:.1f} s, {report.rows / max(seconds, 0.001):,.0f} rows/s")
-    for line in (*_products(report), *_named(report), *_faults(report)):
+    for line in (*_products(report), *_images(report), *_named(report), *_faults(report)):
         click.echo(printable(line))
 
 
@@ -32,6 +32,12 @@ def _products(report: Report) -> Iterator[str]:
             yield f"Products made {status}{public}: {number:,}"
     if report.stock_assumed:
         yield f"New products without a stock in the file, which have 0: {report.stock_assumed:,}"
+
+
+def _images(report: Report) -> Iterator[str]:
+    if report.images:
+        later = f", of which a worker fetches or renders {report.images_pending:,}" if report.images_pending else ""
+        yield f"Images stated by rows: {report.images:,}{later}"
 
 
 def _named(report: Report) -> Iterator[str]:

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, event, inspect
+from sqlalchemy import Column, Connection, event, inspect
 from sqlalchemy.orm import InstanceState, Mapper, Session, UOWTransaction
 
 from app.core import clock
@@ -106,8 +106,9 @@ def record_write(
 
 @cache
 def audited_members(mapper: Mapper[Any]) -> Sequence[str]:
-    """The members of a model that the trail has: all but derived and secret ones."""
-    return [each.key for each in mapper.column_attrs if each.columns[0].info.get("audited", True)]
+    """The members of a model that the trail has: all but derived and secret ones, and those that no column stores."""
+    stored = {each.key: each.columns[0] for each in mapper.column_attrs if isinstance(each.columns[0], Column)}
+    return [name for name, column in stored.items() if column.info.get("audited", True)]
 
 
 @event.listens_for(Session, "after_flush")

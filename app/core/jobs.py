@@ -11,7 +11,7 @@ task returns a moment, it is queued again for then. A periodic job is queued aga
 
 import random
 import secrets
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -23,7 +23,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.core import clock
 from app.core.model import Keyed, Moment, json_type
 from app.core.pruning import delete_batch
-from app.core.upserts import insert_into
+from app.core.upserts import insert_into, insert_unless_there
 from app.extensions import Model, db
 
 #: Seconds without progress after which another worker may claim the job.
@@ -96,6 +96,7 @@ class Job(Keyed, Model):
     finished_at: Mapped[Moment | None]
 
 
+JOBS = Job.metadata.tables["jobs"]
 #: Whether a job has not ended.
 IS_OPEN = Job.status.in_(sorted(OPEN))
 Index("ix_jobs_due_at_id", Job.due_at, Job.id, postgresql_where=IS_OPEN, sqlite_where=IS_OPEN)
@@ -182,6 +183,19 @@ def enqueue(
     if job.due_at <= clock.now():
         _notify_workers()
     return job
+
+
+def enqueue_all(kind: str, payloads: Mapping[str, dict[str, Any]], *, max_attempts: int = MAX_ATTEMPTS) -> None:
+    """Add jobs that are due at once, by their keys, as `enqueue` does; the same few statements however many."""
+    now = clock.now()
+    always = {"kind": kind, "status": JobStatus.QUEUED, "attempts": 0, "max_attempts": max_attempts, "progress": {}}
+    # In one order, so that two transactions do not wait for each other at the unique index.
+    rows = [
+        {**always, "key": key, "payload": payload, "due_at": now, "created_at": now}
+        for key, payload in sorted(payloads.items())
+    ]
+    if insert_unless_there(JOBS, rows) is not None:
+        _notify_workers()
 
 
 def enqueue_periodic(kind: str, task: Task) -> None:

@@ -16,7 +16,7 @@ from app.features.products.values import Assessment
 Row = Mapping[str, Any]
 
 #: The columns that are written.
-_WRITTEN = (*MEMBERS, *FAMILY, "parent_status", *ASSESSED, "option_key", "search_text", "version", "live")
+_WRITTEN = (*MEMBERS, *FAMILY, "parent_status", "image", *ASSESSED, "option_key", "search_text", "version", "live")
 _COPIED = frozenset({*INHERITED, "parent_status"})
 
 

@@ -46,12 +46,14 @@ Row = Mapping[Any, Any]
 
 #: The member of an item that names the parent of a variant.
 PARENT = "parent_sku"
+#: The member of an item with the pictures that the product shows before others, or a variant behind others.
+IMAGES = "images"
 #: What a parent's row shows of its variants, among the members that an item may state.
 _ROLLED_UP = ("price", "stock", "track_stock")
 #: Each column's own comparison: to Python, a 1 and a true among the attributes are the same.
 _ARE_SAME = {column.name: column.type.compare_values for column in PRODUCTS.columns}
 #: The columns in which a product can differ from an item.
-_COMPARED = (*MEMBERS, *FAMILY, "parent_status")
+_COMPARED = (*MEMBERS, *FAMILY, "parent_status", "image")
 #: The columns of a parent that its variants follow.
 _PASSED_ON = frozenset({*INHERITED, "status", *MADE_OF})
 
@@ -84,12 +86,14 @@ class Draft:
     defaults: Row
     #: What the item says that the product is.
     said: str | None = None
+    #: The references of pictures that the item states, each once.
+    images: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, row: Row, found: Found, defaults: Row) -> "Draft":
         """The draft of an item, which may name a parent and a kind, and set attributes beside those that are there."""
         there, said = found.by_sku.get(row["sku"]), row.get("kind")
-        stated = {name: value for name, value in row.items() if name not in {PARENT, "kind"}}
+        stated = {name: value for name, value in row.items() if name not in {PARENT, IMAGES, "kind"}}
         if there is None and said == ProductKind.PARENT and stated.get("options") is None:
             stated["options"] = []
         if stated.get("position", 0) is None:
@@ -97,7 +101,8 @@ class Draft:
         attributes = stated.get("attributes")
         if there is not None and isinstance(attributes, AttributePatch):
             stated["attributes"] = {**there["attributes"], **attributes}
-        return cls(stated, row.get(PARENT) or _parent_sku(there, found), there, defaults, said)
+        images = tuple(dict.fromkeys(row.get(IMAGES, ())))
+        return cls(stated, row.get(PARENT) or _parent_sku(there, found), there, defaults, said, images)
 
     @cached_property
     def sku(self) -> str:
@@ -141,6 +146,8 @@ class Draft:
     def as_variant(self, parent: Row) -> Row:
         """The row of a variant as it is afterwards, without its place."""
         inherited = {**{name: parent[name] for name in INHERITED}, "parent_status": parent["status"]}
+        if self.joins:
+            inherited["image"] = parent.get("image")
         row = {**self.base, **self.stated, **inherited, "kind": self.kind, "parent_id": parent.get("id")}
         return {**row, "options": row["options"] or {}}
 

@@ -6,6 +6,7 @@ that mention the same products, in whatever order, cannot wait for each other.
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, or_, select
@@ -20,6 +21,7 @@ from app.features.products.statements import has_id
 Row = Mapping[str, Any]
 
 _IS_ALIVE = PRODUCTS.c.deleted_at.is_(None)
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -31,18 +33,23 @@ class Found:
     by_sku: Mapping[str, Row] = field(default_factory=dict)
 
 
-def find_and_lock(skus: Collection[str], parent_skus: Collection[str]) -> Found:
+def find_and_lock(skus: Collection[str], parents: Mapping[str, str] = _NONE, *, showing: Collection[str] = ()) -> Found:
     """The living products with these skus or of their families, locked.
 
-    Of products with ``skus`` these are a variant's parent, and a parent's variants; of those with ``parent_skus``,
-    which items name for their parent, none. Where a product is to be made, no other batch makes any until this
-    transaction ends: several would wait for each other at several unique indexes.
+    Of products with ``skus`` these are a variant's parent, and a parent's variants; of the ``parents`` that items name,
+    by the skus of these, none. But a family is whole where a product joins it, or where an item that is ``showing``
+    pictures is of it: all of a family may show another then. Where a product is to be made, no other batch makes any
+    until this transaction ends: several would wait for each other at several unique indexes.
     """
-    living = find_living({*skus, *parent_skus})
+    living = find_living({*skus, *parents.values()})
     if not living.keys() >= set(skus):
         advisory_lock("create-products")
     ids = {each for row in living.values() for each in (row["id"], row["parent_id"]) if each is not None}
     whole = {living[sku]["id"] for sku in skus if sku in living and living[sku]["kind"] == ProductKind.PARENT}
+    whole |= {living[sku]["parent_id"] for sku in showing if sku in living and living[sku]["parent_id"] is not None}
+    joining = {sku for sku in parents if sku in living and living[sku]["kind"] == ProductKind.SINGLE}
+    joined = {parents[sku] for sku in {*showing, *joining} & parents.keys()}
+    whole |= {living[sku]["id"] for sku in joined if sku in living}
     return families.lock_whole(lambda: _lock_all(ids, whole)) if ids else Found()
 
 

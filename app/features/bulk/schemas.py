@@ -1,6 +1,8 @@
 """Wire shapes of batches of products."""
 
+from app.features.bulk.drafts import IMAGES
 from app.features.bulk.service import BatchMode, Outcome
+from app.features.media.schemas import PictureReferences
 from app.features.products.schemas import DECIMALS, MAX_POSITION, SKU, ProductRowSchema
 from app.web import fields
 from app.web.batch import Batch, Problem
@@ -10,13 +12,18 @@ PARENT_NOTE = (
     "The product of which this is a variant: one that is there, or that another item makes, before or after this one. A"
     " variant needs a sku and a price, and has the rest of its product; when missing, a variant stays one."
 )
+IMAGES_NOTE = (
+    "Pictures by their URLs, which are fetched in the background, or by the SHA-256 of media that is there. They are"
+    " shown before what the product shows already, which stays; those of a variant name it, behind the others of its"
+    " product."
+)
 
 
 class ProductUpsertSchema(PatchSchema, ProductRowSchema):
     """A product of a batch, found by its sku: a new one needs a name, a price and a category as well."""
 
     REQUIRED = ("sku",)
-    NOT_IN_EXAMPLE = ("parent_sku", *ProductRowSchema.NOT_IN_EXAMPLE)
+    NOT_IN_EXAMPLE = ("parent_sku", IMAGES, *ProductRowSchema.NOT_IN_EXAMPLE)
 
     parent_sku = fields.Code(allow_none=True, note=PARENT_NOTE, **SKU)
     position = fields.Integer(
@@ -24,6 +31,7 @@ class ProductUpsertSchema(PatchSchema, ProductRowSchema):
     )
     price = fields.Money(example="99.50", note=DECIMALS)
     currency = fields.Currency(example="USD")
+    images = PictureReferences(note=IMAGES_NOTE)
 
 
 class ProductBatchSchema(BodySchema):

@@ -63,17 +63,21 @@ class BatchResult:
         return {"total": len(outcomes)} | {outcome.value: outcomes.count(outcome) for outcome in Outcome}
 
 
-def save_products(items: Sequence[Item], *, mode: BatchMode, dry_run: bool, currency: str) -> BatchResult:
+def save_products(
+    items: Sequence[Item], *, mode: BatchMode, dry_run: bool, currency: str, may_fetch: bool = True
+) -> BatchResult:
     """Create the products whose sku is not there, and update the others by the members that their items state.
 
     An item fails that has faults, the sku of an item before it or an unknown reference, or that the upsert refuses;
     ``currency`` is a new product's unless it states one. A failed item is left out; in an atomic batch it raises
-    ``BatchRefused`` for the whole. A dry run writes nothing, and returns the same without the ids of new products.
+    ``BatchRefused`` for the whole. Without ``may_fetch`` no URL of a picture is fetched. A dry run
+    writes nothing, and returns the same without the ids of new products.
     """
     problems = _find_problems(items)
     good = _without(problems, items)
     defaults = {**DEFAULTS, "currency": currency}
-    upserted = (_rehearse if dry_run else upserts.upsert_products)(good.values(), defaults=defaults)
+    upsert = _rehearse if dry_run else upserts.upsert_products
+    upserted = upsert(good.values(), defaults=defaults, may_fetch=may_fetch)
     problems |= _refused(good, upserted)
     if problems and mode is BatchMode.ATOMIC:
         raise BatchRefused(*(fault for index in sorted(problems) for fault in problems[index].faults))
@@ -119,11 +123,11 @@ def _refused(
 
 
 def _rehearse(
-    rows: Iterable[Mapping[str, Any]], *, defaults: Mapping[str, Any]
+    rows: Iterable[Mapping[str, Any]], *, defaults: Mapping[str, Any], may_fetch: bool
 ) -> dict[str, upserts.Upserted | Invalid]:
     """What an upsert would do."""
     savepoint = db.session.begin_nested()
-    upserted = upserts.upsert_products(rows, defaults=defaults)
+    upserted = upserts.upsert_products(rows, defaults=defaults, may_fetch=may_fetch)
     savepoint.rollback()
     return upserted
 

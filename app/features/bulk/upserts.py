@@ -13,10 +13,11 @@ from app.core import clock
 from app.core.changelog import record_in_log
 from app.core.changes import record_write
 from app.core.errors import Invalid
+from app.features.bulk import images
 from app.features.bulk.changes import Change, changes_of
-from app.features.bulk.drafts import PARENT, Draft, Drafts
+from app.features.bulk.drafts import IMAGES, PARENT, Draft, Drafts
 from app.features.bulk.locking import find_and_lock
-from app.features.products import families, keys, ledger, values
+from app.features.products import families, keys, ledger, pictures, values
 from app.features.products.creation import NEW, insert_together
 from app.features.products.ledger import Reason
 from app.features.products.models import (
@@ -53,9 +54,13 @@ class Upserted:
     effect: Effect
     #: The status that it has now; None where it had it before.
     status: str | None = field(default=None, compare=False)
+    #: The pictures that its row states which are being fetched or rendered; the ids of their assets.
+    pending: Sequence[int] = field(default=(), compare=False)
 
 
-def upsert_products(rows: Iterable[Row], *, defaults: Row = DEFAULTS) -> dict[str, Upserted | Invalid]:
+def upsert_products(
+    rows: Iterable[Row], *, defaults: Row = DEFAULTS, may_fetch: bool = True
+) -> dict[str, Upserted | Invalid]:
     """Create the products whose sku no living product has and update the others; what became of each, by sku.
 
     No two rows have the same sku. A row holds the members that it states: a product that exists keeps the others, and a
@@ -66,26 +71,40 @@ def upsert_products(rows: Iterable[Row], *, defaults: Row = DEFAULTS) -> dict[st
     changes of what clients write, and ``live`` those of its stock and its family. The audit trail has the members of
     each product before and after. The caller has validated the values, owns the transaction and has looked the
     references up: an unknown one raises ``IntegrityError``.
+
+    ``images`` are URLs and hashes of pictures, which the product shows then (`bulk.images`). A URL makes an asset,
+    which a worker fetches, but not without ``may_fetch``. Raises ``MediaBusy`` where one is being deleted just now.
     """
     wanted = {row["sku"]: row for row in rows}
+    showing = {sku for sku, row in wanted.items() if row.get(IMAGES)}
     created: dict[str, Row] = {}
     # One round is enough, unless another transaction makes or deletes one of the products in between.
     while True:
         pending = {sku: row for sku, row in wanted.items() if sku not in created}
-        found = find_and_lock(pending.keys(), {row[PARENT] for row in pending.values() if row.get(PARENT)})
+        parents = {sku: row[PARENT] for sku, row in pending.items() if row.get(PARENT)}
+        found = find_and_lock(pending.keys(), parents, showing=showing & pending.keys())
         drafts = Drafts(pending, found, defaults)
         drafts.refuse(_find_taken(drafts))
+        references = images.find_references(wanted.values(), may_fetch=may_fetch)
+        if refused := images.find_refused(drafts, references):
+            drafts.refuse(refused)
         made = _create(drafts)
         created |= made
         if all(draft.there is not None or draft.sku in made for draft in drafts.good):
             break
     changed = _update(drafts)
     _roll_up(created.values(), changed.values())
-    upserted = {sku: Upserted(made["id"], Effect.CREATED, made["status"]) for sku, made in created.items()}
+    pictures.adopt(_joined(changed.values()))
+    shown = images.show(
+        _stated_images(wanted, created, drafts), references, counted=_counted(created.values(), changed.values())
+    )
+    upserted = {
+        sku: Upserted(made["id"], Effect.CREATED, made["status"], shown.pending.get(sku, ()))
+        for sku, made in created.items()
+    }
     for draft in drafts.good:
         if draft.there is not None:
-            product_id = draft.there["id"]
-            upserted[draft.sku] = _outcome(product_id, draft, changed.get(product_id))
+            upserted[draft.sku] = _outcome(draft.there["id"], draft, changed.get(draft.there["id"]), shown)
     return upserted | drafts.refused
 
 
@@ -163,11 +182,34 @@ def _roll_up(created: Iterable[Row], changed: Iterable[Change]) -> None:
     families.roll_up(moved - parents, kind="stock.moved")
 
 
-def _outcome(product_id: int, draft: Draft, change: Change | None) -> Upserted:
+def _joined(changes: Iterable[Change]) -> dict[int, int]:
+    """The parents of the products that have become variants, by the ids of these."""
+    return {each.product_id: each.own["parent_id"] for each in changes if each.own.get("parent_id") is not None}
+
+
+def _counted(created: Iterable[Row], changes: Iterable[Change]) -> dict[int, bool]:
+    """The products that have a new version already, and whether they are new."""
+    written = {each.product_id: False for each in changes if each.after["version"] != each.there["version"]}
+    return written | {row["id"]: True for row in created}
+
+
+def _stated_images(wanted: Mapping[str, Row], created: Mapping[str, Row], drafts: Drafts) -> list[images.Stated]:
+    """The pictures that rows state of products that are made, or there."""
+    rows = {draft.sku: drafts.after(draft) for draft in drafts.good if draft.images and draft.there is not None}
+    rows.update(created)
+    return [
+        images.Stated(sku, rows[sku]["id"], rows[sku]["parent_id"] or rows[sku]["id"], list(dict.fromkeys(row[IMAGES])))
+        for sku, row in wanted.items()
+        if row.get(IMAGES) and sku in rows
+    ]
+
+
+def _outcome(product_id: int, draft: Draft, change: Change | None, shown: images.Outcome) -> Upserted:
     """What became of a product that was there; one that only follows its parent is as its row states it."""
     is_changed = change is not None and (change.own or not change.passed.keys().isdisjoint(draft.stated))
-    effect = Effect.UPDATED if is_changed else Effect.UNCHANGED
-    return Upserted(product_id, effect, change.own.get("status") if change is not None else None)
+    effect = Effect.UPDATED if is_changed or draft.sku in shown.changed else Effect.UNCHANGED
+    status = change.own.get("status") if change is not None else None
+    return Upserted(product_id, effect, status, shown.pending.get(draft.sku, ()))
 
 
 def _balance(product_ids: Collection[int], reason: Reason) -> None:

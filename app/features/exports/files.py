@@ -44,10 +44,13 @@ NAMES: Mapping[str, str] = {"category_id": "category", "brand_id": "brand", "typ
 PARENT = "parent_sku"
 #: What makes a product single, a parent or a variant.
 FAMILY = ("kind", PARENT, "options", "position")
+#: The column with the pictures that a product shows, or that are of a variant: the SHA-256 of what is kept, or a URL.
+IMAGES = "images"
 #: The columns of a CSV file and the members of an NDJSON line.
 COLUMNS = (
     *(name for member in MEMBERS for name in ((NAMES[member], member) if member in NAMES else (member,))),
     *FAMILY,
+    IMAGES,
 )
 #: The columns that say of a variant what its parent says, and of a parent what its variants do: rows leave them empty.
 FOREIGN: Mapping[str, frozenset[str]] = {
@@ -89,6 +92,11 @@ def split_tags(cell: str) -> list[str]:
     if "\\" not in cell:
         return [tag for tag in cell.split("|") if tag]
     return [re.sub(r"\\([\\|])", r"\1", tag) for tag in re.findall(r"(?:\\[\\|]|[^|])+", cell)]
+
+
+def split_images(cell: str) -> list[str]:
+    """The pictures of a cell; no URL has a ``|`` or a blank."""
+    return [image for part in cell.split(TAG_SEPARATOR) if (image := part.strip())]
 
 
 def join_path(names: Sequence[str], *, is_unique: bool) -> str:

@@ -9,7 +9,9 @@ from sqlalchemy import ColumnElement, select
 from app.core.transactions import run
 from app.features.brands.models import Brand
 from app.features.categories.models import Category
-from app.features.exports.files import join_path
+from app.features.exports.files import IMAGES, join_path
+from app.features.media import placing
+from app.features.media.models import AssetStatus
 from app.features.product_types.models import ProductType
 from app.features.products.models import MEMBERS, PRODUCTS
 
@@ -20,14 +22,15 @@ def iter_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterat
     """The living products that meet the conditions, in batches by id.
 
     Each has its ``id``, the path of its ``category``, from the root down, the name of its ``brand``, the code of its
-    ``type`` and, of a variant, the ``parent_sku``. Each batch is a statement of its own, so that memory stays flat and
-    no writer waits for a slow reader. Only within a snapshot are all of one moment.
+    ``type`` and, of a variant, the ``parent_sku``. Its ``images`` are those that name a variant, or of another product
+    those that name none. Each batch is two statements of its own, so that memory stays flat and no writer waits for a
+    slow reader. Only within a snapshot are all of one moment.
     """
     last_id, paths = 0, _Paths()
     parent = PRODUCTS.alias("parent")
     beside = (Brand.name.label("brand"), ProductType.code.label("type"), parent.c.sku.label("parent_sku"))
     rows = (
-        select(PRODUCTS.c.id, *_COLUMNS, *beside)
+        select(PRODUCTS.c.id, PRODUCTS.c.parent_id, *_COLUMNS, *beside)
         .outerjoin(Brand, Brand.id == PRODUCTS.c.brand_id)
         .outerjoin(ProductType, ProductType.id == PRODUCTS.c.type_id)
         .outerjoin(parent, parent.c.id == PRODUCTS.c.parent_id)
@@ -36,8 +39,23 @@ def iter_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterat
         .limit(batch)
     )
     while found := run(rows.where(PRODUCTS.c.id > last_id)).mappings().all():
-        yield [{**row, "category": paths.path_of(row["category_id"])} for row in found]
+        placed = placing.find_placed({row["parent_id"] or row["id"] for row in found})
+        yield [{**row, "category": paths.path_of(row["category_id"]), IMAGES: _images_of(row, placed)} for row in found]
         last_id = found[-1]["id"]
+
+
+def _images_of(product: Mapping[Any, Any], placed: Mapping[int, Sequence[Any]]) -> list[str]:
+    """The pictures of a product's row, in their order."""
+    if product["parent_id"] is None:
+        return [_reference_to(each) for each in placed.get(product["id"], ()) if not each.variants]
+    of_family = placed.get(product["parent_id"], ())
+    return [_reference_to(each) for each in of_family if product["id"] in each.variants]
+
+
+def _reference_to(placed: Any) -> str:
+    """What an import finds a picture by: its content, and of a link, or what was not fetched, the URL."""
+    is_lost = placed.status == AssetStatus.FAILED and placed.source_url is not None
+    return str(placed.source_url if placed.sha256 is None or is_lost else placed.sha256)
 
 
 class _Paths:

@@ -33,6 +33,7 @@ from app.features.imports.reading.types import TypedCells
 from app.features.imports.report import Report
 from app.features.imports.row_schema import ImportRowSchema
 from app.features.imports.rows import BadRow, Row, RowError, shortened
+from app.features.media.models import MediaBusy
 from app.features.product_types.rules import Definition, all_definitions
 from app.features.products.models import DEFAULTS, KEYS
 from app.web.schemas import shared
@@ -41,7 +42,7 @@ from app.web.validation import faults_of
 ROWS_PER_CHUNK = 1000
 
 #: What another transaction can do to a chunk: a slug or name taken or a category deleted meanwhile, a deadlock, a lock.
-_TRANSIENT = (IntegrityError, OperationalError, SlugTaken, BrandNameTaken)
+_TRANSIENT = (IntegrityError, OperationalError, SlugTaken, BrandNameTaken, MediaBusy)
 _ATTEMPTS = 4
 
 
@@ -51,11 +52,15 @@ class KeyMissing(Invalid):
 
 @dataclass
 class Chunk:
-    """What became of a chunk of rows: the report, the failed rows, and the keys that its rows are the first with."""
+    """What became of a chunk of rows: the report, the failed rows, and the keys that its rows are the first with.
+
+    ``waiting`` are the lines of rows, and the assets of pictures that each waits for.
+    """
 
     report: Report
     bad: Sequence[BadRow]
     first_rows: Mapping[str, FirstRow]
+    waiting: Sequence[tuple[int, int]] = ()
 
 
 class _Keyed(NamedTuple):
@@ -97,6 +102,7 @@ def import_rows(
     dry_run: bool = False,
     rows_per_chunk: int = ROWS_PER_CHUNK,
     makes: Collection[str] = tuple(MAKERS),
+    may_fetch: bool = True,
     memory: Memory | None = None,
     skip: int = 0,
 ) -> Iterator[Chunk]:
@@ -104,13 +110,14 @@ def import_rows(
 
     A new product whose row states no status gets ``status``. The row of a parent is saved with the first chunk that has
     a variant of it, wherever it stands. A dry run saves nothing and reports the same. A category or brand that is not
-    there is made where it is among what the import ``makes``. Raises the error of the database where a chunk fails
-    again and again; the chunks before it stay.
+    there is made where it is among what the import ``makes``, and the URL of a picture is fetched in the background,
+    but not without ``may_fetch``. Raises the error of the database where a chunk fails again and again; the chunks
+    before it stay.
     """
     defaults = dict(DEFAULTS) | {"currency": file.reading.currency or file.reading.default_currency}
     defaults |= {"status": status} if status else {}
     with closing(memory or Memory()) as remembered, closing(Parents(file)) as parents:
-        saving = _Saving(file, remembered, defaults, makes, parents, dry_run=dry_run)
+        saving = _Saving(file, remembered, defaults, makes, parents, dry_run=dry_run, may_fetch=may_fetch)
         file.skip(skip)
         while read := list(islice(file.rows, rows_per_chunk)):
             yield saving.save([saving.check(row) for row in read])
@@ -126,6 +133,7 @@ class _Saving:
     makes: Collection[str]
     parents: Parents
     dry_run: bool
+    may_fetch: bool
 
     @cached_property
     def _types(self) -> TypedCells:
@@ -167,6 +175,8 @@ class _Saving:
             if not self.dry_run:
                 self.memory.record(chunk)
         if self.dry_run:
+            # The assets of what it waits for are gone.
+            chunk.waiting = ()
             with unit_of_work():
                 self.memory.record(chunk)
         self.memory.keep(chunk)
@@ -208,7 +218,8 @@ class _Saving:
         for each in repeats:
             self._merge(each, first_rows.get(str(each.key)) or seen[str(each.key)], report, bad)
         report.read = len(checked)
-        return self._complete(report, bad, first_rows, checked[-1].row.line)
+        chunk = self._complete(report, bad, first_rows, checked[-1].row.line)
+        return replace(chunk, waiting=saved.waiting if saved else ())
 
     def _parents_of(self, checked: Sequence[_Keyed]) -> Sequence[_Keyed]:
         """The good rows of the parents that a chunk names and does not have."""
@@ -221,6 +232,7 @@ class _Saving:
     def _save_good(self, rows: Sequence[Row], again: Sequence[Row]) -> service.SavedChunk:
         """Save rows, beside those that were saved before ``again``."""
         how: dict[str, Any] = {"key": self.file.reading.key, "defaults": self.defaults, "makes": self.makes}
+        how["may_fetch"] = self.may_fetch
         return service.save_chunk([*again, *rows], reported={row.line for row in again}, **how)
 
     def _merge(self, each: _Keyed, earlier: FirstRow, report: Report, bad: list[BadRow]) -> None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any, ClassVar
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, func, select
+from sqlalchemy.orm import Mapped, column_property, mapped_column, relationship
 
 from app.core import clock
+from app.core.audit import UNAUDITED
 from app.core.changelog import Announced
 from app.core.errors import Conflict
 from app.core.jobs import Job, JobStatus
@@ -39,7 +41,11 @@ class Import(Keyed, Announced, Model):
     #: Of the file, in bytes.
     size: Mapped[int] = mapped_column(big_integer)
     created_at: Mapped[Moment] = mapped_column(default=clock.now)
+    #: Pictures of its rows, each as often as a row has it.
+    images_failed: Mapped[int] = mapped_column(big_integer, default=0, server_default="0", info=UNAUDITED)
 
+    #: How many pictures its rows wait for; an int, mapped below, where the table of these is known.
+    images_waiting: ClassVar[Any]
     job: Mapped[Job] = relationship(lazy="raise")
 
     @classmethod
@@ -66,6 +72,16 @@ class Import(Keyed, Announced, Model):
     def report(self) -> Report:
         """What became of the rows so far."""
         return Report.load(self.job.progress)
+
+    @property
+    def images_pending(self) -> int:
+        """How many pictures of its rows are being fetched or rendered; of a dry run, how many would be."""
+        return self.report.images_pending if self.dry_run else int(self.images_waiting)
+
+    @property
+    def images_ready(self) -> int:
+        """How many pictures of its rows are ready."""
+        return max(0, self.report.images - self.images_pending - self.images_failed)
 
     @property
     def error(self) -> str | None:
@@ -143,5 +159,21 @@ class ImportFault(Keyed, Model):
     value: Mapped[str | None] = mapped_column(Text)
     expected: Mapped[str | None] = mapped_column(Text)
 
+
+class ImportImage(Model):
+    """A row of an import waits for a picture that it states: until that is ready or has failed."""
+
+    __tablename__ = "import_images"
+
+    import_id: Mapped[int] = mapped_column(ForeignKey("imports.id", ondelete="CASCADE"), primary_key=True)
+    line: Mapped[int] = mapped_column(big_integer, primary_key=True, autoincrement=False)
+    media_id: Mapped[int] = mapped_column(
+        big_integer, ForeignKey("media_assets.id", ondelete="CASCADE"), primary_key=True
+    )
+
+
+Index("ix_import_images_media_id", ImportImage.media_id)
+_WAITING = select(func.count()).where(ImportImage.import_id == Import.id).correlate_except(ImportImage)
+Import.images_waiting = column_property(_WAITING.scalar_subquery())
 
 Index("ix_import_faults_import_id_line_id", ImportFault.import_id, ImportFault.line, ImportFault.id)

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from app.features.bulk.upserts import Effect, Upserted
+from app.features.exports.files import IMAGES
 from app.features.imports.rows import BadRow, RowError, shortened
 from app.features.products.models import ProductKind
 
@@ -75,6 +76,9 @@ class Report:
     made_archived: int = 0
     #: New products whose stock is 0 because their rows state none.
     stock_assumed: int = 0
+    #: Pictures that the rows state, and those of them that are being fetched or rendered when their row is saved.
+    images: int = 0
+    images_pending: int = 0
     #: The paths of the categories that were made, and the names of the brands; dicts for their order.
     made_categories: dict[str, None] = field(default_factory=dict)
     made_brands: dict[str, None] = field(default_factory=dict)
@@ -145,6 +149,8 @@ class Report:
         if became.status is not None:
             name = f"made_{became.status}"
             setattr(self, name, getattr(self, name) + 1)
+        self.images += len(row.get(IMAGES, ()))
+        self.images_pending += len(became.pending)
 
     def add(self, other: "Report") -> None:
         """Count what a later chunk reports."""
@@ -202,5 +208,7 @@ _NUMBERS = (
     "made_draft",
     "made_archived",
     "stock_assumed",
+    "images",
+    "images_pending",
 )
 _NAMES = ("made_categories", "made_brands", "unread_columns")

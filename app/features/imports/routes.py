@@ -67,8 +67,11 @@ def create_import(upload: Upload, query: dict[str, Any]) -> Import:
     and stops no other. Of several rows with one key the first counts: the same again is merged, and another content is
     a fault. A row with a `parent_sku` is a variant of that product, which is there or has a row of its own, before or
     after, with `options`; its own options are in `option.NAME`, attributes in `attribute.NAME`, and `type` is the code
-    of a product type. An import of which no row goes in has `failed`. What `GET /products/export` gives is taken to the
-    letter.
+    of a product type. `images` are URLs of pictures, or SHA-256 hashes of media that is there, with `|` between them or
+    as a list: the product shows them before what it shows already, and a variant those that are its own; none is taken
+    away. URLs are fetched in the background, which needs `media:write`; the row does not wait, and a picture that fails
+    becomes one of the errors of the import, also after it has ended. An import of which no row goes in has `failed`.
+    What `GET /products/export` gives is taken to the letter.
 
     With `dry_run` the whole file is read and reported in the same way, and nothing in the catalogue changes.
     """
@@ -92,7 +95,10 @@ def create_import(upload: Upload, query: dict[str, Any]) -> Import:
 @requires(Permission.PRODUCTS_WRITE)
 @returns(ImportSchema)
 def read_import(import_id: int) -> Import:
-    """Read how far an import is."""
+    """Read how far an import is.
+
+    Its `status` is of the rows. Pictures go on: it is done with them when it has ended and `images_pending` is 0.
+    """
     return service.get_import(import_id, identity=current_identity())
 
 
@@ -100,7 +106,7 @@ def read_import(import_id: int) -> Import:
 @requires(Permission.PRODUCTS_WRITE)
 @lists(ImportFaultSchema, ImportFaultQuerySchema, service.FAULTS)
 def list_import_errors(import_id: int) -> Select[ImportFault]:
-    """List what is wrong with the rows of an import; the first 1,000 faults are kept."""
+    """List what is wrong with the rows of an import, and which pictures have failed; the first 1,000 are kept."""
     return service.faults_of(service.get_import(import_id, identity=current_identity()))
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from app.features.brands import schemas as brands
 from app.features.categories import schemas as categories
 from app.features.imports.paths import CategoryPath
+from app.features.media.schemas import PictureReferences
 from app.features.product_types import schemas as product_types
 from app.features.products import schemas as products
 from app.features.products.models import ProductKind
@@ -51,3 +52,4 @@ class ImportRowSchema(PatchSchema, products.ProductRowSchema):
     kind = fields.Choice(ProductKind, allow_none=True)
     parent_sku = fields.Code(allow_none=True, **products.SKU)
     position = fields.Integer(minimum=0, maximum=products.MAX_POSITION, allow_none=True, example=0)
+    images = PictureReferences()

@@ -235,6 +235,20 @@ class ImportSchema(Schema):
         note="New products whose stock is 0 because their rows state none.",
         example=900,
     )
+    images = fields.Integer(
+        minimum=0, attribute="report.images", note="Pictures that its rows state, each as often as one does.", example=0
+    )
+    images_ready = fields.Integer(minimum=0, dump_only=True, example=0)
+    images_pending = fields.Integer(
+        minimum=0,
+        dump_only=True,
+        note="That are being fetched or rendered. The rows do not wait for them: the import may have ended before. Of a"
+        " dry run, those that would be.",
+        example=0,
+    )
+    images_failed = fields.Integer(
+        minimum=0, dump_only=True, note="Each is an error of its row, which stays as it is.", example=0
+    )
     unread_columns = fields.Items(
         fields.Text(max_length=200),
         attribute="report.unread",

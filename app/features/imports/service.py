@@ -77,10 +77,10 @@ def get_failed_import(import_id: int, *, identity: Identity) -> Import:
 def create_import(file: IO[bytes], *, size: int, options: Mapping[str, Any], identity: Identity) -> Import:
     """Keep a file, of ``size`` bytes, and order its import; ``options`` are how to read it.
 
-    It makes the categories and brands that are not there as far as ``identity`` may.
+    It makes the categories and brands that are not there, and fetches pictures, as far as ``identity`` may.
     """
     makes = [member for member, permission in MAKERS.items() if identity.can(permission)]
-    job = jobs.enqueue(KIND, {**options, "makes": makes})
+    job = jobs.enqueue(KIND, {**options, "makes": makes, "may_fetch": identity.can(Permission.MEDIA_WRITE)})
     ordered = Import(user_id=identity.user_id, size=size, job=job)
     db.session.add(ordered)
     db.session.flush()
@@ -159,6 +159,8 @@ class SavedChunk:
     reported: Collection[int] = ()
     report: Report = field(default_factory=Report)
     bad: list[BadRow] = field(default_factory=list)
+    #: The lines of rows, and the assets of pictures that each waits for.
+    waiting: list[tuple[int, int]] = field(default_factory=list)
 
     def leave_out(self, row: Row, refusal: Invalid) -> None:
         """Leave a row out, for what a refusal says."""
@@ -169,6 +171,7 @@ class SavedChunk:
         """Count a row that is saved."""
         if row.line not in self.reported:
             self.report.count(became, row.values)
+            self.waiting += [(row.line, media_id) for media_id in became.pending]
 
 
 @dataclass(frozen=True)
@@ -203,12 +206,14 @@ def save_chunk(
     key: str,
     defaults: Mapping[str, Any],
     makes: Collection[str] = tuple(MAKERS),
+    may_fetch: bool = True,
     reported: Collection[int] = (),
 ) -> SavedChunk:
     """Upsert valid rows by their key, of which no two have the same, in the caller's transaction.
 
     A new product takes ``defaults`` for what its row does not state. A category or brand that is named and not there is
-    made, with all of a category's path, where it is among what the import ``makes``. A row is left out, and no other
+    made, with all of a category's path, where it is among what the import ``makes``; the URL of a picture is fetched in
+    the background, but not without ``may_fetch``. A row is left out, and no other
     with it, that has an unknown reference, such as a category_id that is not there, a name that several categories
     have, or values that the upsert refuses. Rows on lines that were ``reported`` are there for their variants alone.
     """
@@ -218,15 +223,15 @@ def save_chunk(
     filing = _Filing(shelf, brands, Types(rows))
     rows = [row for row in rows if filing.can_take(row, chunk)]
     if rows:
-        _upsert(rows, filing, chunk, defaults)
+        _upsert(rows, filing, chunk, defaults=defaults, may_fetch=may_fetch)
     return chunk
 
 
-def _upsert(rows: Sequence[Row], filing: _Filing, chunk: SavedChunk, defaults: Mapping[str, Any]) -> None:
+def _upsert(rows: Sequence[Row], filing: _Filing, chunk: SavedChunk, **how: Any) -> None:
     """Make or change the product of each row, or leave it out where that is refused."""
     chunk.report.made_categories = dict.fromkeys(filing.shelf.make_missing(rows))
     chunk.report.made_brands = dict.fromkeys(filing.brands.make_missing(rows))
-    upserted = upserts.upsert_products((filing.members_of(row.values) for row in rows), defaults=defaults)
+    upserted = upserts.upsert_products((filing.members_of(row.values) for row in rows), **how)
     for row in rows:
         became = upserted[row.values["sku"]]
         if isinstance(became, Invalid):

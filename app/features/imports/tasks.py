@@ -13,7 +13,7 @@ from app.core.jobs import Claim, JobFailed, LeaseLost
 from app.core.membership import among
 from app.core.transactions import unit_of_work
 from app.extensions import db
-from app.features.imports import failed_rows, first_rows, importer, service
+from app.features.imports import failed_rows, first_rows, images, importer, service
 from app.features.imports.filing import MAKERS
 from app.features.imports.models import FailedRows, FileUnreadable, Import, ImportChunk, ImportFault, ImportFirstRow
 from app.features.imports.reading.files import RowFile, read_rows
@@ -51,6 +51,7 @@ def run_import(claim: Claim) -> Generator[None, None, None]:
             rows_per_chunk=importer.ROWS_PER_CHUNK,
             # A job that waits may be of the release before, when every import made both.
             makes=claim.payload.get("makes", list(MAKERS)),
+            may_fetch=claim.payload.get("may_fetch", True),
             memory=memory,
             skip=memory.report.read,
         ):
@@ -92,9 +93,8 @@ class StoredMemory(importer.Memory):
         if chunk.first_rows:
             content = orjson.dumps({key: row.dump() for key, row in chunk.first_rows.items()}).decode()
             db.session.execute(_REMEMBER[db.engine.dialect.name], {"import_id": self._import_id, "rows": content})
-        faults = [self._fault(error) for error in chunk.report.errors[: max(0, MAX_ERRORS - self.report.faults)]]
-        if faults:
-            db.session.execute(insert(ImportFault), faults)
+        self._record_faults(chunk)
+        images.wait_for(self._import_id, chunk.waiting)
         self._record_failed_rows(chunk)
         self._recorded = Report.load(self._progress)
         self._recorded.add(chunk.report)
@@ -106,6 +106,14 @@ class StoredMemory(importer.Memory):
 
     def close(self) -> None:
         """Leave what is stored to the end of the job."""
+
+    def _record_faults(self, chunk: importer.Chunk) -> None:
+        if not chunk.report.errors or self.report.faults >= MAX_ERRORS:
+            return
+        # Pictures that have failed meanwhile take of the same room.
+        room = images.room_for_faults(self._import_id)
+        if faults := [self._fault(error) for error in chunk.report.errors[:room]]:
+            db.session.execute(insert(ImportFault), faults)
 
     def _record_failed_rows(self, chunk: importer.Chunk) -> None:
         if not chunk.bad:

@@ -78,6 +78,12 @@ class MediaRepeated(Invalid):
     pointer = "/media_id"
 
 
+class TooManyPictures(Invalid):
+    """A product shows at most 100 pictures, those of its variants counted."""
+
+    pointer = "/images"
+
+
 class NotItsVariant(Invalid):
     """This product has no such variant."""
 

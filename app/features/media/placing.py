@@ -9,6 +9,7 @@ from app.core import clock
 from app.core.membership import ValueList, is_one_of
 from app.core.model import big_integer
 from app.core.transactions import run
+from app.core.upserts import insert_unless_there
 from app.extensions import db
 from app.features.media.models import ASSETS, PLACEMENTS, TABLE, AssetStatus
 
@@ -56,6 +57,16 @@ def replace_placements(product_id: int, rows: Sequence[Row]) -> None:
         db.session.execute(update(ASSETS).where(ASSETS.c.id.in_(gone)).values(used_at=clock.now()))
 
 
+def rewrite_placements(rows: Mapping[int, Sequence[Row]]) -> None:
+    """Write what products show, by their ids, in place of what they showed, all of which is among it.
+
+    They are locked, and so are the assets. Two statements, however many there are.
+    """
+    if rows:
+        db.session.execute(delete(TABLE).where(_is_of(TABLE, rows)))
+        insert_unless_there(TABLE, [{**row, "product_id": each} for each, some in rows.items() for row in some])
+
+
 def image_of(placed: Iterable[Any]) -> dict[str, Any] | None:
     """What a product's row has of the first of its pictures that is ready."""
     return next((_image(each) for each in placed if each.status == AssetStatus.READY), None)
@@ -75,7 +86,7 @@ def _image(placed: Any) -> dict[str, Any]:
     return {name: getattr(placed, name) for name in ("media_id", "alt", "width", "height", "colour", "sources")}
 
 
-def _is_of(table: Any, product_ids: Collection[int]) -> ColumnElement[bool]:
+def _is_of(table: Any, product_ids: Iterable[int]) -> ColumnElement[bool]:
     return is_one_of(table.c.product_id, literal(sorted(product_ids), ValueList(big_integer)))
 
 

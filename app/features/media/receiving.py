@@ -22,11 +22,7 @@ from app.extensions import db
 from app.features.media import images
 from app.features.media.models import ASSETS, Asset, AssetStatus, Keep, MediaBusy
 from app.features.media.names import original_key
-
-#: The kind of the job that fetches and renders a picture.
-KIND = "media"
-#: The store or a supplier's server may be away for an hour.
-MAX_ATTEMPTS = 20
+from app.features.media.references import KIND, MAX_ATTEMPTS, job_key, new_columns
 
 #: What is worth nothing without its original in the store.
 _INCOMPLETE = frozenset({AssetStatus.RECEIVING, AssetStatus.FAILED})
@@ -122,7 +118,7 @@ def lock_asset(*conditions: Any) -> Asset:
 
 def order(media_id: int) -> None:
     """Have a worker fetch and render an asset."""
-    jobs.enqueue(KIND, {"media_id": media_id}, key=f"media:{media_id}", max_attempts=MAX_ATTEMPTS)
+    jobs.enqueue(KIND, {"media_id": media_id}, key=job_key(media_id), max_attempts=MAX_ATTEMPTS)
 
 
 def new_columns(now: Any) -> Mapping[str, Any]:

@@ -1,10 +1,13 @@
 """Wire shapes of media."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import marshmallow as ma
 from flask import current_app
 
+from app.features.media.fetching import MediaUnfetchable, require_allowed
 from app.features.media.models import MAX_ALT_LENGTH, MAX_PLACEMENTS, MAX_URL_LENGTH, SHOWN, Keep
 from app.features.media.service import LISTING
 from app.web import fields
@@ -14,6 +17,7 @@ from app.web.schemas import BodySchema, ListBodySchema, ListQuerySchema, Order, 
 DIGEST = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 #: An absolute URL of http or https (RFC 3986), in ASCII.
 URL_PATTERN = r"^[Hh][Tt][Tt][Pp][Ss]?://[!#-;=?-\[\]_a-z~]+$"
+REFERENCE_PATTERN = rf"^([0-9A-Fa-f]{{64}}|{URL_PATTERN.strip('^$')})$"
 #: One line, which may be empty.
 ALT_PATTERN = r"^[^\u0000-\u001f\u007f]*$"
 ALT: dict[str, Any] = {
@@ -32,6 +36,36 @@ def url_of(source: Mapping[str, Any]) -> str:
 def sources(stored: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The sources of a picture as answers have them."""
     return [{"url": url_of(each), **{name: each[name] for name in ("width", "height", "type")}} for each in stored]
+
+
+class PictureReference(fields.Text):
+    """A picture by the SHA-256 of what is there, or by the URL of what may be fetched; loaded with small letters."""
+
+    _is_digest = re.compile("[0-9A-Fa-f]{64}").fullmatch
+    default_error_messages = {
+        "malformed": "Neither an absolute URL of http or https nor a SHA-256 in hexadecimal digits.",
+    }
+
+    def __init__(self) -> None:
+        super().__init__(max_length=MAX_URL_LENGTH, pattern=REFERENCE_PATTERN)
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        reference = super()._deserialize(value)
+        if self._is_digest(reference):
+            return reference.lower()
+        try:
+            require_allowed(reference)
+        except MediaUnfetchable as refusal:
+            [fault] = refusal.faults
+            raise ma.ValidationError([fields.Message(fault.code, fault.detail)]) from None
+        return reference
+
+
+class PictureReferences(fields.Items):
+    """The pictures that a product shows."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(PictureReference(), max_items=MAX_PLACEMENTS, example=[DIGEST], **options)
 
 
 class SourceSchema(Schema):

@@ -42,8 +42,13 @@ def find_unsettled(limit: int) -> dict[int, int]:
     return {row.id: row.version for row in db.session.execute(_UNSETTLED.limit(limit))}
 
 
-def mark_settled(versions: dict[int, int]) -> None:
-    """Note that whatever refers to these assets, in these versions, is up to date."""
-    for media_id, version in versions.items():
-        is_same = (ASSETS.c.id == media_id, ASSETS.c.version == version)
-        db.session.execute(update(ASSETS).where(*is_same).values(is_settled=True))
+def lock_unchanged(versions: dict[int, int]) -> list[int]:
+    """Lock assets, by their ids, that still have these versions; their ids."""
+    columns = (ASSETS.c.id, ASSETS.c.version)
+    rows = select(*columns).where(ASSETS.c.id.in_(versions)).order_by(ASSETS.c.id).with_for_update(key_share=True)
+    return [row.id for row in db.session.execute(rows) if row.version == versions[row.id]]
+
+
+def mark_settled(media_ids: list[int]) -> None:
+    """Note that whatever refers to these assets, which are locked, is up to date."""
+    db.session.execute(update(ASSETS).where(ASSETS.c.id.in_(media_ids)).values(is_settled=True))

@@ -4,7 +4,7 @@ Which pictures a product has is in `media`; a variant shows those of its parent.
 same transaction, or, where a worker has made a picture ready, soon after it (`follow`).
 """
 
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import select, true
@@ -52,11 +52,14 @@ def find_image_of_variant(variant_id: int, parent_id: int) -> dict[str, Any] | N
     return placing.image_of_variant(placed, variant_id)
 
 
-def show(product_ids: Collection[int], *, by_clients: bool = False, deleted: bool = False) -> None:
+def show(
+    product_ids: Collection[int], *, by_clients: bool = False, deleted: bool = False, counted: Collection[int] = ()
+) -> None:
     """Bring products, and the variants of parents, to what their placements say now; those that are ``deleted`` too.
 
     ``product_ids`` are of single products and parents. Each gets a new ETag: a new ``version`` where
-    it was written ``by_clients``, and else a new ``live``. A variant does where its own image differs.
+    it was written ``by_clients``, and else a new ``live``. A variant does where its own image differs. For those that
+    are ``counted`` this transaction has given them one already.
     """
     sold, listed = _lock(product_ids, deleted=deleted)
     placed = placing.find_placed_now([row["id"] for row in listed])
@@ -64,11 +67,11 @@ def show(product_ids: Collection[int], *, by_clients: bool = False, deleted: boo
     written = []
     for row in listed:
         image = placing.image_of(placed.get(row["id"], ()))
-        written.append((row, {"image": image, counter: row[counter] + 1}))
+        written.append((row, {"image": image, counter: row[counter] + (row["id"] not in counted)}))
     for row in sold:
         image = placing.image_of_variant(placed.get(row["parent_id"], ()), row["id"])
         if image != row["image"]:
-            written.append((row, {"image": image, "live": row["live"] + 1}))
+            written.append((row, {"image": image, "live": row["live"] + (row["id"] not in counted)}))
     _write(written)
 
 
@@ -94,8 +97,12 @@ def adopt(parents: Mapping[int, int]) -> None:
     show({parents[each] for each in moving})
 
 
-def follow(claim: Claim) -> Generator[None, None, None]:
-    """Bring products to what became of pictures, yielding after each batch of products."""
+def follow(claim: Claim, *, also: Callable[[list[int]], bool] = lambda _: True) -> Generator[None, None, None]:
+    """Bring products to what became of pictures, yielding after each batch of products.
+
+    ``also`` does what else has to be done for assets, by their ids, in the transaction that marks them as settled. They
+    are locked. Where there is too much of it for one transaction, it does a part, and returns false.
+    """
     while True:
         with unit_of_work(reading=True):
             jobs.confirm(claim, claim.progress)
@@ -108,10 +115,15 @@ def follow(claim: Claim) -> Generator[None, None, None]:
                 jobs.advance(claim, claim.progress)
                 show(product_ids[start : start + BATCH], deleted=True)
             yield
-        with unit_of_work():
-            jobs.advance(claim, claim.progress)
-            settling.mark_settled(changed)
-        yield
+        is_over = False
+        while not is_over:
+            with unit_of_work():
+                jobs.advance(claim, claim.progress)
+                settled = settling.lock_unchanged(changed)
+                is_over = also(settled)
+                if is_over:
+                    settling.mark_settled(settled)
+            yield
 
 
 def _placement(row: Any) -> dict[str, Any]:

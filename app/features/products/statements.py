@@ -1,21 +1,15 @@
-"""Statements that write many products at once.
-
-On PostgreSQL the rows are one JSON parameter, which the database spreads: with one parameter for each value of a
-thousand rows, the driver takes longer to count them than PostgreSQL does to insert them. That of SQLite does not count.
-"""
+"""Statements that write many products at once: on PostgreSQL the rows are one JSON parameter (`upserts.table_of`)."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import orjson
-from sqlalchemy import ColumnElement, TableValuedAlias, Text, bindparam, cast, column, func, literal, select, update
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import ColumnElement, TableValuedAlias, bindparam, literal, update
 from sqlalchemy.types import TypeEngine
 
 from app.core.membership import ValueList, is_one_of
 from app.core.model import Money, big_integer
-from app.core.upserts import insert_into
+from app.core.upserts import insert_unless_there, table_of
 from app.extensions import db
 from app.features.products.models import PRODUCTS
 
@@ -35,12 +29,8 @@ def insert_rows(rows: Sequence[Row]) -> dict[str, int]:
 
     One that has a key of another product is left out. Where another transaction is creating that one, this waits.
     """
-    statement = insert_into(PRODUCTS).on_conflict_do_nothing().returning(PRODUCTS.c.sku, PRODUCTS.c.id)
-    if _is_postgresql():
-        created = db.session.execute(statement.from_select(list(rows[0]), select(_table_of(rows))))
-    else:
-        created = db.session.execute(statement, rows)
-    return {row.sku: row.id for row in created}
+    created = insert_unless_there(PRODUCTS, rows, PRODUCTS.c.sku, PRODUCTS.c.id)
+    return {} if created is None else {row.sku: row.id for row in created}
 
 
 def update_rows(rows: Mapping[int, Row], *, moment: datetime | None) -> None:
@@ -63,16 +53,11 @@ def _is_postgresql() -> bool:
 
 def _table_of(rows: Sequence[Row]) -> TableValuedAlias:
     """The rows as a table."""
-    columns = [column(name, _type_of(name)) for name in rows[0]]
-    amounts = [each.name for each in columns if isinstance(each.type, Money)]
+    types = {name: _type_of(name) for name in rows[0]}
+    amounts = [name for name, kind in types.items() if isinstance(kind, Money)]
     # JSON bypasses the column's type, which refuses an amount that PostgreSQL would round.
     exact, dialect = Money().process_bind_param, db.engine.dialect
-    content = [{**row, **{name: exact(row[name], dialect) for name in amounts}} for row in rows]
-    return (
-        func.jsonb_to_recordset(cast(literal(orjson.dumps(content, default=str).decode(), Text), JSONB))
-        .table_valued(*columns)
-        .render_derived(with_types=True)
-    )
+    return table_of(types, [{**row, **{name: exact(row[name], dialect) for name in amounts}} for row in rows])
 
 
 def _type_of(name: str) -> TypeEngine[Any]:

@@ -23,7 +23,7 @@ Catalogue = Callable[[], dict[str, dict[str, Any]]]
 
 @pytest.fixture
 def import_text(app: Flask) -> Import:
-    """Import a text, CSV unless told otherwise, and return the whole report."""
+    """Import a text, CSV unless told otherwise, and return the whole report; ``on`` is another application."""
 
     def import_text(
         text: str | bytes,
@@ -33,6 +33,7 @@ def import_text(app: Flask) -> Import:
         reading: Mapping[str, Any] | None = None,
         currency: str = "USD",
         status: str = "active",
+        on: Flask | None = None,
         **options: Any,
     ) -> Report:
         how = Reading(
@@ -40,7 +41,7 @@ def import_text(app: Flask) -> Import:
         )
         report = Report()
         content = text if isinstance(text, bytes) else text.encode()
-        with app.app_context():
+        with (on or app).app_context():
             for chunk in import_rows(read_rows(io.BytesIO(content), how), status=status, **options):
                 report.add(chunk.report)
         return report

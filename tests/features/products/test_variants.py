@@ -794,7 +794,7 @@ class TestLocks:
 
         def lock_for_batch() -> list[int]:
             with app.app_context(), unit_of_work():
-                return [*find_and_lock(["SHIRT"], []).by_id]
+                return [*find_and_lock(["SHIRT"]).by_id]
 
         def lock_one_by_one() -> None:
             with app.app_context(), unit_of_work():

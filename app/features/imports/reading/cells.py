@@ -46,6 +46,8 @@ CODES = ("sku", "gtin", "mpn", "external_id", "slug", files.PARENT)
 #: How a spreadsheet writes a number that it finds too long. No code of a person's looks like that.
 _is_shortened = re.compile(r"[+-]?[0-9]([.,][0-9]*)?[eE]\+[0-9]{1,3}").fullmatch
 _is_guarded = re.compile(r'="(?:[^"]|"")*"').fullmatch
+#: URLs with another mark between them than ours. One URL may have another in its path, behind a stroke.
+_is_run_together = re.compile(r"[,;\s]\s*https?://", re.IGNORECASE).search
 #: The members that have no lines.
 _ONE_LINE = frozenset({*CODES, *AMOUNTS, CURRENCY, "name", "category", "brand", "type", "status", "stock", "kind"})
 #: A number of more digits is not what was written, perhaps: a float keeps no more.
@@ -68,7 +70,8 @@ class Conversions:
         self._members = shared(ImportRowSchema).fields
         self.of_text = {name: self._conversion(name, field) for name, field in self._members.items()}
         self.of_export = {**self.of_text, "tags": files.split_tags, "category": self._exported_category}
-        self.clearable = {name for name in self._members if name not in files.FAMILY and self._takes_empty(name)}
+        kept = {*files.FAMILY, files.IMAGES}
+        self.clearable = {name for name in self._members if name not in kept and self._takes_empty(name)}
 
     def amount(self, cell: str) -> Amount:
         """The amount in a cell."""
@@ -100,6 +103,8 @@ class Conversions:
                 convert = self._numbers.integer
             case fields.Boolean():
                 convert = boolean
+            case _ if name == files.IMAGES:
+                convert = _images
             case fields.Items():
                 convert = self._tags
             case fields.Scalars():
@@ -241,7 +246,7 @@ class MemberReader:
             # What is no list in JSON is none.
             separator = self._reading.category_separator
             return read_path(value, separator, is_ours=separator == files.CATEGORY_SEPARATOR)
-        if isinstance(value, str) and name in {*AMOUNTS, "status"}:
+        if isinstance(value, str) and name in {*AMOUNTS, "status", files.IMAGES}:
             return self._conversions.of_text[name](value)
         if isinstance(value, bool) and name == "status":
             return self._conversions.of_text[name](str(value))
@@ -367,6 +372,11 @@ def boolean(cell: str) -> bool | str:
 def _options(cell: str) -> Any:
     """The names of a parent's options, or a variant's options as JSON."""
     return _json(cell) if cell.startswith("{") else files.split_tags(cell)
+
+
+def _images(cell: str) -> list[str] | str:
+    """The pictures of a cell, each once; the cell where it seems to have several that nothing separates."""
+    return cell if _is_run_together(cell) else list(dict.fromkeys(files.split_images(cell)))
 
 
 def _json(cell: str) -> Any:

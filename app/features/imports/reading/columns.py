@@ -83,7 +83,7 @@ class Columns:
             width=len(header),
             places=[(name, place_of[name]) for name in _whole_first(place_of)],
             sources={name: header[place] for name, place in place_of.items()},
-            is_export=not self.named and sorted(set(header) - {REASON, files.ID}) == sorted(files.COLUMNS),
+            is_export=not self.named and _is_export(header),
             ignored=tuple(name for name in unread.values() if name),
             parents=[place for place, name in unread.items() if is_parent(name)],
             reasons=[place for place, name in enumerate(header) if is_reason(name) and place not in read],
@@ -169,6 +169,12 @@ def fold_name(name: str) -> str:
 def is_reason(name: str) -> bool:
     """Whether a column says what was wrong; its name has a blank where the file's delimiter is an underscore."""
     return fold_name(name).replace(" ", "_") == REASON
+
+
+def _is_export(header: Sequence[str]) -> bool:
+    """Whether these are the columns of an export; one of the release before has no pictures."""
+    own = set(header) - {REASON, files.ID, files.IMAGES}
+    return own == set(files.COLUMNS) - {files.IMAGES}
 
 
 def is_parent(name: str) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from app.core.money import CURRENCY
-from app.features.exports.files import NAMES, TAG_SEPARATOR, FileFormat
+from app.features.exports.files import IMAGES, NAMES, TAG_SEPARATOR, FileFormat
 from app.features.imports.reading.files import RowFile
 from app.features.imports.reading.options import Reading
 from app.features.imports.row_schema import ImportRowSchema
@@ -44,6 +44,7 @@ _FORMS_OF_CODES = {
     "product_incomplete": "a value, for a new product",
     "parent_sku_unknown": "the sku of a product that is there, or that a row of this file makes a parent",
     "member_of_parent": "nothing, or what the row of its parent says",
+    "media_unknown": "the SHA-256 of media that is there, or a URL",
     "rolled_up": "nothing, or what its variants come to",
     **{f"{key}_taken": f"a {key} that no other product has" for key in KEYS},
 }
@@ -52,6 +53,7 @@ _FORMS = {
     "sku": "at most 64 visible characters, with no blanks but ordinary ones between them",
     "gtin": "8, 12, 13 or 14 digits, the last of which is their check digit",
     "options": 'of a parent the names of its options, such as size|colour; of a variant JSON, such as {"size": "M"}',
+    IMAGES: f"URLs of pictures, or SHA-256 hashes of media that is there, with {TAG_SEPARATOR} between them",
     "attributes": 'a JSON object, such as {"colour": "natural"}',
     CURRENCY: "an ISO 4217 code, such as EUR",
 }
