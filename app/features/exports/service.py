@@ -40,8 +40,14 @@ def iter_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterat
     )
     while found := run(rows.where(PRODUCTS.c.id > last_id)).mappings().all():
         placed = placing.find_placed({row["parent_id"] or row["id"] for row in found})
-        yield [{**row, "category": paths.path_of(row["category_id"]), IMAGES: _images_of(row, placed)} for row in found]
+        yield [_product(row, paths, placed) for row in found]
         last_id = found[-1]["id"]
+
+
+def _product(row: Mapping[Any, Any], paths: "_Paths", placed: Mapping[int, Sequence[Any]]) -> dict[str, Any]:
+    product = {**row, "category": paths.path_of(row["category_id"]), IMAGES: _images_of(row, placed)}
+    del product["parent_id"]
+    return product
 
 
 def _images_of(product: Mapping[Any, Any], placed: Mapping[int, Sequence[Any]]) -> list[str]:

@@ -6,7 +6,6 @@ one picture at once each may write the same bytes; one of them makes it known. (
 """
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -119,20 +118,6 @@ def lock_asset(*conditions: Any) -> Asset:
 def order(media_id: int) -> None:
     """Have a worker fetch and render an asset."""
     jobs.enqueue(KIND, {"media_id": media_id}, key=job_key(media_id), max_attempts=MAX_ATTEMPTS)
-
-
-def new_columns(now: Any) -> Mapping[str, Any]:
-    """The columns of a new row that are no content."""
-    return {
-        "keep": Keep.COPY,
-        "is_animated": False,
-        "sources": [],
-        "used_at": now,
-        "is_settled": True,
-        "created_at": now,
-        "updated_at": now,
-        "version": 1,
-    }
 
 
 def _again(*conditions: Any) -> Asset:

@@ -22,7 +22,7 @@ from app.core.upserts import insert_into
 from app.extensions import db
 from app.features.media.models import ASSETS, SHOWN, Asset, AssetStatus
 from app.features.media.names import keys_of_asset
-from app.features.media.receiving import new_columns
+from app.features.media.references import new_columns
 from app.features.media.service import is_placed
 
 #: After so long, what no product shows is deleted.

@@ -22,7 +22,8 @@ from app.extensions import db
 from app.features.media import placing, processing, receiving, removal, service
 from app.features.media.models import ASSETS, Asset, AssetStatus, Keep, MediaBusy, MediaLost
 from app.features.media.names import keys_of_asset
-from app.features.media.receiving import KIND, Original
+from app.features.media.receiving import Original
+from app.features.media.references import KIND
 from app.features.products import families
 from tests import pictures
 from tests.conftest import Caller, body_of

@@ -24,7 +24,7 @@ from app.extensions import db
 from app.features.media import removal
 from app.features.media.models import ASSETS, AssetStatus
 from app.features.media.names import original_key
-from app.features.media.receiving import new_columns
+from app.features.media.references import new_columns
 from tests import pictures
 from tests.conftest import Caller, body_of, code_of, rows_of
 
