@@ -13,7 +13,9 @@ from app.extensions import db
 from app.features.samples import service as samples
 from app.web.openapi import describe
 from tests.conftest import Caller, body_of, settings_for
+from tests.features.samples.test_gallery import make_gallery
 from tests.operations import FILE, Operation, operations_in
+from tests.pictures import flat
 
 #: What needs rows that a newcomer makes first, and the status until then.
 NOT_THERE_YET = {
@@ -32,8 +34,9 @@ NOT_THERE_YET = {
 }
 #: What needs a secret that no document can state: a refresh token, a token from a mail, the own password.
 NEED_SECRETS = {"refresh": 401, "confirm_password_reset": 422, "change_password": 422}
-#: What the demo's products are of, or its types list, and so stays.
+#: What the demo's products are of or show, or its types list, and so stays.
 IN_USE = {
+    "delete_media": 409,
     **dict.fromkeys(("delete_brand", "delete_brand_by_key", "delete_category", "delete_category_by_key"), 409),
     **dict.fromkeys(("delete_attribute", "delete_attribute_by_key"), 409),
     **dict.fromkeys(("delete_product_type", "delete_product_type_by_key"), 409),
@@ -49,7 +52,7 @@ def app(new_database: Callable[[str], str]) -> Iterator[Flask]:
     with app.app_context():
         upgrade()
         with unit_of_work():
-            samples.load_demo(currency="USD")
+            samples.load_demo(currency="USD", pictures=make_gallery(samples.demo_drawings()))
     yield app
     with app.app_context():
         db.engine.dispose()
@@ -73,7 +76,8 @@ def send(caller: Caller, operation: Operation) -> int:
     query = "?dry_run=true" if "dry_run" in operation.parameters("query") else ""
     options: dict[str, Any] = {}
     if operation.takes_file:
-        options["data"], headers["Content-Type"] = FILE, "text/csv"
+        headers["Content-Type"] = operation.media_type_of_file
+        options["data"] = flat("red") if operation.media_type_of_file == "image/png" else FILE
     elif operation.media_types:
         options["json"] = operation.example
     return caller.call(operation.method, f"/{path}{query}", headers=headers, **options).status_code

@@ -27,12 +27,17 @@ def hang(app: Flask) -> Hang:
 
     def hang(drawings: Sequence[Drawing], **members: Any) -> Gallery:
         with app.app_context(), unit_of_work():
-            assets = {drawing: _asset(number, **members) for number, drawing in enumerate(drawings)}
-            db.session.add_all(assets.values())
-            db.session.flush()
-            return {drawing: asset.id for drawing, asset in assets.items()}
+            return make_gallery(drawings, **members)
 
     return hang
+
+
+def make_gallery(drawings: Sequence[Drawing], **members: Any) -> Gallery:
+    """Add an asset for each of the drawings, within a unit of work; without a file."""
+    assets = {drawing: _asset(number, **members) for number, drawing in enumerate(drawings)}
+    db.session.add_all(assets.values())
+    db.session.flush()
+    return {drawing: asset.id for drawing, asset in assets.items()}
 
 
 def _asset(number: int, **members: Any) -> Asset:
