@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from app.api.tasks import TASKS
 from app.core.jobs import IS_OPEN, Job
 from app.core.query_stats import QueryStats, current_stats
 from app.core.transactions import unit_of_work
+from app.core.worker import Worker
 from app.extensions import db
 from app.features.exports.files import FileFormat
 from app.features.imports import images as import_images
@@ -294,6 +296,21 @@ class TestPicturesThatFail:
 
         assert images_of(ordered) == (1, 0, 0, 1)
         assert faults(shop, ordered) == [(2, "images", shop.url(2), "picture_unreadable")]
+        assert waiting(shop) == 0
+
+    def test_as_another_that_is_rendered_again_are_waited_for(self, shop: Shop) -> None:
+        shop.server.reply(200, body=png(1)[:-28])
+        order(shop, single("A", shop.url(1)))
+        ordered = body_of(send(shop.alice, HEADER + single("B", shop.url(2))))
+        shop.work("import")
+
+        # It is found to be the other one, which then fails again.
+        assert Worker({"media": TASKS["media"]}, shop.app.app_context).work()
+        shop.work("media_settling")
+        before = images_of(look_at(shop, ordered["id"]))
+        shop.work()
+
+        assert (before, images_of(look_at(shop, ordered["id"]))) == ((1, 0, 1, 0), (1, 0, 0, 1))
         assert waiting(shop) == 0
 
     def test_are_counted_beyond_those_that_are_kept(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
