@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from functools import partial
+from operator import le
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,6 +34,7 @@ from tests.conftest import MEDIA_STORE, Caller, rows_of
 from tests.live.conftest import environment, process
 from tests.live.gates import Gate, GatedServer
 from tests.live.wire import Answer, Client, asking, at_once, wait_for, wait_for_more
+from tests.receiver import Received, Reply, receiver
 from tests.servers import GunicornServer, gunicorn_server, s3_environment
 
 pytestmark = pytest.mark.live
@@ -49,6 +51,8 @@ WALKERS, WALKED, STEPS = 16, 4, 15
 #: What may be refused for a moment: a picture that is just being deleted, and on a busy machine SQLite's one writer.
 BUSY = {"media_busy", "database_busy"}
 WRITERS, ROUNDS = 6, 5
+#: Of an import, and the pictures of each of its rows.
+ROWS, IMAGES = 15, 3
 
 
 @pytest.fixture
@@ -83,8 +87,9 @@ def require_whole(app: Flask, folder: Path) -> None:
     assert {path.name[:64] for path in objects_in(folder)} <= {row.sha256 for row in rows}
     assert not [path for path in objects_in(folder) if "#" in path.name]
     for row in rows:
-        if row.id in placed:
+        if row.id in placed and row.source_url is None:
             assert row.status == AssetStatus.READY, row.error
+        if row.id in placed and row.status == AssetStatus.READY:
             assert all((folder / "public" / each["file"]).is_file() for each in row.sources)
             assert (folder / "originals" / row.sha256).is_file()
 
@@ -170,6 +175,64 @@ def decoding(folder: Path) -> Iterator[list[Path]]:
         over.set()
         thread.join()
     assert faults == []
+
+
+@pytest.mark.timeout(180)
+class TestImports:
+    @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+    def test_get_every_picture_that_can_be_had_although_workers_are_killed(
+        self, app: Flask, connect: Connect, alice: Caller, folder: Path
+    ) -> None:
+        env = environment(app.config["DATABASE_URL"], WEBHOOK_ALLOWED_PRIVATE_HOSTS="127.0.0.1")
+        client, numbers = connect(alice), range(ROWS * IMAGES)
+        kinds = Counter(kind_of(number) for number in numbers)
+
+        def start() -> Any:
+            return process(["-m", "flask", "worker", "--lease", "1"], env, folder / "worker.log")
+
+        with ExitStack() as stack:
+            server = stack.enter_context(receiver())
+            server.replies = supply
+            urls = [f"{server.url}/{number}" for number in numbers]
+            rows = [
+                f"S-{row},Chair,1.00,Chairs,{'|'.join(urls[row * IMAGES : (row + 1) * IMAGES])}" for row in range(ROWS)
+            ]
+            file = "\n".join(["sku,name,price,category,images", *rows]).encode()
+            path = f"/imports/{client.upload('/imports', file, 'text/csv').json['id']}"
+            for _ in range(WORKER_KILLS):
+                worker = stack.enter_context(start())
+                before = len(server.messages)
+                wait_for(lambda: len(server.messages), until=partial(le, before + 8))
+                worker.send_signal(signal.SIGKILL)
+                worker.wait()
+            stack.enter_context(start())
+            done = wait_for(
+                lambda: client.get(path).json,
+                until=lambda found: found["finished_at"] and not found["images_pending"],
+            )
+
+        assert (done["status"], done["created"], done["images"]) == ("succeeded", ROWS, len(numbers))
+        assert (done["images_ready"], done["images_failed"]) == (kinds["photo"], kinds["missing"] + kinds["page"])
+        errors = client.get(f"{path}/errors?per_page=100").json["items"]
+        codes = Counter(error["code"] for error in errors)
+        assert codes == {"url_refused": kinds["missing"], "picture_unsupported": kinds["page"]}
+        # Two URLs each have one picture, of which the later is merged into the other.
+        assert statuses_of(app)[AssetStatus.MERGED] > 0
+        prune(app, folder)
+        require_whole(app, folder)
+
+
+def kind_of(number: int) -> str:
+    """What is at the URL of a number."""
+    return {4: "missing", 9: "page"}.get(number % 12, "photo")
+
+
+def supply(message: Received) -> Reply:
+    """A picture for two numbers each, or what there is instead."""
+    number = int(message.path.strip("/"))
+    if kind_of(number) == "photo":
+        return Reply(200, {}, pictures.photo(200, 150, seed=number // 2))
+    return Reply(404) if kind_of(number) == "missing" else Reply(200, {}, pictures.HTML)
 
 
 class Away:
