@@ -58,9 +58,9 @@ def replace_placements(product_id: int, rows: Sequence[Row]) -> None:
 
 
 def rewrite_placements(rows: Mapping[int, Sequence[Row]]) -> None:
-    """Write what products show, by their ids, in place of what they showed, all of which is among it.
+    """Write what products show, by their ids, in place of what they showed; all of that is still among it.
 
-    They are locked, and so are the assets. Two statements, however many there are.
+    The products are locked. Two statements, however many there are.
     """
     if rows:
         db.session.execute(delete(TABLE).where(_is_of(TABLE, rows)))

@@ -85,16 +85,18 @@ def adopt(parents: Mapping[int, int]) -> None:
     moving = placing.find_placed_now(parents)
     if not moving:
         return
-    placed = placing.find_placed_now({parents[each] for each in moving})
+    owners = {parents[each] for each in moving}
+    placed = placing.find_placed_now(owners)
+    shown = {owner: {row.media_id: _placement(row) for row in placed.get(owner, ())} for owner in owners}
     for variant_id, rows in moving.items():
-        parent_id = parents[variant_id]
-        shown = {row["media_id"]: row for row in map(_placement, placed.get(parent_id, ()))}
-        for row in map(_placement, rows):
-            there = shown.setdefault(row["media_id"], {**row, "position": len(shown), "variants": []})
+        of_parent = shown[parents[variant_id]]
+        for row in rows:
+            there = of_parent.setdefault(row.media_id, {**_placement(row), "variants": []})
             there["variants"] = [*there["variants"], variant_id]
-        placing.replace_placements(variant_id, ())
-        placing.replace_placements(parent_id, [*shown.values()])
-    show({parents[each] for each in moving})
+    placing.rewrite_placements(
+        {**dict.fromkeys(moving, ()), **{owner: _in_order(some.values()) for owner, some in shown.items()}}
+    )
+    show(owners)
 
 
 def follow(claim: Claim, *, also: Callable[[list[int]], bool] = lambda _: True) -> Generator[None, None, None]:
@@ -127,7 +129,11 @@ def follow(claim: Claim, *, also: Callable[[list[int]], bool] = lambda _: True) 
 
 
 def _placement(row: Any) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in ("media_id", "position", "alt", "variants")}
+    return {name: getattr(row, name) for name in ("media_id", "alt", "variants")}
+
+
+def _in_order(rows: Iterable[Row]) -> list[Row]:
+    return [{**row, "position": place} for place, row in enumerate(rows)]
 
 
 def _lock(product_ids: Collection[int], *, deleted: bool) -> tuple[Sequence[Row], Sequence[Row]]:

@@ -309,6 +309,27 @@ class TestVariants:
         ]
         assert image_of(studio, single["id"]) == front
 
+    def test_that_join_together_bring_the_pictures_of_each(
+        self, studio: Studio, make_product: Make, make_category: Make
+    ) -> None:
+        category = make_category()["id"]
+        singles = [make_product(category_id=category)["id"] for _ in range(2)]
+        red, blue, both = (studio.make(colour)["id"] for colour in ("red", "blue", "white"))
+        studio.place(singles[0], red, both)
+        studio.place(singles[1], both, blue)
+        variants = [{"id": single, "options": {"size": size}} for single, size in zip(singles, ("S", "M"), strict=True)]
+        body = {"name": "Shirt", "category_id": category, "options": ["size"], "variants": variants}
+
+        parent = body_of(studio.alice.post("/products", body))
+
+        items = body_of(studio.alice.get(f"/products/{parent['id']}/media"))["items"]
+        assert [(item["media_id"], item["variants"]) for item in items] == [
+            (red, [singles[0]]),
+            (both, singles),
+            (blue, [singles[1]]),
+        ]
+        assert [image_of(studio, each) for each in (parent["id"], *singles)] == [red, red, both]
+
     def test_that_are_deleted_with_their_product_come_back_with_what_is_ready_by_then(
         self, studio: Studio, make_shirt: Make
     ) -> None:
