@@ -107,8 +107,8 @@ class TestSchemas:
         ("schema", "members"),
         [
             (ProductUpdateSchema, names_of(ProductReplaceSchema)),
-            (ProductUpsertSchema, names_of(ProductRowSchema) | {"parent_sku"}),
-            (ImportRowSchema, names_of(ProductRowSchema) | {*NAMES.values(), "kind", "parent_sku"}),
+            (ProductUpsertSchema, names_of(ProductRowSchema) | {"parent_sku", "images"}),
+            (ImportRowSchema, names_of(ProductRowSchema) | {*NAMES.values(), "kind", "parent_sku", "images"}),
         ],
     )
     def test_that_change_a_product_take_what_a_new_one_takes(self, schema: type[ma.Schema], members: set[str]) -> None:
@@ -138,7 +138,17 @@ class TestSchemas:
 
 class TestFiles:
     def test_have_every_member_the_names_of_other_rows_and_what_makes_a_family(self) -> None:
-        assert set(COLUMNS) == {*MEMBERS, "category", "brand", "type", "kind", "parent_sku", "options", "position"}
+        assert set(COLUMNS) == {
+            *MEMBERS,
+            "category",
+            "brand",
+            "type",
+            "kind",
+            "parent_sku",
+            "options",
+            "position",
+            "images",
+        }
 
     @pytest.mark.parametrize("file_format", FileFormat)
     @pytest.mark.parametrize("members", [FULL, EMPTY], ids=["full", "empty"])

@@ -238,6 +238,7 @@ class TestLinks:
         assert links == {
             "self": path,
             "category": f"/api/v1/categories/{product['category_id']}",
+            "media": f"{path}/media",
             "availability": f"{path}/availability",
             "stock_movements": f"{path}/stock-movements",
             "holds": f"{path}/holds",
@@ -249,11 +250,11 @@ class TestLinks:
         self, alice: Caller, bob: Caller, reader: Callable[..., Caller], product: dict[str, Any]
     ) -> None:
         path = f"/products/{product['id']}?include=links"
-        readable = {"self", "category", "availability"}
+        readable = {"self", "category", "media", "availability"}
 
         assert body_of(bob.get(path))["links"].keys() == readable
         assert body_of(alice.get(path))["links"].keys() == readable | {"stock_movements", "holds", "edit"}
-        assert body_of(reader("products:read").get(path))["links"].keys() == {"self", "availability"}
+        assert body_of(reader("products:read").get(path))["links"].keys() == {"self", "media", "availability"}
 
     def test_of_a_public_catalogue_are_what_anybody_may_read(
         self, anonymous: Caller, app_with: Callable[..., Flask], product: dict[str, Any]
@@ -262,7 +263,7 @@ class TestLinks:
 
         links = body_of(public.get(f"/products/{product['id']}?include=links"))["links"]
 
-        assert links.keys() == {"self", "category", "availability"}
+        assert links.keys() == {"self", "category", "media", "availability"}
 
     def test_of_a_root_category_lead_to_no_parent(self, root: Caller, category: dict[str, Any]) -> None:
         parent = body_of(root.get(f"/categories/{category['parent_id']}?include=links"))["links"]

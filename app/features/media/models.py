@@ -138,14 +138,22 @@ class Asset(Keyed, Stamped, Versioned, Published, Model):
     def fail(self, code: str, sentence: str) -> None:
         """Say that it will never be ready, and why. What a URL led to is forgotten: it may lead to another by then."""
         if self.source_url is not None:
-            self.sha256 = self.media_type = self.bytes = self.width = self.height = None
+            self._forget_content()
         self.status, self.error_code, self.error = AssetStatus.FAILED, code, sentence
         self.sources, self.is_settled = [], False
+
+    def merge_into(self, media_id: int) -> None:
+        """Lead to another that has its content. What an earlier attempt has fetched, which may differ, is forgotten."""
+        self._forget_content()
+        self.status, self.merged_into_id = AssetStatus.MERGED, media_id
 
     def begin(self, now: datetime) -> None:
         """Process it, from the start."""
         self.status, self.error_code, self.error = AssetStatus.PROCESSING, None, None
         self.deleted_at, self.used_at = None, now
+
+    def _forget_content(self) -> None:
+        self.sha256 = self.media_type = self.bytes = self.width = self.height = None
 
 
 Index("uq_media_assets_sha256", Asset.sha256, unique=True)

@@ -116,18 +116,29 @@ def _merge(claim: Claim, original: Original, store: ObjectStore) -> None:
         stored = store_original(original, store)
         with unit_of_work():
             jobs.advance(claim, claim.progress)
+            media_id = claim.payload["media_id"]
+            _lock_in_order(media_id, stored.media_id)
             target = add_original(stored)
-            asset = lock_asset(Asset.id == claim.payload["media_id"])
-            asset.status, asset.merged_into_id = AssetStatus.MERGED, target.id
+            asset = lock_asset(Asset.id == media_id)
+            asset.merge_into(target.id)
             has_both = select(TABLE.c.product_id).where(TABLE.c.media_id == target.id)
             of_asset = TABLE.c.media_id == asset.id
             moved = update(TABLE).where(of_asset, TABLE.c.product_id.not_in(has_both)).values(media_id=target.id)
             db.session.flush()
+            # What was merged into it before leads to where it leads now.
+            others = update(ASSETS).where(Asset.merged_into_id == asset.id).values(merged_into_id=target.id)
+            db.session.execute(others)
             db.session.execute(moved)
             db.session.execute(delete(TABLE).where(of_asset))
             _unsettle(target.id, asset.id)
     except MediaBusy as refusal:
         raise TransientFailure(refusal.sentence()) from refusal
+
+
+def _lock_in_order(*media_ids: int | None) -> None:
+    """Lock assets in the order of their ids, as those who place several do."""
+    rows = select(ASSETS.c.id).where(ASSETS.c.id.in_(media_ids)).order_by(ASSETS.c.id)
+    db.session.execute(rows.with_for_update(key_share=True))
 
 
 def _unsettle(*media_ids: int) -> None:

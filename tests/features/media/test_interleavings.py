@@ -54,10 +54,10 @@ class Scene:
         with unit_of_work():
             return receiving.add_original(original).id
 
-    def add_url(self) -> int:
-        """Give the URL."""
+    def add_url(self, url: str = URL) -> int:
+        """Give a URL."""
         with unit_of_work():
-            return receiving.add_url(URL, Keep.COPY).id
+            return receiving.add_url(url, Keep.COPY).id
 
     def delete(self, media_id: int) -> None:
         """Delete an asset, as a client does."""
@@ -302,6 +302,49 @@ class TestAUrl:
 
         assert scene.look_at(media_id).status == AssetStatus.READY
         assert scene.has_all(media_id)
+
+    def test_whose_content_changes_between_attempts_keeps_none_of_what_it_is_not(
+        self, scene: Scene, work: Callable[[], int], serve: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        former, latter = (pictures.photo(60, 40, seed=seed) for seed in (13, 14))
+        owner_id = scene.upload(latter)
+        work()
+        media_id = scene.add_url()
+        serve(former)
+
+        def die(*_: object, **__: object) -> None:
+            raise SystemExit
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ObjectStore, "put", die)
+            with pytest.raises(SystemExit):
+                list(processing.process(scene.claim()))
+        serve(latter)
+        list(processing.process(scene.claim()))
+
+        merged = scene.look_at(media_id)
+        assert (merged.status, merged.merged_into_id, merged.sha256) == (AssetStatus.MERGED, owner_id, None)
+        # So the former is a picture of its own.
+        other_id = scene.upload(former)
+        assert other_id not in {media_id, owner_id}
+        # Other tests have the same store.
+        scene.store.delete(keys_of_asset(scene.look_at(other_id)))
+
+    def test_leads_where_what_it_was_merged_into_leads(
+        self, scene: Scene, work: Callable[[], int], serve: Callable[[bytes], None]
+    ) -> None:
+        content = pictures.photo(60, 40, seed=15)
+        owner_id = scene.upload(content)
+        work()
+        first, second = scene.add_url(), scene.add_url(f"{URL}-again")
+        merged = {"status": AssetStatus.MERGED, "merged_into_id": first}
+        with unit_of_work():
+            db.session.execute(update(ASSETS).where(ASSETS.c.id == second).values(merged))
+        serve(content)
+        work()
+
+        assert [scene.look_at(each).merged_into_id for each in (first, second)] == [owner_id, owner_id]
+        assert scene.add_url(f"{URL}-again") == owner_id
 
     def test_that_is_removed_between_two_statements_is_refused_for_a_moment(
         self, scene: Scene, monkeypatch: pytest.MonkeyPatch
