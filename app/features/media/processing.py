@@ -24,6 +24,8 @@ from app.features.media.receiving import Original, add_original, lock_asset, sto
 from app.features.media.service import order_removal
 from app.features.media.settling import order_settling
 
+#: How often a URL is asked that fails in a way which may pass: for about two minutes.
+MAX_FETCHES = 7
 _GIVEN_UP = ("media_unprocessed", "It could not be processed.")
 
 
@@ -75,7 +77,7 @@ def _original_of(claim: Claim, store: ObjectStore) -> Generator[None, None, Orig
         return stored
     if asset.source_url is None:
         raise MediaLost
-    content = fetch(asset.source_url, is_last=claim.is_last)
+    content = fetch(asset.source_url, is_last=claim.attempts >= MAX_FETCHES)
     original = Original.of(content, max_pixels=current_app.config["MAX_MEDIA_PIXELS"])
     if not _claim_content(claim, original):
         _merge(claim, original, store)

@@ -24,7 +24,7 @@ from app.security.permissions import Permission
 
 #: The kind of the job that fetches and renders a picture.
 KIND = "media"
-#: The store or a supplier's server may be away for an hour.
+#: The store may be away for an hour.
 MAX_ATTEMPTS = 20
 
 is_digest = re.compile("[0-9a-f]{64}").fullmatch
