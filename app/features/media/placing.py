@@ -15,7 +15,10 @@ from app.features.media.models import ASSETS, PLACEMENTS, TABLE, AssetStatus
 
 Row = Mapping[Any, Any]
 
-_OF_ASSET = ("sha256", "status", "source_url", "media_type", "width", "height", "colour", "is_animated", "sources")
+_OF_ASSET = (
+    *("sha256", "status", "merged_into_id", "source_url", "media_type"),
+    *("width", "height", "colour", "is_animated", "sources"),
+)
 
 
 def _placed(table: Any) -> Select[Any]:
@@ -58,13 +61,24 @@ def replace_placements(product_id: int, rows: Sequence[Row]) -> None:
 
 
 def rewrite_placements(rows: Mapping[int, Sequence[Row]]) -> None:
-    """Write what products show, by their ids, in place of what they showed; all of that is still among it.
+    """Write what products show, by their ids, in place of what they showed; no picture is lost by it.
 
     The products are locked. Two statements, however many there are.
     """
     if rows:
         db.session.execute(delete(TABLE).where(_is_of(TABLE, rows)))
         insert_unless_there(TABLE, [{**row, "product_id": each} for each, some in rows.items() for row in some])
+
+
+def replace_merged(placed: Mapping[int, Sequence[Any]]) -> bool:
+    """Place, where products show merged assets, what these lead to; whether any did. ``placed`` is by product.
+
+    The products are locked. A merge moves placements itself, but for those that a transaction is just rewriting, which
+    does not lock the assets of those that it leaves as they are.
+    """
+    merged = {each: _led_on(rows) for each, rows in placed.items() if any(row.merged_into_id for row in rows)}
+    rewrite_placements(merged)
+    return bool(merged)
 
 
 def image_of(placed: Iterable[Any]) -> dict[str, Any] | None:
@@ -80,6 +94,18 @@ def image_of_variant(placed: Sequence[Any], variant_id: int) -> dict[str, Any] |
 def shown_for(placed: Sequence[Any], variant_id: int | None) -> Sequence[Any]:
     """The placements that are to be shown: of a variant those that name it, or all where none does."""
     return [each for each in placed if variant_id in each.variants] or placed
+
+
+def _led_on(placed: Sequence[Any]) -> list[Row]:
+    """The rows of placements, each asset once; one that is placed itself stays as it is."""
+    own = {row.media_id for row in placed if row.merged_into_id is None}
+    rows: dict[int, Row] = {}
+    for row in placed:
+        media_id = row.merged_into_id or row.media_id
+        if row.media_id == media_id or media_id not in own:
+            members = {name: getattr(row, name) for name in ("position", "alt", "variants")}
+            rows.setdefault(media_id, {"media_id": media_id, **members})
+    return [*rows.values()]
 
 
 def _image(placed: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Which pictures a product has is in `media`; a variant shows those of its parent.
 same transaction, or, where a worker has made a picture ready, soon after it (`follow`).
 """
 
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from sqlalchemy import select, true
@@ -62,7 +62,10 @@ def show(
     are ``counted`` this transaction has given them one already.
     """
     sold, listed = _lock(product_ids, deleted=deleted)
-    placed = placing.find_placed_now([row["id"] for row in listed])
+    ids = [row["id"] for row in listed]
+    placed = placing.find_placed_now(ids)
+    if placing.replace_merged(placed):
+        placed = placing.find_placed_now(ids)
     counter = "version" if by_clients else "live"
     written = []
     for row in listed:
@@ -109,14 +112,17 @@ def follow(claim: Claim, *, also: Callable[[list[int]], bool] = lambda _: True) 
         with unit_of_work(reading=True):
             jobs.confirm(claim, claim.progress)
             changed = settling.find_unsettled(ASSETS_PER_BATCH)
-            product_ids = placing.products_showing(changed) if changed else ()
         if not changed:
             return
-        for start in range(0, len(product_ids), BATCH):
-            with unit_of_work():
-                jobs.advance(claim, claim.progress)
-                show(product_ids[start : start + BATCH], deleted=True)
-            yield
+        followed: set[int] = set()
+        # One that became a variant meanwhile has given its pictures to another.
+        while product_ids := _showing_beside(followed, changed, claim):
+            for start in range(0, len(product_ids), BATCH):
+                with unit_of_work():
+                    jobs.advance(claim, claim.progress)
+                    show(product_ids[start : start + BATCH], deleted=True)
+                yield
+            followed.update(product_ids)
         is_over = False
         while not is_over:
             with unit_of_work():
@@ -126,6 +132,13 @@ def follow(claim: Claim, *, also: Callable[[list[int]], bool] = lambda _: True) 
                 if is_over:
                     settling.mark_settled(settled)
             yield
+
+
+def _showing_beside(followed: Set[int], media_ids: Collection[int], claim: Claim) -> Sequence[int]:
+    """The ids of the other products that show any of some assets, in ascending order."""
+    with unit_of_work(reading=True):
+        jobs.confirm(claim, claim.progress)
+        return [each for each in placing.products_showing(media_ids) if each not in followed]
 
 
 def _placement(row: Any) -> dict[str, Any]:

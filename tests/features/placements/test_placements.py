@@ -4,7 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from app.core.transactions import unit_of_work
+from app.extensions import db
+from app.features.media.models import ASSETS, AssetStatus
+from app.features.products import pictures
+from app.features.products.models import PRODUCTS
 from tests.conftest import body_of, code_of, faults_of
 from tests.pictures import flat, photo
 from tests.studio import Studio
@@ -152,6 +158,55 @@ class TestPlacing:
 
         assert body_of(answer)["items"][0]["media_id"] == picture["id"]
         assert image_of(studio, product["id"]) is None
+
+
+class TestMerged:
+    def test_is_replaced_where_a_transaction_has_placed_it_meanwhile(
+        self, studio: Studio, make_product: Make, make_shirt: Make
+    ) -> None:
+        parent, other = make_shirt(), make_product()
+        ready, merged, second = (studio.make(colour)["id"] for colour in ("red", "blue", "green"))
+        studio.place(parent["id"], {"media_id": merged, "alt": "Front", "variants": [parent["red"]]}, second)
+        studio.place(other["id"], merged, ready)
+        with studio.app.app_context(), unit_of_work():
+            state = {"status": AssetStatus.MERGED, "merged_into_id": ready, "is_settled": False}
+            db.session.execute(update(ASSETS).where(ASSETS.c.id == merged).values(state))
+
+        studio.work()
+
+        items = body_of(studio.alice.get(f"/products/{parent['id']}/media"))["items"]
+        assert [(item["media_id"], item["alt"], item["variants"]) for item in items] == [
+            (ready, "Front", [parent["red"]]),
+            (second, "", []),
+        ]
+        assert image_of(studio, parent["id"]) == image_of(studio, parent["red"]) == ready
+        assert shown(studio, other["id"]) == [ready]
+
+
+class TestFollowing:
+    def test_reaches_a_product_that_got_the_picture_meanwhile(
+        self, studio: Studio, make_product: Make, make_shirt: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        parent, single = make_shirt(), make_product(price="10.00")
+        pending = studio.send(flat("green"))["id"]
+        studio.place(single["id"], pending)
+        show, joins = pictures.show, {"id": single["id"], "options": {"colour": "green"}}
+        answers: list[int] = []
+
+        def overtaken(product_ids: Any, **options: Any) -> None:
+            monkeypatch.setattr(pictures, "show", show)
+            db.session.rollback()
+            answers.append(studio.alice.post(f"/products/{parent['id']}/variants", joins).status_code)
+            with studio.app.app_context(), unit_of_work():
+                # As a transaction leaves it that has read the picture before it was ready.
+                db.session.execute(update(PRODUCTS).where(PRODUCTS.c.id == parent["id"]).values(image=None))
+            show(product_ids, **options)
+
+        monkeypatch.setattr(pictures, "show", overtaken)
+        studio.work()
+
+        assert answers == [201]
+        assert image_of(studio, parent["id"]) == pending
 
 
 class TestShopping:
