@@ -4,19 +4,20 @@ Which pictures a product has is in `media`; a variant shows those of its parent.
 same transaction, or, where a worker has made a picture ready, soon after it (`follow`).
 """
 
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence, Set
+from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import select, true
 
 from app.core import clock, jobs, reads
 from app.core.jobs import Claim
-from app.core.transactions import unit_of_work
+from app.core.transactions import run, unit_of_work
 from app.extensions import db
 from app.features.media import placing, settling
 from app.features.media.models import PLACEMENTS, AssetStatus
 from app.features.products import families
-from app.features.products.models import PRODUCTS, Product, ProductKind
+from app.features.products.models import PRODUCTS, Product, ProductKind, ProductStatus
 from app.features.products.statements import has_id, update_rows
 from app.security.identity import Identity
 from app.security.permissions import Permission
@@ -33,17 +34,39 @@ reads.stand_for(Product.image, PLACEMENTS)
 
 
 def find_shown(products: Sequence[Any], identity: Identity) -> Sequence[Sequence[Any]]:
-    """What each of some products shows; those who do not write products see what is ready. One statement."""
+    """What each of some products shows; those who do not write products see what is ready, and of active variants.
+
+    One statement, or two where pictures name variants.
+    """
     owners = [product.parent_id or product.id for product in products]
     placed = placing.find_placed(set(owners))
-    sees_all = identity.can(Permission.PRODUCTS_WRITE)
+    if not identity.can(Permission.PRODUCTS_WRITE):
+        placed = _seen_by_shoppers(placed)
     shown = []
     for product, owner in zip(products, owners, strict=True):
         rows = placed.get(owner, ())
-        if not sees_all:
-            rows = [row for row in rows if row.status == AssetStatus.READY]
         shown.append(placing.shown_for(rows, product.id) if product.parent_id else rows)
     return shown
+
+
+def _seen_by_shoppers(placed: Mapping[int, Sequence[Any]]) -> Mapping[int, Sequence[Any]]:
+    """The placements that are ready, without variants that are not active, and without those of such variants alone."""
+    ready = {owner: [row for row in rows if row.status == AssetStatus.READY] for owner, rows in placed.items()}
+    named = {each for rows in ready.values() for row in rows for each in row.variants}
+    if not named:
+        return ready
+    is_seen = (has_id(named), PRODUCTS.c.status == ProductStatus.ACTIVE, PRODUCTS.c.deleted_at.is_(None))
+    seen = {row.id for row in run(select(PRODUCTS.c.id).where(*is_seen))}
+    return {owner: list(_of_seen(rows, seen)) for owner, rows in ready.items()}
+
+
+def _of_seen(placed: Iterable[Any], seen: Set[int]) -> Iterator[Any]:
+    for row in placed:
+        variants = [each for each in row.variants if each in seen]
+        if len(variants) == len(row.variants):
+            yield row
+        elif variants:
+            yield SimpleNamespace(**{**row._asdict(), "variants": variants})
 
 
 def find_image_of_variant(variant_id: int, parent_id: int) -> dict[str, Any] | None:

@@ -306,6 +306,28 @@ class TestVariants:
 
         assert green["image"]["media_id"] == front
 
+    def test_that_are_drafts_or_deleted_show_shoppers_nothing(self, studio: Studio, make_shirt: Make) -> None:
+        parent = make_shirt()
+        front, red, both = (studio.make(colour)["id"] for colour in ("white", "red", "blue"))
+        variants = [parent["red"], parent["blue"]]
+        items = ({"media_id": red, "variants": variants[:1]}, {"media_id": both, "variants": variants})
+        studio.place(parent["id"], front, *items)
+
+        def seen() -> list[tuple[int, list[int]]]:
+            listed = body_of(studio.bob.get(f"/products/{parent['id']}/media"))["items"]
+            [included] = body_of(studio.bob.get(f"/products?include=media&id={parent['id']}"))["items"]
+            assert included["media"] == listed
+            return [(item["media_id"], item["variants"]) for item in listed]
+
+        assert seen() == [(front, []), (red, variants[:1]), (both, variants)]
+        assert studio.alice.patch(f"/products/{parent['red']}", {"status": "draft"}).status_code == 200
+        assert seen() == [(front, []), (both, variants[1:])]
+        assert shown(studio, parent["id"]) == [front, red, both]
+        studio.alice.patch(f"/products/{parent['red']}", {"status": "active"})
+        assert len(seen()) == 3
+        studio.root.delete(f"/products/{parent['red']}")
+        assert seen() == [(front, []), (both, variants[1:])]
+
     def test_have_no_pictures_of_their_own(self, studio: Studio, make_shirt: Make) -> None:
         parent, picture = make_shirt(), studio.make("red")["id"]
 
