@@ -113,3 +113,21 @@ def text_bomb() -> bytes:
 def truncated(content: bytes) -> bytes:
     """The first half of a file."""
     return content[: len(content) // 2]
+
+
+def cut_up(kind: str, count: int) -> bytes:
+    """A picture of 48 by 32 pixels with ``count`` superfluous parts of a few bytes each before its pixels."""
+    jpeg, png, gif = (flat((9, 9, 9), (48, 32), format=each) for each in ("JPEG", "PNG", "GIF"))
+    profile = b"icc\0\0" + zlib.compress(linear_profile())
+    # Where a part may be put: behind the first marker, the header chunk, and the palette.
+    content, at, part = {
+        "markers": (jpeg, 2, b"\xff\xe5\0\x02"),
+        "padding": (jpeg, 2, b"\xff"),
+        "junk": (jpeg, 2, b"\xff\0"),
+        "chunks": (png, 33, png_chunk(b"prVt", b"")),
+        "profiles": (png, 33, png_chunk(b"iCCP", profile)),
+        "extensions": (gif, 13 + (3 << (gif[10] & 7) + 1), b"\x21\xfe\x01a\0"),
+        "blocks": (gif, 13 + (3 << (gif[10] & 7) + 1), b"\x01a"),
+    }[kind]
+    parts = b"\x21\xfe" + part * count + b"\0" if kind == "blocks" else part * count
+    return content[:at] + parts + content[at:]

@@ -3,6 +3,8 @@
 import struct
 from dataclasses import dataclass
 
+from app.features.media.parts import TooManyParts
+
 _GIF_IMAGE, _GIF_EXTENSION, _GIF_TRAILER = 0x2C, 0x21, 0x3B
 #: Extension blocks of a GIF that say how it is played; a comment or an application's data is none of them.
 _GIF_CONTROL = b"\x21\xf9\x04"
@@ -16,6 +18,8 @@ _WEBP_CHUNKS = frozenset({b"VP8X", b"ANIM", b"ANMF", b"ICCP"})
 _WEBP_FRAME_CHUNKS = frozenset({b"ALPH", b"VP8 ", b"VP8L"})
 #: What precedes the chunks of a frame in ANMF: its place, size, duration and flags.
 _WEBP_FRAME_HEADER_BYTES = 16
+#: The blocks of a GIF: so many, and one more for so many bytes. Encoders fill them, and 255 bytes fit into one.
+_MAX_BLOCKS, _BYTES_PER_BLOCK = 10_000, 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,17 +35,21 @@ class GifOutline:
 
 
 def outline_gif(content: bytes, *, max_frames: int) -> GifOutline:
-    """Count the frames of a GIF, up to one more than ``max_frames``; of a truncated one, those that begin."""
+    """Count the frames of a GIF, up to one more than ``max_frames``; of a truncated one, those that begin.
+
+    Raises ``TooManyParts`` where its blocks are so small that reading them takes seconds.
+    """
     frames, right, lower, is_plain = 0, 0, 0, True
+    left_over = _MAX_BLOCKS + len(content) // _BYTES_PER_BLOCK
     try:
         at = 13 + _palette_bytes(content[10])
         while content[at] != _GIF_TRAILER and frames <= max_frames:
             if content[at] == _GIF_IMAGE:
                 left, top, width, height, flags = struct.unpack_from("<4HB", content, at + 1)
                 frames, right, lower = frames + 1, max(right, left + width), max(lower, top + height)
-                at = _skip_blocks(content, at + 11 + _palette_bytes(flags))
+                at, left_over = _skip_blocks(content, at + 11 + _palette_bytes(flags), left_over)
             elif content[at] == _GIF_EXTENSION:
-                end = _skip_blocks(content, at + 2)
+                end, left_over = _skip_blocks(content, at + 2, left_over)
                 is_plain &= _only_plays(content[at:end])
                 at = end
             else:
@@ -74,11 +82,17 @@ def _palette_bytes(flags: int) -> int:
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
-def _skip_blocks(content: bytes, at: int) -> int:
-    """The end of the sub-blocks that begin at ``at``, each with its length before it, the last of length 0."""
-    while length := content[at]:
+def _skip_blocks(content: bytes, at: int, most: int) -> tuple[int, int]:
+    """The end of the sub-blocks that begin at ``at``, each with its length before it, the last of length 0.
+
+    With it, how many of ``most`` are left; raises ``TooManyParts`` where there are more.
+    """
+    while most > 0:
+        length, most = content[at], most - 1
         at += length + 1
-    return at + 1
+        if not length:
+            return at, most
+    raise TooManyParts
 
 
 def _only_plays(extension: bytes) -> bool:

@@ -24,7 +24,7 @@ from PIL import (
 )
 
 from app.core.errors import Invalid, Refusal, UnsupportedMediaType
-from app.features.media import animations
+from app.features.media import animations, parts
 
 #: The widths of renditions, in pixels.
 WIDTHS = (160, 320, 640, 1280, 2000)
@@ -113,14 +113,19 @@ class Rendition:
 def inspect(content: bytes, *, max_pixels: int) -> Picture:
     """Read what a picture is from its header; nothing is decoded, and any thread may ask.
 
-    Refuses what is no picture of a type in `TAKEN` (`PictureUnsupported`), what has no valid header
-    (`PictureUnreadable`), and more than ``max_pixels`` (`TooManyPixels`), which are the pixels of all frames together.
+    Refuses what is no picture of a type in `TAKEN` (`PictureUnsupported`), what has no valid header, or is cut into
+    more parts than encoders write (`PictureUnreadable`), and more than ``max_pixels`` (`TooManyPixels`), which are the
+    pixels of all frames together.
     Pillow refuses 178,956,970 by itself, so a greater limit is none.
     """
     media_type = _recognize(content)
     with _refusing(), _limiting():
         if media_type == "image/gif":
             return _inspect_gif(content, max_pixels)
+        if media_type == "image/jpeg":
+            parts.check_jpeg(content)
+        elif media_type == "image/png":
+            parts.check_png(content)
         with _open(content, media_type) as image:
             # A phone's JPEG may hold further pictures, such as depth; its first is what is shown.
             frames = 1 if media_type == "image/jpeg" else getattr(image, "n_frames", 1)

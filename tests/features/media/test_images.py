@@ -158,6 +158,18 @@ class TestInspect:
         with pytest.raises(PictureUnreadable):
             inspect(content[:-2] + scan * images.MAX_SCANS + content[-2:])
 
+    @pytest.mark.parametrize("kind", ["markers", "padding", "junk", "chunks", "profiles", "extensions", "blocks"])
+    def test_refuses_what_is_cut_into_countless_parts_before_it_is_read(
+        self, kind: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def cut(count: int) -> bytes:
+            return pictures.cut_up(kind, count)
+
+        assert inspect(cut(1)).width == 48
+        monkeypatch.setattr(images, "_open", lambda *_: pytest.fail("Pillow reads each part"))
+        with pytest.raises(PictureUnreadable):
+            inspect(cut(30_000))
+
     @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
     def test_shows_a_picture_whose_exif_is_broken(self) -> None:
         content = pictures.photo(48, 32, exif=b"Exif\0\0II*\0\xff\xff\xff\xff broken")
