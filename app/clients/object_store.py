@@ -147,6 +147,21 @@ class ObjectStore:
 
         return self._call("read", read)
 
+    def has_all(self, keys: Collection[str]) -> bool:
+        """Whether there are objects with these keys, each one looked up within the one timeout; a few, that is."""
+        for key in keys:
+            _check(key)
+
+        def look_up() -> None:
+            for key in keys:
+                self._connect().head(key)
+
+        try:
+            self._call("read", look_up)
+        except ObjectMissing:
+            return False
+        return True
+
     def open(self, key: str) -> StoredObject:
         """An object that is read piece by piece, the first one now. Raises ``ObjectMissing``."""
         _check(key)

@@ -150,7 +150,7 @@ class Asset(Keyed, Stamped, Versioned, Published, Model):
     def begin(self, now: datetime) -> None:
         """Process it, from the start."""
         self.status, self.error_code, self.error = AssetStatus.PROCESSING, None, None
-        self.deleted_at, self.used_at = None, now
+        self.sources, self.deleted_at, self.used_at = [], None, now
 
     def _forget_content(self) -> None:
         self.sha256 = self.media_type = self.bytes = self.width = self.height = None

@@ -6,6 +6,7 @@ one picture at once each may write the same bytes; one of them makes it known. (
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from app.core.upserts import insert_into
 from app.extensions import db
 from app.features.media import images
 from app.features.media.models import ASSETS, Asset, AssetStatus, Keep, MediaBusy
-from app.features.media.names import original_key
+from app.features.media.names import original_key, rendition_key
 from app.features.media.references import KIND, MAX_ATTEMPTS, job_key, new_columns
 
 #: What is worth nothing without its original in the store.
@@ -40,6 +41,7 @@ class Original:
     content: bytes
     media_id: int | None = None
     is_written: bool = False
+    is_lost: bool = False
 
     @classmethod
     def of(cls, content: bytes, *, max_pixels: int) -> "Original":
@@ -63,18 +65,20 @@ class Original:
 def store_original(original: Original, store: ObjectStore) -> Original:
     """Write an original to the store, unless it is there, in transactions of its own; the original for `add_original`.
 
-    Raises ``MediaBusy`` while it is being deleted, and ``StoreUnavailable``, after which there is nothing of it.
+    What is ready is looked for, because a restored store may lack it. Raises ``MediaBusy`` while it is being deleted,
+    and ``StoreUnavailable``, after which there is nothing of it.
     """
     used_at = clock.now()
-    media_id, is_missing = in_unit_of_work(_expect, original, used_at)
-    if not is_missing:
+    media_id, is_missing, stored = in_unit_of_work(_expect, original, used_at)
+    is_lost = not is_missing and not store.has_all(stored)
+    if not (is_missing or is_lost):
         return replace(original, media_id=media_id)
     try:
         store.put(original_key(original.sha256), original.content, media_type=original.picture.media_type)
     except StoreUnavailable:
         in_unit_of_work(_forget, original.sha256, used_at)
         raise
-    return replace(original, media_id=media_id, is_written=True)
+    return replace(original, media_id=media_id, is_written=True, is_lost=is_lost)
 
 
 def add_original(original: Original) -> Asset:
@@ -89,7 +93,11 @@ def add_original(original: Original) -> Asset:
     if row.status == AssetStatus.RECEIVING:
         _make_known(row)
         order(row.id)
-    return _use(db.session.get_one(Asset, row.id, populate_existing=True))
+    asset = db.session.get_one(Asset, row.id, populate_existing=True)
+    if original.is_lost and asset.status == AssetStatus.READY:
+        asset.begin(clock.now())
+        order(asset.id)
+    return _use(asset)
 
 
 def add_url(url: str, keep: Keep) -> Asset:
@@ -154,15 +162,20 @@ def _has_original(row: Row[Any], original: Original) -> bool:
     return row.id == original.media_id and (original.is_written or row.status not in _INCOMPLETE)
 
 
-def _expect(original: Original, now: Any) -> tuple[int, bool]:
-    """Have a row for an original; its id, and whether the original has to be written.
+def _expect(original: Original, now: Any) -> tuple[int, bool, Sequence[str]]:
+    """Have a row for an original; its id, whether the original has to be written, and else the keys that it needs.
 
-    While a URL of the same content is processed, its worker may not have written it yet.
+    While a URL of the same content is processed, its worker may not have written it yet. What was deleted is not
+    looked for: its objects may be going.
     """
     row = _lock_or_insert(original, now)
     _touch(row.id, now)
     is_fetched = row.status == AssetStatus.PROCESSING and row.source_url is not None
-    return row.id, is_fetched or row.status in _INCOMPLETE
+    stored: list[str] = []
+    if row.status == AssetStatus.READY and row.deleted_at is None:
+        renditions = [rendition_key(each["file"]) for each in row.sources]
+        stored = [original_key(original.sha256), *renditions]
+    return row.id, is_fetched or row.status in _INCOMPLETE, stored
 
 
 def _lock_or_insert(original: Original, now: Any) -> Row[Any]:

@@ -155,6 +155,24 @@ class TestSending:
         studio.work()
         assert studio.look_at(first["id"])["status"] == "failed"
 
+    @pytest.mark.parametrize("lost", ["originals", "public"])
+    def test_of_what_a_restored_store_lacks_makes_it_whole(self, studio: Studio, make_product: Make, lost: str) -> None:
+        asset = studio.make("teal")
+        product = make_product()
+        studio.place(product["id"], asset["id"])
+        before = studio.objects()
+        for key in before:
+            if key.startswith(lost):
+                studio.folder.joinpath(key).unlink()
+
+        again = studio.send(flat("teal"))
+        studio.work()
+
+        assert (again["id"], again["status"], again["sources"]) == (asset["id"], "processing", [])
+        assert studio.objects() == before
+        assert studio.look_at(asset["id"])["sources"] == asset["sources"]
+        assert studio.product(product["id"])["image"]["sources"] == asset["sources"]
+
     def test_waits_for_a_store_and_leaves_nothing(self, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(*_: object, **__: object) -> None:
             raise StoreUnavailable
