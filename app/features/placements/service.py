@@ -18,7 +18,7 @@ from app.security.identity import Identity
 
 @dataclass(frozen=True)
 class ProductMedia:
-    """What a product shows, in its order, with the counters of the product."""
+    """What a product shows, in its order, with its counters; ``live`` of a variant counts its parent's changes too."""
 
     items: Sequence[Any]
     version: int
@@ -29,7 +29,12 @@ def read_media_of_product(product_id: int, *, identity: Identity) -> ProductMedi
     """What a product shows; of a variant what of its product's pictures is of it, or all where none is."""
     product = service.read_product(product_id, identity=identity)
     [items] = pictures.find_shown([product], identity)
-    return ProductMedia(items, product.version, product.live)
+    live = product.live
+    if product.parent_id is not None:
+        # A variant counts a new image alone; its parent counts each change of what they show.
+        parent = service.read_product(product.parent_id, identity=identity)
+        live += parent.version + parent.live
+    return ProductMedia(items, product.version, live)
 
 
 def replace_media_of_product(product: Product, items: Sequence[Mapping[str, Any]]) -> ProductMedia:

@@ -288,6 +288,20 @@ class TestVariants:
         after = studio.product(parent["red"])
         assert (after["version"], after["live"]) == (before["version"], before["live"] + 1)
 
+    def test_have_another_etag_when_another_than_the_first_changes(self, studio: Studio, make_shirt: Make) -> None:
+        parent = make_shirt()
+        red, side = (studio.make(colour)["id"] for colour in ("red", "green"))
+        variants = [parent["red"]]
+        studio.place(parent["id"], {"media_id": red, "variants": variants})
+        path = f"/products/{parent['red']}/media"
+        before = studio.alice.get(path)
+
+        studio.place(parent["id"], *({"media_id": each, "variants": variants} for each in (red, side)))
+
+        after = studio.alice.get(path, headers={"If-None-Match": before.headers["ETag"]})
+        assert (after.status_code, len(body_of(after)["items"])) == (200, 2)
+        assert studio.alice.get(path, headers={"If-None-Match": after.headers["ETag"]}).status_code == 304
+
     def test_show_those_of_the_product_where_they_have_none(self, studio: Studio, make_shirt: Make) -> None:
         parent = make_shirt()
         front, red = (studio.make(colour)["id"] for colour in ("white", "red"))
