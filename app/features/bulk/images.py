@@ -78,7 +78,7 @@ def show(stated: Sequence[Stated], references: References, *, counted: Mapping[i
     outcome = Outcome()
     if not stated:
         return outcome
-    placed = placing.find_placed_now({each.owner_id for each in stated})
+    placed = placing.find_named_now({each.owner_id for each in stated})
     lists = {owner_id: _Pictures(placed.get(owner_id, ())) for owner_id in {each.owner_id for each in stated}}
     wanted = {url for each in stated for url in each.images if url not in lists[each.owner_id].links}
     references.add(wanted)
@@ -162,7 +162,7 @@ class _Counted:
         owners = {_owner_of(draft) for draft in stating}
         self._ids = {sku: found[sku]["id"] for sku in owners if sku in found}
         moving = {each for sku in owners for each in self._moving.get(sku, ())}
-        self._placed = placing.find_placed_now({*self._ids.values(), *moving})
+        self._placed = placing.find_named_now({*self._ids.values(), *moving})
         self._shown: dict[str, set[int | str]] = {}
 
     def has_link(self, draft: Draft, url: str) -> bool:

@@ -39,7 +39,7 @@ def iter_products(*conditions: ColumnElement[bool], batch: int = 1000) -> Iterat
         .limit(batch)
     )
     while found := run(rows.where(PRODUCTS.c.id > last_id)).mappings().all():
-        placed = placing.find_placed({row["parent_id"] or row["id"] for row in found})
+        placed = placing.find_named({row["parent_id"] or row["id"] for row in found})
         yield [_product(row, paths, placed) for row in found]
         last_id = found[-1]["id"]
 

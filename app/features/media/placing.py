@@ -21,13 +21,18 @@ _OF_ASSET = (
 )
 
 
-def _placed(table: Any) -> Select[Any]:
-    columns = (*table.c, *(ASSETS.c[name] for name in _OF_ASSET))
+#: What names an asset in a file.
+_NAMING = ("sha256", "status", "source_url")
+
+
+def _placed(table: Any, names: Sequence[str] = _OF_ASSET) -> Select[Any]:
+    columns = (*table.c, *(ASSETS.c[name] for name in names))
     found = select(*columns).join_from(table, ASSETS, ASSETS.c.id == table.c.media_id)
     return found.order_by(table.c.product_id, table.c.position)
 
 
-_PLACED, _LOCKED = _placed(PLACEMENTS), _placed(TABLE)
+_PLACED, _PLACED_NOW = _placed(PLACEMENTS), _placed(TABLE)
+_NAMED, _NAMED_NOW = _placed(PLACEMENTS, _NAMING), _placed(TABLE, _NAMING)
 
 
 def find_placed(product_ids: Collection[int]) -> Mapping[int, Sequence[Any]]:
@@ -35,9 +40,19 @@ def find_placed(product_ids: Collection[int]) -> Mapping[int, Sequence[Any]]:
     return _by_product(run(_PLACED.where(_is_of(PLACEMENTS, product_ids)))) if product_ids else {}
 
 
+def find_named(product_ids: Collection[int]) -> Mapping[int, Sequence[Any]]:
+    """The same with what names the assets alone, for many products at once: most of what is known are the sources."""
+    return _by_product(run(_NAMED.where(_is_of(PLACEMENTS, product_ids)))) if product_ids else {}
+
+
 def find_placed_now(product_ids: Collection[int]) -> Mapping[int, Sequence[Any]]:
     """The same within a transaction that writes."""
-    return _by_product(db.session.execute(_LOCKED.where(_is_of(TABLE, product_ids)))) if product_ids else {}
+    return _by_product(db.session.execute(_PLACED_NOW.where(_is_of(TABLE, product_ids)))) if product_ids else {}
+
+
+def find_named_now(product_ids: Collection[int]) -> Mapping[int, Sequence[Any]]:
+    """The same as `find_named` within a transaction that writes."""
+    return _by_product(db.session.execute(_NAMED_NOW.where(_is_of(TABLE, product_ids)))) if product_ids else {}
 
 
 def products_showing(media_ids: Collection[int]) -> Sequence[int]:

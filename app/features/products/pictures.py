@@ -108,11 +108,11 @@ def adopt(parents: Mapping[int, int]) -> None:
     """
     if not parents:
         return
-    moving = placing.find_placed_now(parents)
+    moving = placing.find_named_now(parents)
     if not moving:
         return
     owners = {parents[each] for each in moving}
-    placed = placing.find_placed_now(owners)
+    placed = placing.find_named_now(owners)
     shown = {owner: {row.media_id: _placement(row) for row in placed.get(owner, ())} for owner in owners}
     for variant_id, rows in moving.items():
         of_parent = shown[parents[variant_id]]
