@@ -96,6 +96,25 @@ def replace_merged(placed: Mapping[int, Sequence[Any]]) -> bool:
     return bool(merged)
 
 
+def join_placements(media_id: int, other_id: int) -> None:
+    """Where products show two assets that turned out to be one, let the place of the other stand for both.
+
+    It is the former of the two, with its alternative text, and is of the variants of both. The assets are locked.
+    """
+    mine, others = TABLE.alias(), TABLE.alias()
+    pairs = select(mine, *(others.c[name].label(f"other_{name}") for name in ("position", "alt", "variants")))
+    pairs = pairs.join_from(mine, others, mine.c.product_id == others.c.product_id)
+    for row in db.session.execute(pairs.where(mine.c.media_id == media_id, others.c.media_id == other_id)).all():
+        is_former = row.position < row.other_position
+        joined = {
+            "position": min(row.position, row.other_position),
+            "alt": row.alt if is_former else row.other_alt,
+            "variants": [*dict.fromkeys([*row.other_variants, *row.variants])],
+        }
+        is_it = (TABLE.c.product_id == row.product_id, TABLE.c.media_id == other_id)
+        db.session.execute(update(TABLE).where(*is_it).values(joined))
+
+
 def image_of(placed: Iterable[Any]) -> dict[str, Any] | None:
     """What a product's row has of the first of its pictures that is ready."""
     return next((_image(each) for each in placed if each.status == AssetStatus.READY), None)

@@ -16,7 +16,7 @@ from app.core.errors import Invalid, Refusal
 from app.core.jobs import Claim, Job, JobFailed, TransientFailure
 from app.core.transactions import unit_of_work
 from app.extensions import db
-from app.features.media import images
+from app.features.media import images, placing
 from app.features.media.fetching import fetch
 from app.features.media.models import ASSETS, TABLE, Asset, AssetStatus, MediaBusy, MediaLost
 from app.features.media.names import file_name, original_key, rendition_key
@@ -125,6 +125,7 @@ def _merge(claim: Claim, original: Original, store: ObjectStore) -> None:
             asset.merge_into(target.id)
             has_both = select(TABLE.c.product_id).where(TABLE.c.media_id == target.id)
             of_asset = TABLE.c.media_id == asset.id
+            placing.join_placements(asset.id, target.id)
             moved = update(TABLE).where(of_asset, TABLE.c.product_id.not_in(has_both)).values(media_id=target.id)
             db.session.flush()
             # What was merged into it before leads to where it leads now.

@@ -80,6 +80,30 @@ class TestFetching:
         # The old id may still be placed.
         assert studio.place(other["id"], fetched["id"])["items"][0]["media_id"] == uploaded["id"]
 
+    def test_of_what_the_product_shows_already_loses_no_place_and_no_variant(
+        self, studio: Studio, server: Receiver, make_category: Make
+    ) -> None:
+        serve(server, flat("red"))
+        blue, red = studio.make("blue"), studio.make("red")
+        variants = [{"options": {"size": size}, "price": "1.00"} for size in ("S", "M")]
+        body = {"name": "Shirt", "category_id": make_category()["id"], "options": ["size"], "variants": variants}
+        parent = body_of(studio.alice.post("/products", body))
+        small, medium = (each["id"] for each in studio.product(parent["id"], "?include=variants")["variants"])
+        fetched = add(studio, f"{server.url}/a")
+        first = {"media_id": fetched["id"], "alt": "Red", "variants": [medium]}
+        last = {"media_id": red["id"], "alt": "Later", "variants": [small]}
+
+        studio.place(parent["id"], first, blue["id"], last)
+        studio.work()
+
+        shown = body_of(studio.alice.get(f"/products/{parent['id']}/media"))["items"]
+        assert [(each["media_id"], each["alt"], each["variants"]) for each in shown] == [
+            (red["id"], "Red", [small, medium]),
+            (blue["id"], "", []),
+        ]
+        images = [studio.product(each)["image"]["media_id"] for each in (parent["id"], small, medium)]
+        assert images == [red["id"]] * 3
+
     @pytest.mark.parametrize(
         ("reply", "code"),
         [
