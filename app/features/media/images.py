@@ -123,7 +123,7 @@ def inspect(content: bytes, *, max_pixels: int) -> Picture:
         if media_type == "image/gif":
             return _inspect_gif(content, max_pixels)
         if media_type == "image/jpeg":
-            parts.check_jpeg(content)
+            parts.check_jpeg(content, max_scans=MAX_SCANS)
         elif media_type == "image/png":
             parts.check_png(content)
         with _open(content, media_type) as image:
@@ -132,8 +132,6 @@ def inspect(content: bytes, *, max_pixels: int) -> Picture:
             _check_size(image.width, image.height, frames, max_pixels)
             lies = frames == 1 and _orientation_of(image) in _LYING
             width, height = image.size[::-1] if lies else image.size
-    if media_type == "image/jpeg" and content.count(b"\xff\xda") > MAX_SCANS:
-        raise PictureUnreadable
     return Picture(media_type=media_type, width=width, height=height, is_animated=frames > 1)
 
 

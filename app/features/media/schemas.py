@@ -195,9 +195,9 @@ class PlacementSchema(Schema):
 
     media_id = fields.Integer(example=9)
     alt = fields.Text(**ALT)
-    variants = fields.Array(
+    variants = fields.Items(
+        fields.Integer(example=43),
         max_items=250,
-        schema={"items": {"type": "integer", "format": "int64"}},
         note="The variants that it is of; none where it is of the product as a whole.",
         example=[],
     )

@@ -158,6 +158,13 @@ class TestInspect:
         with pytest.raises(PictureUnreadable):
             inspect(content[:-2] + scan * images.MAX_SCANS + content[-2:])
 
+    def test_takes_what_only_looks_like_scans_in_metadata_and_behind_the_end(self) -> None:
+        content, noise = pictures.photo(48, 32), b"\xff\xda" * images.MAX_SCANS * 2
+
+        assert inspect(content + noise).width == 48
+        comment = b"\xff\xfe" + (len(noise) + 2).to_bytes(2, "big") + noise
+        assert inspect(content[:2] + comment + content[2:]).width == 48
+
     @pytest.mark.parametrize("kind", ["markers", "padding", "junk", "chunks", "profiles", "extensions", "blocks"])
     def test_refuses_what_is_cut_into_countless_parts_before_it_is_read(
         self, kind: str, monkeypatch: pytest.MonkeyPatch

@@ -104,7 +104,7 @@ class Conversions:
             case fields.Boolean():
                 convert = boolean
             case _ if name == files.IMAGES:
-                convert = _images
+                convert = self._images
             case fields.Items():
                 convert = self._tags
             case fields.Scalars():
@@ -118,6 +118,16 @@ class Conversions:
             case _:
                 return _nullable(_as_it_is) if field.allow_none else _as_it_is
         return _nullable(convert) if field.allow_none else convert
+
+    def _images(self, cell: str) -> list[str] | str:
+        """The pictures of a cell, each once; the cell where it seems to have several that nothing separates.
+
+        A separator of lists that is stated separates where another picture begins: a URL may have a comma.
+        """
+        separator = re.escape(self._reading.list_separator)
+        parts = re.split(rf"\s*{separator}\s*(?=https?://|[0-9a-f]{{64}}\b)", cell, flags=re.IGNORECASE)
+        images = [image for part in parts for image in files.split_images(part)]
+        return cell if any(map(_is_run_together, images)) else list(dict.fromkeys(images))
 
     def _tags(self, cell: str) -> list[str] | str:
         separator = self._reading.list_separator
@@ -372,11 +382,6 @@ def boolean(cell: str) -> bool | str:
 def _options(cell: str) -> Any:
     """The names of a parent's options, or a variant's options as JSON."""
     return _json(cell) if cell.startswith("{") else files.split_tags(cell)
-
-
-def _images(cell: str) -> list[str] | str:
-    """The pictures of a cell, each once; the cell where it seems to have several that nothing separates."""
-    return cell if _is_run_together(cell) else list(dict.fromkeys(files.split_images(cell)))
 
 
 def _json(cell: str) -> Any:
