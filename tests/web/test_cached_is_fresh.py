@@ -64,7 +64,7 @@ WRITE_RIGHTS = {
 #: Of these, the ones that change no such row.
 HARMLESS = {"cancel_import"}
 #: What the shop has none of; tests/features/products/test_family_caches.py compares it.
-ELSEWHERE = {"add_variant"}
+ELSEWHERE = {"add_variant", "replace_media_of_product"}
 
 #: To be seen with --log-cli-level=INFO.
 log = logging.getLogger(__name__)
