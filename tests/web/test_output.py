@@ -17,6 +17,7 @@ from app.core.errors import Fault, Invalid
 from app.core.money import CURRENCIES, MAX_AMOUNT
 from app.factory import create_app
 from app.features.facets import schemas as facets
+from app.features.media.schemas import Image, Sources
 from app.features.products import schemas as products
 from app.web import batch, fields
 from app.web.operation import Operation
@@ -30,6 +31,7 @@ CURRENCY_CODES = st.sampled_from(sorted(CURRENCIES)) | TEXT
 PROBLEMS = st.builds(Invalid, st.builds(Fault, TEXT, st.just("a_code"), pointer=TEXT))
 
 #: What a row can have where a field of such a class is; the first class that fits counts.
+NUMBER = st.none() | st.integers(1, 2000)
 VALUES: list[tuple[type[ma.fields.Field[Any]], st.SearchStrategy[Any]]] = [
     (fields.Boolean, st.booleans()),
     (fields.Integer, st.integers(-(2**63), 2**63 - 1)),
@@ -48,8 +50,16 @@ VALUES: list[tuple[type[ma.fields.Field[Any]], st.SearchStrategy[Any]]] = [
 ]
 
 
+#: Of links, whose URLs no setting determines.
+SOURCES = st.lists(st.fixed_dictionaries({"url": TEXT, "width": NUMBER, "height": NUMBER, "type": TEXT}), max_size=3)
+IMAGES = st.fixed_dictionaries({"media_id": NUMBER, "alt": TEXT, "width": NUMBER, "colour": TEXT, "sources": SOURCES})
+
+
 def value_of(field: ma.fields.Field[Any]) -> st.SearchStrategy[Any]:
     """Anything that a row can have for a field, nothing included."""
+    if isinstance(field, Sources | Image):
+        # Their JSON columns have what they are made of.
+        return SOURCES if isinstance(field, Sources) else st.none() | IMAGES
     if isinstance(field, fields.Nested):
         row = row_of(field.nested)
         return st.none() | (st.lists(row, max_size=3) if field.many else row)
@@ -119,7 +129,9 @@ class TestOutput:
 
     def test_takes_every_member(self, schema: type[ma.Schema]) -> None:
         members = shared(schema).dump_fields.items()
-        nothing = as_row({field.attribute or name: None for name, field in members})
+        nothing = as_row(
+            {field.attribute or name: [] if isinstance(field, Sources) else None for name, field in members}
+        )
 
         assert list(Output(schema)(nothing)) == list(schema().dump(nothing)) != []
 
