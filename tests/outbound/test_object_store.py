@@ -35,6 +35,14 @@ def connect(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
         monkeypatch.setenv(name, value)
 
 
+def _delete_one(store: ObjectStore, key: str) -> None:
+    store.delete([key])
+
+
+def _has_one(store: ObjectStore, key: str) -> None:
+    store.has_all([key])
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "my media"
@@ -95,7 +103,7 @@ class TestPut:
     def test_refuses_what_is_no_key(self, folder: Path, key: str) -> None:
         store = ObjectStore(folder.as_uri())
 
-        for call in (put, ObjectStore.read, ObjectStore.open, lambda store, key: store.delete([key]), listed):
+        for call in (put, ObjectStore.read, ObjectStore.open, _delete_one, _has_one, listed):
             with pytest.raises(ValueError, match="no key"):
                 call(store, key)
 
@@ -149,6 +157,14 @@ class TestPut:
 
 
 class TestRead:
+    def test_says_whether_all_are_there(self, store: ObjectStore) -> None:
+        store.put("originals/one", b"1", media_type="image/png")
+        store.put("public/two", b"2", media_type="image/webp")
+
+        assert store.has_all(["originals/one", "public/two"])
+        assert store.has_all([])
+        assert not store.has_all(["originals/one", "public/three"])
+
     def test_of_a_missing_object_is_no_failure(self, store: ObjectStore) -> None:
         for call in (store.read, store.open):
             for _ in range(object_store.MAX_FAILURES + 1):
@@ -269,7 +285,7 @@ class TestUnavailable:
 
         calls = [
             lambda: put(store, KEY), lambda: store.read(KEY), lambda: store.open(KEY),
-            lambda: store.delete([KEY]), lambda: listed(store, "public"),
+            lambda: store.has_all([KEY]), lambda: store.delete([KEY]), lambda: listed(store, "public"),
         ]  # fmt: skip
         for call in calls:
             (logged,) = reasons_of(call)

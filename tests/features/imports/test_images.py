@@ -14,6 +14,7 @@ from app.core.query_stats import QueryStats, current_stats
 from app.core.transactions import unit_of_work
 from app.core.worker import Worker
 from app.extensions import db
+from app.features.bulk import images as bulk_images
 from app.features.exports.files import FileFormat
 from app.features.imports import images as import_images
 from app.features.media.models import ASSETS, TABLE
@@ -21,6 +22,7 @@ from tests.conftest import Caller, body_of, rows_of
 from tests.features.conftest import Shop, png, sha256_of
 from tests.features.imports.conftest import Import
 from tests.features.imports.test_imports_routes import send
+from tests.pictures import photo
 
 HEADER = "sku,parent_sku,options,option.size,name,price,category,images\n"
 
@@ -220,14 +222,15 @@ class TestFaultsOfRows:
         assert (line, column, found) == (2, "images", code)
         assert rows_of(shop.app, "media_assets") == []
 
-    def test_are_more_pictures_than_a_product_shows(self, shop: Shop) -> None:
-        urls = [shop.url(number) for number in range(60)]
-        rows = [parent("P", *urls), variant("P-S", "P", "S", *urls[50:], *(shop.url(n) for n in range(60, 95)))]
+    def test_are_more_pictures_than_a_product_shows(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(bulk_images, "MAX_PLACEMENTS", 9)
+        urls = [shop.url(number) for number in range(6)]
+        rows = [parent("P", *urls), variant("P-S", "P", "S", *urls[4:], *(shop.url(n) for n in range(6, 8)))]
 
-        ordered = order(shop, *rows, variant("P-M", "P", "M", *(shop.url(n) for n in range(95, 101))))
+        ordered = order(shop, *rows, variant("P-M", "P", "M", *(shop.url(n) for n in range(8, 10))))
 
         assert [(line, code) for line, _, _, code in faults(shop, ordered)] == [(4, "too_many_pictures")]
-        assert len(shop.shown("P")) == 95
+        assert len(shop.shown("P")) == 8
         assert shop.alice.get("/products/by/sku/P-M").status_code == 404
 
     def test_of_what_is_being_deleted_are_faults(self, shop: Shop) -> None:
@@ -299,8 +302,13 @@ class TestPicturesThatFail:
         assert waiting(shop) == 0
 
     def test_as_another_that_is_rendered_again_are_waited_for(self, shop: Shop) -> None:
-        shop.server.reply(200, body=png(1)[:-28])
-        order(shop, single("A", shop.url(1)))
+        # Its header is sound.
+        content = photo(300, 200)[:2000]
+        shop.server.reply(200, body=content)
+        assert (
+            shop.alice.call("POST", "/media", data=content, headers={"Content-Type": "image/jpeg"}).status_code == 201
+        )
+        shop.work()
         ordered = body_of(send(shop.alice, HEADER + single("B", shop.url(2))))
         shop.work("import")
 

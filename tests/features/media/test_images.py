@@ -94,11 +94,10 @@ class TestInspect:
     def test_refuses_a_bomb_without_decoding_it(self, size: tuple[int, int]) -> None:
         content = pictures.bomb(*size)
 
-        with pytest.raises(TooManyPixels) as refused:
+        with pytest.raises(TooManyPixels):
             inspect(content)
 
         assert len(content) < 1024
-        assert refused.value.data == {"limit": MAX_PIXELS}
 
     def test_takes_as_many_pixels_as_are_allowed(self) -> None:
         content = pictures.photo(40, 30)
