@@ -22,7 +22,7 @@ from app.features.media.models import ASSETS, TABLE, Asset, AssetStatus, MediaBu
 from app.features.media.names import file_name, original_key, rendition_key
 from app.features.media.receiving import Original, add_original, lock_asset, store_original
 from app.features.media.service import order_removal
-from app.features.media.settling import order_settling
+from app.features.media.settling import order_settling, order_showing
 
 #: How often a URL is asked that fails in a way which may pass: for about two minutes.
 MAX_FETCHES = 7
@@ -123,8 +123,9 @@ def _merge(claim: Claim, original: Original, store: ObjectStore) -> None:
             target = add_original(stored)
             asset = lock_asset(Asset.id == media_id)
             asset.merge_into(target.id)
-            has_both = select(TABLE.c.product_id).where(TABLE.c.media_id == target.id)
             of_asset = TABLE.c.media_id == asset.id
+            product_ids = db.session.scalars(select(TABLE.c.product_id).where(of_asset)).all()
+            has_both = select(TABLE.c.product_id).where(TABLE.c.media_id == target.id)
             placing.join_placements(asset.id, target.id)
             moved = update(TABLE).where(of_asset, TABLE.c.product_id.not_in(has_both)).values(media_id=target.id)
             db.session.flush()
@@ -133,7 +134,10 @@ def _merge(claim: Claim, original: Original, store: ObjectStore) -> None:
             db.session.execute(others)
             db.session.execute(moved)
             db.session.execute(delete(TABLE).where(of_asset))
-            _unsettle(target.id, asset.id)
+            db.session.execute(update(ASSETS).where(ASSETS.c.id == asset.id).values(is_settled=False))
+            order_settling()
+            # Not all that show the other: a picture that says that there is none may be at thousands of URLs.
+            order_showing(product_ids)
     except MediaBusy as refusal:
         raise TransientFailure(refusal.sentence()) from refusal
 
@@ -142,11 +146,6 @@ def _lock_in_order(*media_ids: int | None) -> None:
     """Lock assets in the order of their ids, as those who place several do."""
     rows = select(ASSETS.c.id).where(ASSETS.c.id.in_(media_ids)).order_by(ASSETS.c.id)
     db.session.execute(rows.with_for_update(key_share=True))
-
-
-def _unsettle(*media_ids: int) -> None:
-    db.session.execute(update(ASSETS).where(Asset.id.in_(media_ids)).values(is_settled=False))
-    order_settling()
 
 
 def _render(claim: Claim, original: Original, store: ObjectStore) -> None:

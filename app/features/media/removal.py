@@ -8,15 +8,17 @@ store did not answer in time. An orphan gets such a row first, so that no upload
 
 import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, and_, delete, or_, select, update
+from sqlalchemy import Row, and_, delete, literal, or_, select, tuple_, update
 
 from app.clients.object_store import ObjectStore, StoreUnavailable, current_store
 from app.core import clock, jobs
 from app.core.changes import record_write
 from app.core.jobs import Claim, TransientFailure
+from app.core.membership import ValueList, is_one_of
+from app.core.model import big_integer
 from app.core.transactions import in_unit_of_work, unit_of_work
 from app.core.upserts import insert_into
 from app.extensions import db
@@ -37,6 +39,11 @@ ORPHAN_AGE = timedelta(days=1)
 ORPHANS = "media_orphans"
 ORPHANS_EVERY = timedelta(days=1)
 BATCH = 50
+#: Assets that are looked at in one statement, whether a product shows them.
+WINDOW = 500
+#: In the order of the last use: when that was, and the id.
+Position = tuple[datetime, int]
+_BEGINNING: Position = (datetime.min.replace(tzinfo=UTC), 0)
 
 #: The keys of objects, which begin with the SHA-256 of the original; others are not ours.
 _KEY = re.compile(r"(?:originals/([0-9a-f]{64})|public/([0-9a-f]{64})-[0-9]+\.[a-z]+)")
@@ -70,7 +77,8 @@ def remove(*, before: datetime, store: ObjectStore) -> Iterator[int]:
 
     Raises ``StoreUnavailable``; what is left then is removed by a call after ``LEASE``.
     """
-    while in_unit_of_work(_delete_unplaced, before):
+    position: Position | None = _BEGINNING
+    while (position := in_unit_of_work(_delete_unplaced, before, position)) is not None:
         yield 0
     while True:
         until = clock.now() + LEASE / 2
@@ -133,20 +141,28 @@ def _take_orphans(keys: Mapping[str, list[str]]) -> dict[int, list[str]]:
     return {row.id: keys[row.sha256] for row in db.session.execute(insertion)}
 
 
-def _delete_unplaced(before: datetime) -> int:
-    """Mark a batch of what no product shows as deleted; their number."""
+def _delete_unplaced(before: datetime, position: Position) -> Position | None:
+    """Mark those of the next assets after a position that no product shows as deleted; the position of the last.
+
+    None where there are no more. Nearly all are shown, and to find the others at once takes too long for one statement.
+    """
     is_old = and_(ASSETS.c.used_at < before, ASSETS.c.deleted_at.is_(None), ASSETS.c.status.in_(_IDLE))
-    rows = select(ASSETS).where(is_old, ~is_placed(ASSETS)).order_by(ASSETS.c.used_at).limit(BATCH)
-    found = db.session.execute(rows.with_for_update(skip_locked=True)).mappings().all()
+    order = (ASSETS.c.used_at, ASSETS.c.id)
+    next_ones = select(*order).where(is_old, tuple_(*order) > position).order_by(*order).limit(WINDOW)
+    window = db.session.execute(next_ones).all()
+    if not window:
+        return None
+    is_it = is_one_of(ASSETS.c.id, literal(sorted(row.id for row in window), ValueList(big_integer)))
+    rows = select(ASSETS).where(is_it, is_old, ~is_placed(ASSETS)).order_by(ASSETS.c.id)
     now = clock.now()
-    for row in found:
+    for row in db.session.execute(rows.with_for_update(skip_locked=True)).mappings().all():
         # One that is just being placed is locked, and then skipped, or placed by now.
         is_free = (ASSETS.c.id == row["id"], ~is_placed(ASSETS))
         gone = {"deleted_at": now, "version": row["version"] + 1}
         deleted = update(ASSETS).where(*is_free).values(gone).returning(ASSETS.c.id)
         if db.session.scalar(deleted) is not None and row["status"] in SHOWN:
             record_write(Asset, before=dict(row), after={**row, **gone}, members=["deleted_at"])
-    return len(found)
+    return window[-1].used_at, window[-1].id
 
 
 def _take() -> dict[int, Row[Any]]:

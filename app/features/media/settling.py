@@ -4,6 +4,8 @@
 that a source looks again.
 """
 
+from collections.abc import Sequence
+
 from sqlalchemy import select, update
 
 from app.core import jobs
@@ -26,6 +28,12 @@ def order_settling() -> None:
     is_ordered = select(Job.id).where(Job.key == KIND, jobs.IS_OPEN).limit(1)
     if db.session.scalar(is_ordered) is None:
         jobs.enqueue(KIND, {}, key=KIND)
+
+
+def order_showing(product_ids: Sequence[int]) -> None:
+    """Have a worker bring these products to what they show now."""
+    if product_ids:
+        jobs.enqueue(KIND, {"product_ids": list(product_ids)})
 
 
 def look_for_unsettled() -> None:

@@ -129,8 +129,12 @@ def follow(claim: Claim, *, also: Callable[[list[int]], bool] = lambda _: True) 
     """Bring products to what became of pictures, yielding after each batch of products.
 
     ``also`` does what else has to be done for assets, by their ids, in the transaction that marks them as settled. They
-    are locked. Where there is too much of it for one transaction, it does a part, and returns false.
+    are locked. Where there is too much of it for one transaction, it does a part, and returns false. A job that names
+    ``product_ids`` is for these alone.
     """
+    if "product_ids" in claim.payload:
+        yield from _show_all(claim, claim.payload["product_ids"])
+        return
     while True:
         with unit_of_work(reading=True):
             jobs.confirm(claim, claim.progress)
@@ -140,11 +144,7 @@ def follow(claim: Claim, *, also: Callable[[list[int]], bool] = lambda _: True) 
         followed: set[int] = set()
         # One that became a variant meanwhile has given its pictures to another.
         while product_ids := _showing_beside(followed, changed, claim):
-            for start in range(0, len(product_ids), BATCH):
-                with unit_of_work():
-                    jobs.advance(claim, claim.progress)
-                    show(product_ids[start : start + BATCH], deleted=True)
-                yield
+            yield from _show_all(claim, product_ids)
             followed.update(product_ids)
         is_over = False
         while not is_over:
@@ -155,6 +155,15 @@ def follow(claim: Claim, *, also: Callable[[list[int]], bool] = lambda _: True) 
                 if is_over:
                     settling.mark_settled(settled)
             yield
+
+
+def _show_all(claim: Claim, product_ids: Sequence[int]) -> Generator[None, None, None]:
+    """Bring products to what they show now, yielding after each batch."""
+    for start in range(0, len(product_ids), BATCH):
+        with unit_of_work():
+            jobs.advance(claim, claim.progress)
+            show(product_ids[start : start + BATCH], deleted=True)
+        yield
 
 
 def _showing_beside(followed: Set[int], media_ids: Collection[int], claim: Claim) -> Sequence[int]:

@@ -122,6 +122,21 @@ class TestRemoval:
         assert still_there(placed) == keys_of(placed)
         assert still_there(unplaced) + still_there(left) == []
 
+    def test_looks_at_a_few_in_each_statement(
+        self, app: Flask, alice: Caller, make_picture: Make, make_product: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pictures_ = [make_picture(seed) for seed in range(40, 45)]
+        shown = [{"media_id": picture["id"]} for picture in pictures_[1:4]]
+        assert alice.put(f"/products/{make_product()['id']}/media", shown).status_code == 200
+        monkeypatch.setattr(removal, "WINDOW", 2)
+
+        with app.app_context(), time_machine.travel(clock.now() + 2 * DAY):
+            batches = list(removal.remove(before=clock.now() - DAY, store=current_store()))
+
+        # Three windows, in which two pictures are that no product shows.
+        assert batches == [0, 0, 0, 2]
+        assert [row[0] for row in rows_of(app, "media_assets")] == [picture["id"] for picture in pictures_[1:4]]
+
     def test_leaves_what_is_being_processed(self, app: Flask, make_picture: Make, runner: FlaskCliRunner) -> None:
         picture = make_picture(6, rendered=False)
 
