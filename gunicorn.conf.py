@@ -29,6 +29,13 @@ for _line in _settings["unknown_settings"](os.environ):
 #: The application's libraries. The master imports them once, and the workers share their memory; each worker imports
 #: the application itself, so that a reload picks up its new code (decision 27).
 LIBRARIES = (
+    "PIL.AvifImagePlugin",
+    "PIL.GifImagePlugin",
+    "PIL.ImageCms",
+    "PIL.ImageSequence",
+    "PIL.JpegImagePlugin",
+    "PIL.PngImagePlugin",
+    "PIL.WebPImagePlugin",
     "argon2",
     "cryptography.fernet",
     "cryptography.hazmat.primitives.kdf.hkdf",

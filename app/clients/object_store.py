@@ -20,7 +20,6 @@ from urllib.parse import unquote, urlsplit
 import structlog
 from flask import Flask, current_app
 
-from app.clients.breakers import Breakers
 from app.clients.deadlines import Calls, Overdue
 from app.clients.errors import CircuitOpen
 from app.core.errors import Unavailable
@@ -28,6 +27,8 @@ from app.core.errors import Unavailable
 if TYPE_CHECKING:
     from obstore import Attributes, ListStream, ObjectMeta
     from obstore.store import ObjectStore as Backend
+
+    from app.clients.breakers import Breakers
 
 #: What browsers and shared caches may do with an object: its content never changes.
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -107,9 +108,7 @@ class ObjectStore:
         self._lock = threading.Lock()
         self._backend: Backend | None = None
         self._calls = Calls(MAX_CALLS)
-        self._breakers = Breakers(
-            lambda error: isinstance(error, StoreUnavailable), max_failures=MAX_FAILURES, reset_timeout=RESET_TIMEOUT
-        )
+        self._breakers: Breakers | None = None
 
     def put(self, key: str, content: bytes | IO[bytes], *, media_type: str) -> None:
         """Store an object of at least a byte, in place of one with the same key; all of it is in memory meanwhile.
@@ -234,7 +233,7 @@ class ObjectStore:
     def _call(self, kind: str, call: Callable[[], T]) -> T:
         """Run a call of a kind, read or write, against the deadline and through the circuit breaker of its kind."""
         try:
-            with self._breakers.passing(kind):
+            with self._find_breakers().passing(kind):
                 return self._attempt(kind, call)
         except CircuitOpen:
             raise StoreUnavailable from None
@@ -258,6 +257,15 @@ class ObjectStore:
         # Raised where no error is at hand: those of obstore quote addresses, and an address can have a signature.
         log.warning("media_store", call=kind, reason=reason)
         raise StoreUnavailable
+
+    def _find_breakers(self) -> "Breakers":
+        # Imported at the first use: pybreaker loads redis, which is slow, and most servers use neither.
+        from app.clients.breakers import Breakers  # noqa: PLC0415 -- as said
+
+        with self._lock:
+            if self._breakers is None:
+                self._breakers = Breakers(_is_unavailable, max_failures=MAX_FAILURES, reset_timeout=RESET_TIMEOUT)
+            return self._breakers
 
     def _connect(self) -> "Backend":
         with self._lock:
@@ -298,6 +306,10 @@ def current_store() -> ObjectStore:
 def _check(key: str) -> None:
     if not _KEY.fullmatch(key):
         raise ValueError("This is no key of an object.")
+
+
+def _is_unavailable(error: BaseException) -> bool:
+    return isinstance(error, StoreUnavailable)
 
 
 def _folder_of(url: str) -> Path | None:
