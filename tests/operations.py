@@ -6,7 +6,6 @@ from copy import copy
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
-from itertools import count
 from typing import Any, Self
 from unittest import mock
 
@@ -178,6 +177,15 @@ def operations_in(document: Mapping[str, Any]) -> list[Operation]:
     ]
 
 
+def file_for(operation: Operation, number: int = 9) -> bytes:
+    """A file that an operation takes; of pictures, another for each number."""
+    if operation.media_type_of_file != "image/png":
+        return FILE
+    stream = io.BytesIO()
+    Image.new("RGB", (1, 1), number).save(stream, "PNG")
+    return stream.getvalue()
+
+
 class Scene:
     """An administrator with credentials, and rows for every path: what an operation's own example needs to succeed.
 
@@ -194,7 +202,6 @@ class Scene:
         self._tokens: dict[str, str] = {}
         self._ids: dict[str, int] = {}
         self._references: dict[str, int] = {}
-        self._colours = count()
         #: The last row of each collection.
         self._rows: dict[str, dict[str, Any]] = {}
         self._state: dict[str, Table] = {}
@@ -245,7 +252,7 @@ class Scene:
         self._set_up()
         content: dict[str, Any] = {"data": body} if isinstance(body, bytes) else {}
         if body is None and operation.takes_file:
-            content["data"] = self._next_file(operation)
+            content["data"] = file_for(operation)
         if body is None and operation.media_types:
             body = self.example(operation)
         if isinstance(body, dict | list):
@@ -271,14 +278,6 @@ class Scene:
             chunks = [next(iter(stream), b"")]
             stream.close()  # type: ignore[attr-defined]  # which every iterable of WSGI may have
         return TestResponse(chunks, status, answered, request=Request(built))
-
-    def _next_file(self, operation: Operation) -> bytes:
-        """A file that an operation takes; no two pictures are the same."""
-        if operation.media_type_of_file != "image/png":
-            return FILE
-        stream = io.BytesIO()
-        Image.new("RGB", (1, 1), next(self._colours)).save(stream, "PNG")
-        return stream.getvalue()
 
     def path(self, operation: Operation) -> str:
         """The operation's path, with the ids of rows that are there."""
@@ -467,7 +466,7 @@ class Scene:
             if name == "attribute_id":
                 # Its type needs them.
                 own["choices"] = create.example["choices"]
-            answer = self.send(create, body=None if create.takes_file else example | own)
+            answer = self.send(create, body=file_for(create, number) if create.takes_file else example | own)
             assert answer.json is not None
             assert answer.status_code == create.success, answer.json
             self._ids[name], self._rows[collection] = answer.json["id"], answer.json
