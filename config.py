@@ -66,8 +66,9 @@ SESSION_SETTINGS = {
 MAX_WAIT_SECONDS = 5.0
 #: Connections for the live streams of a process, which all share a few places in the database.
 STREAM_CONNECTIONS = 10
-#: The threads of `flask worker --concurrency 64`: as many for batches and for mails, four times as many for webhooks.
-MAX_WORKER_THREADS = (1 + 1 + 4) * 64
+#: The threads of `flask worker --concurrency 64`: as many for batches, for mails and for pictures, four times as many
+#: for webhooks.
+MAX_WORKER_THREADS = (1 + 1 + 1 + 4) * 64
 #: Psycopg prepares a statement after so many executions: never. The best plan of a search depends on how common its
 #: words are, so PostgreSQL must not use a generic plan. `core.fastsql` prepares the statements whose plan never varies.
 NEVER_PREPARE = 2**31 - 1

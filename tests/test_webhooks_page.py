@@ -53,7 +53,7 @@ class TestTheReceiver:
 
     def test_knows_every_name_of_a_change(self, app: Flask) -> None:
         named = set(re.findall(r"`([a-z]+\.[a-z_]+)`", PAGE)) - {"Webhook.verify"}
-        kinds = ("category", "brand", "attribute", "product_type")
+        kinds = ("category", "brand", "attribute", "product_type", "media")
         others = {f"{kind}.{verb}" for kind in kinds for verb in ("created", "updated", "deleted", "hidden")}
 
-        assert named | others >= set(all_names())
+        assert named | others | {"media.restored"} >= set(all_names())

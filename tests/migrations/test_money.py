@@ -169,7 +169,9 @@ class TestTheTables:
 
         upgrade()
 
-        assert [read(f"SELECT * FROM {table}") for table in children] == before
+        after = [read(f"SELECT * FROM {table}") for table in children]
+        # Later migrations add columns.
+        assert [[row[: len(old[0])] for row in rows] for rows, old in zip(after, before, strict=True)] == before
         assert all(before)
         for broken in ("UPDATE holds SET product_id = 9", "DELETE FROM products"):
             with pytest.raises(IntegrityError):

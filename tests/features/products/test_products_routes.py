@@ -25,6 +25,7 @@ SINGLE: dict[str, Any] = {
     "options": None,
     "position": None,
     "price_max": None,
+    "image": None,
     "variant_count": None,
     "type_id": None,
     "missing": [],
