@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
+from app.core.model import Money
 from app.extensions import Model, db
 
 Insertion = postgresql.Insert | sqlite.Insert
@@ -42,7 +43,13 @@ def insert_unless_there(table: Table, rows: Sequence[Mapping[str, Any]], *return
 
 
 def table_of(types: Mapping[str, TypeEngine[Any]], rows: Sequence[Mapping[str, Any]]) -> TableValuedAlias:
-    """Rows as a table of PostgreSQL, with these columns; the values are those that JSON has, or texts for them."""
-    content = literal(orjson.dumps(rows, default=str).decode(), Text)
+    """Rows as a table of PostgreSQL, with these columns; the values are those that JSON has, or texts for them.
+
+    Raises ``ValueError`` for an amount that would have to be rounded: JSON bypasses the type, which refuses that.
+    """
+    exact, dialect = Money().process_bind_param, db.engine.dialect
+    amounts = [name for name, kind in types.items() if isinstance(kind, Money)]
+    exactly = [{**row, **{name: exact(row[name], dialect) for name in amounts}} for row in rows] if amounts else rows
+    content = literal(orjson.dumps(exactly, default=str).decode(), Text)
     spread = func.jsonb_to_recordset(cast(content, JSONB))
     return spread.table_valued(*(column(name, kind) for name, kind in types.items())).render_derived(with_types=True)

@@ -59,9 +59,13 @@ def read_product_by_key(key: str, value: str, *, identity: Identity) -> Any:
 def get_product_by_key(key: str, value: str, *, identity: Identity, lock: bool = False) -> Product:
     """The product with this key, to be changed; raises what `read_product_by_key` raises."""
     if lock:
+        parents = _LIVING.with_only_columns(Product.id).where(has_key(key, value)).scalar_subquery()
+        family = (visible_to(identity), has_key(key, value), Product.parent_id == parents)
         with suppress(NotFound):
-            parents = _LIVING.with_only_columns(Product.id).where(has_key(key, value)).scalar_subquery()
-            return families.lock_family(visible_to(identity), has_key(key, value), Product.parent_id == parents)
+            return families.lock_family(*family)
+        # It is not there, or was made at this moment: then it is locked all the same.
+        read_by_key(visible_to(identity), KEYS, key, value)
+        return families.lock_family(*family)
     product: Product = get_by_key(visible_to(identity), KEYS, key, value)
     return product
 

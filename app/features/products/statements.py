@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, TableValuedAlias, bindparam, literal, upda
 from sqlalchemy.types import TypeEngine
 
 from app.core.membership import ValueList, is_one_of
-from app.core.model import Money, big_integer
+from app.core.model import big_integer
 from app.core.upserts import insert_unless_there, table_of
 from app.extensions import db
 from app.features.products.models import PRODUCTS
@@ -53,11 +53,7 @@ def _is_postgresql() -> bool:
 
 def _table_of(rows: Sequence[Row]) -> TableValuedAlias:
     """The rows as a table."""
-    types = {name: _type_of(name) for name in rows[0]}
-    amounts = [name for name, kind in types.items() if isinstance(kind, Money)]
-    # JSON bypasses the column's type, which refuses an amount that PostgreSQL would round.
-    exact, dialect = Money().process_bind_param, db.engine.dialect
-    return table_of(types, [{**row, **{name: exact(row[name], dialect) for name in amounts}} for row in rows])
+    return table_of({name: _type_of(name) for name in rows[0]}, rows)
 
 
 def _type_of(name: str) -> TypeEngine[Any]:
