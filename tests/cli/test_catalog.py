@@ -363,7 +363,7 @@ class TestGenerate:
     def test_adds_products(self, catalog: Run, app: Flask) -> None:
         result = catalog("generate", "--count", "5000")
 
-        assert result.exit_code == 0
+        assert result.exit_code == 0, result.output
         assert result.stdout.startswith("Generated 5,000 products in ")
         assert len(listed_skus(app)) == 5000
         assert len(rows_of(app, "products")) > 7000

@@ -156,8 +156,11 @@ def decoding(folder: Path) -> Iterator[list[Path]]:
         known: dict[Path, int] = {}
         while not over.wait(0.005):
             for path in folder.glob("*.*"):
+                # A staged file, which has no name of its own yet.
+                if "#" in path.name:
+                    continue
                 changed = path.stat().st_mtime_ns
-                if "#" in path.name or known.get(path) == changed:
+                if known.get(path) == changed:
                     continue
                 content = path.read_bytes()
                 try:
