@@ -20,7 +20,7 @@ from app.core.jobs import Claim, TransientFailure
 from app.core.membership import ValueList, is_one_of
 from app.core.model import big_integer
 from app.core.transactions import in_unit_of_work, unit_of_work
-from app.core.upserts import insert_into
+from app.core.upserts import insert_unless_there
 from app.extensions import db
 from app.features.media.models import ASSETS, SHOWN, Asset, AssetStatus
 from app.features.media.names import keys_of_asset
@@ -136,9 +136,9 @@ def _take_orphans(keys: Mapping[str, list[str]]) -> dict[int, list[str]]:
     now = clock.now()
     removing = {"status": AssetStatus.REMOVING, "deleted_at": now}
     rows = [{**new_columns(now), **removing, "sha256": sha256} for sha256 in orphans]
-    insertion = insert_into(ASSETS).values(rows).on_conflict_do_nothing().returning(ASSETS.c.id, ASSETS.c.sha256)
     # What is received at this moment has a row by then, and is none.
-    return {row.id: keys[row.sha256] for row in db.session.execute(insertion)}
+    taken = insert_unless_there(ASSETS, rows, ASSETS.c.id, ASSETS.c.sha256)
+    return {} if taken is None else {row.id: keys[row.sha256] for row in taken}
 
 
 def _delete_unplaced(before: datetime, position: Position) -> Position | None:

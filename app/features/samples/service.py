@@ -33,7 +33,7 @@ from app.security.passwords import verify_password
 from app.security.permissions import Role
 
 #: Products per transaction of `flask catalog generate`.
-PRODUCTS_PER_CHUNK = 2000
+PRODUCTS_PER_CHUNK = 1000
 
 
 @dataclass(frozen=True)
