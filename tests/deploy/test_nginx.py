@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -88,8 +89,9 @@ def _wait_for(port: int) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     # nginx's workers run as another user when it is started by root.
-    for place in (tmp_path, *tmp_path.parents[:2]):
-        place.chmod(0o755)
+    for place in (tmp_path, *tmp_path.parents):
+        if place.is_relative_to(tempfile.gettempdir()) and place != Path(tempfile.gettempdir()):
+            place.chmod(0o755)
     return tmp_path
 
 
