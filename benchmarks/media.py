@@ -109,7 +109,7 @@ def _kind_of(number: int) -> str:
 
 @dataclass
 class Scene:
-    """Somebody who is signed in at a server, and the worker behind it."""
+    """A user with a session at a server, and the worker behind it."""
 
     api: str
     session: requests.Session

@@ -48,7 +48,7 @@ class Calls:
     def _run(self, call: Callable[[], T], outcomes: "SimpleQueue[tuple[list[T], BaseException | None]]") -> None:
         try:
             outcomes.put(([call()], None))
-        except BaseException as error:  # noqa: BLE001 -- it is raised where the call is waited for
+        except BaseException as error:  # noqa: BLE001 -- the waiting thread raises whatever the call raised
             outcomes.put(([], error))
         finally:
             self._places.release()

@@ -259,8 +259,7 @@ class ObjectStore:
         raise StoreUnavailable
 
     def _find_breakers(self) -> "Breakers":
-        # Imported at the first use: pybreaker loads redis, which is slow, and most servers use neither.
-        from app.clients.breakers import Breakers  # noqa: PLC0415 -- as said
+        from app.clients.breakers import Breakers  # noqa: PLC0415 -- it loads redis, which is slow and seldom needed
 
         with self._lock:
             if self._breakers is None:
@@ -318,8 +317,7 @@ def _folder_of(url: str) -> Path | None:
 
 
 def _backend_at(url: str, folder: Path | None, timeout: float) -> "Backend":
-    # Imported at the first use: it takes a tenth of a second, and most processes need none of it.
-    from obstore.store import LocalStore, from_url  # noqa: PLC0415 -- as said
+    from obstore.store import LocalStore, from_url  # noqa: PLC0415 -- it takes a tenth of a second, seldom needed
 
     if folder is not None:
         try:

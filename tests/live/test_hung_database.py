@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
 
 Connect = Callable[..., Client]
 Make = Callable[..., dict[str, Any]]
-#: Seconds, as promised of a machine that has a processor for whoever wants one.
+#: Seconds, as promised on a machine with an idle processor.
 FIRST_REFUSAL, LIVENESS, LIVENESS_WHILE_OPEN, RECOVERY = 6, 1, 0.1, 2
 #: Several waits for a processor lie between a request and its answer: the client's, the master's and the worker's.
 WAITS = 5

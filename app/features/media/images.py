@@ -267,7 +267,7 @@ def _orientation_of(image: Image.Image) -> int:
     try:
         exif.load(image.info.get("exif", b""))
         orientation = exif.get(_ORIENTATION, 1)
-    except Exception:  # noqa: BLE001 -- codecs raise what they like at broken EXIF, without which the picture is shown
+    except Exception:  # noqa: BLE001 -- Pillow documents no errors of broken EXIF, which is optional
         return 1
     return orientation if orientation in _TURNS else 1
 
