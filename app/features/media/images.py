@@ -39,8 +39,6 @@ _FORMATS = {
     "image/avif": AvifImagePlugin.AvifImageFile.format,
 }
 TAKEN = tuple(_FORMATS)
-#: The extensions of the renditions' names.
-_EXTENSIONS = {"image/webp": "webp", "image/gif": "gif", "image/png": "png"}
 
 #: The longest side of a picture, in pixels: the most that JPEG and GIF can say. Resampling takes 48 bytes per column.
 MAX_SIDE = 65_535
@@ -101,12 +99,11 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Rendition:
-    """A complete file to be served; its size is in pixels, ``extension`` has no dot."""
+    """A complete file to be served; its size is in pixels."""
 
     width: int
     height: int
     media_type: str
-    extension: str
     content: bytes
 
 
@@ -343,8 +340,7 @@ def _encode(image: Image.Image, size: tuple[int, int]) -> Rendition:
 
 def _rendition(size: tuple[int, int], media_type: str, content: bytes) -> Rendition:
     width, height = size
-    extension = _EXTENSIONS[media_type]
-    return Rendition(width=width, height=height, media_type=media_type, extension=extension, content=content)
+    return Rendition(width=width, height=height, media_type=media_type, content=content)
 
 
 def _render_animation(content: bytes, picture: Picture) -> Rendition:

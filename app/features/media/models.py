@@ -145,7 +145,7 @@ class Asset(Keyed, Stamped, Versioned, Published, Model):
     def merge_into(self, media_id: int) -> None:
         """Lead to another that has its content. What an earlier attempt has fetched, which may differ, is forgotten."""
         self._forget_content()
-        self.status, self.merged_into_id = AssetStatus.MERGED, media_id
+        self.status, self.merged_into_id, self.is_settled = AssetStatus.MERGED, media_id, False
 
     def begin(self, now: datetime) -> None:
         """Process it, from the start."""

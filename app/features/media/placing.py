@@ -96,10 +96,25 @@ def replace_merged(placed: Mapping[int, Sequence[Any]]) -> bool:
     return bool(merged)
 
 
-def join_placements(media_id: int, other_id: int) -> None:
-    """Where products show two assets that turned out to be one, let the place of the other stand for both.
+def move_placements(media_id: int, other_id: int) -> Sequence[int]:
+    """Let products show another asset in the place of one that turned out to be the same; the ids of these products.
 
-    It is the former of the two, with its alternative text, and is of the variants of both. The assets are locked.
+    The assets are locked.
+    """
+    of_asset = TABLE.c.media_id == media_id
+    product_ids = db.session.scalars(select(TABLE.c.product_id).where(of_asset)).all()
+    _join_placements(media_id, other_id)
+    shows_other = select(TABLE.c.product_id).where(TABLE.c.media_id == other_id)
+    moved = update(TABLE).where(of_asset, TABLE.c.product_id.not_in(shows_other)).values(media_id=other_id)
+    db.session.execute(moved)
+    db.session.execute(delete(TABLE).where(of_asset))
+    return product_ids
+
+
+def _join_placements(media_id: int, other_id: int) -> None:
+    """Where products show both assets, let the place of the other stand for both.
+
+    It is the former of the two, with its alternative text, and is of the variants of both.
     """
     mine, others = TABLE.alias(), TABLE.alias()
     pairs = select(mine, *(others.c[name].label(f"other_{name}") for name in ("position", "alt", "variants")))

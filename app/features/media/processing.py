@@ -8,7 +8,7 @@ from collections.abc import Generator
 from typing import Any
 
 from flask import current_app
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 
 from app.clients.object_store import ObjectMissing, ObjectStore, StoreUnavailable, current_store
 from app.core import jobs
@@ -18,7 +18,7 @@ from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.media import images, placing
 from app.features.media.fetching import fetch
-from app.features.media.models import ASSETS, TABLE, Asset, AssetStatus, MediaBusy, MediaLost
+from app.features.media.models import ASSETS, Asset, AssetStatus, MediaBusy, MediaLost
 from app.features.media.names import file_name, original_key, rendition_key
 from app.features.media.receiving import Original, add_original, lock_asset, store_original
 from app.features.media.service import order_removal
@@ -123,21 +123,13 @@ def _merge(claim: Claim, original: Original, store: ObjectStore) -> None:
             target = add_original(stored)
             asset = lock_asset(Asset.id == media_id)
             asset.merge_into(target.id)
-            of_asset = TABLE.c.media_id == asset.id
-            product_ids = db.session.scalars(select(TABLE.c.product_id).where(of_asset)).all()
-            has_both = select(TABLE.c.product_id).where(TABLE.c.media_id == target.id)
-            placing.join_placements(asset.id, target.id)
-            moved = update(TABLE).where(of_asset, TABLE.c.product_id.not_in(has_both)).values(media_id=target.id)
             db.session.flush()
             # What was merged into it before leads to where it leads now.
             others = update(ASSETS).where(Asset.merged_into_id == asset.id).values(merged_into_id=target.id)
             db.session.execute(others)
-            db.session.execute(moved)
-            db.session.execute(delete(TABLE).where(of_asset))
-            db.session.execute(update(ASSETS).where(ASSETS.c.id == asset.id).values(is_settled=False))
             order_settling()
             # Not all that show the other: a picture that says that there is none may be at thousands of URLs.
-            order_showing(product_ids)
+            order_showing(placing.move_placements(asset.id, target.id))
     except MediaBusy as refusal:
         raise TransientFailure(refusal.sentence()) from refusal
 

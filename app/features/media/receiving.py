@@ -33,7 +33,7 @@ class Original:
     """A picture as it was received, of which the header has been read; ``content`` is all of it.
 
     ``media_id`` is that of its asset, once `store_original` has it in the store; ``is_written`` says whether that wrote
-    it, or found it there.
+    it, or found it there. ``is_lost`` says that the asset was ready and the store lacked a file of it.
     """
 
     sha256: str

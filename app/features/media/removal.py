@@ -153,11 +153,11 @@ def _delete_unplaced(before: datetime, position: Position) -> Position | None:
     if not window:
         return None
     is_it = is_one_of(ASSETS.c.id, literal(sorted(row.id for row in window), ValueList(big_integer)))
-    rows = select(ASSETS).where(is_it, is_old, ~is_placed(ASSETS)).order_by(ASSETS.c.id)
+    rows = select(ASSETS).where(is_it, is_old, ~is_placed(ASSETS.c.id)).order_by(ASSETS.c.id)
     now = clock.now()
     for row in db.session.execute(rows.with_for_update(skip_locked=True)).mappings().all():
         # One that is just being placed is locked, and then skipped, or placed by now.
-        is_free = (ASSETS.c.id == row["id"], ~is_placed(ASSETS))
+        is_free = (ASSETS.c.id == row["id"], ~is_placed(ASSETS.c.id))
         gone = {"deleted_at": now, "version": row["version"] + 1}
         deleted = update(ASSETS).where(*is_free).values(gone).returning(ASSETS.c.id)
         if db.session.scalar(deleted) is not None and row["status"] in SHOWN:
@@ -168,7 +168,7 @@ def _delete_unplaced(before: datetime, position: Position) -> Position | None:
 def _take() -> dict[int, Row[Any]]:
     """Take a batch of what is deleted, for this process to remove; the rows by id."""
     now = clock.now()
-    is_idle = and_(ASSETS.c.status.in_([*_IDLE]), ~is_placed(ASSETS))
+    is_idle = and_(ASSETS.c.status.in_([*_IDLE]), ~is_placed(ASSETS.c.id))
     is_left = and_(ASSETS.c.status == AssetStatus.REMOVING, ASSETS.c.used_at < now - LEASE)
     rows = select(ASSETS).where(ASSETS.c.deleted_at.is_not(None), or_(is_idle, is_left))
     found = db.session.execute(rows.order_by(ASSETS.c.id).limit(BATCH).with_for_update(skip_locked=True)).all()

@@ -19,14 +19,13 @@ from app.security.identity import Identity
 REMOVAL = "media_removal"
 
 
-def is_placed(asset: Any = Asset) -> ColumnElement[bool]:
-    """Whether a product shows an asset; ``asset`` is the model, or its table."""
-    id_of = asset.id if asset is Asset else asset.c.id
-    return exists().where(TABLE.c.media_id == id_of)
+def is_placed(media_id: Any) -> ColumnElement[bool]:
+    """Whether a product shows the asset whose id a column has."""
+    return exists().where(TABLE.c.media_id == media_id)
 
 
 def _is_unplaced(wanted: bool) -> ColumnElement[bool]:
-    return ~is_placed() if wanted else is_placed()
+    return ~is_placed(Asset.id) if wanted else is_placed(Asset.id)
 
 
 LISTING = Listing(
