@@ -52,7 +52,9 @@ VALUES: list[tuple[type[ma.fields.Field[Any]], st.SearchStrategy[Any]]] = [
 
 #: Of links, whose URLs no setting determines.
 SOURCES = st.lists(st.fixed_dictionaries({"url": TEXT, "width": NUMBER, "height": NUMBER, "type": TEXT}), max_size=3)
-IMAGES = st.fixed_dictionaries({"media_id": NUMBER, "alt": TEXT, "width": NUMBER, "colour": TEXT, "sources": SOURCES})
+IMAGES = st.fixed_dictionaries(
+    {"media_id": NUMBER, "alt": TEXT, "width": NUMBER, "height": NUMBER, "colour": TEXT, "sources": SOURCES}
+)
 
 
 def value_of(field: ma.fields.Field[Any]) -> st.SearchStrategy[Any]:

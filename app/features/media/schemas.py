@@ -108,12 +108,16 @@ class ImageSchema(Schema):
 class Image(fields.Nested):
     """The picture that stands on the row of a product; for responses."""
 
+    _MEMBERS = ("media_id", "alt", "width", "height", "colour")
+
     def __init__(self, **options: Any) -> None:
         super().__init__(ImageSchema, allow_none=True, dump_only=True, **options)
 
     def write(self, value: Mapping[str, Any] | None, _beside: Any = None) -> dict[str, Any] | None:
-        """The picture with the URLs of its sources."""
-        return None if value is None else {**value, "sources": sources(value["sources"])}
+        """The picture with the URLs of its sources, in one order: PostgreSQL's JSON has another."""
+        if value is None:
+            return None
+        return {**{name: value[name] for name in self._MEMBERS}, "sources": sources(value["sources"])}
 
 
 class MediaSchema(Schema):
