@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from typing import Any
 
 import schemathesis
@@ -77,6 +78,10 @@ UNSAYABLE = {
     "format_unknown": "that one of a format, a media type and a name must tell",
 }
 
+#: The members of a patch that any product can have, whatever else it has.
+FIT_ANY_PRODUCT = {"name", "description", "mpn", "low_stock_at", "status", "weight_g", "tags"}
+_patches = count()
+
 #: The parameters that are lists in a text, by place and name.
 LISTS = (("query", "fields"), ("header", "If-Match"))
 
@@ -97,13 +102,23 @@ def before_load_schema(_context: HookContext, document: dict[str, Any]) -> None:
 def before_call(_context: HookContext, case: schemathesis.Case[Any], _options: dict[str, Any]) -> None:
     """Write a comma and a backslash within one of several values as the document says: with a backslash before it.
 
-    A null of a response that is taken for a parameter of the next request is left out.
+    A null of a response that is taken for a parameter of the next request is left out. Every fourth patch of a product
+    has only what any product can have, and any version: a whole random one fits none, so that nothing would be proved.
     """
+    if isinstance(case.body, dict) and _is_positive_patch(case) and next(_patches) % 4 == 0:
+        case.body = {name: value for name, value in case.body.items() if name in FIT_ANY_PRODUCT}
+        case.headers["If-Match"] = "*"
     for name, value in list((case.query or {}).items()):
         if value is None or getattr(value, "encoded", value) == "None":
             del case.query[name]
         if isinstance(value, DelimitedValue):
             value.encoded = value.encoded.replace("%5C", "%5C%5C").replace("%2C", "%5C%2C")
+
+
+def _is_positive_patch(case: schemathesis.Case[Any]) -> bool:
+    """Whether it is a patch of a product by its id that the schema allows."""
+    is_patch = case.operation.label == "PATCH /api/v1/products/{product_id}"
+    return is_patch and case.meta is not None and case.meta.generation.mode.is_positive
 
 
 def walk(described: Any) -> Iterator[dict[str, Any]]:
