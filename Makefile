@@ -194,9 +194,11 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 
 .PHONY: lock
 lock: ## Pin the dependencies again (ARGS=--upgrade takes newer versions); needs uv
-	$(COMPILE) --extra production --extra worker --extra test --output-file requirements/test.txt $(ARGS)
+	$(COMPILE) --extra production --extra worker --extra tracing --extra test --output-file requirements/test.txt $(ARGS)
 	$(COMPILE) --extra production --extra worker --constraint requirements/test.txt --output-file requirements/worker.txt \
 		$(ARGS)
+	$(COMPILE) --extra production --extra tracing --constraint requirements/test.txt \
+		--output-file requirements/tracing.txt $(ARGS)
 	$(COMPILE) --extra production --constraint requirements/test.txt --output-file requirements/production.txt $(ARGS)
 	$(COMPILE) --constraint requirements/test.txt --output-file requirements/run.txt $(ARGS)
 	$(subst pyproject.toml,--group fast,$(COMPILE)) --output-file requirements/fast.txt $(ARGS)
