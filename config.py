@@ -338,6 +338,10 @@ class Config:
 
     webhook_allowed_private_hosts: tuple[str, ...] = _setting((), _private_hosts)
 
+    metrics_token: str | None = _setting(None)
+    metrics_port: int | None = _setting(None, _integer(1, 65535))
+    metrics_host: str | None = _setting(None)
+
     log_level: str = _setting("INFO", _level)
     debug: bool = _setting(False, _boolean)
 
@@ -363,6 +367,8 @@ class Config:
                 reason = str(error) if declared.name != "app_env" else f"must be one of {', '.join(Environment)}"
                 raise ConfigError(f"{name} {reason}") from None
         config = cls(**values)
+        if config.metrics_port == config.port:
+            raise ConfigError("METRICS_PORT must differ from PORT")
         if config.app_env is Environment.PRODUCTION:
             config._check_production(given=set(values))
             return config
@@ -385,6 +391,7 @@ class Config:
             "PREVIOUS_SECRET_KEYS": self.previous_secret_keys,
             "JWT_SECRET_KEY": (self.jwt_secret_key,),
             "JWT_PREVIOUS_SECRET_KEYS": self.jwt_previous_secret_keys,
+            "METRICS_TOKEN": (self.metrics_token,) if self.metrics_token else (),
         }
         for name, values in secrets_in_use.items():
             for value in values:

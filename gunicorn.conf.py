@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import re
 import resource
 import runpy
 import sys
@@ -18,6 +19,7 @@ from gunicorn_worker import Worker
 # Run and not imported: workers would inherit the imported module, so that a reload would miss a new release's
 # settings.
 _settings = runpy.run_path(str(Path(__file__).with_name("config.py")))
+_metric_files = runpy.run_path(str(Path(__file__).parent / "app" / "core" / "metric_files.py"))
 # Before any worker is forked, so that an invalid setting is one line and not a traceback of each worker.
 try:
     _config = _settings["Config"].from_environment()
@@ -51,6 +53,7 @@ LIBRARIES = (
     "iso4217",
     "joserfc.jwk",
     "marshmallow",
+    "prometheus_client.multiprocess",
     "sqlalchemy.dialects.postgresql",
     "sqlalchemy.dialects.sqlite",
     "stamina",
@@ -74,7 +77,13 @@ gc.freeze()
 gc.enable()
 
 
-bind = f"[{_config.host}]:{_config.port}" if ":" in _config.host else f"{_config.host}:{_config.port}"
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+bind = [_address(_config.host, _config.port)]
+if _config.metrics_port is not None:
+    bind.append(_address(_config.metrics_host or _config.host, _config.metrics_port))
 worker_class = Worker
 workers = _config.web_concurrency
 threads = _config.web_threads
@@ -158,6 +167,18 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn is published wi
 logger_class = Logger
 
 
+def on_starting(server: Any) -> None:
+    """Have all workers count in a folder of this server's, which its first address names."""
+    name = re.sub(r"[^A-Za-z0-9]+", "-", f"catalog-metrics-{server.cfg.uid}-{server.cfg.bind[0]}")
+    server.metrics_folder = _metric_files["open_folder"](name, uid=server.cfg.uid, gid=server.cfg.gid)
+    os.environ[_metric_files["FOLDER"]] = str(server.metrics_folder.path)
+
+
+def on_exit(server: Any) -> None:
+    """Leave no files behind."""
+    server.metrics_folder.close()
+
+
 def post_fork(_server: Any, _worker: Any) -> None:
     """Import the application without garbage collection, as the master imported the libraries."""
     gc.disable()
@@ -170,11 +191,13 @@ def post_worker_init(worker: Any) -> None:
     """
     # Not at the top, here and below: a reload does not pick up new code of what the master has imported.
     from app.core.breaker import breaker  # noqa: PLC0415
+    from app.core.metrics import count_refused  # noqa: PLC0415
     from app.web.contract import live_paths  # noqa: PLC0415
 
     gc.freeze()
     gc.enable()
     worker.client_timeout = _config.client_timeout
+    worker.count_refusal = count_refused
     if not _config.is_sqlite and threads > 1:
         # One thread stays available for requests without the database while the others wait for it.
         breaker.places = threads - 1

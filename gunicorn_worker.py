@@ -9,7 +9,7 @@ import struct
 import time
 import uuid
 from collections import deque
-from collections.abc import Container
+from collections.abc import Callable, Container
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -148,6 +148,8 @@ class Worker(gthread.ThreadWorker):
     #: The paths of live streams, and how many threads there are for them; the application refuses what is too many.
     stream_paths: Container[str] = frozenset()
     stream_threads = 0
+    #: Counts a refusal of the server's own, by its status.
+    count_refusal: Callable[[int], object] = staticmethod(lambda _status: None)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -337,6 +339,7 @@ class Worker(gthread.ThreadWorker):
     # gunicorn's own responses are HTML pages that quote the input, and 501 for an unknown transfer coding.
     def handle_error(self, _req: Any, client: Any, _addr: Any, error: Exception) -> None:
         status, title, code = _describe(error)
+        self.count_refusal(status)
         if status == 500:
             self.log.error("A request failed outside the application", exc_info=error)
         request_id = uuid.uuid4().hex

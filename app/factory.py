@@ -28,6 +28,7 @@ from app.web import (
     limits,
     media_files,
     migrations,
+    monitoring,
     proxies,
     reference,
     resources,
@@ -59,6 +60,7 @@ def create_app(config: Config | str | None = None) -> Flask:
     proxies.init_app(app)
     hooks.init_app(app)
     errors.init_app(app)
+    monitoring.init_app(app)
     limits.init_app(app)
     cookies.init_app(app)
     cors.init_app(app, origins=config.browser_origins)
@@ -86,6 +88,7 @@ def create_app(config: Config | str | None = None) -> Flask:
 
     app.register_blueprint(v1.blueprint)
     app.register_blueprint(health.blueprint)
+    app.register_blueprint(monitoring.blueprint)
     app.register_blueprint(keys.blueprint)
     app.register_blueprint(reference.blueprint)
     app.register_blueprint(media_files.blueprint)

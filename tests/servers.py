@@ -271,6 +271,8 @@ def gunicorn_server(
                     "PORT": str(port),
                     "WEB_CONCURRENCY": str(workers),
                     "WEB_THREADS": str(threads),
+                    # Goes with the server, however that ends.
+                    "PROMETHEUS_MULTIPROC_DIR": logs,
                     **env,
                 },
                 stdin=subprocess.DEVNULL,

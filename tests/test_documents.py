@@ -24,6 +24,8 @@ OTHER_PAPERS = [
 SETTINGS = {field.name.upper() for field in fields(Config)}
 #: Variables that the documents name because they are no settings or a client's, and one that only the debugger needs.
 NO_SETTINGS, UNLISTED = {"API_URL", "CORS_ORIGIN", "JWT_ALGORITHM", "MAIL_HOST", "NO_COLOR", "ZSH_VERSION"}, {"DEBUG"}
+#: Where another program, or a library, looks.
+NO_SETTINGS |= {"PROMETHEUS_MULTIPROC_DIR"}
 #: Those with which obstore reaches a bucket.
 NO_SETTINGS |= {
     *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP"),
@@ -116,7 +118,8 @@ def test_every_path_that_is_named_is_served(paper: Path) -> None:
         ("/products/by/{key}/{value}", True),
         ("/api/v1/products/$PRODUCT/holds", True),
         ("/auth", True),
-        ("/metrics", False),
+        ("/metrics", True),
+        ("/metrics/all", False),
         ("/products/nothing", False),
         ("/api/v2/products", False),
         ("/product", False),

@@ -7,6 +7,8 @@ All of it is thread-safe.
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from app.core import exposition  # noqa: F401 -- it decides where these metrics are counted, before they are made
+
 #: Seconds. Most responses take a few milliseconds, and a statement may take five seconds.
 REQUEST_BUCKETS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 #: Seconds. A mail takes a tenth of one, an import up to an hour.
@@ -45,9 +47,11 @@ CONNECTIONS_IN_USE = Gauge(
 RATE_LIMIT_DECISIONS = Counter(
     "catalog_rate_limit_decisions", "Requests that a rate limit let through or refused.", ("limit", "decision")
 )
+# With a label, since a gauge without one is exported as 0 from the start, also where there is no Redis.
 REDIS_UP = Gauge(
     "catalog_redis_up",
-    "1 where Redis counts the rate limits, 0 where each process counts its own meanwhile.",
+    "1 where Redis counts the rate limits, 0 where a process counts its own meanwhile.",
+    ("purpose",),
     multiprocess_mode="livemin",
 )
 CACHE_LOOKUPS = Counter("catalog_response_cache_lookups", "Responses that were looked up in the cache.", ("result",))
@@ -80,3 +84,8 @@ DEPRECATED_CALLS = Counter(
     "Calls of what is deprecated, by the kind of the principal and the id of its API key.",
     ("operation", "item", "principal", "api_key_id"),
 )
+
+
+def count_refused(status: int) -> None:
+    """Count what the server refused with this status before it was a whole request."""
+    REQUESTS_REFUSED.labels(str(status)).inc()

@@ -12,9 +12,11 @@ from flask import Flask, Request, Response, current_app, g, request
 from werkzeug.sansio.utils import host_is_trusted
 
 from app.core.audit import Origin, origin
-from app.core.errors import Malformed
+from app.core.errors import Malformed, NotFound
 from app.core.query_stats import QueryStats, current_stats
+from app.web import traffic
 from app.web.access import current_identity
+from app.web.ports import MONITORING, is_served_here
 
 API_VERSION = "1"
 # Request ids may be predictable, and the system's generator, a call for each, would release the GIL to other threads.
@@ -56,6 +58,7 @@ def init_app(app: Flask) -> None:
     """Register the hooks. Call this first: they must run before and after all others."""
     app.before_request(_begin_request)
     app.after_request(_end_request)
+    app.teardown_request(_count_failure)
 
 
 def is_timed(path: str) -> bool:
@@ -68,6 +71,7 @@ def _begin_request() -> None:
     state.started = time.perf_counter()
     state.query_stats = QueryStats()
     current_stats.set(state.query_stats)
+    traffic.begin(http, state)
     given = http.headers.get("X-Request-ID")
     state.request_id = given if given and _REQUEST_ID.fullmatch(given) else _new_id()
     origin.set(Origin(request_id=state.request_id, address=http.remote_addr))
@@ -75,6 +79,8 @@ def _begin_request() -> None:
     structlog.contextvars.bind_contextvars(request_id=state.request_id)
     _require_host(http)
     _require_utf_8(http)
+    if not is_served_here():
+        raise NotFound
     if http.headers.get("API-Version", API_VERSION) != API_VERSION:
         raise VersionUnknown
 
@@ -94,8 +100,8 @@ def _require_host(http: Request) -> None:
     if not is_named and http.environ.get("SERVER_PROTOCOL") != "HTTP/1.0":
         raise HostMissing
     trusted = current_app.config["HOSTS"]
-    # Probes use a machine's address as Host, and health responses contain nothing that a forged Host could poison.
-    if trusted and http.blueprint != "health" and not host_is_trusted(http.host.lower(), trusted):
+    # Probes use a machine's address as Host, and their responses contain nothing that a forged Host could poison.
+    if trusted and http.blueprint not in MONITORING and not host_is_trusted(http.host.lower(), trusted):
         raise HostUntrusted
 
 
@@ -114,6 +120,7 @@ def _require_utf_8(http: Request) -> None:
 def _end_request(response: Response) -> Response:
     http, state = _unproxied()
     elapsed, database = time.perf_counter() - state.started, state.query_stats
+    traffic.end(http, state, response.status_code, elapsed)
     # None of these is set already, and adding is faster than setting.
     add = response.headers.add
     add("X-Request-ID", state.request_id)
@@ -141,3 +148,10 @@ def _end_request(response: Response) -> Response:
         address=http.remote_addr,
     )
     return response
+
+
+def _count_failure(_error: BaseException | None) -> None:
+    # A hook of another module that fails keeps _end_request from being called; the server's answer is a 500.
+    http, state = _unproxied()
+    if "is_in_progress" in state:
+        traffic.end(http, state, 500, time.perf_counter() - state.started)

@@ -17,7 +17,7 @@ from app.web.counters import FallbackWindows, MemoryWindows, RedisWindows, Windo
 KEY_PREFIX = "catalog"
 #: Blueprints without a limit: monitoring and documentation stay available under any load, and the images of one page,
 #: which cost no statement, must not use up what its reader has for requests.
-EXEMPT = frozenset({"health", "docs", "media_files"})
+EXEMPT = frozenset({"health", "monitoring", "docs", "media_files"})
 
 
 class Limits(NamedTuple):

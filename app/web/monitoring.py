@@ -1,0 +1,75 @@
+"""``GET /metrics`` for Prometheus: who may read it, on which port, and what the application adds to it."""
+
+import hmac
+
+from flask import Flask, Response, current_app, request
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from app.core.errors import NotFound, Unauthenticated
+from app.core.exposition import Exposition
+from app.web.contract import Blueprint, public, refuses, streams
+from app.web.ports import is_on_metrics_port
+from app.web.schemas import QuerySchema
+
+#: The media types of Prometheus's own format and of OpenMetrics.
+TEXT, OPEN_METRICS = "text/plain", "application/openmetrics-text"
+
+blueprint = Blueprint("monitoring", __name__, about="Metrics, for operators.")
+
+
+class MetricsTokenRequired(Unauthenticated):
+    """Send Authorization: Bearer with the METRICS_TOKEN of this server."""
+
+
+def init_app(app: Flask) -> None:
+    """Give the application its exposition."""
+    app.extensions["exposition"] = Exposition()
+
+
+def register_collector(app: Flask, collector: Collector) -> None:
+    """Add what a collector finds out, whenever the metrics of this application are read.
+
+    Where it raises, its metrics are left out and one line is logged. It has to bound its own time.
+    """
+    exposition: Exposition = app.extensions["exposition"]
+    exposition.others.append(collector)
+
+
+def holds_metrics_token() -> bool:
+    """Whether the request at hand carries METRICS_TOKEN; where none is set, no request does."""
+    expected, given = current_app.config["METRICS_TOKEN"], request.authorization
+    if not expected or given is None or given.type != "bearer":
+        return False
+    return is_token(given.token or "", expected)
+
+
+def is_token(given: str, expected: str) -> bool:
+    """Whether two tokens are equal, in a time that does not reveal where they differ."""
+    return hmac.compare_digest(given.encode(), expected.encode())
+
+
+@blueprint.get("/metrics")
+@public
+@streams(TEXT, OPEN_METRICS, query=QuerySchema)
+@refuses(NotFound, MetricsTokenRequired)
+def read_metrics(query: object) -> Response:  # noqa: ARG001 -- it has no parameters
+    """Read the metrics of the server, all its processes together, as Prometheus's text or as OpenMetrics.
+
+    Where METRICS_TOKEN is set it must be sent. Otherwise they are read on METRICS_PORT alone, or, with neither, in
+    development alone.
+    """
+    _admit()
+    encode, media_type = choose_encoder(request.headers.get("Accept", ""))
+    return Response(encode(current_app.extensions["exposition"]), content_type=media_type)
+
+
+def _admit() -> None:
+    config = current_app.config
+    if config["METRICS_TOKEN"]:
+        if not holds_metrics_token():
+            raise MetricsTokenRequired
+        return
+    is_open = is_on_metrics_port() if config["METRICS_PORT"] else config["APP_ENV"] != "production"
+    if not is_open:
+        raise NotFound
