@@ -3,8 +3,6 @@
 import hashlib
 import re
 import secrets
-import threading
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +13,7 @@ from flask import Flask, current_app, has_request_context, request
 from app.clients.addresses import Guard
 from app.clients.http import APIClient, Exchange
 from app.core.audit import origin
+from app.core.metrics import OUTBOUND_DURATION
 
 #: https://www.w3.org/TR/trace-context/#traceparent-header-field-values, in version 00.
 _TRACEPARENT = re.compile(r"00-(?!0{32})(?P<trace_id>[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-(?P<flags>[0-9a-f]{2})")
@@ -22,43 +21,21 @@ _TRACEPARENT = re.compile(r"00-(?!0{32})(?P<trace_id>[0-9a-f]{32})-(?!0{16})[0-9
 log = structlog.get_logger(__name__)
 
 
-class Tally:
-    """Counts attempts and the seconds that they took by outcome: "2xx", "5xx", or the name of an error; thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._attempts: defaultdict[str, int] = defaultdict(int)
-        self._seconds: defaultdict[str, float] = defaultdict(float)
-
-    def __call__(self, exchange: Exchange) -> None:
-        """Count an attempt."""
-        outcome = f"{exchange.status // 100}xx" if exchange.status else type(exchange.error).__name__
-        with self._lock:
-            self._attempts[outcome] += 1
-            self._seconds[outcome] += exchange.seconds
-
-    def read(self) -> dict[str, tuple[int, float]]:
-        """The attempts and their seconds of each outcome, since the process began."""
-        with self._lock:
-            return {outcome: (attempts, self._seconds[outcome]) for outcome, attempts in self._attempts.items()}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Outbound:
     """What all requests to foreign URLs share in this process."""
 
     guard: Guard
-    tally: Tally
 
 
 def init_app(app: Flask) -> None:
     """Register the guard, with the exceptions of WEBHOOK_ALLOWED_PRIVATE_HOSTS."""
     guard = Guard(allowed_hosts=app.config["WEBHOOK_ALLOWED_PRIVATE_HOSTS"])
-    app.extensions["outbound"] = Outbound(guard=guard, tally=Tally())
+    app.extensions["outbound"] = Outbound(guard=guard)
 
 
 def current_outbound() -> Outbound:
-    """The guard and the tally of the application at hand."""
+    """The guard of the application at hand."""
     outbound: Outbound = current_app.extensions["outbound"]
     return outbound
 
@@ -69,7 +46,7 @@ def guarded_client(**options: Any) -> APIClient:
     return APIClient(
         guard=outbound.guard,
         on_request=(add_request_id, add_traceparent),
-        on_response=(outbound.tally, log_exchange),
+        on_response=(count_exchange, log_exchange),
         **options,
     )
 
@@ -94,6 +71,12 @@ def _traceparent() -> str:
     # By the request id, so that all that one request sends is in one trace. 00: it was not recorded here.
     trace_id = hashlib.sha256(request_id.encode()).hexdigest()[:32] if request_id else secrets.token_hex(16)
     return f"00-{trace_id}-{parent_id}-00"
+
+
+def count_exchange(exchange: Exchange) -> None:
+    """Count an attempt by its outcome: "2xx", "5xx", or the name of an error."""
+    outcome = f"{exchange.status // 100}xx" if exchange.status else type(exchange.error).__name__
+    OUTBOUND_DURATION.labels(outcome).observe(exchange.seconds)
 
 
 def log_exchange(exchange: Exchange) -> None:

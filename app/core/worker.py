@@ -11,6 +11,7 @@ import structlog
 from app.core import jobs
 from app.core.jobs import Claim, JobFailed, JobStatus, LeaseLost, Task, TransientFailure
 from app.core.leases import Heartbeat
+from app.core.metrics import JOB_DURATION
 from app.core.transactions import unit_of_work
 
 log = structlog.get_logger(__name__)
@@ -85,7 +86,9 @@ class Worker:
         except LeaseLost:
             job_log.log(self._level, "job_left")
         else:
-            job_log.log(self._level, "job_ended", status=status.value, seconds=round(time.monotonic() - started, 3))
+            seconds = time.monotonic() - started
+            JOB_DURATION.labels(claim.kind, status.value).observe(seconds)
+            job_log.log(self._level, "job_ended", status=status.value, seconds=round(seconds, 3))
 
     def _try(self, claim: Claim, task: Task) -> JobStatus:
         """The status of the job afterwards; it is queued where another worker, or another attempt, goes on."""

@@ -9,10 +9,11 @@ from flask import Flask
 from structlog.testing import capture_logs
 
 from app.clients.errors import AddressRefused, BadStatus, Interrupted
-from app.clients.http import Exchange
-from app.clients.outbound import Tally, current_outbound, guarded_client
+from app.clients.outbound import current_outbound, guarded_client
 from app.core.audit import Origin, origin
+from app.core.metrics import OUTBOUND_DURATION
 from tests.conftest import on_one_database
+from tests.counting import counter_of
 from tests.outbound.misbehaving import Server
 from tests.servers import PROJECT
 
@@ -129,9 +130,11 @@ class TestLog:
         assert "hunter2" not in repr(lines)
 
 
-class TestTally:
+class TestMetrics:
     @on_one_database
-    def test_counts_outcomes(self, application: Flask, server: Server) -> None:
+    def test_count_outcomes(self, application: Flask, server: Server) -> None:
+        grown = counter_of(OUTBOUND_DURATION)
+
         with application.app_context(), guarded_client(attempts=1) as api:
             api.get(f"{server.url}/ok")
             api.get(f"{server.url}/ok")
@@ -139,21 +142,8 @@ class TestTally:
                 api.get(f"{server.url}/status/404")
             with pytest.raises(Interrupted):
                 api.get(f"{server.url}/cut")
-            counted = current_outbound().tally.read()
 
-        assert {outcome: attempts for outcome, (attempts, _) in counted.items()} == {
-            "2xx": 2,
-            "4xx": 1,
-            "Interrupted": 1,
-        }
-        assert all(seconds > 0 for _, seconds in counted.values())
-
-    def test_adds_seconds(self) -> None:
-        tally = Tally()
-        for seconds in (0.5, 1.25):
-            tally(Exchange(method="GET", origin="http://a", attempt=1, seconds=seconds, status=200, error=None))
-
-        assert tally.read() == {"2xx": (2, 1.75)}
+        assert grown() == {("2xx",): 2, ("4xx",): 1, ("Interrupted",): 1}
 
 
 def test_the_example_of_the_document_works(server: Server) -> None:

@@ -8,11 +8,12 @@ from app.core import clock
 from app.core.audit import record_event
 from app.core.changelog import LOG_TAIL, LogPosition, tail_of, values_of
 from app.core.fastsql import Prepared
+from app.core.metrics import LOGINS
 from app.core.transactions import release_connection
 from app.extensions import db
 from app.features.api_keys import service as api_keys
 from app.features.auth import guard
-from app.features.auth.models import LoginFailed
+from app.features.auth.models import LoginFailed, TooManyFailures
 from app.features.sessions import service as sessions
 from app.features.sessions.models import RefreshToken, SessionEnded, UserSession
 from app.features.users.models import User
@@ -91,27 +92,16 @@ def log_in(*, email: str, password: str, device: str, address: str, lifetimes: L
     the same time. After too many failures a correct password is refused like a wrong one (``TooManyFailures``): see
     `guard`.
     """
-    guard.require_few_failures(email, address)
-    # Columns rather than the user: releasing the connection would expire its attributes, and hashing reload them.
-    columns = User.id, User.password_hash, User.is_active
-    known = db.session.execute(select(*columns).where(User.email == email.lower())).one_or_none()
-    release_connection()
-    is_correct = verify_password(password, known.password_hash if known else None)
-    # Other attempts may have been counted while this password was hashed, so count it before using the outcome.
-    reaches_limit = guard.count_attempt(email, address)
-    user = None
-    # No further statement for an inactive account: its duration would reveal that the password is correct.
-    if is_correct and known and known.is_active:
-        # Read again, because the account can be deactivated or its password changed while this one was hashed.
-        unchanged = User.id == known.id, User.password_hash == known.password_hash, User.is_active
-        user = db.session.scalar(select(User).where(*unchanged))
-    if user is None:
-        record_failure(known.id if known else None, reaches_limit=reaches_limit)
-        raise LoginFailed
-    guard.clear_failures(email, address)
-    if needs_rehash(user.password_hash):
-        user.password_hash = hash_password(password)
-    return start_session(user, device=device, address=address, lifetimes=lifetimes)
+    try:
+        pair = _log_in(email=email, password=password, device=device, address=address, lifetimes=lifetimes)
+    except LoginFailed:
+        LOGINS.labels("failed").inc()
+        raise
+    except TooManyFailures:
+        LOGINS.labels("blocked").inc()
+        raise
+    LOGINS.labels("succeeded").inc()
+    return pair
 
 
 def start_session(user: User, *, device: str, address: str, lifetimes: Lifetimes) -> TokenPair:
@@ -135,6 +125,30 @@ def refresh(claims: Claims, *, address: str, lifetimes: Lifetimes) -> TokenPair:
     if user is None:
         raise SessionEnded
     return _pair(user, claims.session_id, token, lifetimes)
+
+
+def _log_in(*, email: str, password: str, device: str, address: str, lifetimes: Lifetimes) -> TokenPair:
+    guard.require_few_failures(email, address)
+    # Columns rather than the user: releasing the connection would expire its attributes, and hashing reload them.
+    columns = User.id, User.password_hash, User.is_active
+    known = db.session.execute(select(*columns).where(User.email == email.lower())).one_or_none()
+    release_connection()
+    is_correct = verify_password(password, known.password_hash if known else None)
+    # Other attempts may have been counted while this password was hashed, so count it before using the outcome.
+    reaches_limit = guard.count_attempt(email, address)
+    user = None
+    # No further statement for an inactive account: its duration would reveal that the password is correct.
+    if is_correct and known and known.is_active:
+        # Read again, because the account can be deactivated or its password changed while this one was hashed.
+        unchanged = User.id == known.id, User.password_hash == known.password_hash, User.is_active
+        user = db.session.scalar(select(User).where(*unchanged))
+    if user is None:
+        record_failure(known.id if known else None, reaches_limit=reaches_limit)
+        raise LoginFailed
+    guard.clear_failures(email, address)
+    if needs_rehash(user.password_hash):
+        user.password_hash = hash_password(password)
+    return start_session(user, device=device, address=address, lifetimes=lifetimes)
 
 
 def _pair(user: User, session_id: int, token: RefreshToken, lifetimes: Lifetimes) -> TokenPair:

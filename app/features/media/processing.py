@@ -14,6 +14,7 @@ from app.clients.object_store import ObjectMissing, ObjectStore, StoreUnavailabl
 from app.core import jobs
 from app.core.errors import Invalid, Refusal
 from app.core.jobs import Claim, Job, JobFailed, TransientFailure
+from app.core.metrics import MEDIA_PROCESSED
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.media import images, placing
@@ -57,6 +58,7 @@ def end(job_id: int) -> None:
         return
     if asset.status == AssetStatus.PROCESSING:
         asset.fail(*job.progress.get("reason", _GIVEN_UP))
+        MEDIA_PROCESSED.labels("failed").inc()
         db.session.flush()
         order_settling()
     if asset.deleted_at is not None:
@@ -130,6 +132,7 @@ def _merge(claim: Claim, original: Original, store: ObjectStore) -> None:
             order_settling()
             # Not all that show the other: a picture that says that there is none may be at thousands of URLs.
             order_showing(placing.move_placements(asset.id, target.id))
+        MEDIA_PROCESSED.labels("merged").inc()
     except MediaBusy as refusal:
         raise TransientFailure(refusal.sentence()) from refusal
 
@@ -156,6 +159,7 @@ def _render(claim: Claim, original: Original, store: ObjectStore) -> None:
         asset.sources, asset.colour, asset.is_settled = sources, colour, False
         db.session.flush()
         order_settling()
+    MEDIA_PROCESSED.labels("ready").inc()
 
 
 def _reason_of(refusal: Refusal) -> tuple[str, str]:

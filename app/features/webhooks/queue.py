@@ -128,27 +128,25 @@ def skip(delivery: Delivery, reason: str) -> None:
     db.session.flush()
 
 
-def record(webhook: Webhook, outcomes: Sequence[Outcome]) -> None:
-    """Store what became of the deliveries that were taken, and draw the conclusions for the endpoint."""
+def record(webhook: Webhook, outcomes: Sequence[Outcome]) -> list[str]:
+    """Store what became of the deliveries that were taken, and draw the conclusions for the endpoint.
+
+    The result is what became of each, to be counted after the commit: succeeded, retried, gone or failed.
+    """
+    results = []
     sent = {delivery.id: delivery for delivery in _find(webhook, DeliveryStatus.SENDING)}
     state = _State(webhook.failures, webhook.failing_since, webhook.paused_until)
     for outcome in outcomes:
         # A delivery that another worker has put back meanwhile is that worker's.
         if delivery := sent.get(outcome.delivery_id):
-            _note(delivery, outcome)
             state.count(outcome)
-            if outcome.is_success:
-                delivery.status, delivery.finished_at = DeliveryStatus.DELIVERED, clock.now()
-            elif outcome.is_gone or has_given_up(delivery.tried_since, clock.now()):
-                delivery.status, delivery.finished_at = DeliveryStatus.DEAD, clock.now()
-            else:
-                pause = max(delay_after(delivery.attempts), timedelta(seconds=_seconds_asked_for(outcome)))
-                _put_back(delivery, due_at=clock.now() + pause)
+            results.append(_conclude(delivery, outcome))
     _store(webhook, state)
     if any(outcome.is_gone for outcome in outcomes):
         disable(webhook, DisabledReason.GONE)
     elif has_given_up(state.failing_since, clock.now()):
         disable(webhook, DisabledReason.FAILING)
+    return results
 
 
 def try_anew(webhook: Webhook) -> None:
@@ -198,6 +196,20 @@ def _store(webhook: Webhook, state: _State) -> None:
     beside = {"live": WEBHOOKS.c.live + 1, "updated_at": WEBHOOKS.c.updated_at}
     db.session.execute(update(WEBHOOKS).where(WEBHOOKS.c.id == webhook.id).values(**values, **beside))
     db.session.refresh(webhook, [*values, "live"])
+
+
+def _conclude(delivery: Delivery, outcome: Outcome) -> str:
+    """Store what became of one delivery; the word for it."""
+    _note(delivery, outcome)
+    if outcome.is_success:
+        delivery.status, delivery.finished_at = DeliveryStatus.DELIVERED, clock.now()
+        return "succeeded"
+    if outcome.is_gone or has_given_up(delivery.tried_since, clock.now()):
+        delivery.status, delivery.finished_at = DeliveryStatus.DEAD, clock.now()
+        return "gone" if outcome.is_gone else "failed"
+    pause = max(delay_after(delivery.attempts), timedelta(seconds=_seconds_asked_for(outcome)))
+    _put_back(delivery, due_at=clock.now() + pause)
+    return "retried"
 
 
 def _note(delivery: Delivery, outcome: Outcome) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import select
 from app.core import clock, jobs
 from app.core.feed import ChangeEvent
 from app.core.jobs import Claim, JobFailed
+from app.core.metrics import WEBHOOK_DELIVERIES
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.events import service as events
@@ -41,10 +42,14 @@ IDLE = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Batch:
-    """What an endpoint is sent next, and, where that is nothing, when to look again; None where it is disabled."""
+    """What an endpoint is sent next, and, where that is nothing, when to look again; None where it is disabled.
+
+    ``skipped`` is how many deliveries ended without being sent.
+    """
 
     messages: Sequence[Message] = ()
     again_at: datetime | None = None
+    skipped: int = 0
 
 
 def deliver(claim: Claim) -> Generator[None, None, datetime | None]:
@@ -59,12 +64,15 @@ def deliver(claim: Claim) -> Generator[None, None, datetime | None]:
             with unit_of_work():
                 jobs.advance(claim, claim.progress)
                 batch = _next_batch(webhook_id)
+            WEBHOOK_DELIVERIES.labels("skipped").inc(batch.skipped)
             if not batch.messages:
                 return batch.again_at
             outcomes = list(threads.map(partial(send, client), batch.messages))
             with unit_of_work():
                 jobs.advance(claim, claim.progress)
-                _record(webhook_id, outcomes)
+                results = _record(webhook_id, outcomes)
+            for result in results:
+                WEBHOOK_DELIVERIES.labels(result).inc()
             yield
             if time.monotonic() > deadline:
                 return clock.now()
@@ -92,13 +100,16 @@ def _next_batch(webhook_id: int) -> Batch:
         return Batch()
     webhook, role = found
     reader = service.reader_of(webhook, role)
+    skipped = 0
     for _ in range(MAX_TAKES):
         deliveries = queue.take(webhook)
         if not deliveries:
             break
-        if messages := list(_compose(webhook, deliveries, reader)):
-            return Batch(messages)
-    return Batch(again_at=queue.next_due(webhook) or clock.now() + IDLE)
+        messages = list(_compose(webhook, deliveries, reader))
+        skipped += len(deliveries) - len(messages)
+        if messages:
+            return Batch(messages, skipped=skipped)
+    return Batch(again_at=queue.next_due(webhook) or clock.now() + IDLE, skipped=skipped)
 
 
 def _compose(webhook: Webhook, deliveries: Sequence[Delivery], reader: Identity) -> Iterator[Message]:
@@ -114,10 +125,10 @@ def _compose(webhook: Webhook, deliveries: Sequence[Delivery], reader: Identity)
             yield Message(delivery.id, delivery.message_id, webhook.url, _body_of(delivery, item), signing)
 
 
-def _record(webhook_id: int, outcomes: Sequence[Outcome]) -> None:
+def _record(webhook_id: int, outcomes: Sequence[Outcome]) -> list[str]:
     rows = select(Webhook).where(Webhook.id == webhook_id, Webhook.deleted_at.is_(None))
-    if (webhook := db.session.scalar(queue.locked(rows))) is not None:
-        queue.record(webhook, outcomes)
+    webhook = db.session.scalar(queue.locked(rows))
+    return [] if webhook is None else queue.record(webhook, outcomes)
 
 
 def _replay_batch(claim: Claim, position: int, until: int) -> int | None:

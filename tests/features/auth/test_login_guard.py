@@ -13,11 +13,13 @@ from sqlalchemy import func, select
 from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
+from app.core.metrics import LOGINS
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.auth.models import LoginFailures, NetworkLoginFailures
 from app.features.sessions.models import SessionNetwork
 from tests.conftest import PASSWORD, Caller, body_of, code_of
+from tests.counting import counter_of
 from tests.features.auth.test_auth_routes import change_user
 from tests.live.wire import at_once
 
@@ -76,6 +78,14 @@ def guess_everywhere(log_in: LogIn, times: int, **who: str) -> list[int]:
 class TestOneNetwork:
     def test_is_told_ten_times_that_it_is_wrong(self, log_in: LogIn) -> None:
         assert guess(log_in, PER_NETWORK + 2) == [401] * PER_NETWORK + [429] * 2
+
+    def test_is_counted_without_a_name(self, log_in: LogIn) -> None:
+        grown = counter_of(LOGINS)
+
+        log_in()
+        guess(log_in, PER_NETWORK + 2)
+
+        assert grown() == {("succeeded",): 1, ("failed",): PER_NETWORK, ("blocked",): 2}
 
     def test_is_not_told_after_that_what_is_right(self, log_in: LogIn) -> None:
         guess(log_in, PER_NETWORK)

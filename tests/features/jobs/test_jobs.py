@@ -11,10 +11,12 @@ from structlog.testing import capture_logs
 
 from app.core import clock, jobs
 from app.core.jobs import Claim, Job, JobFailed, JobStatus, LeaseLost, Task, TransientFailure
+from app.core.metrics import JOB_DURATION
 from app.core.transactions import unit_of_work
 from app.core.worker import Worker
 from app.extensions import db
 from app.web.logs import set_up_logs
+from tests.counting import counter_of
 
 KIND = "count"
 LATER = timedelta(seconds=jobs.LEASE_SECONDS + 1)
@@ -295,6 +297,18 @@ class TestWorker:
         assert counting.ended == [first, second]
         assert look(second).status == JobStatus.SUCCEEDED
         assert look(second).finished_at is not None
+
+    def test_counts_runs_by_what_became_of_the_job(self, app: Flask, counting: Counting) -> None:
+        grown = counter_of(JOB_DURATION)
+        order()
+        counting.worker(app).drain()
+        order(max_attempts=2)
+        counting.failure = ZeroDivisionError()
+        counting.worker(app).drain()
+        with time_machine.travel(clock.now() + LATER, tick=True):
+            counting.worker(app).drain()
+
+        assert grown() == {(KIND, "succeeded"): 1, (KIND, "queued"): 1, (KIND, "failed"): 1}
 
     def test_goes_on_where_another_died(self, app: Flask, counting: Counting) -> None:
         order()

@@ -9,8 +9,10 @@ import time_machine
 
 from app.clients.http import Timeouts
 from app.core import clock
+from app.core.metrics import MEDIA_PROCESSED
 from app.features.media import fetching
 from tests.conftest import body_of
+from tests.counting import counter_of
 from tests.pictures import HTML, flat, photo
 from tests.receiver import Received, Receiver, Reply, receiver
 from tests.studio import Studio
@@ -48,6 +50,20 @@ class TestFetching:
         assert ready["source_url"] == f"{server.url}/chair.jpg"
         assert ready["media_type"] == "image/png"
         assert {f"originals/{ready['sha256']}", f"public/{ready['sha256']}-40.webp"} == studio.objects()
+
+    def test_counts_what_became_of_each_picture(self, studio: Studio, server: Receiver) -> None:
+        grown = counter_of(MEDIA_PROCESSED)
+
+        serve(server, flat("red"))
+        add(studio, f"{server.url}/a")
+        studio.work()
+        add(studio, f"{server.url}/b")
+        studio.work()
+        serve(server, HTML)
+        add(studio, f"{server.url}/c")
+        studio.work()
+
+        assert grown() == {("ready",): 1, ("merged",): 1, ("failed",): 1}
 
     def test_asks_once_for_a_url(self, studio: Studio, server: Receiver) -> None:
         serve(server, flat("red"))

@@ -14,6 +14,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 
 from app.core import clock
 from app.core.jobs import Job
+from app.core.metrics import WEBHOOK_DELIVERIES
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.webhooks import dispatch, queue, tasks
@@ -21,6 +22,7 @@ from app.features.webhooks.models import GIVE_UP_AFTER, MAX_FAILURES, Delivery, 
 from app.security.permissions import Role
 from app.web.openapi import describe
 from tests.conftest import Caller, body_of, rows_of
+from tests.counting import counter_of
 from tests.features.webhooks.conftest import Scene
 from tests.live.wire import PATIENCE, wait_for
 from tests.receiver import Received, Reply
@@ -318,6 +320,39 @@ class TestLocks:
 
         with scene.sender.app_context(), unit_of_work(reading=True):
             assert db.session.scalar(select(Webhook.job_id)) == db.session.scalar(select(Job.id))
+
+
+class TestMetrics:
+    def test_count_what_became_of_each_attempt(
+        self, scene: Scene, root: Caller, another_admin: Caller, make_product: Make
+    ) -> None:
+        scene.make_webhook(events=["product.created"])
+        grown = counter_of(WEBHOOK_DELIVERIES)
+
+        scene.endpoint.reply(500)
+        make_product()
+        scene.work()
+        scene.endpoint.reply(204)
+        scene.work_after(seconds=7)
+        make_product(status="draft")
+        another_admin.patch(f"/users/{root.user_id}", {"role": "user"})
+        scene.work()
+
+        assert grown() == {("retried",): 1, ("succeeded",): 1, ("skipped",): 1}
+
+    def test_tell_a_message_that_is_given_up_from_an_endpoint_that_is_gone(self, scene: Scene) -> None:
+        first, second = scene.make_webhook(), scene.make_webhook()
+        grown = counter_of(WEBHOOK_DELIVERIES)
+
+        scene.endpoint.reply(500)
+        scene.ping(first)
+        scene.work()
+        scene.work_after(seconds=(GIVE_UP_AFTER + timedelta(hours=10)).total_seconds())
+        scene.endpoint.reply(410)
+        scene.ping(second)
+        scene.work()
+
+        assert grown() == {("retried",): 1, ("failed",): 1, ("gone",): 1}
 
 
 class TestFailures:
