@@ -20,10 +20,13 @@ RUN if command -v apt-get; then \
     /opt/venv/bin/python -m pip uninstall --yes pip
 
 FROM ${BASE}
+# Which commit this is, for /health, logs and metrics: docker build --build-arg COMMIT=$(git rev-parse HEAD)
+ARG COMMIT=unknown
 ENV PATH="/opt/venv/bin:$PATH" \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     APP_ENV=production \
+    CATALOG_COMMIT=${COMMIT} \
     HOST=0.0.0.0 \
     PORT=8000
 WORKDIR /srv/catalog

@@ -11,11 +11,13 @@ import logging
 import os
 import re
 import secrets
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from difflib import get_close_matches
 from enum import StrEnum
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
@@ -27,6 +29,8 @@ from limits import parse as parse_rate
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+#: The version of this release, as pyproject.toml has it. The API's own is in its path.
+VERSION = "1.0.0"
 ROOT = Path(__file__).resolve().parent
 INSTANCE = ROOT / "instance"
 
@@ -208,6 +212,12 @@ def _private_hosts(value: str) -> tuple[str, ...]:
     return hosts
 
 
+def _commit(value: str) -> str:
+    if not re.fullmatch(r"[0-9A-Za-z._-]{1,64}", value):
+        raise ValueError("must be the id of a commit")
+    return value
+
+
 def _currency(value: str) -> str:
     if not (len(value) == 3 and value.isascii() and value.isalpha() and value.isupper()):
         raise ValueError("must be three capital letters (ISO 4217)")
@@ -280,6 +290,7 @@ class Config:
     """The application's settings, parsed and checked. Durations are whole seconds, sizes are bytes."""
 
     app_env: Environment = _setting(Environment.DEVELOPMENT, Environment)
+    catalog_commit: str = _setting("", _commit)
     secret_key: str = _setting("", required=True)
     previous_secret_keys: tuple[str, ...] = _setting((), _list)
     jwt_secret_key: str = _setting("", required=True)
@@ -426,6 +437,12 @@ class Config:
         )
 
     @property
+    def commit(self) -> str:
+        """The commit that this was built from; "unknown" where neither CATALOG_COMMIT nor a checkout says it."""
+        found = commit_of_checkout() if self.app_env is Environment.DEVELOPMENT else None
+        return self.catalog_commit or found or "unknown"
+
+    @property
     def browser_origins(self) -> tuple[str | re.Pattern[str], ...]:
         """The origins whose scripts may use the API: those of CORS_ORIGINS, and in development all of this machine."""
         return (*self.cors_origins, *(LOCAL_ORIGINS if self.app_env is Environment.DEVELOPMENT else ()))
@@ -441,6 +458,8 @@ class Config:
         return own | {
             "TESTING": self.app_env is Environment.TESTING,
             "RUNS_ON": self.runs_on,
+            "VERSION": VERSION,
+            "COMMIT": self.commit,
             "SHOWS_README": self.app_env is Environment.DEVELOPMENT,
             "DEBUG": self.debug,
             "PROPAGATE_EXCEPTIONS": False,
@@ -550,6 +569,17 @@ def unknown_settings(environ: Mapping[str, str]) -> Iterator[str]:
         if environ[name] and name.startswith(PREFIXES) and not SERVICE_LINK.fullmatch(name):
             meant = _closest(name, 0.8)
             yield f"{name} is no setting" + (f"; did you mean {meant}?" if meant else "")
+
+
+@cache
+def commit_of_checkout() -> str | None:
+    """The commit that is checked out here; None where this is no checkout, or there is no git."""
+    command = ("git", "-C", str(ROOT), "rev-parse", "HEAD")
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=1, check=True).stdout.strip()  # noqa: S603 -- a fixed command
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found or None
 
 
 def _json_text(value: Any) -> str:

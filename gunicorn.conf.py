@@ -152,11 +152,12 @@ def _describe(cfg: Any) -> str:
     counts = (
         f"{number} {unit}{'s' * (number != 1)}" for number, unit in ((cfg.workers, "worker"), (cfg.threads, "thread"))
     )
-    return f"{_config.runs_on}, {' x '.join(counts)}"
+    release = f"catalog-api {_settings['VERSION']} (commit {_config.commit})"
+    return f"{release}, {_config.runs_on}, {' x '.join(counts)}"
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn is published without types
-    """gunicorn's log, which begins with what the server runs on; a reload sets it up again, with the new settings."""
+    """gunicorn's log. It begins with the release and what it runs on, and again after a reload, with the new settings."""
 
     def setup(self, cfg: Any) -> None:
         """Configure the log, and write its first line."""

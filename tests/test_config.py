@@ -5,6 +5,7 @@ import re
 import stat
 import subprocess
 import sys
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,17 @@ from typing import Any
 import pytest
 
 import config
-from config import PREFIXES, ROOT, Config, ConfigError, Environment, development_secret, unknown_settings
+from config import (
+    PREFIXES,
+    ROOT,
+    VERSION,
+    Config,
+    ConfigError,
+    Environment,
+    commit_of_checkout,
+    development_secret,
+    unknown_settings,
+)
 
 # Random, and of no use anywhere.
 SECRET_KEY = "tJ3xP0vB8qL5nR2wY7cF4kH9mD6sG1zE"
@@ -424,3 +435,39 @@ class TestRunsOn:
     )
     def test_names_the_environment_and_the_kinds_of_servers(self, environ: dict[str, str], told: str) -> None:
         assert Config.from_environment(environ).runs_on == told
+
+
+class TestRelease:
+    def test_is_the_one_of_the_project(self) -> None:
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+        assert project["version"] == VERSION
+
+    def test_has_the_commit_that_the_build_says(self) -> None:
+        assert Config.from_environment({**PRODUCTION, "CATALOG_COMMIT": "9060526b"}).commit == "9060526b"
+
+    def test_refuses_what_is_no_commit(self) -> None:
+        assert refusal_of({"CATALOG_COMMIT": "one\ttwo"}).startswith("CATALOG_COMMIT ")
+        assert refusal_of({"CATALOG_COMMIT": "<script>"}) == "CATALOG_COMMIT must be the id of a commit"
+
+    def test_has_the_commit_that_is_checked_out_in_development_alone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        git = ["git", "-c", "user.name=t", "-c", "user.email=t@t.example", "-C", str(tmp_path)]
+        for arguments in (["init", "--quiet"], ["commit", "--quiet", "--allow-empty", "--message", "First"]):
+            subprocess.run([*git, *arguments], check=True, capture_output=True)
+        there = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+        monkeypatch.setattr(config, "ROOT", tmp_path)
+        commit_of_checkout.cache_clear()
+
+        assert Config.from_environment({}).commit == there
+        assert Config.from_environment(PRODUCTION).commit == "unknown"
+
+    @pytest.mark.parametrize("path", ["", os.environ["PATH"]], ids=["without git", "without a checkout"])
+    def test_is_unknown_otherwise(self, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(config, "ROOT", tmp_path)
+        monkeypatch.setenv("PATH", path)
+        monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+        commit_of_checkout.cache_clear()
+
+        assert Config.from_environment({}).commit == "unknown"

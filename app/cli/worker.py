@@ -53,6 +53,8 @@ def worker(info: ScriptInfo, *, once: bool, lease: int, concurrency: int) -> Non
         listens = _can_listen(app)
         log.info(
             "worker_started",
+            version=app.config["VERSION"],
+            commit=app.config["COMMIT"],
             runs_on=app.config["RUNS_ON"],
             kinds=[*TASKS],
             concurrency=concurrency,

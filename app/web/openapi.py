@@ -57,7 +57,7 @@ def describe(app: Flask) -> dict[str, Any]:
     plugin = MarshmallowPlugin(schema_name_resolver=component_name)
     spec = APISpec(
         title="Catalog API",
-        version="1.0.0",
+        version=app.config["VERSION"],
         openapi_version="3.1.0",
         plugins=[plugin],
         info={"description": DESCRIPTION, "contact": CONTACT, "license": {"name": "MIT", "identifier": "MIT"}},

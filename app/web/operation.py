@@ -114,7 +114,10 @@ class Operation:
     @property
     def is_versioned(self) -> bool:
         """Whether the response is one row that counts its versions, and so has an ETag."""
-        return self.returns is not None and self.listing is None and "version" in shared(self.returns).fields
+        if self.returns is None or self.listing is not None:
+            return False
+        # The version of a release is a text.
+        return isinstance(shared(self.returns).fields.get("version"), fields.Integer)
 
     @property
     def is_cacheable(self) -> bool:

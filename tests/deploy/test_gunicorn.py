@@ -21,6 +21,7 @@ import pytest
 import requests
 
 from app.web.errors import STATUSES
+from config import VERSION
 from tests.live.wire import Wire, wait_for, wire
 from tests.servers import INHERITED, PROJECT, GunicornServer, gunicorn_server
 
@@ -173,7 +174,8 @@ class TestServing:
         assert [path for path in home.rglob("*") if path.is_socket()] == []
 
     def test_logs_first_what_it_runs_on(self, server: GunicornServer) -> None:
-        assert server.log().splitlines()[0].endswith("] [INFO] testing, sqlite, 1 worker x 2 threads")
+        release = f"catalog-api {VERSION} (commit unknown)"
+        assert server.log().splitlines()[0].endswith(f"] [INFO] {release}, testing, sqlite, 1 worker x 2 threads")
 
     def test_logs_no_query(self, server: GunicornServer) -> None:
         requests.get(f"{server.url}/livez?looking=for-something", timeout=5)
