@@ -21,6 +21,7 @@ from app.web import (
     cookies,
     cors,
     demo,
+    deprecated_calls,
     errors,
     health,
     hooks,
@@ -92,6 +93,7 @@ def create_app(config: Config | str | None = None) -> Flask:
     app.register_blueprint(keys.blueprint)
     app.register_blueprint(reference.blueprint)
     app.register_blueprint(media_files.blueprint)
+    deprecated_calls.init_app(app)
     cli.init_app(app)
     return app
 

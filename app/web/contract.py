@@ -11,6 +11,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import flask
@@ -23,9 +24,11 @@ from app.security.permissions import Permission
 from app.security.tokens import TokenKind
 from app.web import pipeline, sockets
 from app.web.access import Access
+from app.web.deprecation import Deprecation
 from app.web.includes import Companion, Embedding
 from app.web.limits import limit_calls
 from app.web.operation import (
+    ITSELF,
     ContractMissing,
     FileContract,
     Operation,
@@ -41,6 +44,7 @@ __all__ = [
     "accepts",
     "by_key",
     "changes",
+    "deprecated",
     "ignores_query",
     "limited",
     "lists",
@@ -238,6 +242,27 @@ def sends(**messages: type[ma.Schema]) -> Callable[[View], View]:
     They are the document's `webhooks`.
     """
     return _declare(sends=messages)
+
+
+def deprecated(
+    *, since: date, sunset: date | None = None, link: str, parameter: str | None = None
+) -> Callable[[View], View]:
+    """Say that the operation, or one parameter of its query, is deprecated, as a `Deprecation` describes.
+
+    Responses to those who use it carry `Deprecation`, `Sunset` and `Link`, refusals too; it goes on working. What
+    several operations share, or a member of a body, is declared with its field instead.
+    """
+    item = ITSELF if parameter is None else f"query.{parameter}"
+    deprecation = Deprecation(since=since, sunset=sunset, link=link)
+
+    def decorate(view: View) -> View:
+        operation = operation_of(view)
+        if item in operation.deprecated:
+            raise ContractMissing(f"{operation.name}: {item} is declared twice to be deprecated")
+        operation.deprecated = {**operation.deprecated, item: deprecation}
+        return view
+
+    return decorate
 
 
 def lists(

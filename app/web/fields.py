@@ -13,6 +13,7 @@ from email_validator import EmailNotValidError, validate_email
 from app.core.model import MAX_ID
 from app.core.money import CURRENCIES, CURRENCY, STORED_DECIMALS, amount_text
 from app.core.text import INVISIBLE, is_visible
+from app.web.deprecation import Deprecation
 
 #: The example of a member that is null in the example of its object.
 NULL: Any = object()
@@ -50,14 +51,19 @@ class Field(ma.fields.Field[Any]):
         note: str = "",
         example: Any = None,
         secret: bool = False,
+        deprecated: Deprecation | None = None,
         **options: Any,
     ) -> None:
+        self.deprecated = deprecated
         metadata: dict[str, Any] = {"type": self.openapi_type, **(schema or {})}
         if options.get("allow_none") or secret:
             metadata["type"] = [self.openapi_type, "null"]
         if secret:
             # Shown once: a replayed response (Idempotency-Key) has null here.
             metadata["x-secret"] = True
+        if deprecated is not None:
+            note = " ".join(filter(None, (note, deprecated.sentence)))
+            metadata |= deprecated.facts
         if note:
             metadata["description"] = note
         if example is not None:

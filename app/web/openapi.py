@@ -19,14 +19,14 @@ from app.web.contract import Blueprint
 from app.web.errors import phrase_of
 from app.web.hooks import is_timed
 from app.web.openapi_bodies import describe_body
-from app.web.openapi_components import add_components, refer_to_headers
+from app.web.openapi_components import add_components, deprecation_headers, refer_to_headers
 from app.web.openapi_examples import example_list, example_of, example_of_embedded
 from app.web.openapi_parameters import describe_parameters, form_fields
 from app.web.openapi_problems import add_problem_schemas, describe_problems
 from app.web.openapi_rows import reference_to_list, reference_to_read
 from app.web.openapi_schemas import component_name, describe_field, reference_to
 from app.web.openapi_webhooks import describe_webhooks
-from app.web.operation import SAFE_METHODS, Operation, operation_of
+from app.web.operation import ITSELF, SAFE_METHODS, Operation, operation_of
 from app.web.refusals import takes_key
 
 DESCRIPTION = """A product catalogue: browse and search it, and keep it up to date.
@@ -71,7 +71,7 @@ def describe(app: Flask) -> dict[str, Any]:
     # The metadata of our fields is their whole JSON Schema; apispec's own guesses give way to it.
     converter: Any = plugin.converter
     converter.add_attribute_function(lambda _self, field, ret: _described_alone(spec, field, ret))
-    add_components(spec)
+    add_components(spec, is_deprecating=any(operation.deprecations for _, operation in operations(app)))
     add_problem_schemas(spec)
     webhooks: dict[str, Any] = {}
     with app.app_context():
@@ -133,6 +133,8 @@ def _add_operation(spec: APISpec, rule: Rule, operation: Operation, *, tag: str)
         "responses": _responses(spec, rule, operation, method),
         **_security(operation),
     }
+    if ITSELF in operation.deprecated:
+        described |= operation.deprecated[ITSELF].facts
     if operation.limit:
         described["x-rate-limit"] = operation.limit
     if operation.takes_body:
@@ -148,7 +150,9 @@ def _tag_of(app: Flask, rule: Rule) -> str:
 
 
 def _notes(operation: Operation, method: str) -> Iterator[str]:
-    """What the contract says to people: who may call it, and what a body may be."""
+    """What the contract says to people: whether it is deprecated, who may call it, and what a body may be."""
+    if ITSELF in operation.deprecated:
+        yield operation.deprecated[ITSELF].sentence
     access = operation.access
     if access is None or access.is_public:
         yield "Needs no credentials."
@@ -195,6 +199,11 @@ def _responses(spec: APISpec, rule: Rule, operation: Operation, method: str) -> 
         }
     if operation.is_tagged and method.upper() in SAFE_METHODS:
         responses["304"] = {"description": "The stored representation is current.", "headers": refer_to_headers("ETag")}
+    if headers := deprecation_headers(operation):
+        responses = {
+            status: {**described, "headers": {**described["headers"], **headers}}
+            for status, described in responses.items()
+        }
     responses |= describe_problems(spec, rule, operation)
     return dict(sorted(responses.items()))
 

@@ -5,6 +5,7 @@ from typing import Any
 from apispec import APISpec
 
 from app.web import cookies, dry_runs
+from app.web.operation import Operation
 
 _STRING = {"type": "string"}
 HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -25,7 +26,12 @@ HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
         {**_STRING, "const": "true"},
     ),
     "Location": ("The path of the created resource.", _STRING),
-    "Link": ("The links of the envelope (RFC 8288).", _STRING),
+    "Link": ("The links of the envelope (RFC 8288), and where something is deprecated, the page about it.", _STRING),
+    "Deprecation": (
+        "Since when the operation, or what the request uses of it, is deprecated (RFC 9745): seconds since 1970.",
+        {**_STRING, "pattern": "^@-?[0-9]+$"},
+    ),
+    "Sunset": ("When it may stop working (RFC 8594).", _STRING),
     "X-Request-ID": (
         "The request's id: the one that was sent, if it is valid, or a new one.",
         {**_STRING, "pattern": "^[A-Za-z0-9._-]{8,64}$"},
@@ -39,11 +45,12 @@ HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     "API-Version": ("The version of the API that served the request.", {**_STRING, "pattern": "^[0-9]+$"}),
 }
 #: Headers that a response may lack: a list of one page has no links, limits can be off, few responses are replayed or
-#: those of a dry run, and these have no ETag; not everyone may read events. Every other header is present wherever it
-#: is described.
+#: those of a dry run, and these have no ETag; not everyone may read events, or uses what is deprecated. Every other
+#: header is present wherever it is described.
 OPTIONAL_HEADERS = frozenset(
     {
         dry_runs.HEADER,
+        "Deprecation",
         "ETag",
         "Events-Cursor",
         "Idempotency-Replayed",
@@ -51,8 +58,11 @@ OPTIONAL_HEADERS = frozenset(
         "RateLimit-Policy",
         "RateLimit",
         "Sec-WebSocket-Protocol",
+        "Sunset",
     }
 )
+#: What a response has, beside a Link, where the request uses something deprecated.
+DEPRECATION_HEADERS = ("Deprecation", "Sunset")
 
 _TAG = r'(W/)?"[!#-~]*"'
 _EXAMPLES = {**_STRING, "examples": ["*", '"1"']}
@@ -84,10 +94,12 @@ PARAMETERS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
-def add_components(spec: APISpec) -> None:
-    """Add the components to a document."""
+def add_components(spec: APISpec, *, is_deprecating: bool) -> None:
+    """Add the components to a document; those of deprecations where it has any."""
     _add_security_schemes(spec)
     for name, (note, schema) in HEADERS.items():
+        if name in DEPRECATION_HEADERS and not is_deprecating:
+            continue
         described = {"description": note, "schema": schema}
         spec.components.header(name, described if name in OPTIONAL_HEADERS else {**described, "required": True})
     for name, (place, note, schema) in PARAMETERS.items():
@@ -95,6 +107,11 @@ def add_components(spec: APISpec) -> None:
         if parameter["required"]:
             parameter["example"] = schema["examples"][0]
         spec.components.parameter(name, place, parameter)
+
+
+def deprecation_headers(operation: Operation) -> dict[str, Any]:
+    """References to the headers that every response of an operation may have because of what is deprecated of it."""
+    return refer_to_headers(*DEPRECATION_HEADERS, "Link") if operation.deprecations else {}
 
 
 def refer_to_headers(*names: str) -> dict[str, Any]:

@@ -91,7 +91,13 @@ def _query_parameters(spec: APISpec, operation: Operation) -> list[str | dict[st
     """The parameters of the query string: the names of components, or what is of this operation alone."""
     described: list[str | dict[str, Any]] = []
     for name, field in shared(operation.parameters).fields.items():
-        parameter = _describe_parameter(spec, field, field.data_key or name)
+        stated = field.data_key or name
+        parameter = _describe_parameter(spec, field, stated)
+        if (deprecation := operation.deprecated.get(f"query.{stated}")) is not None:
+            # Not a component, which other operations share.
+            note = f"{parameter['description']} {deprecation.sentence}"
+            described.append({**parameter, **deprecation.facts, "description": note})
+            continue
         if name == "fields_" and operation.returns is not None:
             _describe_selection(operation, parameter)
         elif not isinstance(field, fields.Include):
@@ -113,6 +119,8 @@ def _describe_parameter(spec: APISpec, field: Field[Any], name: str) -> dict[str
     if isinstance(field.load_default, str | int):
         schema["default"] = field.load_default
     parameter = {"name": name, "in": "query", "schema": schema, "description": note}
+    if isinstance(field, fields.Field) and field.deprecated is not None:
+        parameter |= field.deprecated.facts
     if isinstance(field, ParameterGroup):
         # Each property is a parameter of its own.
         return {**parameter, "style": "form", "explode": True}

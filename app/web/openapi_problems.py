@@ -9,7 +9,7 @@ from werkzeug.routing import Rule
 
 from app.core.errors import Invalid, Refusal
 from app.web.errors import PROBLEM, describe_fault, phrase_of, status_of
-from app.web.openapi_components import refer_to_headers
+from app.web.openapi_components import deprecation_headers, refer_to_headers
 from app.web.openapi_enums import reference_to_enum
 from app.web.operation import Operation
 from app.web.refusals import common_name, refusals_by_status
@@ -69,6 +69,9 @@ def describe_problems(spec: APISpec, rule: Rule, operation: Operation) -> dict[s
     for status, refusals in refusals_by_status(rule, operation).items():
         common = common_name(status, rule, operation)
         response = _response(spec, status, refusals)
+        if headers := deprecation_headers(operation):
+            described[str(status)] = {**response, "headers": {**response["headers"], **headers}}
+            continue
         described[str(status)] = response if common is None else _share(spec, status, common, response)
     return described
 

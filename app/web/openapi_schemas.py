@@ -14,7 +14,10 @@ from app.web.openapi_enums import reference_to_enum
 from app.web.schemas import BodySchema, ListBodySchema, shared
 
 #: What may stand beside a reference (OpenAPI 3.1); the rest of a description is the referenced schema's.
-_BESIDE_REFERENCE = ("description", "default", "examples", "readOnly", "writeOnly", "x-optional", "x-secret")
+_BESIDE_REFERENCE = (
+    *("description", "default", "deprecated", "examples", "readOnly", "writeOnly"),
+    *("x-optional", "x-secret", "x-sunset"),
+)
 
 
 def describe_field(spec: APISpec, field: ma.fields.Field[Any], found: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from app.core.listing import RELEVANCE, Listing, OneOf
 from app.security.permissions import CATALOG_READS
 from app.web import body, fields
 from app.web.access import Access
+from app.web.deprecated_members import Path, deprecated_members
+from app.web.deprecation import Deprecation
 from app.web.includes import Companion, Embedding
 from app.web.schemas import BodySchema, QuerySchema, shared
 
@@ -20,6 +22,10 @@ View = Callable[..., Any]
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 #: What the query of a list has beside its filters.
 _LIST_PARAMETERS = frozenset({"page", "cursor", "per_page", "order", "search", "fields", "sort_by", "tree"})
+
+
+#: The name of the operation itself among what is deprecated of it.
+ITSELF = "operation"
 
 
 class ContractMissing(Exception):
@@ -79,6 +85,8 @@ class Operation:
     refuses: tuple[type[Refusal], ...] = ()
     #: The messages that the server sends to the client's own URL because of it, by name.
     sends: Mapping[str, type[ma.Schema]] = field(default_factory=dict)
+    #: What `deprecated` declares: the operation under `ITSELF`, and its parameters as ``query.name``.
+    deprecated: Mapping[str, Deprecation] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -100,6 +108,28 @@ class Operation:
         include = fields.Include(list(self.includes), set_name=f"{resource}Include", note=note)
         # marshmallow says that it is a Schema, and it is a subclass of this one.
         return cast("type[QuerySchema]", declared.from_dict({"include": include}, name=declared.__name__))
+
+    @cached_property
+    def deprecated_members(self) -> Mapping[str, tuple[Path, Deprecation]]:
+        """The deprecated members of its body as ``body.name``, each with its path."""
+        members = deprecated_members(self.accepts) if self.accepts is not None else {}
+        return {".".join(("body", *path)): (path, deprecation) for path, deprecation in members.items()}
+
+    @cached_property
+    def deprecations(self) -> Mapping[str, Deprecation]:
+        """Everything of it that is deprecated: itself, parameters of its query, and members of its body."""
+        members = {item: deprecation for item, (_, deprecation) in self.deprecated_members.items()}
+        return {**self.deprecated, **self._deprecated_fields, **members}
+
+    @property
+    def _deprecated_fields(self) -> Mapping[str, Deprecation]:
+        """The parameters that their schema declares to be deprecated, wherever it is used."""
+        declared = shared(self.parameters).fields.items()
+        return {
+            f"query.{field.data_key or name}": field.deprecated
+            for name, field in declared
+            if isinstance(field, fields.Field) and field.deprecated is not None
+        }
 
     @property
     def respond(self) -> View:
@@ -145,6 +175,20 @@ class Operation:
         if self.includes and not self.is_cacheable:
             # It is the cache that gives a response with something included an ETag of its content.
             raise ContractMissing(f"{self.name} includes something in what caches may not store")
+        for problem in self._differences_of_deprecated():
+            raise ContractMissing(f"{self.name}: {problem}")
+
+    def _differences_of_deprecated(self) -> Iterator[str]:
+        """What is declared to be deprecated and is not there, or is declared so by its schema too."""
+        # Most operations need their schema only with their first request.
+        if not self.deprecated.keys() - {ITSELF}:
+            return
+        parameters = {f"query.{field.data_key or name}" for name, field in shared(self.parameters).fields.items()}
+        for item in sorted(self.deprecated.keys() - {ITSELF}):
+            if item not in parameters:
+                yield f"there is no {item} that could be deprecated"
+            elif item in self._deprecated_fields:
+                yield f"{item} is declared twice to be deprecated"
 
 
 def _differences(listing: Listing, query: QuerySchema, taken: Collection[str]) -> Iterator[str]:

@@ -28,6 +28,7 @@ from app.security.identity import Identity
 from app.web import conditional, dry_runs, idempotency
 from app.web.access import Access, authorize, current_identity, remember_use
 from app.web.body import NO_BODY, Body
+from app.web.deprecated_calls import note_body
 from app.web.operation import SAFE_METHODS, Operation
 from app.web.rendering import render, set_cache_control
 from app.web.requests import parse_query_string, read_parameters, receive_body, refuse_contradictions
@@ -45,6 +46,7 @@ def answer(operation: Operation, path: Mapping[str, Any]) -> Response:
     else:
         identity = in_unit_of_work(authorize, access, reading=True, guard=breaker)
         with receive_body(operation) as body:
+            note_body(operation, body)
             call = Call(operation, path, identity, body)
             call = replace(call, upload=call.prepare())
             # A file is a stream that is read once.
