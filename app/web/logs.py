@@ -3,11 +3,15 @@
 import json
 import logging
 import os
+import re
 import sys
 from typing import Any
 
 import orjson
 import structlog
+
+#: What PostgreSQL adds to the message of an error quotes the row: `DETAIL:  Failing row contains (1, eve@...)`.
+_QUOTED_ROWS = re.compile(r"\n(?:DETAIL|CONTEXT): .*?(?=\n(?:HINT|\[SQL)|\Z)", re.DOTALL)
 
 
 def set_up_logs(*, level: str, as_json: bool) -> None:
@@ -18,12 +22,13 @@ def set_up_logs(*, level: str, as_json: bool) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    # By default both renderers would print the local variables of every frame, which include passwords.
-    tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     renderers: list[structlog.typing.Processor]
     output: Any
     if as_json:
-        renderers = [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer(_as_json)]
+        renderers = [
+            structlog.processors.ExceptionRenderer(_describe_exception),
+            structlog.processors.JSONRenderer(_as_json),
+        ]
         output = structlog.BytesLoggerFactory(file=sys.stderr.buffer)
     else:
         # https://no-color.org: a variable that is set, and not to nothing.
@@ -61,6 +66,17 @@ class Console:
     def _coloured(self, status: int) -> str:
         colour = self.COLOURS.get(status // 100)
         return f"\x1b[{colour}m{status}\x1b[0m" if self._is_coloured and colour else str(status)
+
+
+# By default both renderers would print the local variables of every frame, which include passwords.
+_transform_exception = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+
+
+def _describe_exception(exc_info: structlog.typing.ExcInfo) -> list[dict[str, Any]]:
+    stacks = _transform_exception(exc_info)
+    for stack in stacks:
+        stack["exc_value"] = _QUOTED_ROWS.sub("", stack["exc_value"])
+    return stacks
 
 
 def _as_json(event: dict[str, Any], **options: Any) -> bytes:

@@ -23,6 +23,7 @@ from flask_migrate import upgrade
 from app import create_app
 from app.extensions import db
 from tests.conftest import FAST_SQL, MEDIA_STORE, Caller, empty, settings_for
+from tests.leaks import require_no_leak
 from tests.live.wire import Client, wait_for, wait_for_more
 from tests.servers import PROJECT, GunicornServer, create_database, gunicorn_server
 
@@ -68,6 +69,7 @@ def process(arguments: list[str], env: dict[str, str], log: Path) -> Iterator[su
         except subprocess.TimeoutExpired:
             started.kill()
             started.wait()
+    require_no_leak(log.read_text(errors="replace"), str(log))
 
 
 @dataclass(frozen=True)
