@@ -141,7 +141,11 @@ def _rate(value: str) -> str:
 
 def _require(package: str, lock: str) -> None:
     # Checked here for a message of one line: Flask would turn the ImportError into "No such command 'db'".
-    if find_spec(package) is None:
+    try:
+        is_installed = find_spec(package) is not None
+    except ModuleNotFoundError:  # of what the package lies in
+        is_installed = False
+    if not is_installed:
         raise ValueError(f"needs the package {package}, which requirements/{lock}.txt installs")
 
 
@@ -156,6 +160,13 @@ def _broker(value: str) -> str:
     value = _redis(value)
     _require("celery", "worker")
     return value
+
+
+def _collector(value: str) -> str:
+    if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?", value):
+        raise ValueError("must be the URL of a collector for OTLP over HTTP, such as http://collector:4318")
+    _require("opentelemetry.exporter.otlp.proto.http", "tracing")
+    return value.rstrip("/")
 
 
 def _level(value: str) -> str:
@@ -352,7 +363,7 @@ class Config:
     metrics_token: str | None = _setting(None)
     metrics_port: int | None = _setting(None, _integer(1, 65535))
     metrics_host: str | None = _setting(None)
-
+    otel_exporter_otlp_endpoint: str | None = _setting(None, _collector)
     log_level: str = _setting("INFO", _level)
     debug: bool = _setting(False, _boolean)
 

@@ -61,8 +61,12 @@ LIBRARIES = (
 )
 
 
+#: And where OTEL_EXPORTER_OTLP_ENDPOINT is set, those that record and send spans.
+TRACING_LIBRARIES = ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.sdk.trace.export")
+
+
 def _load_libraries() -> None:
-    for name in LIBRARIES:
+    for name in (*LIBRARIES, *(TRACING_LIBRARIES if _config.otel_exporter_otlp_endpoint else ())):
         import_module(name)
     # The worker reports a driver that is not installed.
     with contextlib.suppress(ImportError):

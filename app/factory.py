@@ -8,6 +8,7 @@ from app import cli
 from app.api import v1
 from app.api.resources import RESOURCES
 from app.clients import broker, mail, object_store, outbound
+from app.core import tracing
 from app.core.connections import set_up_engine
 from app.core.jobs import Task
 from app.extensions import cache, db, jwt
@@ -39,7 +40,7 @@ from app.web import (
 from app.web.body import OrjsonProvider
 from app.web.demo import DemoLogin
 from app.web.logs import set_up_logs
-from config import SESSION_SETTINGS, Config, Environment, Pooling
+from config import SESSION_SETTINGS, VERSION, Config, Environment, Pooling
 
 
 def create_app(config: Config | str | None = None) -> Flask:
@@ -47,6 +48,7 @@ def create_app(config: Config | str | None = None) -> Flask:
     if not isinstance(config, Config):
         config = Config.named(config) if config else Config.from_environment()
     set_up_logs(level=config.log_level, as_json=config.app_env is Environment.PRODUCTION)
+    tracing.set_up(config.otel_exporter_otlp_endpoint, version=VERSION)
 
     app = Flask(__name__.partition(".")[0], static_folder=None)
     app.config.from_mapping(config.for_flask())

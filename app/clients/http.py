@@ -30,6 +30,8 @@ from app.clients.failures import LIBRARY_ERRORS, is_outage, is_transient, transl
 from app.clients.network import Deadline, Transport, limited
 from app.clients.resolver import Resolver
 from app.clients.responses import APIResponse, parse_retry_after, read_body
+from app.core import tracing
+from app.core.tracing import Attributes, Kind, Span
 
 if TYPE_CHECKING:
     from app.clients.breakers import Breakers
@@ -227,25 +229,27 @@ class APIClient:
 
     def _attempt(self, call: "_Call", number: int) -> APIResponse:
         request = call.new_request()
-        for prepare in self._on_request:
-            prepare(request)
+        with tracing.span(request.method, kind=Kind.CLIENT, attributes=_attributes_of(request, number)) as span:
+            # Within the span, which is what the receiver's spans belong to.
+            for prepare in self._on_request:
+                prepare(request)
+            return self._attempt_prepared(request, call, number, span)
+
+    def _attempt_prepared(self, request: httpx2.Request, call: "_Call", number: int, span: Span) -> APIResponse:
+        ended = partial(Exchange, method=request.method, origin=_origin(request.url), attempt=number)
         started = time.perf_counter()
         try:
             response = self._pass_breaker(request, call, number)
         except OutboundError as error:
             status = error.response.status if isinstance(error, BadStatus) else None
-            self._report(request, number, time.perf_counter() - started, status, error)
+            self._report(ended(seconds=time.perf_counter() - started, status=status, error=error), span)
             raise
-        self._report(request, number, time.perf_counter() - started, response.status, None)
+        self._report(ended(seconds=time.perf_counter() - started, status=response.status, error=None), span)
         return response
 
-    def _report(
-        self, request: httpx2.Request, number: int, seconds: float, status: int | None, error: OutboundError | None
-    ) -> None:
-        exchange = Exchange(
-            method=request.method, origin=_origin(request.url), attempt=number,
-            seconds=seconds, status=status, error=error,
-        )  # fmt: skip
+    def _report(self, exchange: Exchange, span: Span) -> None:
+        if exchange.status is not None:
+            span.note("http.response.status_code", exchange.status)
         for listen in self._on_response:
             listen(exchange)
 
@@ -349,6 +353,12 @@ def _parse(url: str) -> httpx2.URL:
 
 def _origin(url: httpx2.URL) -> str:
     return f"{url.scheme}://{url.netloc.decode('ascii')}"
+
+
+def _attributes_of(request: httpx2.Request, number: int) -> Attributes:
+    # Not the path, because that of a webhook often is a secret.
+    attributes = {"http.request.method": request.method, "server.address": request.url.host}
+    return attributes if number == 1 else {**attributes, "http.request.resend_count": number - 1}
 
 
 def _make_breakers(max_failures: int, reset_timeout: float) -> "Breakers":

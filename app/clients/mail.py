@@ -12,6 +12,9 @@ from email.message import EmailMessage
 import structlog
 from flask import Flask, current_app
 
+from app.core import tracing
+from app.core.tracing import Kind
+
 #: In seconds, for each reply of the server.
 SMTP_TIMEOUT = 10
 
@@ -60,10 +63,11 @@ def deliver(*, to: str, subject: str, text: str) -> None:
     letter["From"], letter["To"], letter["Subject"] = server.sender, to, subject
     letter.set_content(text)
     if server.host is not None:
-        failure = _send(server, server.host, letter)
-        if failure is not None:
-            # Not raised where the error is caught: replies quote addresses, and a traceback would show its cause.
-            raise failure
+        with tracing.span("mail", kind=Kind.CLIENT, attributes={"server.address": server.host}):
+            failure = _send(server, server.host, letter)
+            if failure is not None:
+                # Not raised where the error is caught: replies quote addresses, and a traceback would show its cause.
+                raise failure
     elif server.prints:
         log.info("mail", letter=letter.as_string())
     else:

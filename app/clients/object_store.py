@@ -22,7 +22,9 @@ from flask import Flask, current_app
 
 from app.clients.deadlines import Calls, Overdue
 from app.clients.errors import CircuitOpen
+from app.core import tracing
 from app.core.errors import Unavailable
+from app.core.tracing import Kind
 
 if TYPE_CHECKING:
     from obstore import Attributes, ListStream, ObjectMeta
@@ -233,7 +235,7 @@ class ObjectStore:
     def _call(self, kind: str, call: Callable[[], T]) -> T:
         """Run a call of a kind, read or write, against the deadline and through the circuit breaker of its kind."""
         try:
-            with self._find_breakers().passing(kind):
+            with tracing.span(f"media store {kind}", kind=Kind.CLIENT), self._find_breakers().passing(kind):
                 return self._attempt(kind, call)
         except CircuitOpen:
             raise StoreUnavailable from None

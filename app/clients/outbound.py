@@ -1,22 +1,20 @@
 """Requests of this application to URLs that someone else has chosen: the one guard, and what each request carries."""
 
 import hashlib
-import re
 import secrets
 from dataclasses import dataclass
 from typing import Any
 
 import httpx2
 import structlog
-from flask import Flask, current_app, has_request_context, request
+from flask import Flask, current_app
 
 from app.clients.addresses import Guard
 from app.clients.http import APIClient, Exchange
+from app.core import tracing
 from app.core.audit import origin
 from app.core.metrics import OUTBOUND_DURATION
-
-#: https://www.w3.org/TR/trace-context/#traceparent-header-field-values, in version 00.
-_TRACEPARENT = re.compile(r"00-(?!0{32})(?P<trace_id>[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-(?P<flags>[0-9a-f]{2})")
+from app.core.tracing import Trace
 
 log = structlog.get_logger(__name__)
 
@@ -58,19 +56,22 @@ def add_request_id(outgoing: httpx2.Request) -> None:
 
 
 def add_traceparent(outgoing: httpx2.Request) -> None:
-    """Send the trace that the request at hand belongs to, or a new one, unless the caller has set another."""
-    outgoing.headers.setdefault("traceparent", _traceparent())
+    """Send the trace that the request or job at hand belongs to, or a new one, unless the caller has set another."""
+    if "traceparent" not in outgoing.headers:
+        trace = _outgoing_trace()
+        outgoing.headers["traceparent"] = trace.traceparent
+        if trace.state:
+            outgoing.headers["tracestate"] = trace.state
 
 
-def _traceparent() -> str:
-    parent_id = secrets.token_hex(8)
-    given = _TRACEPARENT.fullmatch(request.headers.get("traceparent", "")) if has_request_context() else None
-    if given:
-        return f"00-{given['trace_id']}-{parent_id}-{given['flags']}"
+def _outgoing_trace() -> Trace:
+    here = tracing.current_trace()
+    if here is not None:
+        return here if tracing.recorder is not None else here.with_new_span()
     request_id = origin.get().request_id
     # By the request id, so that all that one request sends is in one trace. 00: it was not recorded here.
     trace_id = hashlib.sha256(request_id.encode()).hexdigest()[:32] if request_id else secrets.token_hex(16)
-    return f"00-{trace_id}-{parent_id}-00"
+    return Trace(trace_id, secrets.token_hex(8), "00")
 
 
 def count_exchange(exchange: Exchange) -> None:

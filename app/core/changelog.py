@@ -24,6 +24,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from app.core.audit import Audited
 from app.core.model import Keyed, Moment, big_integer, json_type, nullable_json_type
 from app.core.recorder import recorder_of
+from app.core.tracing import TRACEPARENT_LENGTH
 from app.extensions import Model, db
 
 #: How many changes a follower reads at once; it does not learn which, if there are more.
@@ -55,6 +56,8 @@ class LogRow(Keyed, Model):
     row_version: Mapped[int] = mapped_column(big_integer)
     #: None for a row that has no such counter.
     row_live: Mapped[int | None] = mapped_column(big_integer)
+    #: The trace that the change was made in, where it was traced.
+    traceparent: Mapped[str | None] = mapped_column(String(TRACEPARENT_LENGTH))
     #: The names of the columns that changed; None where the row came, or went.
     members: Mapped[list[str] | None] = mapped_column(nullable_json_type)
     #: By the name of each column that refers to a published row: the ids before and after the change.
@@ -113,9 +116,9 @@ class Change:
     members: Sequence[str] | None
     scopes: Mapping[str, Sequence[int]]
 
-    def row(self, now: datetime) -> dict[str, Any]:
+    def row(self, now: datetime, traceparent: str | None) -> dict[str, Any]:
         """The row of the log."""
-        return {"created_at": now, **asdict(self)}
+        return {"created_at": now, "traceparent": traceparent, **asdict(self)}
 
 
 class LoggedChange(NamedTuple):

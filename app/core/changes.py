@@ -22,6 +22,7 @@ from app.core.changelog import Change, LogRow, Published, Row, record_in_log
 from app.core.feed import ChangeEvent
 from app.core.money import CURRENCY, amount_text
 from app.core.recorder import recorder_of
+from app.core.tracing import traceparent_to_store
 
 _TRAIL = AuditEvent.metadata.tables["audit_events"]
 _LOG = LogRow.metadata.tables["change_log"]
@@ -39,8 +40,8 @@ _STORE_TRAIL = f"""
 _STORE_BOTH = f"""
     WITH trail AS ({_STORE_TRAIL})
     INSERT INTO change_log
-        (xid, created_at, type, names, resource_type, resource_id, row_version, row_live, members, scopes)
-    SELECT CAST(CAST(pg_current_xact_id() AS text) AS bigint), %(now)s, change.*
+        (xid, created_at, traceparent, type, names, resource_type, resource_id, row_version, row_live, members, scopes)
+    SELECT CAST(CAST(pg_current_xact_id() AS text) AS bigint), %(now)s, CAST(%(traceparent)s AS text), change.*
     FROM jsonb_to_recordset(CAST(%(changes)s AS jsonb))
         AS change (type text, names jsonb, resource_type text, resource_id bigint, row_version bigint,
                    row_live bigint, members jsonb, scopes jsonb)
@@ -223,7 +224,8 @@ def _store_in_postgresql(
     # A member that is left out becomes NULL; a null would become JSON's.
     values: dict[str, Any] = {"trail": _json_of(trail)}
     if changes:
-        values |= {"now": now, "changes": _json_of([vars(change) for change in changes])}
+        values |= {"now": now, "traceparent": traceparent_to_store()}
+        values |= {"changes": _json_of([vars(change) for change in changes])}
     connection.exec_driver_sql(_STORE_BOTH if changes else _STORE_TRAIL, values)
 
 
@@ -237,7 +239,7 @@ def _store_in_sqlite(
     if trail:
         connection.execute(_TRAIL.insert(), trail)
     if changes:
-        rows = [change.row(now) for change in changes]
+        rows = [change.row(now, traceparent_to_store()) for change in changes]
         connection.execute(_LOG.insert(), rows)
         names = _FEED.columns.keys() & rows[0].keys()
         connection.execute(_FEED.insert(), [{name: row[name] for name in names} for row in rows])

@@ -7,11 +7,12 @@ from importlib import import_module
 from select import POLLIN, poll
 from typing import Any
 
-from sqlalchemy import Connection, Engine, ExecutionContext, event
+from sqlalchemy import Connection, Engine, ExceptionContext, ExecutionContext, event
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
-from app.core import query_stats, reads, snapshots
+from app.core import query_stats, reads, snapshots, tracing
+from app.core.sqlstates import error_name_of
 from app.core.transactions import is_reading, note_answer, note_commit
 
 #: How long a writer waits for SQLite's lock.
@@ -44,6 +45,9 @@ def set_up_engine(engine: Engine, *, session_settings: Mapping[str, str], is_poo
     event.listen(engine, "commit", note_commit)
     event.listen(engine, "before_cursor_execute", _start_statement)
     event.listen(engine, "after_cursor_execute", _count_statement)
+    if tracing.recorder is not None:
+        event.listen(engine, "after_cursor_execute", _trace_statement)
+        event.listen(engine, "handle_error", _trace_error)
 
 
 def wait_without_timeout(connection: Connection) -> None:
@@ -117,3 +121,18 @@ def _start_statement(
 def _count_statement(connection: Connection, *_: object) -> None:
     note_answer()
     query_stats.record_query(time.perf_counter() - connection.info["started"])
+
+
+def _trace_statement(connection: Connection, _cursor: object, sql: str, *_: object) -> None:
+    if tracing.recorder is not None:
+        seconds = time.perf_counter() - connection.info["started"]
+        tracing.recorder.record_statement(connection.dialect.name, sql, seconds)
+
+
+def _trace_error(context: ExceptionContext) -> None:
+    # Without a statement or a connection it is no statement that failed, but the connecting or the COMMIT.
+    if tracing.recorder is None or context.connection is None or context.statement is None:
+        return
+    seconds = time.perf_counter() - context.connection.info["started"]
+    system, error = context.dialect.name, error_name_of(context.original_exception)
+    tracing.recorder.record_statement(system, context.statement, seconds, error=error)

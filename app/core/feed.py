@@ -10,6 +10,7 @@ from sqlalchemy import CheckConstraint, Index, Insert, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.model import Keyed, Moment, big_integer, nullable_json_type
+from app.core.tracing import TRACEPARENT_LENGTH
 from app.core.upserts import insert_into
 from app.extensions import Model
 
@@ -57,6 +58,8 @@ class ChangeEvent(Keyed, Model):
     row_version: Mapped[int] = mapped_column(big_integer)
     #: None for a row that has no such counter.
     row_live: Mapped[int | None] = mapped_column(big_integer)
+    #: The trace that the change was made in, where it was traced.
+    traceparent: Mapped[str | None] = mapped_column(String(TRACEPARENT_LENGTH))
 
     @property
     def types(self) -> list[str]:

@@ -17,10 +17,11 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+import structlog
 from sqlalchemy import CheckConstraint, ColumnElement, Index, Select, String, Text, case, func, or_, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.core import clock
+from app.core import clock, tracing
 from app.core.model import Keyed, Moment, json_type
 from app.core.pruning import delete_batch
 from app.core.upserts import insert_into, insert_unless_there
@@ -94,6 +95,9 @@ class Job(Keyed, Model):
     #: When its latest run began, and when that ended. A job that is queued again keeps both until it runs.
     started_at: Mapped[Moment | None]
     finished_at: Mapped[Moment | None]
+    #: The request that has enqueued it, and its trace, where it was traced; None for every later run of a lasting job.
+    traceparent: Mapped[str | None] = mapped_column(String(tracing.TRACEPARENT_LENGTH))
+    request_id: Mapped[str | None] = mapped_column(String(64))
 
 
 JOBS = Job.metadata.tables["jobs"]
@@ -119,6 +123,8 @@ class Claim:
     created_at: datetime
     lease: str
     seconds: int
+    traceparent: str | None = None
+    request_id: str | None = None
 
     @property
     def is_last(self) -> bool:
@@ -167,11 +173,13 @@ def enqueue(
     Where an open job has the ``key``, of at most 64 characters, that job is returned and nothing changes; of several
     transactions at once, one adds it and the others get it. The job returned may just be running, and then it may have
     read already what the caller has changed: a task whose work comes from other tables needs a source that looks again.
+
+    The job remembers the request and the trace at hand, unless it is due later: then it is periodic, and of no request.
     """
     if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
         raise ValueError(f"a key has 1 to {MAX_KEY_LENGTH} characters")
     values = {"kind": kind, "payload": payload, "max_attempts": max_attempts}
-    values |= {} if due_at is None else {"due_at": due_at}
+    values |= _cause() if due_at is None else {"due_at": due_at}
     if key is None:
         job = Job(**values)
         db.session.add(job)
@@ -189,6 +197,7 @@ def enqueue_all(kind: str, payloads: Mapping[str, dict[str, Any]], *, max_attemp
     """Add jobs that are due at once, by their keys, as `enqueue` does; the same few statements however many."""
     now = clock.now()
     always = {"kind": kind, "status": JobStatus.QUEUED, "attempts": 0, "max_attempts": max_attempts, "progress": {}}
+    always |= _cause()
     # In one order, so that two transactions do not wait for each other at the unique index.
     rows = [
         {**always, "key": key, "payload": payload, "due_at": now, "created_at": now}
@@ -251,7 +260,8 @@ def claim_job(kinds: Collection[str], *, seconds: int = LEASE_SECONDS) -> Claim 
         "started_at": case((or_(Job.started_at.is_(None), Job.finished_at.is_not(None)), now), else_=Job.started_at),
         "finished_at": None,
     }
-    columns = (Job.id, Job.kind, Job.payload, Job.progress, Job.attempts, Job.max_attempts, Job.created_at)
+    described = (Job.id, Job.kind, Job.payload, Job.created_at, Job.traceparent, Job.request_id)
+    columns = (*described, Job.progress, Job.attempts, Job.max_attempts)
     row = db.session.execute(update(Job).where(Job.id == oldest_due).values(claimed).returning(*columns)).one_or_none()
     if row is None:
         return None
@@ -265,6 +275,8 @@ def claim_job(kinds: Collection[str], *, seconds: int = LEASE_SECONDS) -> Claim 
         created_at=row.created_at,
         lease=lease,
         seconds=seconds,
+        traceparent=row.traceparent,
+        request_id=row.request_id,
     )
 
 
@@ -311,7 +323,9 @@ def finish(claim: Claim) -> None:
 
 def queue_again(claim: Claim, due_at: datetime) -> None:
     """End this run of a lasting or periodic job, and queue it for its next. Raises ``LeaseLost``."""
-    _change(claim, {**_queued(due_at), "attempts": 0, "error": None, "finished_at": clock.now()})
+    # What comes next was caused by no request.
+    anew = {"attempts": 0, "error": None, "traceparent": None, "request_id": None}
+    _change(claim, {**_queued(due_at), **anew, "finished_at": clock.now()})
 
 
 def fail(claim: Claim, error: str) -> None:
@@ -346,6 +360,7 @@ def restart(job_id: int) -> bool:
     """
     has_not_succeeded = Job.status.in_([JobStatus.FAILED, JobStatus.CANCELLED])
     anew = {**_queued(clock.now()), "attempts": 0, "error": None, "started_at": None, "finished_at": None}
+    anew |= _cause()
     restarted = update(Job).where(Job.id == job_id, has_not_succeeded).values(anew).returning(Job.id)
     if db.session.scalar(restarted) is None:
         return False
@@ -387,6 +402,12 @@ def _notify_workers() -> None:
     db.session.info[ENQUEUED] = True
     if db.engine.dialect.name == "postgresql":
         db.session.execute(select(func.pg_notify(CHANNEL, "")))
+
+
+def _cause() -> dict[str, Any]:
+    """The request and the trace at hand. A job that enqueues another one logs its own request, which goes on there."""
+    request_id = structlog.contextvars.get_contextvars().get("request_id")
+    return {"traceparent": tracing.traceparent_to_store(), "request_id": request_id}
 
 
 def _ended_before(moment: datetime) -> ColumnElement[bool]:

@@ -72,8 +72,12 @@ def meaning_of(error: DBAPIError) -> Meaning:
 
 def code_of(error: DBAPIError) -> str | None:
     """The SQLSTATE of PostgreSQL or the name of SQLite's result code; None where the driver itself failed."""
-    code: str | None = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "sqlite_errorname", None)
-    return code
+    return _code_in(error.orig)
+
+
+def error_name_of(error: BaseException) -> str:
+    """The code of an error of the driver, or else the name of its class; for what may not have its message."""
+    return _code_in(error) or type(error).__name__
 
 
 def is_transient(error: DBAPIError) -> bool:
@@ -85,3 +89,8 @@ def is_transient(error: DBAPIError) -> bool:
 
 def _is_operational(error: DBAPIError) -> bool:
     return type(error).__name__ in {"OperationalError", "InterfaceError"}
+
+
+def _code_in(error: BaseException | None) -> str | None:
+    code: str | None = getattr(error, "sqlstate", None) or getattr(error, "sqlite_errorname", None)
+    return code

@@ -5,13 +5,15 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, closing
 from datetime import datetime
+from typing import Any
 
 import structlog
 
-from app.core import jobs
+from app.core import jobs, tracing
 from app.core.jobs import Claim, JobFailed, JobStatus, LeaseLost, Task, TransientFailure
 from app.core.leases import Heartbeat
 from app.core.metrics import JOB_DURATION
+from app.core.tracing import Kind, read_trace
 from app.core.transactions import unit_of_work
 
 log = structlog.get_logger(__name__)
@@ -79,16 +81,24 @@ class Worker:
         return claim
 
     def _perform(self, claim: Claim, task: Task) -> None:
-        started, job_log = time.monotonic(), log.bind(job_id=claim.job_id, kind=claim.kind)
-        job_log.log(self._level, "job_started", attempt=claim.attempts)
-        try:
-            status = self._try(claim, task)
-        except LeaseLost:
-            job_log.log(self._level, "job_left")
-        else:
+        attributes = {"catalog.job.id": claim.job_id, "catalog.job.attempt": claim.attempts}
+        parent = read_trace(claim.traceparent)
+        with (
+            structlog.contextvars.bound_contextvars(**_log_members(claim)),
+            tracing.entry(f"job {claim.kind}", kind=Kind.CONSUMER, parent=parent, attributes=attributes) as span,
+        ):
+            started = time.monotonic()
+            log.log(self._level, "job_started", attempt=claim.attempts)
+            try:
+                status = self._try(claim, task)
+            except LeaseLost:
+                span.note("catalog.job.status", "left")
+                log.log(self._level, "job_left")
+                return
             seconds = time.monotonic() - started
             JOB_DURATION.labels(claim.kind, status.value).observe(seconds)
-            job_log.log(self._level, "job_ended", status=status.value, seconds=round(seconds, 3))
+            span.note("catalog.job.status", status.value)
+            log.log(self._level, "job_ended", status=status.value, seconds=round(seconds, 3))
 
     def _try(self, claim: Claim, task: Task) -> JobStatus:
         """The status of the job afterwards; it is queued where another worker, or another attempt, goes on."""
@@ -101,7 +111,7 @@ class Worker:
         except TransientFailure as failure:
             return self._end(claim, task, str(failure), can_retry=True)
         except Exception as error:  # whatever it is, the worker survives and the job is retried
-            log.warning("job_failed", job_id=claim.job_id, kind=claim.kind, attempt=claim.attempts, exc_info=error)
+            log.warning("job_failed", attempt=claim.attempts, exc_info=error)
             # Its message might quote the data of the job.
             return self._end(claim, task, f"It failed unexpectedly ({type(error).__name__}).", can_retry=True)
 
@@ -137,6 +147,12 @@ class Worker:
             jobs.fail(claim, error)
             jobs.after_end(claim.job_id, claim.kind, task)
         return JobStatus.FAILED
+
+
+def _log_members(claim: Claim) -> dict[str, Any]:
+    """What each log line of a run has: the job, and the request that has enqueued it."""
+    of_request = {} if claim.request_id is None else {"request_id": claim.request_id}
+    return {"job_id": claim.job_id, "kind": claim.kind, **of_request}
 
 
 def _next_step(steps: Generator[None, None, datetime | None]) -> tuple[bool, datetime | None]:

@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 import structlog
 from limits.storage import RedisStorage
 
+from app.core import tracing
+from app.core.tracing import Kind
+
 #: Adds ARGV[2] to a window of ARGV[1] milliseconds; returns the count and the milliseconds that the window still lasts.
 #: It sets the expiry wherever the key has none, and not only at a count of 1: a key that was left without an expiry
 #: would lock a client out indefinitely.
@@ -48,7 +51,9 @@ class RedisWindows(RedisStorage):
 
     def count(self, key: str, expiry: int, amount: int = 1) -> Window:
         """Add ``amount`` to the window of ``key``, which ends ``expiry`` seconds after its first hit; may raise."""
-        used, left = self._hit([self.prefixed_key(key)], [expiry * 1000, amount])
+        # The keys are left out: they have addresses and the ids of users.
+        with tracing.span("EVALSHA", kind=Kind.CLIENT, attributes={"db.system.name": "redis"}):
+            used, left = self._hit([self.prefixed_key(key)], [expiry * 1000, amount])
         return Window(int(used), time.time() + left / 1000)
 
 

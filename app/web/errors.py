@@ -122,6 +122,8 @@ def problem(
         "code": code,
         "request_id": g.get("request_id", ""),
     }
+    if trace_id := g.get("trace_id"):
+        members["trace_id"] = trace_id
     if faults:
         members["errors"] = [describe_fault(fault) for fault in faults[:MAX_FAULTS]]
     response = Response(orjson.dumps(members), status=status, mimetype=PROBLEM)

@@ -5,7 +5,6 @@ import random
 import re
 import time
 from typing import Any
-from urllib.parse import quote
 
 import structlog
 from flask import Flask, Request, Response, current_app, g, request
@@ -17,6 +16,7 @@ from app.core.query_stats import QueryStats, current_stats
 from app.web import traffic
 from app.web.access import current_identity
 from app.web.ports import MONITORING, is_served_here
+from app.web.request_spans import begin_span, end_span, shown_path
 
 API_VERSION = "1"
 # Request ids may be predictable, and the system's generator, a call for each, would release the GIL to other threads.
@@ -24,8 +24,6 @@ _numbers = random.Random()  # noqa: S311 -- no secret
 os.register_at_fork(after_in_child=_numbers.seed)
 # Here the number of statements, and their duration, would reveal whether an account exists.
 _UNTIMED = re.compile(r"/api/[^/]+/(auth|oauth)(/|$)")
-#: Of a path, which may have 8 KB, this many encoded characters are logged.
-MAX_LOGGED_PATH = 300
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 log = structlog.get_logger("access")
@@ -58,7 +56,7 @@ def init_app(app: Flask) -> None:
     """Register the hooks. Call this first: they must run before and after all others."""
     app.before_request(_begin_request)
     app.after_request(_end_request)
-    app.teardown_request(_count_failure)
+    app.teardown_request(_note_failure)
 
 
 def is_timed(path: str) -> bool:
@@ -76,7 +74,7 @@ def _begin_request() -> None:
     state.request_id = given if given and _REQUEST_ID.fullmatch(given) else _new_id()
     origin.set(Origin(request_id=state.request_id, address=http.remote_addr))
     structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request_id=state.request_id)
+    structlog.contextvars.bind_contextvars(request_id=state.request_id, **begin_span(http, state))
     _require_host(http)
     _require_utf_8(http)
     if not is_served_here():
@@ -135,11 +133,11 @@ def _end_request(response: Response) -> Response:
         add("API-Version", API_VERSION)
     if http.is_secure:
         add("Strict-Transport-Security", "max-age=31536000")
-    # Never the query string, which can contain search terms. The path is encoded, so that it is one line on a terminal.
+    # Never the query string, which can contain search terms.
     log.info(
         "request",
         method=http.method,
-        path=quote(http.path[:MAX_LOGGED_PATH])[:MAX_LOGGED_PATH],
+        path=shown_path(http),
         route=http.url_rule.rule if http.url_rule else None,
         status=response.status_code,
         ms=round(elapsed * 1000, 3),
@@ -147,11 +145,13 @@ def _end_request(response: Response) -> Response:
         user_id=current_identity().user_id,
         address=http.remote_addr,
     )
+    end_span(http, state, response.status_code)
     return response
 
 
-def _count_failure(_error: BaseException | None) -> None:
+def _note_failure(_error: BaseException | None) -> None:
     # A hook of another module that fails keeps _end_request from being called; the server's answer is a 500.
     http, state = _unproxied()
     if "is_in_progress" in state:
         traffic.end(http, state, 500, time.perf_counter() - state.started)
+    end_span(http, state, 500)

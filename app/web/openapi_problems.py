@@ -25,6 +25,8 @@ _MEMBERS: Mapping[str, dict[str, Any]] = {
     "code": {**_TEXT, "pattern": "^[a-z_]+$", "description": "Identifies the kind of problem, for programs."},
     "request_id": {**_TEXT, "description": "Quote it in a support request."},
 }
+#: Of the trace that the request belongs to; there is one where the server records traces, or a client sends its own.
+_TRACE_ID = {**_TEXT, "pattern": "^[0-9a-f]{32}$", "description": "The trace of the request, if it is in one."}
 _FAULTS = {
     "type": "array",
     "items": {"$ref": "#/components/schemas/Fault"},
@@ -56,7 +58,7 @@ def add_problem_schemas(spec: APISpec) -> None:
         "type": "object",
         "description": "Why a request is refused (RFC 9457). A kind of problem can have more members.",
         "required": list(_MEMBERS),
-        "properties": {**_MEMBERS, "errors": _FAULTS},
+        "properties": {**_MEMBERS, "trace_id": _TRACE_ID, "errors": _FAULTS},
         "additionalProperties": True,
     }
     spec.components.schema("Fault", component=fault)

@@ -10,8 +10,10 @@ from structlog.testing import capture_logs
 
 from app.clients.errors import AddressRefused, BadStatus, Interrupted
 from app.clients.outbound import current_outbound, guarded_client
+from app.core import tracing
 from app.core.audit import Origin, origin
 from app.core.metrics import OUTBOUND_DURATION
+from app.core.tracing import read_trace
 from tests.conftest import on_one_database
 from tests.counting import counter_of
 from tests.outbound.misbehaving import Server
@@ -47,7 +49,9 @@ def test_goes_where_the_setting_allows(application: Flask, server: Server) -> No
 def no_request() -> Iterator[None]:
     """No request at hand, whatever a test before has left in this thread."""
     token = origin.set(Origin())
+    tracing.pass_on(None)
     yield
+    tracing.pass_on(None)
     origin.reset(token)
 
 
@@ -74,9 +78,11 @@ class TestHeaders:
         assert "x-request-id" not in server.requests[0].headers
 
     def test_continue_the_trace_of_the_request(self, application: Flask, server: Server) -> None:
-        with application.test_request_context(headers={"traceparent": TRACEPARENT}), guarded_client() as api:
+        tracing.pass_on(read_trace(TRACEPARENT, "shop=1"))
+        with application.app_context(), guarded_client() as api:
             api.get(f"{server.url}/ok")
 
+        assert server.requests[0].headers["tracestate"] == "shop=1"
         version, trace_id, parent_id, flags = server.requests[0].headers["traceparent"].split("-")
         assert (version, trace_id, flags) == ("00", "0af7651916cd43dd8448eb211c80319c", "01")
         assert re.fullmatch("[0-9a-f]{16}", parent_id)
@@ -88,8 +94,9 @@ class TestHeaders:
     )
     def test_begin_a_trace_where_there_is_none(self, application: Flask, server: Server, given: str) -> None:
         token = origin.set(Origin(request_id="request-17"))
+        tracing.pass_on(read_trace(given))
         try:
-            with application.test_request_context(headers={"traceparent": given}), guarded_client() as api:
+            with application.app_context(), guarded_client() as api:
                 api.get(f"{server.url}/ok")
                 api.get(f"{server.url}/ok")
         finally:

@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Dialect, Insert, Select
 from sqlalchemy.exc import DBAPIError
 
-from app.core import query_stats, reads
+from app.core import query_stats, reads, tracing
+from app.core.sqlstates import error_name_of
 from app.core.transactions import connection, is_fast, is_reading, note_answer
 from app.extensions import db
 
@@ -46,7 +47,7 @@ class Prepared:
         compiled = self._compiled.get(here.dialect.name)
         if compiled is None:
             compiled = self._compiled[here.dialect.name] = Compiled(self.statement, here.dialect)
-        with _errors_of(here):
+        with _errors_of(here, compiled.sql):
             return compiled.all(here, values or {})
 
     def one_or_none(self, values: Mapping[str, Any] | None = None) -> Any:
@@ -88,7 +89,10 @@ class Compiled:
         execute = self._execute_postgresql if self._is_postgresql else self._execute_sqlite
         found, cursor = execute(driver, self.parameters(values))
         note_answer()
-        query_stats.record_query(time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        query_stats.record_query(seconds)
+        if tracing.recorder is not None:
+            tracing.recorder.record_statement(self._dialect.name, self.sql, seconds)
         if self._out_of is None:
             # How some types convert depends on the type that the driver reports.
             self._out_of = self._conversions([column[1] for column in cursor.description])
@@ -135,11 +139,15 @@ class _Placeholders(dict[str, str]):
 
 
 @contextmanager
-def _errors_of(here: Connection) -> Iterator[None]:
+def _errors_of(here: Connection, sql: str) -> Iterator[None]:
     """Raise the driver's errors as SQLAlchemy's, and give a connection up that was lost."""
+    started = time.perf_counter()
     try:
         yield
     except here.dialect.loaded_dbapi.Error as error:
+        if tracing.recorder is not None:
+            seconds = time.perf_counter() - started
+            tracing.recorder.record_statement(here.dialect.name, sql, seconds, error=error_name_of(error))
         base, driver = here.dialect.loaded_dbapi.Error, here.connection.dbapi_connection
         is_lost = here.dialect.is_disconnect(error, driver, None)
         if is_lost:

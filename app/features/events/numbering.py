@@ -20,7 +20,7 @@ BATCH = 5000
 #: How often a reader begins again. Each time, another reader has numbered a batch, or this one has.
 ATTEMPTS = 3
 
-_COPIED = "id, created_at, type, names, resource_type, resource_id, row_version, row_live"
+_COPIED = "id, created_at, type, names, resource_type, resource_id, row_version, row_live, traceparent"
 # Each is one range of an index. Before the last change that is numbered there may be those of transactions that were
 # running in the snapshot of the state, or that began between it and the transaction that numbered.
 _DUE = (
@@ -60,8 +60,9 @@ _NUMBER = text(f"""
         WHERE catalogue_state.id = 1 AND log_id = :last AND log_snapshot IS NOT DISTINCT FROM :snapshot
         RETURNING catalogue_state.id
     )
-    INSERT INTO change_events (created_at, type, names, resource_type, resource_id, row_version, row_live)
-    SELECT due.created_at, due.type, due.names, due.resource_type, due.resource_id, due.row_version, due.row_live
+    INSERT INTO change_events (created_at, type, names, resource_type, resource_id, row_version, row_live, traceparent)
+    SELECT due.created_at, due.type, due.names, due.resource_type, due.resource_id, due.row_version, due.row_live,
+        due.traceparent
     FROM claimed CROSS JOIN due ORDER BY due.id
 """).bindparams(*_PARAMETERS, bindparam("snapshot", type_=Text))  # noqa: S608 -- the above
 

@@ -117,6 +117,7 @@ def _row_of(webhook: Webhook, change: ChangeEvent) -> dict[str, Any]:
         "types": list(change.types),
         "merged": 0,
         "occurred_at": change.created_at,
+        "traceparent": change.traceparent,
     }
 
 

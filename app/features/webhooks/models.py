@@ -12,6 +12,7 @@ from app.core import clock
 from app.core.audit import UNAUDITED, Audited
 from app.core.errors import Conflict, Forbidden, Invalid
 from app.core.model import Keyed, Live, Moment, Stamped, Versioned, big_integer, json_type, nullable_json_type
+from app.core.tracing import TRACEPARENT_LENGTH
 from app.extensions import Model
 
 #: For how long a delivery is tried, and an endpoint may fail before it is disabled.
@@ -164,6 +165,8 @@ class Delivery(Keyed, Model):
     error: Mapped[str | None] = mapped_column(Text)
     request_body: Mapped[str | None] = mapped_column(Text)
     response_body: Mapped[str | None] = mapped_column(Text)
+    #: The trace of the change, where it was traced; of several changes, that of the last.
+    traceparent: Mapped[str | None] = mapped_column(String(TRACEPARENT_LENGTH))
 
     @property
     def next_attempt_at(self) -> datetime | None:
@@ -237,4 +240,4 @@ def has_given_up(since: datetime | None, now: datetime) -> bool:
 def as_row(delivery: Delivery) -> dict[str, Any]:
     """The columns of a delivery that say what it is about."""
     names = ("event_id", "message_id", "type", "types", "merged", "occurred_at", "row_version", "row_live")
-    return {name: getattr(delivery, name) for name in names}
+    return {name: getattr(delivery, name) for name in (*names, "traceparent")}

@@ -8,7 +8,8 @@ from app.clients.errors import AddressRefused, BadStatus, OutboundError
 from app.clients.http import APIClient
 from app.clients.outbound import current_outbound, guarded_client
 from app.clients.responses import APIResponse
-from app.core import clock
+from app.core import clock, tracing
+from app.core.tracing import Attributes, Kind, Trace
 from app.features.webhooks.models import UrlNotAllowed
 from app.features.webhooks.queue import Outcome
 from app.security.signatures import signed_headers
@@ -23,6 +24,8 @@ class Message:
     url: str = field(repr=False)
     body: bytes = field(repr=False)
     secrets: Sequence[str] = field(repr=False)
+    #: That of the change.
+    trace: Trace | None = None
 
 
 def require_allowed(url: str) -> None:
@@ -48,7 +51,19 @@ def new_client() -> APIClient:
 
 
 def send(client: APIClient, message: Message) -> Outcome:
-    """Send a message once and say what became of it; needs neither a transaction nor a context."""
+    """Send a message once and say what became of it; needs neither a transaction nor a context of the application."""
+    attributes: Attributes = {"catalog.delivery.id": message.delivery_id, "messaging.message.id": message.id}
+    # The job sends the changes of many requests, so this belongs to the trace of the change.
+    with tracing.entry(
+        "webhook", kind=Kind.CONSUMER, parent=message.trace, link=tracing.current_trace(), attributes=attributes
+    ) as span:
+        outcome = _send(client, message)
+        if not outcome.is_success:
+            span.fail("undelivered" if outcome.status is None else str(outcome.status))
+        return outcome
+
+
+def _send(client: APIClient, message: Message) -> Outcome:
     text = message.body.decode()
     if not message.secrets:
         reason = "The secret cannot be decrypted with SECRET_KEY or PREVIOUS_SECRET_KEYS; rotate it."

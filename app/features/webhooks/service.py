@@ -13,6 +13,7 @@ from app.core.errors import NotFound
 from app.core.jobs import Job
 from app.core.listing import Listing, OneOf
 from app.core.pruning import delete_batch
+from app.core.tracing import traceparent_to_store
 from app.extensions import db
 from app.features.events import service as feed
 from app.features.webhooks import queue
@@ -154,7 +155,7 @@ def ping(webhook: Webhook) -> Delivery:
     """Queue a message that says nothing but that the endpoint can be reached; refuses a disabled one."""
     _require_enabled(webhook)
     message = {"message_id": f"ping_{secrets.token_hex(12)}", "type": PING, "types": [PING], "occurred_at": clock.now()}
-    delivery = Delivery(webhook_id=webhook.id, **message)
+    delivery = Delivery(webhook_id=webhook.id, **message, traceparent=traceparent_to_store())
     db.session.add(delivery)
     db.session.flush()
     return delivery
@@ -190,7 +191,8 @@ def redeliver(webhook_id: int, delivery_id: int, *, identity: Identity) -> Deliv
     if delivery.status in {DeliveryStatus.PENDING, DeliveryStatus.SENDING}:
         raise DeliveryPending
     place = {"webhook_id": webhook.id, "resource_type": delivery.resource_type, "resource_id": delivery.resource_id}
-    return queue.add([{**place, **as_row(delivery), "merged": 0}])[0]
+    anew = {"merged": 0, "traceparent": traceparent_to_store()}
+    return queue.add([{**place, **as_row(delivery), **anew}])[0]
 
 
 def replay(

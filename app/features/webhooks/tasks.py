@@ -3,9 +3,9 @@
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
 from flask import current_app
@@ -15,6 +15,7 @@ from app.core import clock, jobs
 from app.core.feed import ChangeEvent
 from app.core.jobs import Claim, JobFailed
 from app.core.metrics import WEBHOOK_DELIVERIES
+from app.core.tracing import read_trace
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.events import service as events
@@ -67,7 +68,9 @@ def deliver(claim: Claim) -> Generator[None, None, datetime | None]:
             WEBHOOK_DELIVERIES.labels("skipped").inc(batch.skipped)
             if not batch.messages:
                 return batch.again_at
-            outcomes = list(threads.map(partial(send, client), batch.messages))
+            # In a context of its own each, which has the job for the log and the trace.
+            sending = [threads.submit(copy_context().run, send, client, message) for message in batch.messages]
+            outcomes = [each.result() for each in sending]
             with unit_of_work():
                 jobs.advance(claim, claim.progress)
                 results = _record(webhook_id, outcomes)
@@ -122,7 +125,8 @@ def _compose(webhook: Webhook, deliveries: Sequence[Delivery], reader: Identity)
         if item is None:
             queue.skip(delivery, "The webhook does not ask for it, or its owner may not see it.")
         else:
-            yield Message(delivery.id, delivery.message_id, webhook.url, _body_of(delivery, item), signing)
+            trace = read_trace(delivery.traceparent)
+            yield Message(delivery.id, delivery.message_id, webhook.url, _body_of(delivery, item), signing, trace)
 
 
 def _record(webhook_id: int, outcomes: Sequence[Outcome]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import time_machine
 from flask import Flask
+from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from app.core import clock, jobs
@@ -408,7 +409,7 @@ class TestWorker:
         counting.failure = failure
         set_up_logs(level="INFO", as_json=False)
 
-        with capture_logs() as logs:
+        with capture_logs(processors=[merge_contextvars]) as logs:
             counting.worker(app).drain()
 
         begin, *_, end = logs
