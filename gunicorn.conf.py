@@ -161,7 +161,7 @@ def _describe(cfg: Any) -> str:
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn is published without types
-    """gunicorn's log. It begins with the release and what it runs on, and again after a reload, with the new settings."""
+    """gunicorn's log. Its first line says what runs and on what, and so does one after a reload."""
 
     def setup(self, cfg: Any) -> None:
         """Configure the log, and write its first line."""
@@ -213,8 +213,10 @@ def post_worker_init(worker: Any) -> None:
     if _config.runs_jobs_in_server:
         from app.api.tasks import LANES, SOURCES, WIDTHS  # noqa: PLC0415
         from app.core.lanes import start_crew  # noqa: PLC0415
+        from app.core.workers import Presence, WorkerKind  # noqa: PLC0415
 
-        worker.stop_jobs = start_crew(LANES, worker.wsgi.app_context, widths=WIDTHS, sources=SOURCES)
+        presence = Presence(WorkerKind.SERVER, version=_settings["VERSION"])
+        worker.stop_jobs = start_crew(LANES, worker.wsgi.app_context, widths=WIDTHS, sources=SOURCES, presence=presence)
 
 
 def worker_exit(_server: Any, worker: Any) -> None:

@@ -32,6 +32,7 @@ from app.web import (
     migrations,
     monitoring,
     proxies,
+    readiness,
     reference,
     resources,
     routing,
@@ -82,6 +83,7 @@ def create_app(config: Config | str | None = None) -> Flask:
     migrations.init_app(app)
     sockets.init_app(app, protocol=PROTOCOL)
     broadcast.init_app(app)
+    readiness.init_app(app)
     with app.app_context():
         set_up_engine(
             db.engine,

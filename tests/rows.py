@@ -151,6 +151,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "progress": "{}",
         "created_at": MOMENT,
     },
+    "workers": {"id": "0" * 32, "kind": "worker", "version": "1.0.0", "started_at": MOMENT, "seen_at": MOMENT},
     "imports": {"id": 1, "user_id": 1, "job_id": 1, "size": 1, "created_at": MOMENT},
     "import_chunks": {"import_id": 1, "number": 0, "content": b"x"},
     "import_skus": {"import_id": 1, "sku": "A-1", "category": "c"},

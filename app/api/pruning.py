@@ -14,6 +14,7 @@ from app.core.idempotency import prune_responses
 from app.core.jobs import JOB_RETENTION, Claim, prune_jobs
 from app.core.pruning import iter_batches
 from app.core.transactions import unit_of_work
+from app.core.workers import WORKER_RETENTION, prune_workers
 from app.features.auth import guard
 from app.features.events import service as events
 from app.features.imports import service as imports
@@ -81,6 +82,7 @@ def _batches() -> Mapping[str, Callable[[], int]]:
         "webhooks": webhooks.prune_webhooks,
         "imports": partial(imports.prune_imports, before=now - JOB_RETENTION),
         "jobs": partial(prune_jobs, before=now - JOB_RETENTION),
+        "workers": partial(prune_workers, before=now - WORKER_RETENTION),
         "responses to idempotency keys": prune_responses,
         "changes of the log": partial(events.prune_log, before=now - LOG_RETENTION),
         "events of the change feed": events.prune_events,

@@ -2,7 +2,8 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 
 import click
 import structlog
@@ -16,6 +17,7 @@ from app.core.leases import Heartbeat
 from app.core.scheduling import Scheduler
 from app.core.wakeups import Alarm, Listener
 from app.core.worker import Worker
+from app.core.workers import Presence, WorkerKind
 from app.extensions import db
 
 log = structlog.get_logger(__name__)
@@ -37,8 +39,13 @@ log = structlog.get_logger(__name__)
     show_default=True,
     help="Imports at once; beside them four times as many deliveries. Each takes a connection while it writes.",
 )
+@click.option(
+    "--heartbeat-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Touch this file about once a second, so that a supervisor can see that the worker is alive.",
+)
 @pass_script_info
-def worker(info: ScriptInfo, *, once: bool, lease: int, concurrency: int) -> None:
+def worker(info: ScriptInfo, *, once: bool, lease: int, concurrency: int, heartbeat_file: Path | None) -> None:
     """Run background jobs: imports, webhooks, the mails of password resets, and deleting what has expired.
 
     Any number of workers may run, on any machine. After SIGTERM or Ctrl-C a worker finishes the current steps and
@@ -69,6 +76,8 @@ def worker(info: ScriptInfo, *, once: bool, lease: int, concurrency: int) -> Non
             sources=SOURCES,
             stop=is_stopped,
             lease=lease,
+            presence=Presence(WorkerKind.WORKER, version=app.config["VERSION"]),
+            on_poll=lambda: _touch(heartbeat_file),
         )
         with Listener(app.app_context, alarm.ring) if listens else nullcontext():
             is_complete = crew.run(alarm.wait)
@@ -80,6 +89,13 @@ def _run_due_jobs(app: Flask, is_stopped: Callable[[], bool], lease: int) -> int
         Scheduler(TASKS, SOURCES).tick()
     with Heartbeat(app.app_context, lease=lease) as heartbeat:
         return Worker(TASKS, app.app_context, stop=is_stopped, lease=lease, heartbeat=heartbeat).drain()
+
+
+def _touch(path: Path | None) -> None:
+    if path is not None:
+        # A full disk must not stop the jobs.
+        with suppress(OSError):
+            path.touch()
 
 
 def _can_listen(app: Flask) -> bool:

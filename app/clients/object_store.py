@@ -44,6 +44,8 @@ MAX_CALLS = 16
 MAX_FAILURES, RESET_TIMEOUT = 5, 2.0
 #: Bytes of an object that are in memory while it is read in pieces.
 CHUNK_BYTES = 512 * 1024
+#: The key of no object, which is asked for to see whether the store answers.
+PROBE_KEY = "probe"
 #: Keys in a batch of a listing, and names of a folder that are looked at in one call.
 BATCH = 1000
 
@@ -107,6 +109,7 @@ class ObjectStore:
         self._url = url
         self._timeout = timeout
         self._folder = _folder_of(url)
+        self._is_folder_made = False
         self._lock = threading.Lock()
         self._backend: Backend | None = None
         self._calls = Calls(MAX_CALLS)
@@ -162,6 +165,25 @@ class ObjectStore:
         except ObjectMissing:
             return False
         return True
+
+    def check(self) -> None:
+        """Raise ``StoreUnavailable`` unless the store answers; nothing is stored.
+
+        A folder must be there: it is made when this process first needs it, and must not go away after that.
+        """
+
+        def look() -> None:
+            if self._folder is None:
+                # Not HEAD, which does not tell a missing object from a missing bucket.
+                self._connect().get(PROBE_KEY)
+            elif not self._is_folder_made:
+                self._make_folder()
+            elif not self._folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, "The folder is gone.")
+
+        # Without the circuit breaker: this is called every few seconds at most.
+        with suppress(ObjectMissing):
+            self._attempt("check", look)
 
     def open(self, key: str) -> StoredObject:
         """An object that is read piece by piece, the first one now. Raises ``ObjectMissing``."""
@@ -271,8 +293,19 @@ class ObjectStore:
     def _connect(self) -> "Backend":
         with self._lock:
             if self._backend is None:
+                self._make_folder()
                 self._backend = _backend_at(self._url, self._folder, self._timeout)
             return self._backend
+
+    def _make_folder(self) -> None:
+        if self._folder is None:
+            return
+        try:
+            self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        except FileNotFoundError:
+            # Not what a missing object raises.
+            raise NotADirectoryError(errno.ENOTDIR, "The folder cannot be made.") from None
+        self._is_folder_made = True
 
 
 class _Forked(Exception):
@@ -322,11 +355,6 @@ def _backend_at(url: str, folder: Path | None, timeout: float) -> "Backend":
     from obstore.store import LocalStore, from_url  # noqa: PLC0415 -- it takes a tenth of a second, seldom needed
 
     if folder is not None:
-        try:
-            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        except FileNotFoundError:
-            # Not what a missing object raises.
-            raise NotADirectoryError(errno.ENOTDIR, "The folder cannot be made.") from None
         return LocalStore(prefix=folder)
     return from_url(
         url,

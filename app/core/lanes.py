@@ -19,6 +19,7 @@ from app.core.jobs import Task
 from app.core.leases import Heartbeat
 from app.core.scheduling import Scheduler, Source
 from app.core.worker import Worker
+from app.core.workers import Presence
 
 #: Seconds between two polls for jobs.
 POLL_INTERVAL = 1.0
@@ -82,7 +83,8 @@ class Lane:
 class Crew:
     """The lanes of a process. ``lanes`` has the tasks of each by its name.
 
-    Each lane has ``concurrency`` threads, times its factor in ``widths``.
+    Each lane has ``concurrency`` threads, times its factor in ``widths``. Each poll notes the ``presence`` of this
+    process, and calls ``on_poll``.
     Once ``stop`` returns true each thread finishes its current step, and gives its job back.
     """
 
@@ -96,8 +98,11 @@ class Crew:
         sources: Sequence[Source] = (),
         stop: Callable[[], bool],
         lease: int = jobs.LEASE_SECONDS,
+        presence: Presence | None = None,
+        on_poll: Callable[[], object] = lambda: None,
     ) -> None:
         self._context, self._stop = context, stop
+        self._presence, self._on_poll = presence, on_poll
         tasks = {kind: task for lane in lanes.values() for kind, task in lane.items()}
         self._scheduler = Scheduler(tasks, sources)
         self._heartbeat = Heartbeat(context, lease=lease)
@@ -121,6 +126,9 @@ class Crew:
             self._poll(pause)
             deadline = time.monotonic() + grace
             have_ended = [lane.join(deadline) for lane in self._lanes]
+        if self._presence is not None:
+            with self._context():
+                self._presence.withdraw()
         return all(have_ended)
 
     def _poll(self, pause: Callable[[float], object]) -> None:
@@ -128,6 +136,7 @@ class Crew:
         while not self._stop():
             if time.monotonic() >= due_at:
                 due_at = time.monotonic() + POLL_INTERVAL
+                self._on_poll()
                 self._try(self._tick)
             for lane in self._lanes:
                 self._try(lane.poll)
@@ -135,6 +144,8 @@ class Crew:
 
     def _tick(self) -> None:
         with self._context():
+            if self._presence is not None:
+                self._presence.note()
             self._scheduler.tick()
 
     @staticmethod
@@ -152,10 +163,11 @@ def start_crew(
     *,
     widths: Mapping[str, int],
     sources: Sequence[Source],
+    presence: Presence | None = None,
 ) -> Callable[[], None]:
     """Run jobs in threads of this process; the result stops them at their next step, and waits 5 s for that."""
     over = threading.Event()
-    crew = Crew(lanes, context, widths=widths, sources=sources, stop=over.is_set)
+    crew = Crew(lanes, context, widths=widths, sources=sources, stop=over.is_set, presence=presence)
     thread = threading.Thread(target=crew.run, args=(over.wait,), kwargs={"grace": 5}, name="jobs", daemon=True)
     thread.start()
 

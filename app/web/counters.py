@@ -116,6 +116,14 @@ class FallbackWindows:
         self._start_probe()
         return self._memory.count(key, expiry, amount)
 
+    def can_count(self) -> bool:
+        """Have Redis count once, whatever became of it before; whether it did."""
+        try:
+            self._redis.count(RECOVERY_KEY, 1)
+        except Exception:  # noqa: BLE001 -- as above
+            return False
+        return True
+
     def _fall_back(self, error: Exception) -> None:
         with self._lock:
             if not self._is_lost:

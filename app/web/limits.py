@@ -96,6 +96,12 @@ def init_app(app: Flask) -> None:
     app.after_request(_add_headers)
 
 
+def redis_windows(app: Flask) -> FallbackWindows | None:
+    """The windows that Redis counts; None where the application does without Redis."""
+    limits: Limits | None = app.extensions.get("limits")
+    return limits.windows if limits is not None and isinstance(limits.windows, FallbackWindows) else None
+
+
 def limit_calls(view: Callable[..., Response], setting: str) -> Callable[..., Response]:
     """Count the calls of one view by client address against the rate in ``setting``."""
     limited: Callable[..., Response] = limiter.limit(lambda: current_app.config[setting], key_func=address_key)(view)

@@ -80,6 +80,7 @@ BREAKS: dict[str, tuple[str, dict[str, Any]]] = {
     "ck_jobs_status": ("jobs", {"id": 2, "status": "lost"}),
     "ck_jobs_leased_while_running": ("jobs", {"id": 2, "lease": "0" * 32}),
     "uq_jobs_key": ("jobs", {"id": 2}),
+    "ck_workers_kind": ("workers", {"id": "1" * 32, "kind": "cron"}),
     "uq_imports_job_id": ("imports", {"id": 2}),
     "fk_imports_user_id_users": ("imports", {"id": 2, "user_id": 9, "job_id": 9}),
     "fk_imports_job_id_jobs": ("imports", {"id": 2, "job_id": 9}),

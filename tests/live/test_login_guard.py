@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from flask import Flask
 
-from app.features.auth.guard import MAX_FAILURES_PER_NETWORK
+from app.features.auth.models import MAX_FAILURES_PER_NETWORK
 from tests.conftest import PASSWORD, Caller
 from tests.live.conftest import environment
 from tests.live.wire import Answer, Client, ask, at_once

@@ -154,7 +154,7 @@ class TestReading:
         path = f"/products/{make_product()['id']}"
         assert [cost(public.get(path)) for _ in range(2)] == [2, 1]
 
-    @pytest.mark.parametrize(("path", "statements"), [("//livez", 0), ("//health", 0), ("//readyz", 1)])
+    @pytest.mark.parametrize(("path", "statements"), [("//livez", 0), ("//health", 0), ("//readyz", 0)])
     def test_health_costs_next_to_nothing(self, anonymous: Caller, path: str, statements: int) -> None:
         assert cost(anonymous.get(path)) == statements
 

@@ -17,7 +17,13 @@ from app.core import clock
 from app.core.pruning import delete_batch
 from app.core.upserts import insert_into
 from app.extensions import db
-from app.features.auth.models import LoginFailures, NetworkLoginFailures, TooManyFailures
+from app.features.auth.models import (
+    MAX_FAILURES_PER_ACCOUNT,
+    MAX_FAILURES_PER_NETWORK,
+    LoginFailures,
+    NetworkLoginFailures,
+    TooManyFailures,
+)
 from app.features.sessions.models import SessionNetwork
 from app.features.sessions.service import KNOWN_NETWORK_RETENTION
 from app.features.users.models import User
@@ -25,10 +31,6 @@ from app.security.networks import network_of
 
 #: Failures are counted in a fixed window, which begins with the first of them.
 FAILURE_WINDOW = timedelta(minutes=5)
-#: After this many failures in a window from one network, the account refuses logins from it.
-MAX_FAILURES_PER_NETWORK = 10
-#: After this many from all networks, it refuses logins from networks in which it had no recent session.
-MAX_FAILURES_PER_ACCOUNT = 50
 
 
 class _Counter(NamedTuple):

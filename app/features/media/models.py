@@ -164,6 +164,10 @@ Index("ix_media_assets_used_at_id", Asset.used_at, Asset.id)
 Index("ix_media_assets_merged_into_id", Asset.merged_into_id)
 _UNSETTLED = Asset.is_settled.is_(False)
 Index("ix_media_assets_is_settled_id", Asset.is_settled, Asset.id, postgresql_where=_UNSETTLED, sqlite_where=_UNSETTLED)
+#: Of the many that are ready, or merged, nothing counts them.
+UNREADY = (AssetStatus.FAILED, AssetStatus.PROCESSING, AssetStatus.RECEIVING, AssetStatus.REMOVING)
+_IS_UNREADY = Asset.status.in_(UNREADY)
+Index("ix_media_assets_status_id", Asset.status, Asset.id, postgresql_where=_IS_UNREADY, sqlite_where=_IS_UNREADY)
 _DELETED = Asset.deleted_at.is_not(None)
 Index("ix_media_assets_deleted_at_id", Asset.deleted_at, Asset.id, postgresql_where=_DELETED, sqlite_where=_DELETED)
 
