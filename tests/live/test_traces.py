@@ -1,8 +1,11 @@
 """One trace through the processes of a deployment, as a collector gets it; and collectors that are away or hang."""
 
 import json
+import socket
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,17 +14,18 @@ from flask import Flask
 from tests import pictures
 from tests.collector import Collector, collector, draw, path_to
 from tests.conftest import Caller
-from tests.live.conftest import environment, process
+from tests.live.conftest import environment, only, process, worker_pids
 from tests.live.wire import Client, wait_for
 from tests.receiver import Received, Receiver, Reply, receiver
-from tests.servers import GunicornServer, gunicorn_server
+from tests.servers import GunicornServer, free_port, gunicorn_server
 
 pytestmark = pytest.mark.live
 
+SECRET = "marker horse 17 battery"
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE_ID}-00f067aa0ba902b7-01"
-#: The library's own default is ten seconds.
-EXPORT_TIMEOUT = 1
+#: More than their spans find room for in the queue.
+REQUESTS = 800
 
 
 def traced(database_url: str, endpoint: str, **changed: str) -> dict[str, str]:
@@ -29,10 +33,12 @@ def traced(database_url: str, endpoint: str, **changed: str) -> dict[str, str]:
     return environment(
         database_url,
         OTEL_EXPORTER_OTLP_ENDPOINT=endpoint,
-        OTEL_EXPORTER_OTLP_TIMEOUT=str(EXPORT_TIMEOUT),
-        OTEL_BSP_SCHEDULE_DELAY="100",
-        LOG_LEVEL="INFO",
-        **changed,
+        **{
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
+            "OTEL_RESOURCE_ATTRIBUTES": "process=server",
+            "LOG_LEVEL": "INFO",
+            **changed,
+        },
     )
 
 
@@ -54,18 +60,51 @@ def endpoint() -> Iterator[Receiver]:
         yield endpoint
 
 
-Connect = Callable[[GunicornServer, Caller], Client]
+@dataclass(frozen=True)
+class Traced:
+    """A server and a worker that send their traces to a collector, and what the worker logs."""
+
+    server: GunicornServer
+    log: Path
+    sink: Collector
+    connect: Callable[[Caller | None], Client]
 
 
 @pytest.fixture
-def connect() -> Iterator[Connect]:
-    """Open a connection to a server for one of the cast."""
+def connections() -> Iterator[ExitStack]:
+    """What is closed at the end of the test."""
     with ExitStack() as stack:
+        yield stack
 
-        def connect(server: GunicornServer, caller: Caller) -> Client:
-            return stack.enter_context(closing(Client(server.port, caller.token)))
 
-        yield connect
+@pytest.fixture
+def site(app: Flask, sink: Collector, redis_url: str, tmp_path: Path, connections: ExitStack) -> Iterator[Traced]:
+    """A server that counts in Redis, and a worker."""
+    url, log = app.config["DATABASE_URL"], tmp_path / "worker.log"
+    settings = {
+        "WEBHOOK_ALLOWED_PRIVATE_HOSTS": "127.0.0.1",
+        "REDIS_URL": redis_url,
+        "RATE_LIMIT_ENABLED": "true",
+        "MAIL_SERVER": "127.0.0.1",
+        "MAIL_PORT": str(free_port()),
+        "MAIL_RESET_URL": "https://shop.example/reset",
+    }
+    served = traced(url, sink.endpoint, **settings)
+    working = traced(url, sink.endpoint, **settings, OTEL_RESOURCE_ATTRIBUTES="process=worker")
+    with gunicorn_server(served, workers=2, threads=2) as server, process(["-m", "flask", "worker"], working, log):
+        yield Traced(server, log, sink, lambda caller: connect(connections, server, caller))
+
+
+def connect(connections: ExitStack, server: GunicornServer, caller: Caller | None) -> Client:
+    """A connection to a server for one of the cast, or for nobody."""
+    return connections.enter_context(closing(Client(server.port, caller.token if caller else None)))
+
+
+def end(server: GunicornServer) -> str:
+    """End a server, and return what it has logged."""
+    server.process.terminate()
+    server.process.wait(30)
+    return server.log()
 
 
 def hooks_of(endpoint: Receiver) -> list[Received]:
@@ -74,32 +113,10 @@ def hooks_of(endpoint: Receiver) -> list[Received]:
 
 @pytest.mark.timeout(180)
 class TestOneTrace:
-    @pytest.fixture
-    def processes(
-        self, app: Flask, sink: Collector, redis_url: str, tmp_path: Path
-    ) -> Iterator[tuple[GunicornServer, Path]]:
-        """A server of two processes that counts in Redis, and a worker; and the worker's log."""
-        url = app.config["DATABASE_URL"]
-        allowed = {"WEBHOOK_ALLOWED_PRIVATE_HOSTS": "127.0.0.1"}
-        served = traced(
-            url, sink.endpoint, REDIS_URL=redis_url, RATE_LIMIT_ENABLED="true",
-            OTEL_RESOURCE_ATTRIBUTES="process=server", **allowed,
-        )  # fmt: skip
-        working = traced(url, sink.endpoint, OTEL_RESOURCE_ATTRIBUTES="process=worker", **allowed)
-        log = tmp_path / "worker.log"
-        with gunicorn_server(served, workers=2, threads=2) as server, process(["-m", "flask", "worker"], working, log):
-            yield server, log
-
     def test_leads_from_a_request_over_a_job_to_a_receiver(
-        self,
-        processes: tuple[GunicornServer, Path],
-        sink: Collector,
-        endpoint: Receiver,
-        root: Caller,
-        connect: Connect,
+        self, site: Traced, endpoint: Receiver, root: Caller
     ) -> None:
-        server, log = processes
-        client = connect(server, root)
+        sink, client = site.sink, site.connect(root)
         hook = client.post("/webhooks", {"url": f"{endpoint.url}/hook", "events": ["media.updated"]})
         assert hook.status == 201, hook.json
 
@@ -129,8 +146,7 @@ class TestOneTrace:
         assert trace[0].parent_id == "00f067aa0ba902b7"
         assert {span.resource["service.name"] for span in trace} == {"catalog-api"}
         assert "SECRETURL" not in "".join(span.text for span in sink.spans)
-        print(draw(trace))
-        self.require_logged(log, answer.headers["X-Request-ID"])
+        self.require_logged(site.log, answer.headers["X-Request-ID"])
 
     @staticmethod
     def require_logged(log: Path, request_id: str) -> None:
@@ -142,3 +158,117 @@ class TestOneTrace:
         assert len({line["job_id"] for line in of_job}) == 1
         sent = [line for line in lines if line["event"] == "outbound" and line["method"] == "POST"]
         assert [line["trace_id"] for line in sent] == [TRACE_ID]
+
+
+@pytest.mark.timeout(120)
+class TestWorkersOfAServer:
+    def test_send_what_they_have_recorded_as_they_end(
+        self, app: Flask, sink: Collector, bob: Caller, connections: ExitStack
+    ) -> None:
+        env = traced(app.config["DATABASE_URL"], sink.endpoint)
+        # Nothing is sent before the end.
+        with gunicorn_server({**env, "OTEL_BSP_SCHEDULE_DELAY": "60000"}, workers=2, threads=2) as server:
+            for pid in worker_pids(server):
+                with only(pid, server):
+                    assert connect(connections, server, bob).get("/users/me").status == 200
+            assert not sink.spans
+
+        entries = [span for span in sink.spans if span.attributes.get("http.route") == "/api/v1/users/me"]
+        assert len({span.trace_id for span in entries}) == len(entries) == 2
+        # Each of the two has its own recorder.
+        assert len({span.resource["service.instance.id"] for span in sink.spans}) == 2
+
+    def test_record_what_the_sampler_takes(
+        self, app: Flask, sink: Collector, bob: Caller, connections: ExitStack
+    ) -> None:
+        env = traced(app.config["DATABASE_URL"], sink.endpoint, OTEL_TRACES_SAMPLER="parentbased_always_off")
+        with gunicorn_server(env, workers=1, threads=1) as server:
+            client = connect(connections, server, bob)
+            refused = client.get("/products/0", traceparent=f"00-{'5' * 32}-00f067aa0ba902b7-00")
+            client.get("/users/me")
+            client.get("/users/me", traceparent=TRACEPARENT)
+            log = end(server)
+        assert {span.trace_id for span in sink.spans} == {TRACE_ID}
+        # The log and the problems have the ids of those that are not recorded too.
+        assert refused.json["trace_id"] == "5" * 32
+        assert f'"trace_id":"{"5" * 32}"' in log
+
+
+@pytest.mark.timeout(120)
+class TestSecrets:
+    def test_are_in_no_span_and_no_line(self, site: Traced, alice: Caller, root: Caller, endpoint: Receiver) -> None:
+        sink, editor, boss, nobody = site.sink, *map(site.connect, (alice, root, None))
+        category = editor.post("/categories", {"name": "Chairs"}).json["id"]
+        account = {"email": "marker-mail@shop.example", "username": "marker-name", "password": SECRET}
+        assert nobody.post("/auth/register", account).status == 201
+        tokens = nobody.post("/auth/login", {"email": account["email"], "password": SECRET}).json
+        nobody.post("/auth/login", {"email": account["email"], "password": "marker wrong horse"})
+        nobody.post("/auth/password-reset", {"email": account["email"]})
+        hook = boss.post("/webhooks", {"url": f"{endpoint.url}/hook/markerpath", "events": ["*"]}).json
+        product = {"sku": "MARKER-1", "name": "marker name", "price": "12.34", "category_id": category}
+        assert editor.post("/products", product).status == 201
+        # The second is refused by the database, whose message quotes the value.
+        assert editor.post("/products", product).status == 409
+        assert editor.get("/products?search=markersearch").status == 200
+        assert editor.get("/products?cursor=markercursor").status == 422
+        wait_for(lambda: endpoint.messages)
+        wait_for(lambda: [span for span in sink.spans if span.name == "mail"])
+        spans = "".join(span.text for span in sink.spans)
+        everything = spans + end(site.server) + site.log.read_text()
+        given = [tokens["access_token"], tokens["refresh_token"], hook["secret"], str(alice.token), str(root.token)]
+        assert len(sink.spans) > 50
+        assert [each for each in ("marker", "12.34", *given) if each.lower() in everything.lower()] == []
+
+
+class HangingCollector:
+    """Takes connections and answers nothing."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.endpoint = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+
+    def __enter__(self) -> "HangingCollector":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.listener.close()
+
+
+@contextmanager
+def away(kind: str) -> Iterator[str]:
+    """The endpoint of a collector that is down, or that hangs."""
+    if kind == "down":
+        yield f"http://127.0.0.1:{free_port()}"
+        return
+    with HangingCollector() as hanging:
+        yield hanging.endpoint
+
+
+@pytest.mark.timeout(120)
+class TestCollectorsThatAreAway:
+    @pytest.mark.parametrize("kind", ["down", "hangs"])
+    def test_delay_nothing_and_are_logged_once(
+        self, app: Flask, bob: Caller, connections: ExitStack, kind: str
+    ) -> None:
+        with away(kind) as endpoint:
+            env = traced(
+                app.config["DATABASE_URL"], endpoint, OTEL_EXPORTER_OTLP_TIMEOUT="60" if kind == "hangs" else "1"
+            )
+            with gunicorn_server(env, workers=1, threads=1) as server:
+                client = connect(connections, server, bob)
+                begun = time.monotonic()
+                for _ in range(REQUESTS):
+                    assert client.get("/users/me").status == 200
+                if kind == "down":
+                    wait_for(lambda: "traces_lost" in server.log())
+                    assert client.get("/users/me").status == 200
+                elapsed, ending = time.monotonic() - begun, time.monotonic()
+                log = end(server)
+            ended = time.monotonic() - ending
+        lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+        assert [line["event"] for line in lines].count("traces_lost") == (kind == "down")
+        assert [line for line in lines if line["event"] == "opentelemetry"][1:] == []
+        # An export that hangs would take a minute, each.
+        assert elapsed < 30
+        assert ended < 15
+        assert "Traceback" not in log
