@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import time_machine
 from flask import Flask
-from structlog.contextvars import merge_contextvars
+from structlog.contextvars import clear_contextvars, merge_contextvars
 from structlog.testing import capture_logs
 
 from app.core import clock, jobs
@@ -405,6 +405,7 @@ class TestWorker:
     def test_logs_the_begin_and_the_end_of_each_job(
         self, app: Flask, counting: Counting, failure: Exception | None, status: str
     ) -> None:
+        clear_contextvars()
         job_id = order()
         counting.failure = failure
         set_up_logs(level="INFO", as_json=False)
