@@ -3,11 +3,13 @@
 ARG BASE=python:3.13-slim
 
 FROM ${BASE} AS build
-COPY requirements/production.txt requirements/fast.txt /build/
+# The set of requirements: `tracing` has what records and sends traces beside it, `worker` has Celery.
+ARG REQUIREMENTS=production
+COPY requirements/${REQUIREMENTS}.txt requirements/fast.txt /build/
 # Only wheels whose hashes are in the repository.
 RUN python3 -m venv /opt/venv \
     && /opt/venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check \
-        --only-binary=:all: --require-hashes --requirement /build/production.txt
+        --only-binary=:all: --require-hashes --requirement "/build/${REQUIREMENTS}.txt"
 # And gunicorn's parser in C, which is published as source only: built where a compiler can be had, and left out elsewhere.
 # hadolint ignore=DL3008
 RUN if command -v apt-get; then \

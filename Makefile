@@ -19,8 +19,8 @@ PY := .venv/bin/python
 INSTALL := PYTHON='$(PYTHON)' UV='$(UV)' sh requirements/install.sh
 SOURCES := app config.py worker.py wsgi.py gunicorn.conf.py gunicorn_worker.py
 
-# A PostgreSQL, a Redis or a broker to run on needs its driver.
-RUN_SET := $(if $(CELERY_BROKER_URL),worker,$(if $(DATABASE_URL)$(REDIS_URL),production,run))
+# A PostgreSQL, a Redis, a broker or a collector of traces to run with needs its library.
+RUN_SET := $(if $(CELERY_BROKER_URL),worker,$(if $(OTEL_EXPORTER_OTLP_ENDPOINT),tracing,$(if $(DATABASE_URL)$(REDIS_URL),production,run)))
 
 .PHONY: help
 help: ## This list

@@ -47,6 +47,8 @@ PREFIXES = (
 
 #: Kubernetes sets such variables for every service of a namespace, and a service may be named "mail".
 SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT|PORT)(_\w+)?")
+#: OpenTelemetry's own names that resemble a setting: where a signal has an endpoint of its own.
+SIGNAL_ENDPOINT = re.compile(r"OTEL_EXPORTER_OTLP_(TRACES|METRICS|LOGS|PROFILES)_ENDPOINT")
 
 
 class ConfigError(Exception):
@@ -567,7 +569,7 @@ def _refuse_misspelt(environ: Mapping[str, str], given: set[str]) -> None:
     is how an operator declares the other name intended.
     """
     for name in sorted(set(environ) - {*_setting_names()}):
-        if not environ[name] or "_" not in name or SERVICE_LINK.fullmatch(name):
+        if not environ[name] or "_" not in name or SERVICE_LINK.fullmatch(name) or SIGNAL_ENDPOINT.fullmatch(name):
             continue
         meant = _closest(name, 0.9)
         if meant and meant not in given:

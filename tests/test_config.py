@@ -94,6 +94,7 @@ class TestParsing:
             ("WEBHOOK_ALLOWED_PRIVATE_HOSTS", "localhost, 10.1.0.0/16,::1", ("localhost", "10.1.0.0/16", "::1")),
             ("PREVIOUS_SECRET_KEYS", "one,two", ("one", "two")),
             ("JWT_PREVIOUS_SECRET_KEYS", "one,two", ("one", "two")),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/", "http://collector:4318"),
             ("LOG_LEVEL", "debug", "DEBUG"),
             ("REDIS_URL", "redis://cache:6379/1", "redis://cache:6379/1"),
             ("REDIS_URL", "rediss://:pass@cache", "rediss://:pass@cache"),
@@ -177,6 +178,9 @@ class TestParsing:
             ("WEBHOOK_ALLOWED_PRIVATE_HOSTS", "a.test,*.hunter2.test"),
             ("WEBHOOK_ALLOWED_PRIVATE_HOSTS", "10.0.0.1/8"),
             ("LOG_LEVEL", "hunter2"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "hunter2:4318"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://hunter2:4317"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:hunter2@collector"),
             ("REDIS_URL", "hunter2"),
             ("REDIS_URL", "http://hunter2"),
             ("DATABASE_URL", "hunter2"),
@@ -198,6 +202,21 @@ class TestParsing:
         assert re.match(rf"{name} must ", line)
         assert "hunter2" not in line
         assert text not in line or len(text) < 3
+
+    @pytest.mark.parametrize("is_namespace_there", [True, False])
+    def test_refuses_what_needs_a_package_that_is_not_installed(
+        self, monkeypatch: pytest.MonkeyPatch, is_namespace_there: bool
+    ) -> None:
+        def find(name: str) -> None:
+            if not is_namespace_there:
+                raise ModuleNotFoundError
+
+        monkeypatch.setattr(config, "find_spec", find)
+
+        assert refusal_of({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}) == (
+            "OTEL_EXPORTER_OTLP_ENDPOINT needs the package opentelemetry.exporter.otlp.proto.http,"
+            " which requirements/tracing.txt installs"
+        )
 
     def test_takes_an_empty_variable_for_one_that_is_not_set(self) -> None:
         names = [declared.upper() for declared in Config.__dataclass_fields__]
@@ -259,7 +278,9 @@ class TestMisspelling:
             "HOSTNAME", "HOSTTYPE", "PORTS", "MAIL", "MAILCHECK", "LOGLEVEL", "WEB_MEMORY", "WEB_PORT", "REDIS_TLS_URL",
             "REDIS_HOST", "DATABASE_HOST", "DATABASE_URL_UNPOOLED", "DATABASE_PRIVATE_URL", "SECRET_KEY_BASE",
             "APP_NAME", "DJANGO_SECRET_KEY", "TEST_DATABASE_URL", "CELERY_RESULT_BACKEND", "LOG_FORMAT",
-            "MAX_WORKERS", "PUBLIC_DIR",
+            "MAX_WORKERS", "PUBLIC_DIR", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
+            "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_PROTOCOL",
+            "OTEL_TRACES_SAMPLER", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_BSP_SCHEDULE_DELAY",
         ],
     )  # fmt: skip
     def test_is_not_seen_in_what_is_somebody_elses(self, name: str) -> None:

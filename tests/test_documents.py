@@ -27,8 +27,11 @@ NO_SETTINGS, UNLISTED = {"API_URL", "CORS_ORIGIN", "JWT_ALGORITHM", "MAIL_HOST",
 #: Where another program, or a library, looks.
 NO_SETTINGS |= {"PROMETHEUS_MULTIPROC_DIR"}
 #: Those with which obstore reaches a bucket.
+#: Those with which obstore reaches a bucket, and those of OpenTelemetry's SDK.
 NO_SETTINGS |= {
     *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP"),
+    *("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TIMEOUT"),
+    *("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_BSP_SCHEDULE_DELAY"),
     *("GOOGLE_SERVICE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY"),
 }
 #: What is made when something runs, and is in no commit.
@@ -170,7 +173,7 @@ def test_the_deployment_passes_every_optional_setting_on_that_its_readme_names()
     environment = (PROJECT / "deploy" / "compose.yaml").read_text("utf-8")
     passed = re.findall(r"^ +([A-Z_]+): \$\{\1:-", environment, re.MULTILINE)
 
-    assert {"DEFAULT_IMPORT_STATUS", "PUBLIC_URL"} < set(passed) <= SETTINGS
+    assert {"DEFAULT_IMPORT_STATUS", "PUBLIC_URL"} < set(passed) <= SETTINGS | {"REQUIREMENTS"}
     assert set(re.findall(r"`([A-Z_]+)`", optional)) == {*passed, "PUBLISH"}
 
 
