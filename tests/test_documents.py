@@ -26,7 +26,6 @@ SETTINGS = {field.name.upper() for field in fields(Config)}
 NO_SETTINGS, UNLISTED = {"API_URL", "CORS_ORIGIN", "JWT_ALGORITHM", "MAIL_HOST", "NO_COLOR", "ZSH_VERSION"}, {"DEBUG"}
 #: Where another program, or a library, looks.
 NO_SETTINGS |= {"PROMETHEUS_MULTIPROC_DIR"}
-#: Those with which obstore reaches a bucket.
 #: Those with which obstore reaches a bucket, and those of OpenTelemetry's SDK.
 NO_SETTINGS |= {
     *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP"),
