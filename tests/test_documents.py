@@ -172,7 +172,7 @@ def test_the_deployment_passes_every_optional_setting_on_that_its_readme_names()
     environment = (PROJECT / "deploy" / "compose.yaml").read_text("utf-8")
     passed = re.findall(r"^ +([A-Z_]+): \$\{\1:-", environment, re.MULTILINE)
 
-    assert {"DEFAULT_IMPORT_STATUS", "PUBLIC_URL"} < set(passed) <= SETTINGS | {"REQUIREMENTS"}
+    assert {"DEFAULT_IMPORT_STATUS", "PUBLIC_URL"} < set(passed) <= SETTINGS | {"COMMIT", "REQUIREMENTS"}
     assert set(re.findall(r"`([A-Z_]+)`", optional)) == {*passed, "PUBLISH"}
 
 
