@@ -172,6 +172,10 @@ bench-cache: install-test ## Measure what the response cache keeps and saves whi
 bench-webhooks: install-test ## Measure what a dead endpoint with a long queue does to the others, and to readers
 	@$(PY) -m benchmarks.webhooks $(ARGS)
 
+.PHONY: bench-tracing
+bench-tracing: install-test ## Measure what traces cost a request, and what the hooks cost where they are off
+	@$(PY) -m benchmarks.tracing $(ARGS)
+
 .PHONY: bench-facets
 bench-facets: install-test ## Measure what facets cost at 100,000 products, by filters, on both databases
 	@$(PY) -m benchmarks.facets $(ARGS)

@@ -62,7 +62,11 @@ LIBRARIES = (
 
 
 #: And where OTEL_EXPORTER_OTLP_ENDPOINT is set, those that record and send spans.
-TRACING_LIBRARIES = ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.sdk.trace.export")
+TRACING_LIBRARIES = (
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.sdk.trace.export",
+    "requests",
+)
 
 
 def _load_libraries() -> None:

@@ -130,9 +130,10 @@ def _trace_statement(connection: Connection, _cursor: object, sql: str, *_: obje
 
 
 def _trace_error(context: ExceptionContext) -> None:
-    # Without a statement or a connection it is no statement that failed, but the connecting or the COMMIT.
-    if tracing.recorder is None or context.connection is None or context.statement is None:
+    # Otherwise it is no statement that the database refused, but a connection, a COMMIT, or a value that has no type.
+    is_of_statement = context.statement is not None and context.execution_context is not None
+    if tracing.recorder is None or context.connection is None or not is_of_statement:
         return
     seconds = time.perf_counter() - context.connection.info["started"]
     system, error = context.dialect.name, error_name_of(context.original_exception)
-    tracing.recorder.record_statement(system, context.statement, seconds, error=error)
+    tracing.recorder.record_statement(system, str(context.statement), seconds, error=error)

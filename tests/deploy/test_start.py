@@ -44,10 +44,15 @@ def settings(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def modules(tmp_path_factory: pytest.TempPathFactory) -> tuple[set[str], set[str]]:
     """The modules that the master loads, and those that a worker then loads."""
+    return modules_with(settings(tmp_path_factory.mktemp("start")))
+
+
+def modules_with(environ: dict[str, str]) -> tuple[set[str], set[str]]:
+    """The same with some settings."""
     started = subprocess.run(
         [sys.executable, "-c", START],
         cwd=PROJECT,
-        env=settings(tmp_path_factory.mktemp("start")),
+        env=environ,
         check=True,
         capture_output=True,
         timeout=60,
@@ -63,6 +68,17 @@ class TestMaster:
     def test_holds_every_library(self, modules: tuple[set[str], set[str]]) -> None:
         master, worker = ({name.partition(".")[0] for name in loaded} for loaded in modules)
 
+        assert worker - master - sys.stdlib_module_names == {"app", "config", "wsgi"}
+
+    def test_holds_those_that_trace_where_traces_are_on(
+        self, modules: tuple[set[str], set[str]], tmp_path: Path
+    ) -> None:
+        endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+        traced = modules_with({**settings(tmp_path), **endpoint})
+        master, worker = ({name.partition(".")[0] for name in loaded} for loaded in traced)
+
+        assert "opentelemetry" not in {name.partition(".")[0] for name in (*modules[0], *modules[1])}
+        assert "opentelemetry" in master
         assert worker - master - sys.stdlib_module_names == {"app", "config", "wsgi"}
 
 
