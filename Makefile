@@ -130,13 +130,17 @@ migration: install-test ## Write the next migration from the models (m="add supp
 		export APP_ENV=development DATABASE_URL="sqlite:///$$folder/catalog.db" && \
 		$(PY) -m flask db upgrade && $(PY) -m flask db migrate --message "$$m"
 
+.PHONY: compatible
+compatible: install-test ## Check that openapi.json breaks no client of the last release (docs/versions.md)
+	@$(PY) -m compatibility
+
 .PHONY: soak-feed
 soak-feed: install-test ## Ten minutes of the change feed on each database, beside writers that do everything wrong
 	@FEED_ROUNDS=10 FEED_SECONDS=60 FEED_HELD_SECONDS=60 $(PY) -m pytest tests/live/test_feed.py $(ARGS)
 
 .PHONY: sure
 sure: install-clients ## Everything CI checks
-	@sh .ci/at_once.sh '$(MAKE) lint types layers' '$(MAKE) document-lint clients'
+	@sh .ci/at_once.sh '$(MAKE) lint types layers compatible' '$(MAKE) document-lint clients'
 	@$(MAKE) browser test plain
 
 .PHONY: bench
