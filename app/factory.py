@@ -16,6 +16,7 @@ from app.features.auth.service import load_identity, mark_seen
 from app.features.events import broadcast
 from app.features.events.live import PROTOCOL
 from app.features.jobs import routes as jobs
+from app.features.monitoring.collector import DatabaseCollector
 from app.security.keys import make_ring
 from app.web import (
     access,
@@ -84,6 +85,8 @@ def create_app(config: Config | str | None = None) -> Flask:
     sockets.init_app(app, protocol=PROTOCOL)
     broadcast.init_app(app)
     readiness.init_app(app)
+    queues = DatabaseCollector(app.app_context, version=app.config["VERSION"], commit=app.config["COMMIT"])
+    monitoring.register_collector(app, queues)
     with app.app_context():
         set_up_engine(
             db.engine,

@@ -22,8 +22,9 @@ from app.extensions import db
 from app.web import readiness
 from config import VERSION
 from tests.conftest import Caller, body_of
+from tests.exposed import Exposed
 from tests.live.conftest import environment, process
-from tests.live.wire import ask, wait_for
+from tests.live.wire import ask, at_once, wait_for
 from tests.servers import GunicornServer, free_port, gunicorn_server, hung_postgres, valkey_server
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
@@ -135,14 +136,31 @@ class TestADatabaseThatHangs:
         env = environment(app.config["DATABASE_URL"], METRICS_TOKEN=TOKEN)
         with gunicorn_server(env, workers=1, threads=3) as server:
             wait_for(lambda: check(server, "database") == ("ok", None))
+            wait_for(lambda: up(server) == 1)
             with hung_postgres(postgres_url):
                 answer = wait_for(
                     partial(ask, server.port, "//readyz", TOKEN), until=lambda answer: answer.status == 503
                 )
                 live = ask(server.port, "//livez").status
+                wait_for(lambda: up(server) == 0)
+                hung = exposed(server)
+                statuses = {answer.status for answer in at_once([partial(ask, server.port, "//readyz")] * 8)}
             back = wait_for(partial(ask, server.port, "//readyz"), until=lambda answer: answer.status == 200)
+            wait_for(lambda: up(server) == 1)
+            healthy = exposed(server)
 
-        assert (answer.code, live) == ("database_not_ready", 200)
+        assert (answer.code, live, statuses) == ("database_not_ready", 200, {503})
         assert checks_of(answer)["database"][0] == "failed"
         assert checks_of(answer)["media_store"] == ("ok", None)
         assert back.json["status"] in {"ok", "degraded"}
+        # What the processes count themselves is there, and nothing old.
+        assert {"catalog_build_info", "catalog_http_requests_in_progress"} <= hung.names()
+        assert "catalog_workers" in healthy.names() - hung.names()
+
+
+def exposed(server: GunicornServer) -> Exposed:
+    return Exposed.of_text(ask(server.port, "//metrics", TOKEN).body.decode())
+
+
+def up(server: GunicornServer) -> float:
+    return exposed(server).value("catalog_database_up")

@@ -1,0 +1,1 @@
+"""What the database knows and no process counts, as metrics: queues, workers, endpoints, pictures."""
