@@ -37,6 +37,7 @@ from app.web import (
     reference,
     resources,
     routing,
+    searches,
     sockets,
 )
 from app.web.body import OrjsonProvider
@@ -71,6 +72,7 @@ def create_app(config: Config | str | None = None) -> Flask:
     cors.init_app(app, origins=config.browser_origins)
     access.init_app(app, load_identity=load_identity, mark_seen=mark_seen)
     resources.init_app(app, RESOURCES)
+    searches.init_app(app)
     demo.init_app(app, find_logins=_find_demo_logins if config.app_env is Environment.DEVELOPMENT else None)
     mail.init_app(app)
     broker.init_app(app)

@@ -19,6 +19,7 @@ from app.core.wakeups import Alarm, Listener
 from app.core.worker import Worker
 from app.core.workers import Presence, WorkerKind
 from app.extensions import db
+from app.web.metrics_server import serve_metrics
 
 log = structlog.get_logger(__name__)
 
@@ -79,8 +80,10 @@ def worker(info: ScriptInfo, *, once: bool, lease: int, concurrency: int, heartb
             presence=Presence(WorkerKind.WORKER, version=app.config["VERSION"]),
             on_poll=lambda: _touch(heartbeat_file),
         )
+        stop_metrics = serve_metrics(app)
         with Listener(app.app_context, alarm.ring) if listens else nullcontext():
             is_complete = crew.run(alarm.wait)
+        stop_metrics()
         log.info("worker_stopped", is_complete=is_complete)
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, ExceptionContext, ExecutionContext, e
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
-from app.core import query_stats, reads, snapshots, tracing
+from app.core import pool_metrics, query_stats, reads, snapshots, tracing
 from app.core.sqlstates import error_name_of
 from app.core.transactions import is_reading, note_answer, note_commit
 
@@ -48,6 +48,8 @@ def set_up_engine(engine: Engine, *, session_settings: Mapping[str, str], is_poo
     if tracing.recorder is not None:
         event.listen(engine, "after_cursor_execute", _trace_statement)
         event.listen(engine, "handle_error", _trace_error)
+    # Last: a connection that is refused at its checkout is not in use.
+    pool_metrics.watch(engine)
 
 
 def wait_without_timeout(connection: Connection) -> None:

@@ -3,6 +3,8 @@
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from app.core.metrics import STATEMENT_SECONDS, STATEMENTS
+
 
 @dataclass
 class QueryStats:
@@ -17,7 +19,9 @@ current_stats: ContextVar[QueryStats | None] = ContextVar("query_stats", default
 
 
 def record_query(seconds: float) -> None:
-    """Count a statement that took this many ``seconds`` for the request at hand; without a request, do nothing."""
+    """Count a statement that took this many ``seconds``, for the process and for the request at hand."""
+    STATEMENTS.inc()
+    STATEMENT_SECONDS.inc(seconds)
     if (stats := current_stats.get()) is not None:
         stats.statements += 1
         stats.seconds += seconds

@@ -80,6 +80,18 @@ def error_name_of(error: BaseException) -> str:
     return _code_in(error) or type(error).__name__
 
 
+def class_of(error: BaseException) -> str:
+    """The class of a driver's error: of its SQLSTATE, or of SQLite's result code without its refinement.
+
+    `overdue` where the server did not answer in time, and `none` where the driver itself failed.
+    """
+    if getattr(error, "is_overdue", False):
+        return "overdue"
+    if sqlstate := getattr(error, "sqlstate", None):
+        return str(sqlstate)[:2]
+    return "_".join(getattr(error, "sqlite_errorname", "none").split("_")[:2])
+
+
 def is_transient(error: DBAPIError) -> bool:
     """Whether an immediate retry may succeed."""
     if getattr(error.orig, "is_overdue", False):

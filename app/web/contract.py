@@ -44,6 +44,7 @@ __all__ = [
     "accepts",
     "by_key",
     "changes",
+    "counts_searches",
     "deprecated",
     "ignores_query",
     "limited",
@@ -281,6 +282,11 @@ def lists(
     """
     beside = {"includes": includes or {}, "companions": companions, "takes": tuple(takes)}
     return _declare(returns=schema, status=200, query=query, listing=listing, **beside)
+
+
+def counts_searches(view: View) -> View:
+    """Count the searches in this list, and whether they find something."""
+    return _declare(counts_searches=True)(view)
 
 
 def live_paths(app: flask.Flask) -> frozenset[str]:

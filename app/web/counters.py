@@ -12,6 +12,7 @@ import structlog
 from limits.storage import RedisStorage
 
 from app.core import tracing
+from app.core.metrics import REDIS_UP
 from app.core.tracing import Kind
 
 #: Adds ARGV[2] to a window of ARGV[1] milliseconds; returns the count and the milliseconds that the window still lasts.
@@ -105,6 +106,8 @@ class FallbackWindows:
         self._is_lost = False
         self._lock = threading.Lock()
         self._next_probe = 0.0
+        self._is_up = REDIS_UP.labels("rate_limits")
+        self._is_up.set(1)
 
     def count(self, key: str, expiry: int, amount: int = 1) -> Window:
         """Add ``amount`` to the window of ``key``; raises no error of Redis."""
@@ -128,6 +131,7 @@ class FallbackWindows:
         with self._lock:
             if not self._is_lost:
                 self._is_lost, self._next_probe = True, time.monotonic() + RETRY_SECONDS
+                self._is_up.set(0)
                 log.warning("redis_lost", error=type(error).__name__, effect="each process counts its own limits")
 
     def _start_probe(self) -> None:
@@ -148,4 +152,5 @@ class FallbackWindows:
             self._next_probe = time.monotonic() + RETRY_SECONDS
         else:
             self._is_lost = False
+            self._is_up.set(1)
             log.warning("redis_back")

@@ -11,13 +11,23 @@ from limits import RateLimitItem, parse
 from limits.storage import Storage
 from werkzeug.exceptions import TooManyRequests
 
+from app.core.metrics import RATE_LIMIT_DECISIONS
 from app.web.access import address_key, principal_key
 from app.web.counters import FallbackWindows, MemoryWindows, RedisWindows, Window
 
 KEY_PREFIX = "catalog"
+#: The limit of all requests of a principal, and that of routes open to guessing.
+EVERYTHING, LOGIN = "default", "login"
 #: Blueprints without a limit: monitoring and documentation stay available under any load, and the images of one page,
 #: which cost no statement, must not use up what its reader has for requests.
 EXEMPT = frozenset({"health", "monitoring", "docs", "media_files"})
+
+
+_decisions = {
+    (limit, is_refused): RATE_LIMIT_DECISIONS.labels(limit, "refused" if is_refused else "allowed")
+    for limit in (EVERYTHING, LOGIN)
+    for is_refused in (False, True)
+}
 
 
 class Limits(NamedTuple):
@@ -119,7 +129,8 @@ def _limit_everything() -> None:
         return
     limit, windows = _limits()
     used, ends_at = windows.count(limit.key_for(KEY_PREFIX, principal_key(), "global"), limit.get_expiry())
-    g.standing = Standing(max(0, limit.amount - used), ends_at, "default", limit)
+    g.standing = Standing(max(0, limit.amount - used), ends_at, EVERYTHING, limit)
+    _count(EVERYTHING, is_refused=used > limit.amount)
     if used > limit.amount:
         raise TooManyRequests
 
@@ -130,6 +141,8 @@ def _add_headers(response: Response) -> Response:
     if standing is None:
         return response
     if "windows" in g:
+        for hit in limiter.current_limits:
+            _count(LOGIN, is_refused=hit.breached)
         standing = min(standing, *map(_standing_at, limiter.current_limits))
     wait = max(0, math.ceil(standing.ends_at - time.time()))
     add = response.headers.add
@@ -142,7 +155,11 @@ def _add_headers(response: Response) -> Response:
 
 
 def _standing_at(hit: RequestLimit) -> Standing:
-    return Standing(hit.remaining, hit.window.reset_time, "login", hit.limit)
+    return Standing(hit.remaining, hit.window.reset_time, LOGIN, hit.limit)
+
+
+def _count(limit: str, *, is_refused: bool) -> None:
+    _decisions[limit, is_refused].inc()
 
 
 def _limits() -> Limits:

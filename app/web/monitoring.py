@@ -5,6 +5,7 @@ import hmac
 from flask import Flask, Response, current_app, request
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
+from werkzeug.datastructures import Authorization
 
 from app.core.errors import NotFound, Unauthenticated
 from app.core.exposition import Exposition
@@ -38,15 +39,15 @@ def register_collector(app: Flask, collector: Collector) -> None:
 
 def holds_metrics_token() -> bool:
     """Whether the request at hand carries METRICS_TOKEN; where none is set, no request does."""
-    expected, given = current_app.config["METRICS_TOKEN"], request.authorization
-    if not expected or given is None or given.type != "bearer":
+    token = current_app.config["METRICS_TOKEN"]
+    return bool(token) and carries_token(request.authorization, token)
+
+
+def carries_token(authorization: Authorization | None, token: str) -> bool:
+    """Whether this is the token, as Bearer; compared in a time that does not reveal where it differs."""
+    if authorization is None or authorization.type != "bearer":
         return False
-    return is_token(given.token or "", expected)
-
-
-def is_token(given: str, expected: str) -> bool:
-    """Whether two tokens are equal, in a time that does not reveal where they differ."""
-    return hmac.compare_digest(given.encode(), expected.encode())
+    return hmac.compare_digest((authorization.token or "").encode(), token.encode())
 
 
 @blueprint.get("/metrics")

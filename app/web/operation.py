@@ -76,6 +76,8 @@ class Operation:
     companions: Sequence[Companion] = ()
     #: The parameters of the query of a list that the view takes itself, because its rows depend on them.
     takes: tuple[str, ...] = ()
+    #: Whether a search in the list is one for products, of which operators want to know.
+    counts_searches: bool = False
     returns: type[ma.Schema] | None = None
     status: int | None = None
     location: Callable[[Any], str] | None = None

@@ -25,7 +25,7 @@ from app.core.breaker import breaker
 from app.core.transactions import ATTEMPTS, in_unit_of_work, roll_back_at_end
 from app.extensions import db
 from app.security.identity import Identity
-from app.web import conditional, dry_runs, idempotency
+from app.web import conditional, dry_runs, idempotency, searches
 from app.web.access import Access, authorize, current_identity, remember_use
 from app.web.body import NO_BODY, Body
 from app.web.deprecated_calls import note_body
@@ -52,6 +52,7 @@ def answer(operation: Operation, path: Mapping[str, Any]) -> Response:
             # A file is a stream that is read once.
             attempts = 1 if operation.takes_file else ATTEMPTS
             response = in_unit_of_work(call.perform, reading=reading, guard=breaker, attempts=attempts)
+    searches.count_noted()
     # A dry run stores nothing, not even this.
     if dry_runs.HEADER not in response.headers:
         remember_use(current_identity())

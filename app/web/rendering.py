@@ -9,7 +9,7 @@ from sqlalchemy import Select
 
 from app.core.listing import Criteria, CursorPage, Listing, NumberedPage, nest, read_keyset_page, read_page, read_tree
 from app.security.identity import Identity
-from app.web import body, conditional
+from app.web import body, conditional, searches
 from app.web.links import describe_page, link_header
 from app.web.operation import Operation
 from app.web.output import dump, to_json
@@ -74,6 +74,10 @@ def _render_list(operation: Operation, listing: Listing, rows: Select[Any], quer
         taken = "".join(f" {name}={query.get(name)}" for name in operation.takes)
         page = read_keyset_page(rows, listing, criteria, members, keys=keys, scope=f"{request.path}{taken}")
     spelled = parse_query_string(operation.parameters, request.query_string).spelled
+    if operation.counts_searches:
+        # Attributes are parameters of their own: attr.size.
+        given = {name.partition(".")[0] for name in spelled}
+        searches.note_first_page(criteria, page.items, is_filtered=not given.isdisjoint(listing.filters))
     meta, links = describe_page(page, criteria, request.path, spelled)
     items = selection.items(page.items, query)
     listed = {"items": items, "meta": meta, "links": links}

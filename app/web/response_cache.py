@@ -23,11 +23,13 @@ from flask_caching.backends.base import BaseCache
 
 from app.core.breaker import DatabaseUnavailable, breaker
 from app.core.changelog import Follower, LogPosition, LogTail
+from app.core.metrics import CACHE_BYTES, CACHE_LOOKUPS
 from app.core.reads import gathering
 from app.core.topics import topics_of_change
 from app.extensions import cache
 from app.security.identity import Identity
 from app.security.permissions import Permission
+from app.web import searches
 
 #: Bytes of an entry beside its key and its response: its places in the ordered dictionary.
 ENTRY_OVERHEAD = 300
@@ -40,6 +42,8 @@ MIN_ENTRIES = 8
 #: Seconds to wait for another request's same response; a little more than the database has for a statement.
 WAIT_TIMEOUT = 5.5
 
+_hit, _miss, _shared = (CACHE_LOOKUPS.labels(result) for result in ("hit", "miss", "shared"))
+
 
 @dataclass(frozen=True, slots=True)
 class CachedResponse:
@@ -49,12 +53,20 @@ class CachedResponse:
     headers: tuple[tuple[str, str], ...]
     topics: tuple[str, ...] = ()
     moment: int = 0
+    #: What was searched for, where that is to be counted.
+    search: searches.Search | None = None
 
     @classmethod
-    def of(cls, response: flask.Response, topics: Iterable[str] = (), moment: int = 0) -> "CachedResponse":
+    def of(
+        cls,
+        response: flask.Response,
+        topics: Iterable[str] = (),
+        moment: int = 0,
+        search: searches.Search | None = None,
+    ) -> "CachedResponse":
         """A copy of a response. orjson writes into a buffer that is larger than its content and keeps it."""
         content = bytes(memoryview(response.get_data()))
-        return cls(content, tuple(response.headers.items()), tuple(topics), moment)
+        return cls(content, tuple(response.headers.items()), tuple(topics), moment, search)
 
     def response(self) -> flask.Response:
         """A new response, to which hooks may add headers."""
@@ -105,6 +117,7 @@ class ResponseCache(BaseCache):
                 return None
             if not self._is_valid_entry(entry):
                 self._evict(key)
+                self._report()
                 return None
             # Nothing that it depends on was raised until now: what is raised later is compared with this moment.
             entry.moment = self._moment
@@ -129,6 +142,7 @@ class ResponseCache(BaseCache):
             self._responses[key] = _Entry(value, size, value.moment)
             self.bytes += size
             self._evict_least_recently_used()
+            self._report()
         return True
 
     @property
@@ -166,7 +180,11 @@ class ResponseCache(BaseCache):
         with self._lock:
             self._responses.clear()
             self.bytes = 0
+            self._report()
         return True
+
+    def _report(self) -> None:
+        CACHE_BYTES.set(self.bytes + self.topic_bytes)
 
     def _evict(self, key: Hashable) -> None:
         if key in self._responses:
@@ -199,6 +217,7 @@ class ResponseCache(BaseCache):
             topic, self._floor = self._raised.popitem(last=False)
             self.topic_bytes -= size_of_topic(topic)
         self._evict_least_recently_used()
+        self._report()
 
     def _forget_all(self) -> None:
         self._moment += 1
@@ -206,6 +225,7 @@ class ResponseCache(BaseCache):
         self._raised.clear()
         self._responses.clear()
         self.bytes = self.topic_bytes = 0
+        self._report()
 
 
 def size_of(key: Hashable, response: CachedResponse) -> int:
@@ -239,8 +259,10 @@ def respond_from_cache(identity: Identity, respond: Callable[[], flask.Response]
     moment = responses.follow(identity.log)
     # The query string as it was spelled, because the links repeat it.
     key = _interned(identity.permissions), request.path, request.query_string
-    cached = responses.get(key)
-    return cached.response() if cached else _respond_in_single_flight(responses, key, moment, respond)
+    if cached := responses.get(key):
+        _hit.inc()
+        return _repeat(cached)
+    return _respond_in_single_flight(responses, key, moment, respond)
 
 
 def _respond_in_single_flight(
@@ -254,12 +276,14 @@ def _respond_in_single_flight(
             if breaker.is_open:
                 raise DatabaseUnavailable from None
             shared = None
-        return shared.response() if shared else _with_etag(respond())
+        (_shared if shared else _miss).inc()
+        return _repeat(shared) if shared else _with_etag(respond())
+    _miss.inc()
     try:
         with gathering() as reads:
             response = _with_etag(respond())
         # What is not in the log may have changed for the other requests that wait, too.
-        cached = CachedResponse.of(response, reads.topics, moment) if reads.is_logged else None
+        cached = CachedResponse.of(response, reads.topics, moment, searches.noted()) if reads.is_logged else None
         if cached is not None:
             responses.set(key, cached)
         in_flight.set_result(cached)
@@ -269,6 +293,11 @@ def _respond_in_single_flight(
     finally:
         responses.end(key, moment)
     return response
+
+
+def _repeat(cached: CachedResponse) -> flask.Response:
+    searches.note(cached.search)
+    return cached.response()
 
 
 def _with_etag(response: flask.Response) -> flask.Response:

@@ -1,7 +1,9 @@
 """GET /metrics: who may read it, where, and what is counted."""
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,12 +14,15 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from structlog.testing import capture_logs
 
+from app.extensions import cache
 from app.web.monitoring import register_collector
+from app.web.searches import Search, on_search
 from app.web.traffic import METHODS, OTHER, UNMATCHED
 from tests.conftest import Caller, code_of, on_one_database
 from tests.exposed import Exposed
 
 AppWith = Callable[..., Flask]
+Counted = Callable[[Callable[[], object]], Exposed]
 
 pytestmark = on_one_database
 
@@ -58,6 +63,18 @@ def elsewhere(pair: tuple[socket.socket, socket.socket]) -> dict[str, Any]:
 def there(pair: tuple[socket.socket, socket.socket]) -> dict[str, Any]:
     """Options of a request that comes in on the second port."""
     return {"environ_overrides": {"gunicorn.socket": pair[1]}}
+
+
+@pytest.fixture
+def counted(app: Flask) -> Counted:
+    """What is counted while something is done."""
+
+    def count(do: Callable[[], object]) -> Exposed:
+        before = Exposed.of_app(app)
+        do()
+        return Exposed.of_app(app).since(before)
+
+    return count
 
 
 class TestWhoMayRead:
@@ -216,20 +233,7 @@ class TestCollectors:
 
 
 class TestRequests:
-    @pytest.fixture
-    def counted(self, app: Flask) -> Callable[[Callable[[], object]], Exposed]:
-        """What is counted while something is done."""
-
-        def count(do: Callable[[], object]) -> Exposed:
-            before = Exposed.of_app(app)
-            do()
-            return Exposed.of_app(app).since(before)
-
-        return count
-
-    def test_are_counted_by_rule_method_and_class_of_status(
-        self, bob: Caller, counted: Callable[[Callable[[], object]], Exposed]
-    ) -> None:
+    def test_are_counted_by_rule_method_and_class_of_status(self, bob: Caller, counted: Counted) -> None:
         def ask() -> None:
             bob.get("/products")
             bob.get("/products/999")
@@ -245,7 +249,7 @@ class TestRequests:
         assert grown.total("catalog_http_request_duration_seconds_bucket", le="+Inf") == 4
         assert 0 < grown.total("catalog_http_request_duration_seconds_sum") < 30
 
-    def test_are_counted_where_nothing_changed(self, bob: Caller, counted: Any) -> None:
+    def test_are_counted_where_nothing_changed(self, bob: Caller, counted: Counted) -> None:
         etag = bob.get("/products").headers["ETag"]
 
         grown = counted(lambda: bob.get("/products", headers={"If-None-Match": etag}))
@@ -253,7 +257,7 @@ class TestRequests:
         assert grown.value(REQUESTS, route="/api/v1/products", method="GET", status="3xx") == 1
 
     def test_are_counted_where_the_code_fails(
-        self, app_with: AppWith, anonymous: Caller, monkeypatch: pytest.MonkeyPatch, counted: Any
+        self, app_with: AppWith, anonymous: Caller, monkeypatch: pytest.MonkeyPatch, counted: Counted
     ) -> None:
         app = app_with()
         monkeypatch.setitem(app.view_functions, "health.read_health", lambda: 1 / 0)
@@ -263,7 +267,7 @@ class TestRequests:
         assert grown.value(REQUESTS, route="/health", method="GET", status="5xx") == 1
         assert grown.total("catalog_http_requests_in_progress") == 0
 
-    def test_are_counted_where_a_hook_fails(self, app_with: AppWith, anonymous: Caller, counted: Any) -> None:
+    def test_are_counted_where_a_hook_fails(self, app_with: AppWith, anonymous: Caller, counted: Counted) -> None:
         app = app_with()
 
         @app.after_request
@@ -276,7 +280,7 @@ class TestRequests:
         assert grown.total(REQUESTS) == 1
         assert grown.total("catalog_http_requests_in_progress") == 0
 
-    def test_are_not_counted_for_reading_the_metrics(self, anonymous: Caller, counted: Any) -> None:
+    def test_are_not_counted_for_reading_the_metrics(self, anonymous: Caller, counted: Counted) -> None:
         assert counted(lambda: anonymous.get("//metrics")).total(REQUESTS) == 0
 
     def test_are_in_progress_until_the_response_is_ready(
@@ -306,3 +310,130 @@ class TestRequests:
         assert {one["route"] for one in labels} <= {*rules, UNMATCHED}
         assert {one["method"] for one in labels} <= {*METHODS, OTHER}
         assert len(labels) < 400
+
+
+class TestLimits:
+    def test_count_what_they_decide(self, app_with: AppWith, bob: Caller, counted: Counted) -> None:
+        limited = bob.on(app_with(rate_limit_enabled=True, rate_limit_default="2 per minute"))
+
+        grown = counted(lambda: [limited.get("/products") for _ in range(5)])
+
+        assert grown.value("catalog_rate_limit_decisions_total", limit="default", decision="allowed") == 2
+        assert grown.value("catalog_rate_limit_decisions_total", limit="default", decision="refused") == 3
+
+    def test_count_logins_apart(self, app_with: AppWith, anonymous: Caller, counted: Counted) -> None:
+        limited = anonymous.on(app_with(rate_limit_enabled=True, rate_limit_login="2 per minute"))
+
+        grown = counted(lambda: [limited.post("/auth/login", {"email": "a@b.example", "password": "x"}) for _ in "abc"])
+
+        assert grown.value("catalog_rate_limit_decisions_total", limit="login", decision="allowed") == 2
+        assert grown.value("catalog_rate_limit_decisions_total", limit="login", decision="refused") == 1
+
+    def test_say_whether_redis_counts(self, app_with: AppWith, bob: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: object) -> None:
+            raise ConnectionError
+
+        app = app_with(rate_limit_enabled=True, redis_url="redis://127.0.0.1:1/0")
+        up = "catalog_redis_up", frozenset({("purpose", "rate_limits")})
+        assert Exposed.of_app(app)[up] == 1
+
+        bob.on(app).get("/products")
+
+        assert Exposed.of_app(app)[up] == 0
+
+
+LOOKUPS, SEARCHES = "catalog_response_cache_lookups_total", "catalog_searches_total"
+
+
+class TestCache:
+    def test_counts_lookups_by_what_they_find(self, app_with: AppWith, bob: Caller, counted: Counted) -> None:
+        reader = bob.on(app_with())
+
+        grown = counted(lambda: [reader.get("/products") for _ in range(3)])
+
+        assert (grown.value(LOOKUPS, result="miss"), grown.value(LOOKUPS, result="hit")) == (1, 2)
+
+    def test_counts_those_who_wait_for_the_same_apart(self, app_with: AppWith, bob: Caller, counted: Counted) -> None:
+        reader, gate = bob.on(app_with()), threading.Barrier(4)
+
+        def ask(_: int) -> int:
+            gate.wait(timeout=30)
+            return reader.get("/products").status_code
+
+        with ThreadPoolExecutor(4) as threads:
+            grown = counted(lambda: list(threads.map(ask, range(4))))
+
+        found = [grown.value(LOOKUPS, result=result) for result in ("miss", "shared", "hit")]
+        assert sum(found) == 4
+        assert found[0] == 1
+
+    def test_says_what_it_occupies(
+        self, app_with: AppWith, bob: Caller, make_product: Callable[..., dict[str, Any]]
+    ) -> None:
+        app = app_with()
+        make_product()
+        with app.app_context():
+            cache.clear()
+        assert Exposed.of_app(app).value("catalog_response_cache_bytes") == 0
+        bob.on(app).get("/products")
+        one = Exposed.of_app(app).value("catalog_response_cache_bytes")
+        bob.on(app).get("/products?per_page=2")
+
+        assert Exposed.of_app(app).value("catalog_response_cache_bytes") > one > 500
+
+
+class TestSearches:
+    @pytest.fixture(autouse=True)
+    def chair(self, make_product: Callable[..., dict[str, Any]]) -> None:
+        make_product(name="Oak chair", status="active")
+
+    @staticmethod
+    def outcomes(grown: Exposed) -> tuple[float, float]:
+        return grown.value(SEARCHES, outcome="found"), grown.value(SEARCHES, outcome="empty")
+
+    def test_are_counted_by_whether_they_find_anything(self, bob: Caller, counted: Counted) -> None:
+        grown = counted(lambda: [bob.get(f"/products?search={word}") for word in ("oak", "table", "lamp")])
+
+        assert self.outcomes(grown) == (1, 2)
+
+    def test_are_counted_where_the_response_is_cached(self, bob: Caller, counted: Counted) -> None:
+        grown = counted(lambda: [bob.get("/products?search=lamp") for _ in range(3)])
+
+        assert self.outcomes(grown) == (0, 3)
+        assert grown.value(LOOKUPS, result="hit") == 2
+
+    def test_are_counted_where_nothing_changed(self, bob: Caller, counted: Counted) -> None:
+        etag = bob.get("/products?search=oak").headers["ETag"]
+
+        grown = counted(lambda: bob.get("/products?search=oak", headers={"If-None-Match": etag}))
+
+        assert self.outcomes(grown) == (1, 0)
+
+    @pytest.mark.parametrize(
+        ("path", "outcomes"),
+        [
+            ("/products?search=oak&cursor=", (1, 0)),
+            ("/products?search=oak&page=2", (0, 0)),
+            ("/products", (0, 0)),
+            ("/products?search=", (0, 0)),
+            ("/categories?search=oak", (0, 0)),
+            ("/products?search=oak&page=x", (0, 0)),
+        ],
+    )
+    def test_are_first_pages_of_products(
+        self, bob: Caller, counted: Counted, path: str, outcomes: tuple[float, float]
+    ) -> None:
+        assert self.outcomes(counted(lambda: bob.get(path))) == outcomes
+
+    def test_are_passed_on(self, app_with: AppWith, bob: Caller, make_attribute: Callable[..., dict[str, Any]]) -> None:
+        app = app_with()
+        seen: list[Search] = []
+        make_attribute(code="size", type="choice", filterable=True)
+        on_search(app, seen.append)
+
+        for query in ("", "", "&sort_by=name", "&in_stock=true", "&attr.size=red"):
+            bob.on(app).get(f"/products?search=lamp{query}")
+
+        assert seen == [
+            Search("lamp", is_empty=True, is_filtered=is_filtered) for is_filtered in (False,) * 3 + (True,) * 2
+        ]

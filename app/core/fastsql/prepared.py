@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Dialect, Insert, Select
 from sqlalchemy.exc import DBAPIError
 
-from app.core import query_stats, reads, tracing
+from app.core import pool_metrics, query_stats, reads, tracing
 from app.core.sqlstates import error_name_of
 from app.core.transactions import connection, is_fast, is_reading, note_answer
 from app.extensions import db
@@ -148,6 +148,7 @@ def _errors_of(here: Connection, sql: str) -> Iterator[None]:
         if tracing.recorder is not None:
             seconds = time.perf_counter() - started
             tracing.recorder.record_statement(here.dialect.name, sql, seconds, error=error_name_of(error))
+        pool_metrics.count_error(error)
         base, driver = here.dialect.loaded_dbapi.Error, here.connection.dbapi_connection
         is_lost = here.dialect.is_disconnect(error, driver, None)
         if is_lost:

@@ -17,6 +17,7 @@ from simple_websocket import ConnectionClosed, Server
 
 from app.core.breaker import DatabaseUnavailable
 from app.core.errors import Refusal
+from app.core.metrics import STREAMS
 from app.core.transactions import in_unit_of_work
 from app.features.events import service
 from app.features.events.broadcast import PAGE, Broadcaster, current_broadcaster, is_outage
@@ -168,8 +169,10 @@ def _position(cursor: str) -> int:
 
 def write_blocks(stream: EventStream) -> Iterator[bytes]:
     """The stream as server-sent events; at its end, what has ended it as an event of the type ``end``."""
-    yield sse.retry_block()
+    open_streams = STREAMS.labels("sse")
+    open_streams.inc()
     try:
+        yield sse.retry_block()
         for messages in stream.follow():
             if messages:
                 yield b"".join(sse.event_block(one.text, event=one.type, event_id=one.cursor) for one in messages)
@@ -179,6 +182,7 @@ def write_blocks(stream: EventStream) -> Iterator[bytes]:
         stream.end = refusal.code()
         yield sse.event_block(_problem_of(refusal), event="end")
     finally:
+        open_streams.dec()
         stream.close()
         stream.log_end()
 
@@ -192,6 +196,8 @@ def serve_socket(socket: Server, stream: EventStream) -> None:
     # simple-websocket sets this event where something arrives, and when the client has gone.
     stream.signal, stream.has_left = socket.event, lambda: not socket.connected
     code, reason = GOING_AWAY, "The server is stopping; connect again."
+    open_streams = STREAMS.labels("websocket")
+    open_streams.inc()
     try:
         for messages in stream.follow():
             if socket.receive(timeout=0) is not None:
@@ -205,6 +211,7 @@ def serve_socket(socket: Server, stream: EventStream) -> None:
         stream.end = refusal.code()
         code, reason = CLOSE_CODES.get(status_of(type(refusal)), TRY_AGAIN_LATER), refusal.code()
     finally:
+        open_streams.dec()
         stream.close()
         stream.log_end()
     with suppress(OSError, ConnectionClosed):

@@ -53,6 +53,7 @@ from app.web.contract import (
     accepts,
     by_key,
     changes,
+    counts_searches,
     lists,
     locks,
     path_by_key,
@@ -114,6 +115,7 @@ RESTORE_REFUSALS = (CurrencyOfVariantDiffers, OptionsChanged, ParentDeleted, Too
 
 @blueprint.get("")
 @requires(Permission.PRODUCTS_READ)
+@counts_searches
 @lists(ProductSchema, ProductQuerySchema, listing.LISTING, includes=INCLUDES, companions=COMPANIONS)
 def list_products() -> Select[Product]:
     """List products; people who do not write them see the active ones."""
@@ -261,6 +263,7 @@ def delete_product_by_key(product: Product) -> None:
 
 @in_categories.get("/<id:category_id>/products")
 @requires(Permission.PRODUCTS_READ)
+@counts_searches
 @lists(ProductSchema, ProductQuerySchema, listing.LISTING, includes=INCLUDES, companions=COMPANIONS)
 def list_products_below(category_id: int) -> Select[Product]:
     """List the products of a category and of everything below it."""
@@ -269,6 +272,7 @@ def list_products_below(category_id: int) -> Select[Product]:
 
 @of_types.get("/<id:type_id>/products")
 @requires(Permission.PRODUCTS_READ)
+@counts_searches
 @lists(ProductSchema, TypedQuerySchema, listing.LISTING, includes=INCLUDES, companions=COMPANIONS, takes=("valid",))
 def list_products_of_type(type_id: int, valid: bool | None) -> Select[Product]:
     """List the products of a product type, with `valid=false` those that it would refuse as they are now."""
