@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -251,14 +251,16 @@ def gunicorn_server(
     port: int | None = None,
     folder: Path = PROJECT,
     files: int | None = None,
+    program: Sequence[str] = ("-m", "gunicorn"),
 ) -> Iterator[GunicornServer]:
     """Serve the application as `gunicorn wsgi:app` does in production, and yield it once /livez answers.
 
     `env` is its whole configuration but for the address and the size; nothing else of the shell's reaches it. The
-    application is the one in `folder`. No process may have more open files than `files` (`ulimit -n`).
+    application is the one in `folder`. No process may have more open files than `files` (`ulimit -n`). Python runs
+    `program`, which runs gunicorn.
     """
     port = port or free_port()
-    command = [sys.executable, "-m", "gunicorn", "wsgi:app"]
+    command = [sys.executable, *program, "wsgi:app"]
     if files is not None:
         command = ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(files), *command]
     with tempfile.TemporaryDirectory(prefix="catalog-gunicorn-", ignore_cleanup_errors=True) as logs:

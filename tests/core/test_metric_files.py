@@ -19,10 +19,9 @@ NAME = "catalog-metrics-test"
 
 #: Takes a slot, says which, and keeps it until its input ends; with an argument it forks first, and both take one.
 KEEPER = """
-import os, sys
+import os, runpy, sys
 from pathlib import Path
-from app.core.metric_files import take_slot
-slot = take_slot(Path(sys.argv[1]))
+slot = runpy.run_path("app/core/metric_files.py")["take_slot"](Path(sys.argv[1]))
 if sys.argv[2:]:
     child = os.fork()
     if child:
