@@ -231,10 +231,11 @@ class TestACallersAnswer:
         asked = [*paths(public, catalogue), "/products?cursor=&status=draft", f"/products/{catalogue['gone_id']}"]
         with time_machine.travel(clock.now() + timedelta(minutes=2), tick=True):
             expected = {(who, path): shown(cast[who].on(plain).get(path)) for who in cast for path in asked}
-            for first in cast:
+            for number, first in enumerate(cast):
                 with public.app_context():
                     cache.clear()
-                for path in asked:
+                # Each path has every third of them as the first, and each of them is the first at every third path.
+                for path in asked[number % 3 :: 3]:
                     for who in (first, *cast):
                         assert shown(cast[who].on(public).get(path)) == expected[who, path], (first, who, path)
 
