@@ -1,6 +1,7 @@
 """deploy/nginx.conf, in front of an upstream that tells what reached it, and in front of gunicorn."""
 
 import contextlib
+import http.client
 import http.server
 import json
 import shutil
@@ -262,6 +263,45 @@ class TestMedia:
     @pytest.mark.parametrize(("size", "status"), [(20 * 1024 * 1024 + 1000, 200), (21 * 1024 * 1024 + 1, 413)])
     def test_may_be_uploaded_up_to_its_limit(self, edge: str, size: int, status: int) -> None:
         assert requests.post(f"{edge}/api/v1/media", data=b"x" * size, timeout=30).status_code == status
+
+
+class TestMetrics:
+    SPELLINGS = (
+        *("/metrics", "//metrics", "/metrics/", "/%6detrics", "/%6D%65%74%72%69%63%73", "/metrics?x=1", "/./metrics"),
+        *("/api/../metrics", "/api/v1/../../metrics", "/%2e/metrics", "/%2fmetrics", "/metrics%2f", "/metrics%20"),
+        *("/metrics#x", "/metrics/../metrics", "/metrics;x", "/%256detrics", "/METRICS", "/metrics%00", "\\metrics"),
+        "http://catalog/metrics",
+    )
+
+    def test_are_never_passed_on(self, folder: Path) -> None:
+        token = "0123456789abcdefghijklmnopqrstuvwxyz"
+        settings = {
+            "APP_ENV": "testing",
+            "SECRET_KEY": "0123456789abcdef" * 2,
+            "JWT_SECRET_KEY": "fedcba9876543210" * 2,
+            "DATABASE_URL": f"sqlite:///{folder / 'catalog.db'}",
+            "METRICS_TOKEN": token,
+        }
+        with ExitStack() as stack:
+            server = stack.enter_context(gunicorn_server(settings, workers=1, threads=2))
+            port = stack.enter_context(nginx(folder, server.port))
+            assert self.ask(server.port, "GET", "/metrics", token)[0] == 200
+
+            for method in ("GET", "HEAD", "POST", "OPTIONS", "PUT", "INVENTED"):
+                for path in self.SPELLINGS:
+                    status, body = self.ask(port, method, path, token)
+                    assert status in {400, 404, 405}, (method, path)
+                    assert b"catalog_" not in body, (method, path)
+
+    @staticmethod
+    def ask(port: int, method: str, path: str, token: str) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        try:
+            connection.request(method, path, headers={"Authorization": f"Bearer {token}"})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
 
 
 class TestSlowClients:
