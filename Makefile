@@ -188,6 +188,10 @@ bench-facets: install-test ## Measure what facets cost at 100,000 products, by f
 bench-variants: install-test ## Measure what variants cost, beside a flat catalogue with as many products
 	@$(PY) -m benchmarks.variants $(ARGS)
 
+.PHONY: bench-metrics
+bench-metrics: install-test ## Measure what counting adds to a request, and what a scrape costs
+	@$(PY) -m benchmarks.metrics $(ARGS)
+
 .PHONY: bench-streams
 bench-streams: install-test ## Measure what a thousand open live streams leave to the lists
 	@$(PY) -m benchmarks.streams $(ARGS)

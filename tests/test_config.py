@@ -95,6 +95,9 @@ class TestParsing:
             ("PREVIOUS_SECRET_KEYS", "one,two", ("one", "two")),
             ("JWT_PREVIOUS_SECRET_KEYS", "one,two", ("one", "two")),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/", "http://collector:4318"),
+            ("METRICS_PORT", "9100", 9100),
+            ("METRICS_HOST", "10.0.0.1", "10.0.0.1"),
+            ("METRICS_TOKEN", "anything in development", "anything in development"),
             ("LOG_LEVEL", "debug", "DEBUG"),
             ("REDIS_URL", "redis://cache:6379/1", "redis://cache:6379/1"),
             ("REDIS_URL", "rediss://:pass@cache", "rediss://:pass@cache"),
@@ -181,6 +184,10 @@ class TestParsing:
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "hunter2:4318"),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://hunter2:4317"),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:hunter2@collector"),
+            ("METRICS_PORT", "hunter2"),
+            ("METRICS_PORT", "0"),
+            ("METRICS_PORT", "65536"),
+            ("METRICS_PORT", "8000"),
             ("REDIS_URL", "hunter2"),
             ("REDIS_URL", "http://hunter2"),
             ("DATABASE_URL", "hunter2"),
@@ -319,7 +326,7 @@ class TestProduction:
         assert refusal_of(environ) == f"{name} must be set in production"
 
     @pytest.mark.parametrize(
-        "name", ["SECRET_KEY", "PREVIOUS_SECRET_KEYS", "JWT_SECRET_KEY", "JWT_PREVIOUS_SECRET_KEYS"]
+        "name", ["SECRET_KEY", "PREVIOUS_SECRET_KEYS", "JWT_SECRET_KEY", "JWT_PREVIOUS_SECRET_KEYS", "METRICS_TOKEN"]
     )
     @pytest.mark.parametrize(
         "value",

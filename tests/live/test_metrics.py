@@ -17,6 +17,7 @@ from flask import Flask
 from tests.conftest import Caller
 from tests.exposed import Exposed
 from tests.live.conftest import environment, process
+from tests.live.followers import EventSource, WebSocket
 from tests.live.wire import Answer, Client, ask, wait_for, wire
 from tests.servers import GunicornServer, free_port, gunicorn_server
 
@@ -192,6 +193,26 @@ class TestCounting:
             metrics = served.metrics()
             assert metrics.value("catalog_http_requests_refused_total", status="400") == 3
             assert metrics.total(COUNT, status="4xx") == 0
+
+    def test_has_the_streams_that_are_open(self, app: Flask, base: Path, bob: Caller) -> None:
+        with serving(app, base, workers=1) as served:
+            source = EventSource(served.server.port, bob.token)
+            socket = WebSocket(served.server.port, bob.token)
+            wait_for(lambda: self.open_streams(served) == {"sse": 1, "websocket": 1})
+            source.cut()
+            wait_for(lambda: self.open_streams(served) == {"sse": 0, "websocket": 1})
+            socket.cut()
+            wait_for(lambda: self.open_streams(served) == {"sse": 0, "websocket": 0})
+
+            metrics = served.metrics()
+            assert metrics.total(COUNT, route="/api/v1/events/stream", status="2xx") == 1
+            assert metrics.total(COUNT, route="/api/v1/events/ws", status="1xx") == 1
+            assert metrics.value("catalog_http_requests_in_progress") == 0
+
+    @staticmethod
+    def open_streams(served: Served) -> dict[str, float]:
+        metrics = served.metrics()
+        return {name: metrics.value("catalog_streams", transport=name) for name in ("sse", "websocket")}
 
     def test_is_bounded_whatever_is_asked_for(self, app: Flask, base: Path) -> None:
         def invent(numbers: range) -> None:
