@@ -179,6 +179,20 @@ class TestTraceId:
         assert "trace_id" not in refused
         assert [line for line in lines if "trace_id" in line] == []
 
+    def test_goes_on_with_what_the_request_does(self, app: Flask, bob: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+        found, get_me = [], users.get_me
+
+        def look(**options: Any) -> Any:
+            found.append(tracing.current_trace())
+            return get_me(**options)
+
+        monkeypatch.setattr(users, "get_me", look)
+
+        for headers in ({**SENT, "tracestate": "shop=1"}, {}):
+            assert bob.get("/users/me", headers=headers).status_code == 200
+
+        assert found == [tracing.read_trace(TRACEPARENT, "shop=1"), None]
+
     def test_is_of_the_server_where_the_client_sends_none(
         self, traced: Flask, bob: Caller, recorded: Recording
     ) -> None:
