@@ -3,7 +3,7 @@
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ import pytest
 from flask import Flask
 
 from tests import pictures
-from tests.collector import Collector, collector, draw, path_to
+from tests.collector import Collected, Collector, collector, draw, path_to
 from tests.conftest import Caller
 from tests.live.conftest import environment, only, process, worker_pids
 from tests.live.wire import Client, wait_for
@@ -107,6 +107,11 @@ def end(server: GunicornServer) -> str:
     return server.log()
 
 
+def is_whole(trace: Sequence[Collected]) -> bool:
+    """Whether both processes have sent their parts of a trace."""
+    return {"server", "consumer"} <= {span.kind for span in trace} and any(span.name == "webhook" for span in trace)
+
+
 def hooks_of(endpoint: Receiver) -> list[Received]:
     return endpoint.at("/hook")
 
@@ -126,7 +131,7 @@ class TestOneTrace:
 
         assert answer.status == 202, answer.json
         wait_for(lambda: hooks_of(endpoint))
-        trace = wait_for(lambda: sink.trace(TRACE_ID), until=lambda spans: any(s.name == "webhook" for s in spans))
+        trace = wait_for(lambda: sink.trace(TRACE_ID), until=is_whole)
         sent = next(span for span in trace if span.name == "POST" and span.resource["process"] == "worker")
         names = [span.name for span in path_to(sent, trace)]
         assert names == ["POST /api/v1/media", "job media", "webhook", "POST"], draw(trace)
@@ -272,3 +277,27 @@ class TestCollectorsThatAreAway:
         assert elapsed < 30
         assert ended < 15
         assert "Traceback" not in log
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+class TestCelery:
+    @pytest.fixture
+    def server(self, app: Flask, sink: Collector, redis_url: str, tmp_path: Path) -> Iterator[GunicornServer]:
+        """A server whose jobs are run by processes of Celery's pool."""
+        settings = {"CELERY_BROKER_URL": redis_url, "WEBHOOK_ALLOWED_PRIVATE_HOSTS": "127.0.0.1"}
+        env = traced(app.config["DATABASE_URL"], sink.endpoint, **settings)
+        command = ["-m", "celery", "--app", "worker", "worker", "--beat", "--concurrency", "2"]
+        with gunicorn_server(env, workers=1, threads=1) as server, process(command, env, tmp_path / "celery.log"):
+            yield server
+
+    def test_sends_what_its_processes_record(
+        self, server: GunicornServer, sink: Collector, endpoint: Receiver, root: Caller
+    ) -> None:
+        with closing(Client(server.port, root.token)) as client:
+            answer = client.post("/media", {"url": f"{endpoint.url}/picture.jpg"}, traceparent=TRACEPARENT)
+
+        assert answer.status == 202
+        [job] = wait_for(lambda: [span for span in sink.trace(TRACE_ID) if span.name == "job media"])
+        [request] = wait_for(lambda: [span for span in sink.trace(TRACE_ID) if span.kind == "server"])
+        assert job.parent_id == request.span_id
