@@ -13,7 +13,7 @@ from sqlalchemy import make_url
 
 from tests.conftest import Caller
 from tests.live.conftest import Site, environment
-from tests.live.test_failures import assert_unavailable, conninfo, database_url, locked, terminate
+from tests.live.test_failures import assert_not_ready, assert_unavailable, conninfo, database_url, locked, terminate
 from tests.live.wire import Client, ask, asking, at_once, wait_for, wait_for_more
 from tests.servers import GunicornServer, gunicorn_server, pgbouncer
 
@@ -81,7 +81,7 @@ class TestADemotedPrimary:
         with self.demoted(app):
             assert_unavailable(client.post("/categories", {"name": "Stools"}))
             assert_unavailable(client.patch(path, {"name": "New"}))
-            assert_unavailable(ask(site.port, "//readyz"), "database_not_ready")
+            assert_not_ready(site.port)
             assert client.get(path).status == 200
             assert ask(site.port, "//livez").status == 200
 

@@ -68,7 +68,7 @@ def assert_in_service(connection: Wire) -> None:
         answer = connection.read()
     except (BrokenPipeError, ConnectionResetError):
         return
-    assert answer is None or (answer.status, answer.json) == (200, {"status": "ok"})
+    assert answer is None or (answer.status, answer.json["status"]) == (200, "ok")
     while answer is not None:
         connection.finish()
         answer = connection.read()
@@ -285,7 +285,7 @@ class TestVersionsAndMethods:
     def test_http_1_0_is_answered_and_closed(self, connection: Wire) -> None:
         connection.send(b"GET /health HTTP/1.0\r\n\r\n")
 
-        assert read(connection).json == {"status": "ok"}
+        assert read(connection).json["status"] == "ok"
         assert connection.read() is None
 
     @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ class TestVersionsAndMethods:
         assert answer.headers["Content-Type"] == wanted.headers["Content-Type"]
         assert answer.headers["ETag"] == wanted.headers["ETag"]
         # Were there a body, it would be read as the beginning of the next answer.
-        assert read(connection).json == {"status": "ok"}
+        assert read(connection).json["status"] == "ok"
 
     @pytest.mark.parametrize("method", ["TRACE", "CONNECT", "PROPFIND", "BREW", "get"])
     def test_unknown_methods_are_refused(self, connection: Wire, method: str) -> None:
