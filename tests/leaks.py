@@ -22,7 +22,7 @@ _PASSWORD_HASH = r"\$argon2id?\$"
 _PASSWORD = r"horse(?: |\+|%20|-)battery"
 _ADDRESS = r"[\w.+%-]+(?:@|%40)[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}\b"
 #: Of applications in tests (`settings_for`) and of the servers in tests/live.
-_KEYS = r"s{32}|j{32}|Zm9yIHNpZ25pbmcg|YW5kIHRoaXMgb25l"
+_KEYS = r"s{32}|j{32}|Zm9yIHNpZ25pbmcg|YW5kIHRoaXMgb25l|t0ken-0f-the-metrics"
 _FORMS = {
     "a token": _TOKEN,
     "an API key": _API_KEY,

@@ -45,7 +45,7 @@ BEFORE_A_PATH = re.compile(r"^(https?://)?[\w.-]+:\d+(?=/)|^https?://localhost(?
 API = re.compile(r"^\$\{?(API|api)\}?(?=/)")
 SERVED = re.compile(r"/(?!/)[\w{}$<>./%~-]*")
 #: What looks like a path of the server and is a folder of a machine, or the length of a network's prefix.
-NOT_SERVED = re.compile(r"/(tmp|dev|srv|opt|\d+)(/.*)?")
+NOT_SERVED = re.compile(r"/(tmp|dev|etc|srv|opt|\d+)(/.*)?")
 
 each_paper = pytest.mark.parametrize("paper", PAPERS, ids=[str(paper.relative_to(PROJECT)) for paper in PAPERS])
 
