@@ -27,6 +27,9 @@ except _settings["ConfigError"] as _error:
     sys.exit(f"catalog-api: {_error}")
 for _line in _settings["unknown_settings"](os.environ):
     sys.stderr.write(f"catalog-api: {_line}\n")
+# Checking a key file or a list of hosts imports modules of the application, which workers would inherit as well.
+for _name in [_name for _name in sys.modules if _name.partition(".")[0] == "app"]:
+    del sys.modules[_name]
 
 #: The application's libraries. The master imports them once, and the workers share their memory; each worker imports
 #: the application itself, so that a reload picks up its new code (decision 27).

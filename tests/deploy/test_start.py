@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import requests
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.servers import PROJECT, gunicorn_server
 
@@ -22,8 +24,10 @@ def loaded():
 
 runpy.run_path("gunicorn.conf.py")
 master = loaded()
+from prometheus_client import REGISTRY
+counted = [metric.name for metric in REGISTRY.collect() if metric.name.startswith("catalog_")]
 import wsgi
-print(json.dumps([sorted(master), sorted(loaded() - master)]))
+print(json.dumps([sorted(master), sorted(loaded() - master), counted]))
 """
 #: What commands, tests and the documentation need, and a request never does.
 NEVER = {
@@ -57,13 +61,29 @@ def modules_with(environ: dict[str, str]) -> tuple[set[str], set[str]]:
         capture_output=True,
         timeout=60,
     )
-    master, worker = json.loads(started.stdout)
+    master, worker, _ = json.loads(started.stdout)
     return set(master), set(worker)
 
 
 class TestMaster:
     def test_holds_nothing_that_a_reload_must_read_anew(self, modules: tuple[set[str], set[str]]) -> None:
         assert {name for name in modules[0] if name.partition(".")[0] in {"app", "config", "wsgi"}} == set()
+
+    def test_nor_what_a_setting_is_checked_by(self, tmp_path: Path) -> None:
+        key = ec.generate_private_key(ec.SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        (tmp_path / "key.pem").write_bytes(key)
+        checked = {"WEBHOOK_ALLOWED_PRIVATE_HOSTS": "127.0.0.1", "JWT_KEY_FILES": str(tmp_path / "key.pem")}
+
+        started = subprocess.run(
+            [sys.executable, "-c", START], cwd=PROJECT, env=settings(tmp_path) | checked, check=True,
+            capture_output=True, timeout=60,
+        )  # fmt: skip
+
+        master, worker, counted = json.loads(started.stdout)
+        assert [name for name in master if name.partition(".")[0] == "app"] == []
+        assert {"app.clients.addresses", "app.security.keys"} <= set(worker)
+        # What the master counts, each worker would count for itself alone.
+        assert counted == []
 
     def test_holds_every_library(self, modules: tuple[set[str], set[str]]) -> None:
         master, worker = ({name.partition(".")[0] for name in loaded} for loaded in modules)
