@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+from flask import Flask
 
+from tests.conftest import on_one_database
 from tests.exported import exported_names, names_in
 from tests.servers import PROJECT
 
@@ -41,15 +43,18 @@ HEALTHY: Series = {
     f'catalog_database_errors_total{{{API},sqlstate_class="23"}}': "0+30x240",
     f'catalog_database_errors_total{{{API},sqlstate_class="40"}}': "0+30x240",
     f'catalog_database_errors_total{{{API},sqlstate_class="57"}}': "0+1x240",
-    f"catalog_redis_up{{{API}}}": "1x240",
-    f"catalog_workers{{{API}}}": "1x240",
-    f"catalog_worker_last_seen_seconds{{{API}}}": "5x240",
-    f'catalog_jobs_oldest_due_seconds{{{API},lane="batches"}}': "0x100 200x20 0x120",
+    f'catalog_redis_up{{{API},purpose="rate_limits"}}': "1x240",
+    f'catalog_workers{{{API},kind="worker"}}': "1x240",
+    f'catalog_workers{{{API},kind="celery"}}': "0x240",
+    # One has died before, and was replaced.
+    f'catalog_workers_silent{{{API},kind="worker"}}': "1x240",
+    f'catalog_jobs_oldest_due_seconds{{{API},kind="import"}}': "0x100 200x20 0x120",
     f'catalog_job_duration_seconds_count{{{WORKER},kind="import",status="succeeded"}}': "0+1x240",
     f'catalog_job_duration_seconds_count{{{WORKER},kind="import",status="failed"}}': "0x200 1x40",
     f'catalog_media_processed_total{{{WORKER},outcome="ready"}}': "0+2x240",
     f'catalog_media_processed_total{{{WORKER},outcome="failed"}}': "0+1x240",
-    f"catalog_webhook_lag_seconds{{{API}}}": "1x240",
+    f'catalog_webhook_lag_seconds{{{API},stage="feed"}}': "1x240",
+    f'catalog_webhook_lag_seconds{{{API},stage="delivery"}}': "0x240",
     f'catalog_webhook_deliveries_total{{{WORKER},outcome="succeeded"}}': "0+9x240",
     f'catalog_webhook_deliveries_total{{{WORKER},outcome="retried"}}': "0+1x240",
     f'catalog_logins_total{{{API},outcome="succeeded"}}': "0+15x240",
@@ -65,15 +70,16 @@ FAULTS: Mapping[str, Mapping[str, str | None]] = {
     "CatalogDatabaseDown": {f"catalog_database_up{{{API}}}": "0x240"},
     "CatalogDatabaseErrors": {f'catalog_database_errors_total{{{API},sqlstate_class="08"}}': "0+3x240"},
     "CatalogDatabaseOutOfResources": {f'catalog_database_errors_total{{{API},sqlstate_class="53"}}': "0+1x240"},
-    "CatalogRedisLost": {f"catalog_redis_up{{{API}}}": "0x240"},
-    "CatalogNoWorker": {f"catalog_workers{{{API}}}": "0x240"},
-    "CatalogJobsLate": {f'catalog_jobs_oldest_due_seconds{{{API},lane="media"}}': "0+15x240"},
+    "CatalogRedisLost": {f'catalog_redis_up{{{API},purpose="rate_limits"}}': "0x240"},
+    "CatalogNoWorker": {f'catalog_workers{{{API},kind="worker"}}': "0x240"},
+    "CatalogWorkerDied": {f'catalog_workers_silent{{{API},kind="worker"}}': "1x200 2x40"},
+    "CatalogJobsLate": {f'catalog_jobs_oldest_due_seconds{{{API},kind="media"}}': "0+15x240"},
     "CatalogJobsFailing": {
         f'catalog_job_duration_seconds_count{{{WORKER},kind="webhook",status="queued"}}': "0+1x240",
         f'catalog_job_duration_seconds_count{{{WORKER},kind="webhook",status="failed"}}': "0+2x240",
     },
     "CatalogMediaFailing": {f'catalog_media_processed_total{{{WORKER},outcome="failed"}}': "0+3x240"},
-    "CatalogWebhooksLate": {f"catalog_webhook_lag_seconds{{{API}}}": "0+15x240"},
+    "CatalogWebhooksLate": {f'catalog_webhook_lag_seconds{{{API},stage="delivery"}}': "0+15x240"},
     "CatalogWebhooksFailing": {f'catalog_webhook_deliveries_total{{{WORKER},outcome="retried"}}': "0+10x240"},
     "CatalogLoginFailures": {
         f'catalog_logins_total{{{API},outcome="failed"}}': "0+100x240",
@@ -88,8 +94,8 @@ HARMLESS: Mapping[str, Mapping[str, str | None]] = {
         f'{REQUESTS}_bucket{{{API},le="2.5"}}': "0x100 0x140",
         f'{REQUESTS}_bucket{{{API},le="+Inf"}}': "0x100 1x140",
     },
-    "a restart": {f"up{{{API}}}": "1x100 0x4 1x136", f"catalog_workers{{{API}}}": "1x100 0x4 1x136"},
-    "a moment without Redis": {f"catalog_redis_up{{{API}}}": "1x100 0x6 1x134"},
+    "a restart": {f"up{{{API}}}": "1x100 0x4 1x136", f'catalog_workers{{{API},kind="worker"}}': "1x100 0x4 1x136"},
+    "a moment without Redis": {f'catalog_redis_up{{{API},purpose="rate_limits"}}': "1x100 0x6 1x134"},
     "no traffic at all": {name: "0x240" for name in HEALTHY if name.endswith("_total") or name.startswith(REQUESTS)},
     "a server without Redis, and a database without webhooks": {
         name: None for name in HEALTHY if "redis" in name or "webhook" in name
@@ -152,10 +158,11 @@ class TestTheFiles:
         assert hosts == own
         assert {job["job_name"] for job in jobs} == {f"catalog-{host}" for host in hosts}
 
-    def test_name_only_what_is_exported(self) -> None:
+    @on_one_database
+    def test_name_only_what_is_exported(self, app: Flask) -> None:
         names = {name for rule in ALERTS.values() for name in names_in(rule["expr"])}
 
-        assert names - exported_names() == set()
+        assert names - exported_names(app) == set()
 
 
 class TestEachAlert:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 
+from tests.conftest import on_one_database
 from tests.dashboard import DASHBOARD, PANELS, ROWS, queries_of
 from tests.exported import exported_families, exported_names, names_in
 
@@ -56,18 +58,14 @@ def test_a_panel_says_what_it_shows(panel: Panel) -> None:
     assert [target["refId"] for target in panel["targets"]] == list("ABCDEFGH"[: len(panel["targets"])])
 
 
-@each_panel
-def test_a_panel_asks_for_what_is_exported(panel: Panel) -> None:
-    names = {name for query in queries_of(panel) for name in names_in(query)}
+@on_one_database
+def test_panels_show_what_is_exported_and_all_of_it(app: Flask) -> None:
+    shown = {panel["title"]: {name for query in queries_of(panel) for name in names_in(query)} for panel in PANELS}
+    all_shown = {name for names in shown.values() for name in names}
 
-    assert names - exported_names() == set()
-    assert names or "up{" in panel["targets"][0]["expr"]
-
-
-def test_whatever_is_exported_is_shown() -> None:
-    shown = {name for panel in PANELS for query in queries_of(panel) for name in names_in(query)}
-
-    assert [family for family, names in exported_families().items() if not names & shown] == []
+    assert [title for title, names in shown.items() if not names] == ["Processes"]
+    assert all_shown - exported_names(app) == set()
+    assert [family for family, names in exported_families(app).items() if not names & all_shown] == []
 
 
 def test_panels_do_not_overlap_and_have_ids_of_their_own() -> None:
