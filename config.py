@@ -333,6 +333,7 @@ class Config:
     public_cache_max_age: int = _setting(0, _integer(0, MONTH))
     public_cache_stale_while_revalidate: int = _setting(0, _integer(0, MONTH))
     answer_cache_bytes: int = _setting(32 * 1024 * 1024, _integer(0, 2**40))
+    search_terms_interval: int = _setting(30, _integer(0, 3600))
     default_currency: str = _setting("USD", _currency)
     default_import_status: str = _setting("draft", _import_status)
     max_body_bytes: int = _setting(1024 * 1024, _integer(1024, 64 * 1024 * 1024))

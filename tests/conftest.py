@@ -168,6 +168,8 @@ def settings_for(database_url: str, **changed: Any) -> Config:
         "jwt_secret_key": "j" * 32,
         "media_store": MEDIA_STORE,
         "rate_limit_enabled": False,
+        # A thread would write into the database of another test.
+        "search_terms_interval": 0,
         "log_level": "WARNING",
         "fast_sql": FAST_SQL,
     }

@@ -138,6 +138,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "body": b"{}",
         "expires_at": MOMENT,
     },
+    "search_terms": {"id": 1, "week": "2026-W20", "term": "oak chair", "searches": 3, "empty_searches": 1},
     "audit_events": {"id": 1, "created_at": MOMENT, "action": "user.created", "resource_type": "user"},
     "jobs": {
         "id": 1,

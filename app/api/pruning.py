@@ -19,6 +19,7 @@ from app.features.auth import guard
 from app.features.events import service as events
 from app.features.imports import service as imports
 from app.features.media import removal
+from app.features.search_terms import service as search_terms
 from app.features.sessions import service as sessions
 from app.features.stock import service as stock
 from app.features.webhooks import service as webhooks
@@ -84,6 +85,7 @@ def _batches() -> Mapping[str, Callable[[], int]]:
         "jobs": partial(prune_jobs, before=now - JOB_RETENTION),
         "workers": partial(prune_workers, before=now - WORKER_RETENTION),
         "responses to idempotency keys": prune_responses,
+        "search terms": search_terms.prune_terms,
         "changes of the log": partial(events.prune_log, before=now - LOG_RETENTION),
         "events of the change feed": events.prune_events,
     }

@@ -21,6 +21,7 @@ from app.features.product_types.routes import blueprint as product_types
 from app.features.products.routes import blueprint as products
 from app.features.products.routes import in_categories as category_products
 from app.features.products.routes import of_types as type_products
+from app.features.search_terms.routes import blueprint as search_terms
 from app.features.sessions.routes import blueprint as sessions
 from app.features.stock.routes import blueprint as stock
 from app.features.users.routes import blueprint as users
@@ -42,6 +43,7 @@ blueprint.register_blueprint(type_products)
 blueprint.register_blueprint(placements)
 blueprint.register_blueprint(media)
 blueprint.register_blueprint(facets)
+blueprint.register_blueprint(search_terms)
 blueprint.register_blueprint(bulk)
 blueprint.register_blueprint(exports)
 blueprint.register_blueprint(events)

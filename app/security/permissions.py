@@ -30,6 +30,7 @@ class Permission(StrEnum):
     TYPES_DELETE = "types:delete"
     STOCK_READ = "stock:read"
     STOCK_WRITE = "stock:write"
+    SEARCH_TERMS_READ = "search_terms:read"
     WEBHOOKS_READ = "webhooks:read"
     WEBHOOKS_WRITE = "webhooks:write"
 
@@ -68,6 +69,7 @@ _EDITOR = _USER | {
     Permission.TYPES_WRITE,
     Permission.STOCK_READ,
     Permission.STOCK_WRITE,
+    Permission.SEARCH_TERMS_READ,
 }
 
 GRANTS: dict[Role, frozenset[Permission]] = {

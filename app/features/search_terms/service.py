@@ -1,0 +1,90 @@
+"""Use cases of search terms: store what was counted, look at it, and delete what is old."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+
+from app.core import clock
+from app.core.listing import Listing, OneOf
+from app.core.pruning import delete_batch
+from app.core.transactions import run
+from app.core.upserts import insert_into
+from app.features.search_terms.models import SearchTerm
+
+#: Terms that were searched for less often in a week are not shown.
+MIN_SEARCHES = 2
+#: A week stores so many different terms, and then counts those alone: clients can make up any number.
+MAX_TERMS_PER_WEEK = 100_000
+RETENTION = timedelta(weeks=8)
+
+
+class Count(NamedTuple):
+    """How often a term was searched for, and how often nothing was found."""
+
+    searches: int
+    empty_searches: int
+
+
+def _has_results(_none: int) -> ColumnElement[bool]:
+    """The condition for results=0, the one value that is taken: nothing was found, at least once."""
+    return SearchTerm.empty_searches > 0
+
+
+LISTING = Listing(
+    filters={"week": OneOf(SearchTerm.week), "results": _has_results},
+    sorts={
+        "searches": SearchTerm.searches,
+        "empty_searches": SearchTerm.empty_searches,
+        "term": SearchTerm.term,
+        "week": SearchTerm.week,
+        "id": SearchTerm.id,
+    },
+    tie_breaker=SearchTerm.id,
+)
+
+
+def week_of(moment: datetime) -> str:
+    """The week of a moment, such as 2026-W05 (ISO 8601). Weeks compare as texts."""
+    year, week, _ = moment.isocalendar()
+    return f"{year}-W{week:02}"
+
+
+def all_terms() -> Select[SearchTerm]:
+    """The terms that were searched for more than once in their week."""
+    return select(SearchTerm).where(SearchTerm.searches >= MIN_SEARCHES)
+
+
+def add_counts(week: str, counts: Mapping[str, Count], *, max_terms: int = MAX_TERMS_PER_WEEK) -> None:
+    """Add to what is stored of a week; new terms only while it has fewer than ``max_terms``."""
+    # In one order, so that two processes do not lock each other's rows.
+    rows = [
+        {"week": week, "term": term, **counts[term]._asdict()} for term in _admitted(week, sorted(counts), max_terms)
+    ]
+    if not rows:
+        return
+    statement = insert_into(SearchTerm)
+    added = {
+        name: SearchTerm.metadata.tables["search_terms"].c[name] + statement.excluded[name] for name in Count._fields
+    }
+    run(statement.on_conflict_do_update(index_elements=["week", "term"], set_=added), rows)
+
+
+def prune_terms() -> int:
+    """Delete a batch of the terms of weeks that ended `RETENTION` ago, or ended with too few searches; their number."""
+    now = clock.now()
+    is_old = SearchTerm.week < week_of(now - RETENTION)
+    is_unshown = and_(SearchTerm.week < week_of(now - timedelta(days=1)), SearchTerm.searches < MIN_SEARCHES)
+    return delete_batch(SearchTerm, or_(is_old, is_unshown))
+
+
+def _admitted(week: str, terms: Sequence[str], max_terms: int) -> Sequence[str]:
+    """The terms that are stored in a week already, and as many of the others as it has room for."""
+    of_week = SearchTerm.week == week
+    room = max_terms - run(select(func.count()).select_from(SearchTerm).where(of_week)).scalar_one()
+    if room >= len(terms):
+        return terms
+    there = set(run(select(SearchTerm.term).where(of_week, SearchTerm.term.in_(terms))).scalars())
+    new = [term for term in terms if term not in there]
+    return sorted([*there, *new[: max(0, room)]])

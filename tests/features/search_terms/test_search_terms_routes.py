@@ -1,0 +1,152 @@
+"""The list of search terms: who sees which, and how they come there."""
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from app.core import clock
+from app.core.pruning import iter_batches
+from app.core.transactions import unit_of_work
+from app.features.search_terms.service import Count, add_counts, prune_terms, week_of
+from tests.conftest import Caller, body_of, code_of, faults_of
+from tests.rows import mappings_of
+
+PATH = "/search-terms"
+Store = Callable[..., None]
+
+
+@pytest.fixture
+def store(app: Flask) -> Store:
+    """Store counts of a week."""
+
+    def add(week: str, counts: Mapping[str, tuple[int, int]], **options: Any) -> None:
+        with app.app_context(), unit_of_work():
+            add_counts(week, {term: Count(*count) for term, count in counts.items()}, **options)
+
+    return add
+
+
+def terms_in(answer: Any) -> list[tuple[str, str, int, int]]:
+    """The items of a list."""
+    return [(item["week"], item["term"], item["searches"], item["empty_searches"]) for item in body_of(answer)["items"]]
+
+
+class TestListSearchTerms:
+    @pytest.fixture(autouse=True)
+    def counted(self, store: Store) -> None:
+        store("2026-W04", {"oak": (5, 0), "pine": (2, 2)})
+        store("2026-W05", {"oak": (9, 1), "beech": (2, 0), "a name": (1, 1)})
+
+    def test_shows_the_most_frequent_first(self, alice: Caller) -> None:
+        assert terms_in(alice.get(PATH))[:2] == [("2026-W05", "oak", 9, 1), ("2026-W04", "oak", 5, 0)]
+
+    def test_shows_no_term_that_was_searched_for_once(self, root: Caller) -> None:
+        answer = root.get(PATH)
+
+        assert "a name" not in answer.text
+        assert body_of(answer)["meta"]["total"] == 4
+
+    @pytest.mark.parametrize(
+        ("query", "expected"),
+        [
+            ("results=0&sort_by=term&order=asc", ["oak", "pine"]),
+            ("results=0&week=2026-W04", ["pine"]),
+            ("week=2026-W04&sort_by=term&order=asc", ["oak", "pine"]),
+            ("week=2026-W04,2026-W05&sort_by=empty_searches", ["pine", "oak", "beech", "oak"]),
+            ("week=2020-W01", []),
+        ],
+    )
+    def test_filters_and_sorts(self, alice: Caller, query: str, expected: list[str]) -> None:
+        assert [term for _, term, _, _ in terms_in(alice.get(f"{PATH}?{query}"))] == expected
+
+    def test_has_keyset_pages(self, alice: Caller) -> None:
+        seen: list[str] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            page = body_of(alice.get(f"{PATH}?per_page=1&cursor={cursor}"))
+            seen += [item["term"] for item in page["items"]]
+            cursor = page["meta"]["next_cursor"]
+
+        assert sorted(seen) == ["beech", "oak", "oak", "pine"]
+
+    @pytest.mark.parametrize("query", ["results=1", "results=none", "week=2026", "week=2026-05"])
+    def test_refuses_other_values(self, alice: Caller, query: str) -> None:
+        answer = alice.get(f"{PATH}?{query}")
+
+        assert (answer.status_code, [name for name, _ in faults_of(answer)]) == (422, [query.partition("=")[0]])
+
+    def test_is_for_editors_and_administrators(self, bob: Caller, anonymous: Caller) -> None:
+        assert (bob.get(PATH).status_code, code_of(anonymous.get(PATH))) == (403, "credentials_missing")
+
+    def test_is_for_keys_with_the_scope(self, alice: Caller, anonymous: Caller) -> None:
+        keys = [
+            body_of(alice.post("/api-keys", {"name": scope, "scopes": [scope]}))["key"]
+            for scope in ("search_terms:read", "products:read")
+        ]
+
+        statuses = [anonymous.get(PATH, headers={"X-API-Key": key}).status_code for key in keys]
+
+        assert statuses == [200, 403]
+
+    def test_is_stored_by_no_cache(self, alice: Caller) -> None:
+        assert alice.get(PATH).headers["Cache-Control"] == "no-store"
+
+
+class TestAddCounts:
+    def test_adds_up(self, store: Store, alice: Caller) -> None:
+        for _ in range(3):
+            store("2026-W05", {"oak": (2, 1), "pine": (1, 0)})
+
+        assert terms_in(alice.get(f"{PATH}?sort_by=term&order=asc")) == [
+            ("2026-W05", "oak", 6, 3),
+            ("2026-W05", "pine", 3, 0),
+        ]
+
+    def test_stores_a_bounded_number_of_terms_in_a_week(self, store: Store, app: Flask) -> None:
+        store("2026-W05", {"a": (1, 0), "b": (1, 0)}, max_terms=3)
+        store("2026-W05", {"b": (1, 0), "c": (1, 0), "d": (1, 0)}, max_terms=3)
+        store("2026-W05", {"a": (1, 0), "e": (1, 0)}, max_terms=3)
+        store("2026-W06", {"e": (1, 0)}, max_terms=3)
+
+        stored = {(row["week"], row["term"]): row["searches"] for row in mappings_of(app, "search_terms")}
+        assert stored == {
+            ("2026-W05", "a"): 2,
+            ("2026-W05", "b"): 2,
+            ("2026-W05", "c"): 1,
+            ("2026-W06", "e"): 1,
+        }
+
+    def test_stores_nothing_of_nothing(self, store: Store, app: Flask) -> None:
+        store("2026-W05", {})
+
+        assert mappings_of(app, "search_terms") == []
+
+    def test_stores_as_many_terms_as_a_process_counts(self, store: Store, app: Flask) -> None:
+        for _ in range(2):
+            store("2026-W05", {f"oak {number}": (1, 1) for number in range(1000)})
+
+        assert {row["searches"] for row in mappings_of(app, "search_terms")} == {2}
+        assert len(mappings_of(app, "search_terms")) == 1000
+
+
+class TestPruneTerms:
+    def test_deletes_what_is_old_and_what_will_never_be_shown(self, store: Store, app: Flask) -> None:
+        now = clock.now()
+        weeks = {age: week_of(now - timedelta(weeks=age)) for age in (0, 2, 8, 9)}
+        for week in weeks.values():
+            store(week, {"oak": (2, 0), "a name": (1, 0)})
+
+        with app.app_context():
+            deleted = sum(iter_batches(prune_terms))
+
+        left = {(row["week"], row["term"]) for row in mappings_of(app, "search_terms")}
+        assert left == {
+            (weeks[0], "oak"),
+            (weeks[0], "a name"),
+            (weeks[2], "oak"),
+            (weeks[8], "oak"),
+        }
+        assert deleted == 4
