@@ -87,8 +87,7 @@ def create_app(config: Config | str | None = None) -> Flask:
     sockets.init_app(app, protocol=PROTOCOL)
     broadcast.init_app(app)
     readiness.init_app(app)
-    queues = DatabaseCollector(app.app_context, version=app.config["VERSION"], commit=app.config["COMMIT"])
-    monitoring.register_collector(app, queues)
+    monitoring.register_collector(app, DatabaseCollector(app.app_context))
     with app.app_context():
         set_up_engine(
             db.engine,

@@ -12,7 +12,7 @@ from prometheus_client.exposition import ThreadingWSGIServer, choose_encoder
 from werkzeug import Request, Response
 
 from app.core.exposition import Exposition
-from app.web.monitoring import carries_token
+from app.web.monitoring import ReleaseCollector, carries_token
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -40,7 +40,8 @@ def serve_metrics(app: Flask) -> Callable[[], None]:
     port, host = app.config["METRICS_PORT"], app.config["METRICS_HOST"] or app.config["HOST"]
     if port is None:
         return lambda: None
-    answer = _answer_with(app.config["METRICS_TOKEN"])
+    # What the database knows, each server of the API exports already.
+    answer = _answer_with(Exposition([ReleaseCollector(app)]), app.config["METRICS_TOKEN"])
     try:
         server = make_server(host, port, answer, _Server6 if ":" in host else ThreadingWSGIServer, _Handler)
     except OSError as error:
@@ -55,10 +56,7 @@ def serve_metrics(app: Flask) -> Callable[[], None]:
     return stop
 
 
-def _answer_with(token: str | None) -> "WSGIApplication":
-    # What the database knows, each server of the API exports already.
-    exposition = Exposition()
-
+def _answer_with(exposition: Exposition, token: str | None) -> "WSGIApplication":
     @Request.application
     def answer(request: Request) -> Response:
         if request.path != "/metrics" or request.method not in {"GET", "HEAD"}:

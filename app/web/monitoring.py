@@ -1,8 +1,11 @@
 """``GET /metrics`` for Prometheus: who may read it, on which port, and what the application adds to it."""
 
 import hmac
+from collections.abc import Iterator
 
 from flask import Flask, Response, current_app, request
+from prometheus_client import Metric
+from prometheus_client.core import InfoMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from werkzeug.datastructures import Authorization
@@ -23,9 +26,20 @@ class MetricsTokenRequired(Unauthenticated):
     """Send Authorization: Bearer with the METRICS_TOKEN of this server."""
 
 
+class ReleaseCollector(Collector):
+    """Which release of the application runs."""
+
+    def __init__(self, app: Flask) -> None:
+        self._release = {"version": app.config["VERSION"], "commit": app.config["COMMIT"]}
+
+    def collect(self) -> Iterator[Metric]:
+        """The one metric, which is 1."""
+        yield InfoMetricFamily("catalog_build", "The release that runs.", value=self._release)
+
+
 def init_app(app: Flask) -> None:
     """Give the application its exposition."""
-    app.extensions["exposition"] = Exposition()
+    app.extensions["exposition"] = Exposition([ReleaseCollector(app)])
 
 
 def register_collector(app: Flask, collector: Collector) -> None:

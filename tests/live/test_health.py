@@ -53,9 +53,15 @@ class TestAWorker:
         return app_with(metrics_token=TOKEN)
 
     @pytest.fixture
-    def worker(self, app: Flask, tmp_path: Path) -> Iterator[Any]:
+    def port(self) -> int:
+        """Where the worker serves its own metrics."""
+        return free_port()
+
+    @pytest.fixture
+    def worker(self, app: Flask, tmp_path: Path, port: int) -> Iterator[Any]:
         arguments = ["-m", "flask", "worker", "--heartbeat-file", str(tmp_path / "heartbeat")]
-        with process(arguments, environment(app.config["DATABASE_URL"]), tmp_path / "log") as running:
+        env = environment(app.config["DATABASE_URL"], METRICS_PORT=str(port))
+        with process(arguments, env, tmp_path / "log") as running:
             wait_for(lambda: kinds(app) == ["worker"])
             yield running
 
@@ -69,6 +75,12 @@ class TestAWorker:
         assert with_worker == ("ok", None)
         assert kinds(app) == []
         assert checks_of(Caller(probed, TOKEN).get("//readyz"))["worker"] == ("degraded", "no_worker")
+
+    def test_says_which_release_it_runs_and_leaves_the_database_to_servers(self, worker: Any, port: int) -> None:
+        found = Exposed.of_text(ask(port, "//metrics").body.decode())
+
+        assert found.value("catalog_build_info", version=VERSION, commit="unknown") == 1
+        assert "catalog_database_up" not in found.names()
 
     def test_that_is_killed_is_missed_after_a_while(self, app: Flask, probed: Flask, worker: Any) -> None:
         os.killpg(worker.pid, signal.SIGKILL)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 from prometheus_client import Metric
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -33,19 +33,17 @@ class Answer:
 
 
 class DatabaseCollector(Collector):
-    """What the database knows, and which release asks; thread-safe. ``context`` makes a context of the application.
+    """What the database knows; thread-safe. ``context`` makes a context of the application.
 
     A database that hangs gives `catalog_database_up` 0 and none of the others.
     """
 
-    def __init__(self, context: Callable[[], AbstractContextManager[object]], *, version: str, commit: str) -> None:
+    def __init__(self, context: Callable[[], AbstractContextManager[object]]) -> None:
         self._context = context
-        self._release = {"version": version, "commit": commit}
         self._probe = Probe(self._ask, max_age=MAX_AGE, timeout=TIMEOUT)
 
     def collect(self) -> Iterator[Metric]:
         """The metrics, within TIMEOUT."""
-        yield InfoMetricFamily("catalog_build", "The release that runs.", value=self._release)
         sight = self._probe.read()
         is_up = sight is not None and sight.value.is_up
         yield GaugeMetricFamily("catalog_database_up", "1 where the database answers, else 0.", value=is_up)

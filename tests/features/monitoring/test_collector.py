@@ -56,7 +56,7 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def collector(app: Flask) -> DatabaseCollector:
-    return DatabaseCollector(app.app_context, version=VERSION, commit="9060526b")
+    return DatabaseCollector(app.app_context)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def read(app: Flask) -> Callable[[], Found]:
     """What is found now."""
 
     def read() -> Found:
-        return found_by(DatabaseCollector(app.app_context, version=VERSION, commit="9060526b"))
+        return found_by(DatabaseCollector(app.app_context))
 
     return read
 
@@ -115,7 +115,6 @@ class TestQueues:
     def test_of_an_empty_catalogue_have_nothing_in_them(self, read: Callable[[], Found]) -> None:
         found = read()
 
-        assert of(found, "build_info") == {("9060526b", VERSION): 1}
         assert of(found, "database_up") == {(): 1}
         assert of(found, "jobs") == of(found, "media") == of(found, "worker_last_seen_seconds") == {}
         assert of(found, "workers") == {("worker",): 0, ("celery",): 0, ("server",): 0}
@@ -352,10 +351,10 @@ class TestWithoutTheDatabase:
     def test_there_is_no_other_metric(self) -> None:
         gone = create_app(settings_for("sqlite:////nowhere/catalog.db"))
 
-        found = found_by(DatabaseCollector(gone.app_context, version=VERSION, commit="9060526b"))
+        found = found_by(DatabaseCollector(gone.app_context))
 
         assert of(found, "database_up") == {(): 0}
-        assert names_of(found) == {"build_info", "database_up"}
+        assert names_of(found) == {"database_up"}
 
     def test_that_hangs_a_scrape_goes_on_within_a_while(
         self, app: Flask, anonymous: Caller, monkeypatch: pytest.MonkeyPatch
@@ -369,13 +368,13 @@ class TestWithoutTheDatabase:
 
         monkeypatch.setattr(collecting, "TIMEOUT", 0.2)
         monkeypatch.setattr(service, "read_queues", hang)
-        collector = DatabaseCollector(app.app_context, version=VERSION, commit="9060526b")
+        collector = DatabaseCollector(app.app_context)
         try:
             found = [found_by(collector) for _ in range(3)]
         finally:
             over.set()
 
-        assert [names_of(one) for one in found] == [{"build_info", "database_up"}] * 3
+        assert [names_of(one) for one in found] == [{"database_up"}] * 3
         assert {of(one, "database_up")[()] for one in found} == {0}
         assert asked == [1]
 
@@ -391,7 +390,7 @@ class TestWithoutTheDatabase:
         found = found_by(collector)
 
         assert of(found, "database_up") == {(): 1}
-        assert names_of(found) == {"build_info", "database_up"}
+        assert names_of(found) == {"database_up"}
 
 
 def test_are_among_the_metrics_of_the_server(app_with: Callable[..., Flask], anonymous: Caller) -> None:
