@@ -7,6 +7,7 @@ from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from tests.leaks import require_no_leak
 from tests.receiver import Receiver, receiver
 
 KINDS = {1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
@@ -52,7 +53,9 @@ def collector(port: int = 0) -> Iterator[Collector]:
     """Run a collector."""
     with receiver(port) as endpoint:
         endpoint.reply(200)
-        yield Collector(endpoint)
+        kept = Collector(endpoint)
+        yield kept
+    require_no_leak("\n".join(span.text for span in kept.spans), "What a collector got")
 
 
 def path_to(span: Collected, spans: Sequence[Collected]) -> list[Collected]:

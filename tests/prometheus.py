@@ -63,7 +63,7 @@ class Prometheus:
 
 def shortened_rules() -> str:
     """The shipped rules, which hold at once and look at the last seconds; thresholds are as they are."""
-    text = re.sub(r"\bfor: \d+m$", f"for: {2 * INTERVAL}s", RULES.read_text(), flags=re.MULTILINE)
+    text = re.sub(r"\bfor: \d+m$", f"for: {3 * INTERVAL}s", RULES.read_text(), flags=re.MULTILINE)
     return re.sub(r"\[\d+m\]", f"[{WINDOW}]", text)
 
 

@@ -9,6 +9,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from app.core import tracing
 from app.core.spans import SpanRecorder
+from tests.leaks import require_no_leak
 
 
 class Recording:
@@ -46,11 +47,13 @@ def recording() -> Iterator[Recording]:
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     before, recorder = tracing.recorder, SpanRecorder(provider)
     tracing.recorder = recorder
+    recorded = Recording(exporter)
     try:
-        yield Recording(exporter)
+        yield recorded
     finally:
         tracing.recorder = before
         recorder.shut_down()
+    require_no_leak(recorded.text, "What was recorded")
 
 
 def hex_id(span: ReadableSpan) -> str:

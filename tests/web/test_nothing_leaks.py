@@ -1,6 +1,7 @@
-"""No operation writes a secret, an e-mail address or a search text to the log, whatever comes of it."""
+"""No operation has a secret, an e-mail address or a search text in logs, spans or metrics, whatever comes of it."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 import structlog
@@ -15,6 +16,7 @@ from app.web.logs import set_up_logs
 from tests.conftest import PASSWORD, on_one_database
 from tests.leaks import SEARCHED, leaks_in
 from tests.operations import Operation, Scene
+from tests.recording import recording
 
 #: Members and parameters that hold what a client looks for.
 SEARCHES = {"search", "q"}
@@ -27,10 +29,12 @@ def searching(operation: Operation) -> str:
 
 @on_one_database
 @pytest.mark.parametrize("as_json", [True, False])
-def test_of_any_operation(restored_scene: Scene, capfd: pytest.CaptureFixture[str], as_json: bool) -> None:
-    set_up_logs(level="DEBUG", as_json=as_json)
-
-    with restored_scene as scene:
+def test_of_any_operation(
+    restored_scene: Scene, app_with: Callable[..., Flask], capfd: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    with recording() as recorded, restored_scene as scene:
+        scene.app = app_with(log_level="DEBUG")
+        set_up_logs(level="DEBUG", as_json=as_json)
         for operation in scene.operations:
             scene.reset()
             succeeded = scene.send(operation, query=searching(operation))
@@ -43,6 +47,8 @@ def test_of_any_operation(restored_scene: Scene, capfd: pytest.CaptureFixture[st
     written = capfd.readouterr().err
     assert written.count("\n") > 2 * len(scene.operations)
     assert leaks_in(written) == []
+    assert "SELECT" in recorded.text
+    assert leaks_in(recorded.text) == []
     assert leaks_in(generate_latest().decode()) == []
 
 
