@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -244,6 +245,42 @@ class TestRemoveUnfinished:
         connect(monkeypatch, f"http://127.0.0.1:{free_port()}")
 
         assert ObjectStore("s3://media").remove_unfinished(older_than=clock.now()) == 0
+
+
+class TestCheck:
+    def test_finds_a_store_that_is_there_before_anything_is_in_it(self, store: ObjectStore) -> None:
+        store.check()
+        put(store, KEY)
+        store.check()
+
+        assert listed(store, "public") == [KEY]
+
+    def test_stores_nothing(self, store: ObjectStore, folder: Path) -> None:
+        store.check()
+
+        assert listed(store, object_store.PROBE_KEY) == []
+        assert [*folder.rglob("*")] == []
+
+    def test_refuses_a_folder_that_has_gone_until_it_is_back(self, folder: Path) -> None:
+        store = ObjectStore(folder.as_uri())
+        put(store, KEY)
+        shutil.rmtree(folder)
+
+        for _ in range(object_store.MAX_FAILURES + 2):
+            assert reasons_of(store.check) == ["NotADirectoryError ENOTDIR"]
+        folder.mkdir()
+        store.check()
+
+    def test_refuses_a_bucket_that_does_not_exist(self, monkeypatch: pytest.MonkeyPatch, s3_endpoint: str) -> None:
+        connect(monkeypatch, s3_endpoint)
+
+        assert reasons_of(ObjectStore("s3://nowhere/x", timeout=30).check) == ["no bucket"]
+
+    def test_refuses_what_does_not_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        connect(monkeypatch, f"http://127.0.0.1:{free_port()}")
+
+        [reason] = reasons_of(ObjectStore("s3://media/x", timeout=SHORT).check)
+        assert reason
 
 
 def reasons_of(call: Callable[[], Any]) -> list[str]:
