@@ -182,7 +182,10 @@ logger_class = Logger
 def on_starting(server: Any) -> None:
     """Have all workers count in a folder of this server's, which its first address names."""
     name = re.sub(r"[^A-Za-z0-9]+", "-", f"catalog-metrics-{server.cfg.uid}-{server.cfg.bind[0]}")
-    server.metrics_folder = _metric_files["open_folder"](name, uid=server.cfg.uid, gid=server.cfg.gid)
+    try:
+        server.metrics_folder = _metric_files["open_folder"](name, uid=server.cfg.uid, gid=server.cfg.gid)
+    except OSError as error:
+        sys.exit(f"catalog-api: no folder for metrics can be made: {error.strerror}")
     os.environ[_metric_files["FOLDER"]] = str(server.metrics_folder.path)
 
 

@@ -198,9 +198,9 @@ def _scrape() -> None:
         "bytes": len(texts[0]),
         "file_bytes": sum(files),
     }
-    print(json.dumps(found), flush=True)
     for child in children:
         os.kill(child, signal.SIGKILL)
+    print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

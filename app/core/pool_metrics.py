@@ -1,5 +1,6 @@
 """Counts the connections of an engine, and the errors of its database."""
 
+import contextlib
 import gc
 from collections import deque
 from collections.abc import Callable
@@ -57,8 +58,10 @@ def _info(record: ConnectionPoolEntry) -> dict[Any, Any]:
 
 def _count(change: Callable[[], None]) -> None:
     _delayed.append(change)
-    while not _is_collecting and _delayed:
-        _delayed.popleft()()
+    # Another thread may take the last.
+    with contextlib.suppress(IndexError):
+        while not _is_collecting:
+            _delayed.popleft()()
 
 
 def _note_collection(phase: str, _info: object) -> None:

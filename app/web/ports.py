@@ -26,4 +26,4 @@ def is_on_metrics_port() -> bool:
 
 def is_served_here() -> bool:
     """Whether the port of the request at hand answers what is asked."""
-    return request.blueprint in MONITORING or not is_on_metrics_port()
+    return not is_on_metrics_port() or request.blueprint in MONITORING

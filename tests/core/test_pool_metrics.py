@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from flask import Flask
@@ -91,6 +92,17 @@ class TestConnections:
             assert gauges() == (1, 1)
 
         assert gauges() == (1, 0)
+
+    def test_are_counted_by_many_threads(self, engine: Engine, gauges: Gauges) -> None:
+        def connect(_: int) -> None:
+            for _ in range(50):
+                engine.connect().close()
+
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(connect, range(8)))
+        engine.dispose()
+
+        assert gauges() == (0, 0)
 
     def test_know_when_the_garbage_collector_runs(self, engine: Engine) -> None:
         seen: list[bool] = []

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +21,7 @@ from tests.exposed import Exposed
 from tests.live.conftest import environment, process
 from tests.live.followers import EventSource, WebSocket
 from tests.live.wire import Answer, Client, ask, wait_for, wire
-from tests.servers import GunicornServer, free_port, gunicorn_server
+from tests.servers import INHERITED, PROJECT, GunicornServer, free_port, gunicorn_server
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 
@@ -305,6 +307,18 @@ class TestRestart:
             assert served.metrics().since(before).total(COUNT) == tally.answered == tally.sent
             end(successor)
             wait_for(lambda: not list(base.iterdir()))
+
+    def test_needs_a_place_for_the_folder(self, app: Flask) -> None:
+        env = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        env |= environment(app.config["DATABASE_URL"], PROMETHEUS_MULTIPROC_DIR="/proc/nowhere", PORT=str(free_port()))
+
+        ended = subprocess.run(
+            [sys.executable, *GUNICORN, "wsgi:app"],
+            cwd=PROJECT, env=env, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+        assert ended.returncode == 1
+        assert ended.stderr.splitlines()[-1].startswith("catalog-api: no folder for metrics can be made: ")
 
 
 def children_of(pid: int) -> list[str]:
