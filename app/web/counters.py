@@ -151,6 +151,6 @@ class FallbackWindows:
         except Exception:  # noqa: BLE001 -- as above
             self._next_probe = time.monotonic() + RETRY_SECONDS
         else:
-            self._is_lost = False
             self._is_up.set(1)
+            self._is_lost = False
             log.warning("redis_back")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import FixedWindowRateLimiter
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from app.web.counters import RECOVERY_KEY, FallbackWindows, MemoryWindows, RedisWindows, Window
@@ -209,12 +210,15 @@ class TestALostRedis:
     def test_counts_again_once_it_answers(self, redis_windows: Unsteady, key: str) -> None:
         windows = FallbackWindows(redis_windows)
         windows.count(key, 60)
+        assert is_up() == 1
         redis_windows.error = redis.ConnectionError()
         windows.count(key, 60)
+        assert is_up() == 0
         redis_windows.error = None
         redis_windows.answer.set()
 
         wait_for(partial(is_asked_by, windows, redis_windows))
+        assert is_up() == 1
 
     def test_is_looked_for_until_it_answers(self, redis_windows: Unsteady, key: str) -> None:
         windows, redis_windows.error = FallbackWindows(redis_windows), redis.ConnectionError()
@@ -251,6 +255,11 @@ class TestALostRedis:
             ("redis_lost", "warning", "TimeoutError"),
             ("redis_back", "warning", None),
         ] * 2
+
+
+def is_up() -> float | None:
+    """What the metric says of Redis."""
+    return REGISTRY.get_sample_value("catalog_redis_up", {"purpose": "rate_limits"})
 
 
 def is_asked_by(windows: FallbackWindows, redis_windows: Unsteady) -> bool:
