@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,7 +63,7 @@ class TestReadTrace:
 
 
 class TestWithoutTracing:
-    def test_nothing_of_opentelemetry_is_imported(self) -> None:
+    def test_nothing_of_opentelemetry_is_imported(self, tmp_path: Path) -> None:
         # Of an application as the server makes it, after a request and a job.
         program = """
 import sys
@@ -77,7 +78,7 @@ Worker(TASKS, app.app_context).drain()
 assert app.test_client().get("/api/v1/products", headers={"traceparent": sys.argv[1]}).status_code == 401
 print([name for name in sys.modules if name.startswith("opentelemetry")])
 """
-        env = {"DATABASE_URL": "sqlite:///instance/without-tracing.db", "LOG_LEVEL": "ERROR"}
+        env = {"DATABASE_URL": f"sqlite:///{tmp_path / 'catalog.db'}", "LOG_LEVEL": "ERROR"}
         ran = subprocess.run(
             [sys.executable, "-c", program, TRACEPARENT],
             check=False,
@@ -88,7 +89,6 @@ print([name for name in sys.modules if name.startswith("opentelemetry")])
             timeout=60,
         )
 
-        (PROJECT / "instance" / "without-tracing.db").unlink(missing_ok=True)
         assert ran.stdout.strip() == "[]", ran.stderr
 
     def test_a_span_is_always_the_same_nothing(self) -> None:

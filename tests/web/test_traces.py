@@ -70,8 +70,7 @@ class TestRequestSpan:
         assert len(statements) == span.attributes["catalog.database.statements"] == int(counted)
         texts = [str((each.attributes or {})["db.query.text"]) for each in statements]
         assert any(text.startswith("INSERT INTO categories") for text in texts)
-        assert "Hunter2" not in recorded.text.replace('"catalog', "")
-        assert "hunter2" not in recorded.text
+        assert "hunter2" not in recorded.text.lower()
 
     def test_has_the_statements_that_are_compiled_once(self, traced: Flask, bob: Caller, recorded: Recording) -> None:
         bob.on(traced).get("/products")
