@@ -125,12 +125,13 @@ class SpanRecorder:
     @staticmethod
     def current_trace() -> Trace | None:
         """The place of the span at hand."""
-        here = get_current_span().get_span_context()
-        if not here.is_valid:
-            return None
-        flags = f"{here.trace_flags:02x}"
-        state = here.trace_state.to_header() if here.trace_state else ""
-        return Trace(format_trace_id(here.trace_id), format_span_id(here.span_id), flags, state)
+        return _place_of(get_current_span())
+
+    @staticmethod
+    def entry_trace() -> Trace | None:
+        """The place of the entry at hand, whatever is being done within it."""
+        entry = _entry.get()
+        return None if entry is None else _place_of(entry.span)
 
     def begin_request(self, parent: Trace | None, *, name: str, attributes: Attributes) -> RequestSpan:
         """Begin the entry of a request."""
@@ -284,6 +285,15 @@ def _end(entry: Entry) -> None:
     if entry.statements:
         entry.span.set_attribute("catalog.database.statements", entry.statements)
     entry.span.end()
+
+
+def _place_of(span: OpenTelemetrySpan) -> Trace | None:
+    here = span.get_span_context()
+    if not here.is_valid:
+        return None
+    flags = f"{here.trace_flags:02x}"
+    state = here.trace_state.to_header() if here.trace_state else ""
+    return Trace(format_trace_id(here.trace_id), format_span_id(here.span_id), flags, state)
 
 
 def _context_of(trace: Trace) -> SpanContext:

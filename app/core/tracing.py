@@ -119,10 +119,10 @@ def current_trace() -> Trace | None:
 
 
 def traceparent_to_store() -> str | None:
-    """What is stored beside a job or a change, so that what follows from it is in this trace; None without tracing."""
+    """What is stored beside a job or a change, so that what follows from it belongs to this entry; None without one."""
     if recorder is None:
         return None
-    trace = recorder.current_trace()
+    trace = recorder.entry_trace()
     return None if trace is None else trace.traceparent
 
 

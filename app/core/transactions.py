@@ -12,10 +12,14 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.orm.exc import StaleDataError
 
-from app.core import changes  # noqa: F401 -- for its listeners: what a transaction changed is stored as it commits
+from app.core import (
+    changes,  # noqa: F401 -- for its listeners: what a transaction changed is stored as it commits
+    tracing,
+)
 from app.core.breaker import Breaker
 from app.core.errors import PreconditionFailed, Refusal
 from app.core.sqlstates import is_transient
+from app.core.tracing import Kind
 from app.extensions import db
 
 T = TypeVar("T")
@@ -123,10 +127,10 @@ def unit_of_work(
     try:
         yield unit
         if unit.is_kept:
-            db.session.commit()
+            _commit(unit)
     except Refusal as refusal:
         if refusal.commits and unit.is_kept:
-            db.session.commit()
+            _commit(unit)
         raise
     except StaleDataError as stale:
         raise PreconditionFailed from stale
@@ -138,6 +142,17 @@ def unit_of_work(
         finally:
             _current.reset(token)
             unit.close()
+
+
+def _commit(unit: Unit) -> None:
+    # Nothing is sent where the session has begun no transaction.
+    if tracing.recorder is None or not db.session().in_transaction():
+        db.session.commit()
+        return
+    # The engine has no event after a COMMIT, which waits for the disk. What is stored just before it belongs to it.
+    attributes = {"db.system.name": unit.engine.dialect.name, "db.operation.name": "COMMIT"}
+    with tracing.span("COMMIT", kind=Kind.CLIENT, attributes=attributes):
+        db.session.commit()
 
 
 def in_unit_of_work(
