@@ -17,6 +17,7 @@ from app.features.events import broadcast
 from app.features.events.live import PROTOCOL
 from app.features.jobs import routes as jobs
 from app.features.monitoring.collector import DatabaseCollector
+from app.features.search_terms import counting as search_terms
 from app.security.keys import make_ring
 from app.web import (
     access,
@@ -73,6 +74,7 @@ def create_app(config: Config | str | None = None) -> Flask:
     access.init_app(app, load_identity=load_identity, mark_seen=mark_seen)
     resources.init_app(app, RESOURCES)
     searches.init_app(app)
+    search_terms.init_app(app)
     demo.init_app(app, find_logins=_find_demo_logins if config.app_env is Environment.DEVELOPMENT else None)
     mail.init_app(app)
     broker.init_app(app)

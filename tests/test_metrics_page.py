@@ -20,7 +20,7 @@ DECLARED = [metric for metric in vars(metrics).values() if isinstance(metric, Co
 
 
 def exported_name(name: str, kind: str) -> str:
-    return f"{name}_total" if kind == "counter" else name
+    return name + {"counter": "_total", "info": "_info"}.get(kind, "")
 
 
 def test_has_each_metric_that_is_declared_with_its_labels() -> None:

@@ -16,6 +16,7 @@ from app.core import clock
 from app.core.transactions import in_unit_of_work
 from app.features.search_terms.service import Count, add_counts, week_of
 from app.features.search_terms.terms import term_of
+from app.web import searches
 
 #: Different terms that a process counts until they are stored: clients can make up any number.
 MAX_TERMS = 1000
@@ -102,8 +103,9 @@ def init_app(app: Flask) -> None:
         with app.app_context():
             in_unit_of_work(add_counts, week, counts)
 
-    counter = SearchCounter(store, every=every)
-    app.extensions["search_counter"] = counter
+    app.extensions["search_counter"] = counter = SearchCounter(store, every=every)
+    # With another filter, the words may not be why nothing was found.
+    searches.on_search(app, lambda one: count_search(counter, one.text, is_empty=one.is_empty and not one.is_filtered))
 
 
 def count_search(counter: SearchCounter, search: str, *, is_empty: bool) -> None:

@@ -291,8 +291,13 @@ class TestCost:
 
         scan = "SCAN {0}\n" if backend == "sqlite" else "Seq Scan on {0}"
         assert [table for table in (*big, "network_login_failures") if scan.format(table) in f"{plans}\n"] == []
-        for index in ("ix_jobs_due_at_id", "ix_media_assets_status_id", "ix_webhook_deliveries_due"):
-            assert index in plans
+        # Of the open jobs and the failed ones, SQLite chooses by what it happens to know of the table.
+        for indexes in (
+            ("ix_jobs_due_at_id", "ix_jobs_status_id"),
+            ("ix_media_assets_status_id",),
+            ("ix_webhook_deliveries_due",),
+        ):
+            assert any(index in plans for index in indexes)
 
 
 #: A row of each table for each number, in the words that both databases have.

@@ -10,6 +10,7 @@ from flask import Flask
 from app.core import clock
 from app.core.pruning import iter_batches
 from app.core.transactions import unit_of_work
+from app.features.search_terms import counting as counting_module
 from app.features.search_terms.service import Count, add_counts, prune_terms, week_of
 from tests.conftest import Caller, body_of, code_of, faults_of
 from tests.rows import mappings_of
@@ -150,3 +151,69 @@ class TestPruneTerms:
             (weeks[8], "oak"),
         }
         assert deleted == 4
+
+
+class TestASearch:
+    @pytest.fixture
+    def counting(self, app_with: Callable[..., Flask]) -> Flask:
+        """An application that counts, and that stores nothing by itself within a test."""
+        return app_with(search_terms_interval=3600)
+
+    @staticmethod
+    def counts(app: Flask) -> dict[str, tuple[int, int]]:
+        app.extensions["search_counter"].flush()
+        return {row["term"]: (row["searches"], row["empty_searches"]) for row in mappings_of(app, "search_terms")}
+
+    def test_is_counted_whether_its_response_is_new_or_cached(
+        self, counting: Flask, alice: Caller, bob: Caller, make_product: Callable[..., Any]
+    ) -> None:
+        make_product(name="Oak chair")
+
+        for caller in (alice, alice, bob):
+            for search in ("Oak+chair", "beech"):
+                assert caller.on(counting).get(f"/products?search={search}").status_code == 200
+
+        assert self.counts(counting) == {"oak chair": (3, 0), "beech": (3, 3)}
+        assert terms_in(alice.get(f"{PATH}?results=0")) == [(week_of(clock.now()), "beech", 3, 3)]
+
+    @pytest.mark.parametrize(
+        ("query", "expected"),
+        [
+            ("search=beech&min_price=5.00&currency=USD", {"beech": (1, 0)}),
+            ("search=beech&page=2", {}),
+            ("search=beech&page=1", {"beech": (1, 1)}),
+            ("search=beech&cursor=", {"beech": (1, 1)}),
+            ("search=bob%40example.com", {}),
+            ("search=4111+1111+1111+1111", {}),
+            ("search=beech&surprise=1", {}),
+            ("", {}),
+        ],
+    )
+    def test_is_counted_once_and_by_its_first_page(
+        self, counting: Flask, alice: Caller, query: str, expected: dict[str, tuple[int, int]]
+    ) -> None:
+        alice.on(counting).get(f"/products?{query}")
+
+        assert self.counts(counting) == expected
+
+    def test_is_not_counted_where_that_is_turned_off(self, app_with: Callable[..., Flask], alice: Caller) -> None:
+        silent = app_with(search_terms_interval=0)
+
+        assert alice.on(silent).get("/products?search=beech").status_code == 200
+        assert "search_counter" not in silent.extensions
+
+    def test_is_answered_although_nothing_can_be_stored(
+        self, counting: Flask, alice: Caller, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(counting_module, "add_counts", _fail)
+
+        answers = [alice.on(counting).get(f"/products?search={search}") for search in ("beech", "oak")]
+        counting.extensions["search_counter"].flush()
+
+        assert [answer.status_code for answer in answers] == [200, 200]
+        monkeypatch.undo()
+        assert self.counts(counting) == {"beech": (1, 1), "oak": (1, 1)}
+
+
+def _fail(*_: Any) -> None:
+    raise TimeoutError
