@@ -76,6 +76,9 @@ class SchemaComparison:
 
     def _compare_one(self, old: Json, new: Json, place: str, direction: Direction) -> Iterator[Change]:
         sent, read = (old, new) if direction is Direction.REQUEST else (new, old)
+        if _holds_each_value_once(self.new if direction is Direction.REQUEST else self.old, read):
+            # It grows with the enumeration.
+            read = {name: bound for name, bound in read.items() if name != "maxItems"}
         if not _reads_types(Alternative(sent).types, Alternative(read).types):
             yield Change(place, f"type changed from {_types_text(old)} to {_types_text(new)}")
             return
@@ -123,6 +126,14 @@ class SchemaComparison:
         elif isinstance(old, dict) or (isinstance(new, dict) and old is not False):
             before, after = (one if isinstance(one, dict) else {} for one in (old, new))
             yield from self.compare(before, after, f"{place} *", direction)
+
+
+def _holds_each_value_once(document: Json, schema: Json) -> bool:
+    """Whether a list of distinct values of an enumeration may have them all: then its ``maxItems`` bounds nothing."""
+    if not schema.get("uniqueItems") or "maxItems" not in schema or "items" not in schema:
+        return False
+    items = [one.schema for one in form_of(document, schema["items"]).alternatives]
+    return all("enum" in item for item in items) and sum(len(item["enum"]) for item in items) <= schema["maxItems"]
 
 
 def _reads_types(sent: frozenset[str], read: frozenset[str]) -> bool:

@@ -165,6 +165,14 @@ BREAKING: dict[str, tuple[Callable[[Json], object], list[str]]] = {
         lambda d: member(d, "tags", "ProductCreate").update(maxItems=5),
         ["ProductCreate (request) tags: maxItems changed from 50 to 5"],
     ),
+    "a list of all values has room for fewer": (
+        lambda d: member(d, "scopes", "ApiKeyCreate").update(maxItems=3),
+        [f"ApiKeyCreate (request) scopes: maxItems changed from {len(schema(DOCUMENT, 'Scope')['enum'])} to 3"],
+    ),
+    "a list of some values in a response grows": (
+        lambda d: member(d, "tags", "Product").update(maxItems=51),
+        ["Product (response) tags: maxItems changed from 50 to 51"],
+    ),
     "an item of a request is narrower": (
         lambda d: member(d, "tags", "ProductCreate")["items"].update(maxLength=5),
         ["ProductCreate (request) tags[]: maxLength changed from 50 to 5"],
@@ -365,6 +373,13 @@ HARMLESS: dict[str, Callable[[Json], object]] = {
     ].append({"type": "object"}),
     "a value of requests is new": lambda d: schema(d, "BrandSort")["enum"].append("website"),
     "a value of requests and responses is new": lambda d: schema(d, "ProductStatus")["enum"].append("sold"),
+    "a list of all values grows with its enumeration": lambda d: (
+        schema(d, "Scope")["enum"].append("shops:read"),
+        [
+            member(d, "scopes", of).update(maxItems=len(schema(d, "Scope")["enum"]))
+            for of in ("ApiKey", "NewApiKey", "ApiKeyCreate", "ApiKeyUpdate")
+        ],
+    ),
     "a media type of a request is new": lambda d: brands(d)["requestBody"]["content"].update({"text/csv": {}}),
     "a body may be larger": lambda d: operation(d, "post", "/api/v1/auth/login")["requestBody"].update(
         {"x-max-bytes": 10**9}
