@@ -152,16 +152,18 @@ class TestStoring:
 
     def test_is_done_by_a_thread_that_ends_when_nothing_is_left(self, store: Store) -> None:
         counter = SearchCounter(store, every=0.01)
+        others = _threads()
 
         for searches in (1, 2):
             count_search(counter, "oak", is_empty=False)
 
             assert _comes_true(lambda expected=searches: store.total("oak") == (expected, 0))
-            assert _comes_true(lambda: not _is_running())
+            assert _comes_true(lambda: not _threads() - others)
 
 
-def _is_running() -> bool:
-    return any(thread.name == "search-terms" for thread in threading.enumerate())
+def _threads() -> set[threading.Thread]:
+    """The threads of counters; applications of other tests may have some."""
+    return {thread for thread in threading.enumerate() if thread.name == "search-terms"}
 
 
 def _comes_true(is_so: object, seconds: float = 60) -> bool:
