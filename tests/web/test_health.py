@@ -2,7 +2,6 @@
 
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -36,8 +35,15 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def probed(app_with: Callable[..., Flask], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Flask:
+def patience() -> float:
+    """For how many seconds an application waits: a busy machine is nothing that hangs."""
+    return 30.0
+
+
+@pytest.fixture
+def probed(app_with: Callable[..., Flask], folder: Path, patience: float, monkeypatch: pytest.MonkeyPatch) -> Flask:
     """An application with a token, which looks anew for each request."""
+    monkeypatch.setattr(readiness, "TIMEOUT", patience)
     monkeypatch.setattr(readiness, "DATABASE_AGE", 0)
     monkeypatch.setattr(readiness, "OTHER_AGE", 0)
     return app_with(metrics_token=TOKEN, media_store=folder.as_uri())
@@ -187,6 +193,10 @@ class TestDegraded:
 
 class TestWhatHangs:
     @pytest.fixture
+    def patience(self) -> float:
+        return 0.3
+
+    @pytest.fixture
     def hung(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         """A media store that does not answer, and how often it was asked."""
         asked, over = [], threading.Event()
@@ -197,19 +207,14 @@ class TestWhatHangs:
             raise StoreUnavailable
 
         monkeypatch.setattr(ObjectStore, "check", hang)
-        monkeypatch.setattr(readiness, "TIMEOUT", 0.3)
         yield asked
         over.set()
 
     @on_one_database
     def test_is_waited_for_a_while_and_asked_once(self, probed: Flask, at_work: Presence, hung: list[int]) -> None:
-        checks = [checks_of(probed)["media_store"] for _ in range(3)]
-        started = time.monotonic()
-        ask(probed)
-
-        assert (checks, sum(hung)) == ([("degraded", "timeout")] * 3, 1)
-        # The one look has had its time.
-        assert time.monotonic() - started < 10
+        # Had they waited for its end, the store would be unavailable.
+        assert [checks_of(probed)["media_store"] for _ in range(3)] == [("degraded", "timeout")] * 3
+        assert sum(hung) == 1
 
     @on_one_database
     def test_is_asked_no_more_often_than_it_is_worth(
