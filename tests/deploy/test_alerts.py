@@ -157,6 +157,8 @@ class TestTheFiles:
         own = {name for name, service in services.items() if service.get("image") == "catalog-api"} - {"migrate"}
         assert hosts == own
         assert {job["job_name"] for job in jobs} == {f"catalog-{host}" for host in hosts}
+        ports = {str(found["port"]) for job in jobs for found in job["dns_sd_configs"]}
+        assert ports == {services[name]["environment"]["METRICS_PORT"] for name in own}
 
     @on_one_database
     def test_name_only_what_is_exported(self, app: Flask) -> None:
