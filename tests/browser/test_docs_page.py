@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-from selenium.common.exceptions import WebDriverException
+from selenium.common.exceptions import NoSuchElementException, WebDriverException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -21,6 +21,10 @@ from tests.servers import gunicorn_server
 pytestmark = needs_chromium
 
 EMAIL, PASSWORD = "alice@example.com", "correct horse battery staple"
+SCROLL_ON = """
+    const next = scrollY + innerHeight / 2;
+    scrollTo(0, scrollY + innerHeight >= document.documentElement.scrollHeight - 1 ? 0 : next);
+"""
 LIST_PRODUCTS = "#operations-products-list_products"
 RESPONSE = f"{LIST_PRODUCTS} .live-responses-table"
 
@@ -110,17 +114,29 @@ def execute(browser: Chrome, operation: str) -> None:
 
 
 def find(browser: Chrome, selector: str) -> WebElement:
-    return wait(browser).until(lambda _: browser.find_element(By.CSS_SELECTOR, selector), f"no {selector}")
+    return wait(browser).until(lambda _: look_for(browser, selector), f"no {selector}")
 
 
 def press(browser: Chrome, selector: str) -> None:
     """Click as soon as the element is there and not covered; React may replace it between any two calls."""
 
     def click(_: Chrome) -> bool:
-        browser.find_element(By.CSS_SELECTOR, selector).click()
+        look_for(browser, selector).click()
         return True
 
     wait(browser).until(click, f"cannot press {selector}")
+
+
+def look_for(browser: Chrome, selector: str) -> WebElement:
+    """The element; where it is not there, the next look is half a window further down, and after the end at the top.
+
+    Of as many operations, Swagger UI renders those near the window alone.
+    """
+    try:
+        return browser.find_element(By.CSS_SELECTOR, selector)
+    except NoSuchElementException:
+        browser.execute_script(SCROLL_ON)
+        raise
 
 
 def wait(browser: Chrome) -> WebDriverWait[Chrome]:
