@@ -30,12 +30,14 @@ class Sight(Generic[T]):
 class Probe(Generic[T]):
     """Calls ``look`` when what it has found last is older than ``max_age`` seconds; thread-safe.
 
-    All who ask meanwhile wait for one and the same look, ``timeout`` seconds at most. One that hangs keeps its thread,
-    and no other is begun until it ends.
+    All who ask meanwhile wait for one and the same look, until it has taken ``timeout`` seconds; or, with less
+    ``patience``, so long, and then get what the look before has found, unless that is ``timeout`` seconds older than
+    ``max_age``. A look that hangs keeps its thread, and no other is begun until it ends.
     """
 
-    def __init__(self, look: Callable[[], T], *, max_age: float, timeout: float) -> None:
+    def __init__(self, look: Callable[[], T], *, max_age: float, timeout: float, patience: float | None = None) -> None:
         self._look, self._max_age, self._timeout = look, max_age, timeout
+        self._patience = timeout if patience is None else patience
         self._condition = threading.Condition()
         self._sight: Sight[T] | None = None
         #: When the look that has not ended began.
@@ -60,9 +62,11 @@ class Probe(Generic[T]):
         self.begin()
         with self._condition:
             while self._begun_at is not None:
-                left = self._begun_at + self._timeout - time.monotonic()
+                last = self._sight
+                is_recent = last is not None and last.age < self._max_age + self._timeout
+                left = self._begun_at + (self._patience if is_recent else self._timeout) - time.monotonic()
                 if left <= 0:
-                    return None
+                    return last if is_recent else None
                 self._condition.wait(left)
             return self._sight
 

@@ -8,10 +8,10 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import structlog
 from flask import Flask
-from prometheus_client.exposition import ThreadingWSGIServer, choose_encoder
+from prometheus_client.exposition import ThreadingWSGIServer
 from werkzeug import Request, Response
 
-from app.core.exposition import Exposition
+from app.core.exposition import Exposition, expose
 from app.web.monitoring import ReleaseCollector, carries_token
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _answer_with(exposition: Exposition, token: str | None) -> "WSGIApplication"
             return Response("There is nothing here.\n", status=404)
         if token and not carries_token(request.authorization, token):
             return Response(status=401, headers={"WWW-Authenticate": 'Bearer realm="catalog"'})
-        encode, media_type = choose_encoder(request.headers.get("Accept", ""))
-        return Response(encode(exposition), content_type=media_type)
+        content, media_type = expose(exposition, request.headers.get("Accept", ""))
+        return Response(content, content_type=media_type)
 
     return answer

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from flask import Flask, Response, current_app, request
 from prometheus_client import Metric
 from prometheus_client.core import InfoMetricFamily
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from werkzeug.datastructures import Authorization
 
 from app.core.errors import NotFound, Unauthenticated
-from app.core.exposition import Exposition
+from app.core.exposition import Exposition, expose, log_where_counted
 from app.web.contract import Blueprint, public, refuses, streams
 from app.web.ports import is_on_metrics_port
 from app.web.schemas import QuerySchema
@@ -39,6 +38,7 @@ class ReleaseCollector(Collector):
 
 def init_app(app: Flask) -> None:
     """Give the application its exposition."""
+    log_where_counted()
     app.extensions["exposition"] = Exposition([ReleaseCollector(app)])
 
 
@@ -75,8 +75,8 @@ def read_metrics(query: object) -> Response:  # noqa: ARG001 -- it has no parame
     development alone.
     """
     _admit()
-    encode, media_type = choose_encoder(request.headers.get("Accept", ""))
-    return Response(encode(current_app.extensions["exposition"]), content_type=media_type)
+    content, media_type = expose(current_app.extensions["exposition"], request.headers.get("Accept", ""))
+    return Response(content, content_type=media_type)
 
 
 def _admit() -> None:

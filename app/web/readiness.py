@@ -31,6 +31,8 @@ from app.web.migrations import newest_revision
 DATABASE_AGE, OTHER_AGE = 1.0, 5.0
 #: Seconds that a request waits for what hangs. All are looked at together.
 TIMEOUT = 2.0
+#: And for what would only degrade the server, where something is known of it from before.
+PATIENCE = 0.25
 
 # A standby and a demoted primary are read-only.
 _IS_READ_ONLY = text("SELECT current_setting('transaction_read_only') = 'on'")
@@ -95,7 +97,9 @@ class Readiness:
 
     def __init__(self, looks: Mapping[CheckName, Look]) -> None:
         self._probes = {
-            name: Probe(look, max_age=DATABASE_AGE if name in REQUIRED else OTHER_AGE, timeout=TIMEOUT)
+            name: Probe(look, max_age=DATABASE_AGE, timeout=TIMEOUT)
+            if name in REQUIRED
+            else Probe(look, max_age=OTHER_AGE, timeout=TIMEOUT, patience=PATIENCE)
             for name, look in looks.items()
         }
 

@@ -65,6 +65,28 @@ class TestProbe:
         assert sight is not None
         assert sight.value == 1
 
+    def test_without_patience_has_what_was_seen_before_at_once(self, looking: Looking) -> None:
+        probe = Probe(looking, max_age=0, timeout=30, patience=0)
+        looking.may_end.set()
+        wait_for(lambda: (sight := probe.read()) and sight.value == 1)
+        looking.may_end.clear()
+
+        found = [probe.read() for _ in range(3)]
+        looking.may_end.set()
+
+        assert [sight and sight.value for sight in found] == [1] * 3
+        assert looking.begun == 2
+        assert wait_for(lambda: (sight := probe.read()) and sight.value > 1)
+
+    def test_without_patience_has_nothing_when_that_is_too_old(self, looking: Looking) -> None:
+        probe = Probe(looking, max_age=0, timeout=0.05, patience=0)
+        looking.may_end.set()
+        wait_for(lambda: probe.read() is not None)
+        looking.may_end.clear()
+
+        assert wait_for(probe.read, until=lambda sight: sight is None) is None
+        looking.may_end.set()
+
     def test_says_how_long_a_look_took_and_how_old_it_is(self, looking: Looking) -> None:
         looking.may_end.set()
         sight = Probe(looking, max_age=3600, timeout=30).read()

@@ -1,6 +1,7 @@
 """Metrics of real processes: sums while workers are killed, reloads, upgrades, ports, and files that are left."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -181,6 +182,20 @@ class TestCounting:
             assert after.value("catalog_database_connections_open") == 0
             assert after.total(COUNT, route="/api/v1/users/me") >= 1
             assert after.value("catalog_database_statements_total") >= 1
+
+    def test_costs_the_server_nothing_when_its_folder_is_gone(self, app: Flask, base: Path) -> None:
+        with serving(app, base, workers=2) as served:
+            shutil.rmtree(served.folder)
+            before = workers_of(served.server)
+            os.kill(before[0], signal.SIGKILL)
+            wait_for(lambda: served.server.log().count("metrics_not_shared"))
+
+            with load(served.server.port, 80, tally := Tally()):
+                pass
+            assert tally.answered == tally.sent
+            assert served.metrics().value("catalog_database_up") == 1
+            assert len(workers_of(served.server)) == 2
+            assert before[1] in workers_of(served.server)
 
     @staticmethod
     def opened_by(served: Served, bob: Caller) -> float:

@@ -44,6 +44,7 @@ def patience() -> float:
 def probed(app_with: Callable[..., Flask], folder: Path, patience: float, monkeypatch: pytest.MonkeyPatch) -> Flask:
     """An application with a token, which looks anew for each request."""
     monkeypatch.setattr(readiness, "TIMEOUT", patience)
+    monkeypatch.setattr(readiness, "PATIENCE", patience)
     monkeypatch.setattr(readiness, "DATABASE_AGE", 0)
     monkeypatch.setattr(readiness, "OTHER_AGE", 0)
     return app_with(metrics_token=TOKEN, media_store=folder.as_uri())
@@ -168,6 +169,7 @@ class TestDegraded:
     def test_is_one_whose_redis_does_not_count(
         self, app_with: Callable[..., Flask], at_work: Presence, redis_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(readiness, "PATIENCE", 30)
         monkeypatch.setattr(readiness, "OTHER_AGE", 0)
         probed = app_with(metrics_token=TOKEN, redis_url=redis_url, rate_limit_enabled=True)
         before = checks_of(probed)["redis"]
