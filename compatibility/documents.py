@@ -3,27 +3,38 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from compatibility.changes import Change, Direction, Json
-from compatibility.flat import name_of, resolve
+from compatibility.changes import Change, Direction, Json, compare_equal, compare_sunset
+from compatibility.flat import form_of, name_of, resolve
+from compatibility.keywords import unknown_keywords
 from compatibility.schemas import SchemaComparison
 
 METHODS = ("get", "put", "post", "delete", "patch", "head", "options", "trace")
 #: Answers to a request that states what it has: a client that does not is not sent them.
 _CONDITIONAL = frozenset({"304"})
+_IN_PATH = re.compile(r"{([^}]*)}")
 
 
 def breaking_changes(old: Json, new: Json) -> list[Change]:
     """What in the document ``new`` breaks clients that were made for ``old``, in order and each once."""
-    return sorted(set(_Comparison(old, new).changes()))
+    return sorted({*_Comparison(old, new).changes(), *unknown_keywords(new)})
 
 
-def operations_of(paths: Json) -> Iterator[tuple[str, Json, Json]]:
-    """Each operation as ``GET /path``, with the item that it is in. Names of path parameters do not count."""
+class Operation(NamedTuple):
+    """An operation, the item that it is in, and the path of that."""
+
+    path: str
+    item: Json
+    described: Json
+
+
+def operations_of(paths: Json) -> Iterator[tuple[str, Operation]]:
+    """Each operation by its name, ``GET /path``. Names of path parameters do not count."""
     for path, item in paths.items():
         for method in METHODS:
             if method in item:
-                yield f"{method.upper()} {re.sub(r'{[^}]*}', '{}', path)}", item, item[method]
+                yield f"{method.upper()} {_IN_PATH.sub('{}', path)}", Operation(path, item, item[method])
 
 
 @dataclass
@@ -36,27 +47,29 @@ class _Comparison:
         self.schemas = SchemaComparison(self.old, self.new)
 
     def changes(self) -> Iterator[Change]:
-        after = {name: (item, operation) for name, item, operation in operations_of(self.new["paths"])}
-        for name, item, operation in operations_of(self.old["paths"]):
+        after = dict(operations_of(self.new["paths"]))
+        for name, operation in operations_of(self.old["paths"]):
             if name in after:
-                yield from self._compare_operations((item, operation), after[name], name)
+                yield from self._compare_operations(operation, after[name], name)
             else:
                 yield Change(name, "removed")
         yield from self._compare_schemes()
         yield from self._compare_webhooks()
 
-    def _compare_operations(self, old: tuple[Json, Json], new: tuple[Json, Json], name: str) -> Iterator[Change]:
-        before, after = old[1], new[1]
+    def _compare_operations(self, old: Operation, new: Operation, name: str) -> Iterator[Change]:
+        before, after = old.described, new.described
         if before.get("operationId") != after.get("operationId"):
             yield Change(name, f"operationId changed from {before.get('operationId')} to {after.get('operationId')}")
+        yield from compare_sunset(before, after, name)
+        yield from _compare_paths(old.path, new.path, name)
         yield from self._compare_parameters(old, new, name)
         yield from self._compare_bodies(before.get("requestBody"), after.get("requestBody"), name)
         yield from self._compare_responses(before["responses"], after["responses"], name)
         yield from _compare_security(self._security(self.old, before), self._security(self.new, after), name)
         yield from _compare_roles(before, after, name)
 
-    def _compare_parameters(self, old: tuple[Json, Json], new: tuple[Json, Json], name: str) -> Iterator[Change]:
-        before, after = _parameters(self.old, *old), _parameters(self.new, *new)
+    def _compare_parameters(self, old: Operation, new: Operation, name: str) -> Iterator[Change]:
+        before, after = _parameters(self.old, old), _parameters(self.new, new)
         for key, parameter in before.items():
             place = f"{name} {' '.join(key)}"
             if key not in after:
@@ -65,9 +78,9 @@ class _Comparison:
             other = after[key]
             if other.get("required") and not parameter.get("required"):
                 yield Change(place, "became required")
-            yield from _compare_equal(parameter, other, ("style", "explode"), place)
-            yield from _compare_equal(parameter["schema"], other["schema"], ("default",), place)
-            yield from self.schemas.compare(parameter["schema"], other["schema"], place, Direction.REQUEST)
+            yield from compare_equal(parameter, other, ("style", "explode"), place)
+            yield from compare_sunset(parameter, other, place)
+            yield from self.schemas.compare_member(parameter["schema"], other["schema"], place, Direction.REQUEST)
         for key in after.keys() - before.keys():
             if after[key].get("required"):
                 yield Change(f"{name} {' '.join(key)}", "new and required")
@@ -96,6 +109,15 @@ class _Comparison:
             inner = f"{place} {media_type}"
             before, after = content.get("schema", {}), new[media_type].get("schema", {})
             yield from self.schemas.compare(before, after, inner, direction)
+            if direction is Direction.REQUEST:
+                yield from self._compare_encodings(content, new[media_type], inner)
+
+    def _compare_encodings(self, old: Json, new: Json, place: str) -> Iterator[Change]:
+        """Compare how the parts of a form are sent; for one that is new, any way will do."""
+        before, after = old.get("encoding", {}), new.get("encoding", {})
+        for part in before.keys() | form_of(self.old, old.get("schema", {})).shared.get("properties", {}).keys():
+            for change in compare_equal(before, after, (part,), ""):
+                yield Change(f"{place} {part}", f"encoding{change.what.removeprefix(part)}")
 
     def _compare_responses(self, old: Json, new: Json, name: str) -> Iterator[Change]:
         for status, response in old.items():
@@ -124,9 +146,13 @@ class _Comparison:
                 yield Change(inner, "removed")
                 continue
             header, other = resolve(self.old, described), resolve(self.new, after[name])
-            if header.get("required") and not other.get("required"):
-                yield Change(inner, "may be missing")
-            yield from self.schemas.compare(header["schema"], other["schema"], inner, Direction.RESPONSE)
+            yield from self._compare_header(header, other, inner)
+
+    def _compare_header(self, old: Json, new: Json, place: str) -> Iterator[Change]:
+        """Compare a header that the server sends."""
+        if old.get("required") and not new.get("required"):
+            yield Change(place, "may be missing")
+        yield from self.schemas.compare(old["schema"], new["schema"], place, Direction.RESPONSE)
 
     def _compare_schemes(self) -> Iterator[Change]:
         """Compare how credentials are sent."""
@@ -136,18 +162,31 @@ class _Comparison:
             if name not in after:
                 yield Change(place, "removed")
             else:
-                yield from _compare_equal(scheme, after[name], ("type", "scheme", "in", "name"), place)
+                yield from compare_equal(scheme, after[name], ("type", "scheme", "in", "name"), place)
 
     def _compare_webhooks(self) -> Iterator[Change]:
-        """Compare what the server sends: the body of its request is what a response is elsewhere."""
-        after = {name: operation for name, _, operation in operations_of(self.new.get("webhooks", {}))}
-        for name, _, operation in operations_of(self.old.get("webhooks", {})):
+        """Compare what the server sends: its request is what a response is elsewhere."""
+        after = dict(operations_of(self.new.get("webhooks", {})))
+        for name, operation in operations_of(self.old.get("webhooks", {})):
             place = f"webhook {name}"
             if name not in after:
                 yield Change(place, "removed")
                 continue
-            before, body = (one.get("requestBody", {}).get("content", {}) for one in (operation, after[name]))
+            both = operation, after[name]
+            yield from compare_sunset(operation.described, after[name].described, place)
+            yield from self._compare_sent(*both, place)
+            before, body = (one.described.get("requestBody", {}).get("content", {}) for one in both)
             yield from self._compare_content(before, body, f"{place} body", Direction.RESPONSE)
+
+    def _compare_sent(self, old: Operation, new: Operation, name: str) -> Iterator[Change]:
+        """Compare the headers of a message."""
+        before, after = _parameters(self.old, old), _parameters(self.new, new)
+        for key, header in before.items():
+            place = f"{name} {' '.join(key)}"
+            if key in after:
+                yield from self._compare_header(header, after[key], place)
+            else:
+                yield Change(place, "removed")
 
     @staticmethod
     def _security(document: Json, operation: Json) -> list[Json]:
@@ -155,18 +194,21 @@ class _Comparison:
         return operation.get("security", document.get("security", [])) or [{}]
 
 
-def _parameters(document: Json, item: Json, operation: Json) -> dict[tuple[str, str], Json]:
+def _parameters(document: Json, operation: Operation) -> dict[tuple[str, str], Json]:
     """The parameters by where they are and their names; those of a path by their order in it."""
-    described = [resolve(document, one) for one in (*item.get("parameters", ()), *operation.get("parameters", ()))]
-    in_path = [one for one in described if one["in"] == "path"]
-    others = {(one["in"], one["name"]): one for one in described if one["in"] != "path"}
-    return {**{("path", str(number)): one for number, one in enumerate(in_path, start=1)}, **others}
+    listed = (*operation.item.get("parameters", ()), *operation.described.get("parameters", ()))
+    described = {(one["in"], one["name"]): one for one in (resolve(document, one) for one in listed)}
+    names = _IN_PATH.findall(operation.path)
+    in_path = {("path", str(number)): described["path", name] for number, name in enumerate(names, start=1)}
+    return {**in_path, **{key: one for key, one in described.items() if key[0] != "path"}}
 
 
-def _compare_equal(old: Json, new: Json, names: tuple[str, ...], place: str) -> Iterator[Change]:
-    for name in names:
-        if old.get(name) != new.get(name):
-            yield Change(place, f"{name} changed from {old.get(name)} to {new.get(name)}")
+def _compare_paths(old: str, new: str, name: str) -> Iterator[Change]:
+    """A parameter of a path may have another name by now, but not stand where another stood."""
+    before, after = _IN_PATH.findall(old), _IN_PATH.findall(new)
+    for number, parameter in enumerate(before, start=1):
+        if parameter in after and after[number - 1] != parameter:
+            yield Change(f"{name} path {number}", f"{parameter} is at another place")
 
 
 def _compare_security(old: list[Json], new: list[Json], name: str) -> Iterator[Change]:
@@ -181,6 +223,10 @@ def _is_met(needed: Json, sent: Json) -> bool:
 
 
 def _compare_roles(old: Json, new: Json, name: str) -> Iterator[Change]:
+    # The scopes of API keys are permissions.
+    permissions = [one.get("x-permission", "nothing") for one in (old, new)]
+    if "x-permission" in new and permissions[0] != permissions[1]:
+        yield Change(name, f"permission changed from {permissions[0]} to {permissions[1]}")
     # Where there are no roles, the credentials alone decide, which are compared already.
     for role in old.get("x-roles", ()):
         if role not in new.get("x-roles", [role]):

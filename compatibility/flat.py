@@ -27,10 +27,11 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Form:
-    """Every form that the values of a schema can have."""
+    """Every form that the values of a schema can have, and the keywords that it has for all of them."""
 
     alternatives: tuple[Alternative, ...]
     has_null: bool
+    shared: Json
 
 
 def resolve(document: Json, part: Json) -> Json:
@@ -68,7 +69,7 @@ def form_of(document: Json, schema: Json) -> Form:
     union = flat.pop("oneOf", None) or flat.pop("anyOf", None)
     if union is None:
         is_null = types_of(flat) == ("null",)
-        return Form(() if is_null else (Alternative(flat, name_of(schema)),), _takes_null(flat))
+        return Form(() if is_null else (Alternative(flat, name_of(schema)),), _takes_null(flat), flat)
     alternatives: list[Alternative] = []
     has_null = False
     for member in union:
@@ -76,7 +77,7 @@ def form_of(document: Json, schema: Json) -> Form:
         has_null = has_null or inner.has_null
         name = name_of(member)
         alternatives += (replace(one, name=name) if name else one for one in inner.alternatives)
-    return Form(tuple(alternatives), has_null)
+    return Form(tuple(alternatives), has_null, flat)
 
 
 def _takes_null(flat: Json) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from compatibility.changes import Change, Direction, Json
+from compatibility.changes import Change, Direction, Json, compare_equal, compare_sunset
 from compatibility.flat import Alternative, form_of, is_among, name_of
 
 _LOWER = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
@@ -34,7 +34,20 @@ class SchemaComparison:
             yield Change(place, "may be null")
         # A component is compared once, wherever it is used.
         inner = f"{name} ({direction})" if (name := name_of(old)) is not None else place
+        lost = "readOnly" if direction is Direction.REQUEST else "writeOnly"
+        if after.shared.get(lost) and not before.shared.get(lost):
+            yield Change(place, f"became {lost}")
+        yield from _compare_discriminators(before.shared, after.shared, inner)
         yield from self._compare_alternatives(before.alternatives, after.alternatives, inner, direction)
+
+    def compare_member(self, old: Json, new: Json, place: str, direction: Direction) -> Iterator[Change]:
+        """The same for a member of an object, or a parameter, that both documents have."""
+        before, after = form_of(self.old, old).shared, form_of(self.new, new).shared
+        if direction is Direction.REQUEST:
+            # What a client leaves out must mean what it meant.
+            yield from compare_equal(before, after, ("default",), place)
+        yield from compare_sunset(before, after, place)
+        yield from self.compare(old, new, place, direction)
 
     def _compare_alternatives(
         self, old: Sequence[Alternative], new: Sequence[Alternative], place: str, direction: Direction
@@ -98,7 +111,7 @@ class SchemaComparison:
         before, after = old.get("properties", {}), new.get("properties", {})
         for name in before:
             if name in after:
-                yield from self.compare(before[name], after[name], f"{place} {name}", direction)
+                yield from self.compare_member(before[name], after[name], f"{place} {name}", direction)
             else:
                 yield Change(f"{place} {name}", "removed")
         needed, was_needed = set(new.get("required", ())), set(old.get("required", ()))
@@ -145,6 +158,12 @@ def _reads_types(sent: frozenset[str], read: frozenset[str]) -> bool:
 
 def _types_text(schema: Json) -> str:
     return " or ".join(sorted(Alternative(schema).types)) or "anything"
+
+
+def _compare_discriminators(old: Json, new: Json, place: str) -> Iterator[Change]:
+    before, after = (one.get("discriminator", {}).get("propertyName", "nothing") for one in (old, new))
+    if "discriminator" in old and before != after:
+        yield Change(place, f"discriminator changed from {before} to {after}")
 
 
 def _compare_enums(old: Json, new: Json, place: str, direction: Direction) -> Iterator[Change]:

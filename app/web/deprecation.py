@@ -15,7 +15,7 @@ class Deprecation:
     """Since when an operation, a parameter or a member is deprecated, and a page about what to use instead.
 
     It works at least until ``sunset``, and without one until a release says more. ``link`` is a URL, or a path of this
-    server. Raises ``ValueError`` for a sunset that is not after ``since``, and for a link that is neither.
+    server. Raises ``ValueError`` for a sunset within a year of ``since``, and for a link that is neither.
     """
 
     since: date
@@ -24,8 +24,8 @@ class Deprecation:
 
     def __post_init__(self) -> None:
         """Check what is declared."""
-        if self.sunset is not None and self.sunset <= self.since:
-            raise ValueError(f"the sunset {self.sunset} is not after {self.since}, when the deprecation began")
+        if self.sunset is not None and self.sunset < _a_year_after(self.since):
+            raise ValueError(f"the sunset {self.sunset} is not a year after {self.since}, when the deprecation began")
         if not _LINK.fullmatch(self.link):
             raise ValueError(f"{self.link!r} is neither a URL nor a path from the root of this server")
 
@@ -39,6 +39,12 @@ class Deprecation:
     def facts(self) -> Mapping[str, object]:
         """What the document says to programs."""
         return {"deprecated": True, **({"x-sunset": self.sunset.isoformat()} if self.sunset else {})}
+
+
+def _a_year_after(day: date) -> date:
+    if (day.month, day.day) == (2, 29):
+        return date(day.year + 1, 3, 1)
+    return day.replace(year=day.year + 1)
 
 
 def headers_of(deprecations: Collection[Deprecation]) -> Mapping[str, str]:

@@ -28,6 +28,7 @@ Json = dict[str, Any]
 TEXT = (PROJECT / "openapi.json").read_text("utf-8")
 DOCUMENT: Json = json.loads(TEXT)
 PROBLEM = "application/problem+json"
+FORM = "multipart/form-data"
 
 
 def changed(change: Callable[[Json], object]) -> Json:
@@ -57,10 +58,18 @@ def brands(document: Json, method: str = "post") -> Json:
     return operation(document, method, "/api/v1/brands")
 
 
+def uploads(document: Json) -> Json:
+    found: Json = operation(document, "post", "/api/v1/media")["requestBody"]["content"][FORM]
+    return found
+
+
 def rename(members: Json, old: str, new: str) -> Json:
     members[new] = members.pop(old)
     return members
 
+
+#: How the file of an upload is sent.
+FILE: Json = uploads(DOCUMENT)["encoding"]["file"]
 
 #: What breaks clients: a change, and the lines of the gate.
 BREAKING: dict[str, tuple[Callable[[Json], object], list[str]]] = {
@@ -340,6 +349,87 @@ BREAKING: dict[str, tuple[Callable[[Json], object], list[str]]] = {
         lambda d: schema(d, "Ping")["properties"].pop("type"),
         ["Ping (response) type: removed"],
     ),
+    "a member of a request has another default": (
+        lambda d: member(d, "track_stock", "ProductCreate").update(default="no"),
+        ["ProductCreate (request) track_stock: default changed from True to no"],
+    ),
+    "a default of a member of a request is removed": (
+        lambda d: member(d, "track_stock", "ProductCreate").pop("default"),
+        ["ProductCreate (request) track_stock: default changed from True to nothing"],
+    ),
+    "a default of a member of a request is new": (
+        lambda d: member(d, "website", "BrandUpdate").update(default=None),
+        ["BrandUpdate (request) website: default changed from nothing to None"],
+    ),
+    "a member of a request that is a component has a default": (
+        lambda d: schema(d, "ProductUpdate")["properties"].update(
+            status={"$ref": "#/components/schemas/ProductStatus", "default": "draft"}
+        ),
+        ["ProductUpdate (request) status: default changed from nothing to draft"],
+    ),
+    "a member of a request is sent by the server alone": (
+        lambda d: member(d, "website", "BrandCreate").update(readOnly=True),
+        ["BrandCreate (request) website: became readOnly"],
+    ),
+    "a member of a response is sent by clients alone": (
+        lambda d: member(d, "count", "BrandCount").update(writeOnly=True),
+        ["BrandCount (response) count: became writeOnly"],
+    ),
+    "kinds of objects are told apart by another member": (
+        lambda d: schema(d, "ChangeEvent")["discriminator"].update(propertyName="type"),
+        ["ChangeEvent (response): discriminator changed from resource_type to type"],
+    ),
+    "kinds of objects are not told apart any more": (
+        lambda d: schema(d, "ChangeEvent").pop("discriminator"),
+        ["ChangeEvent (response): discriminator changed from resource_type to nothing"],
+    ),
+    "a part of a form has another media type": (
+        lambda d: uploads(d)["encoding"]["file"].update(contentType="image/png"),
+        [f"POST /api/v1/media body {FORM} file: encoding changed from {FILE} to {{'contentType': 'image/png'}}"],
+    ),
+    "the media type of a part of a form is new": (
+        lambda d: uploads(d)["encoding"].update(dry_run={"contentType": "text/plain"}),
+        [f"POST /api/v1/media body {FORM} dry_run: encoding changed from nothing to {{'contentType': 'text/plain'}}"],
+    ),
+    "the parameters of a path are swapped": (
+        lambda d: rename(
+            d["paths"],
+            "/api/v1/products/{product_id}/stock-movements/{movement_id}",
+            "/api/v1/products/{movement_id}/stock-movements/{product_id}",
+        ),
+        [
+            "GET /api/v1/products/{}/stock-movements/{} path 1: product_id is at another place",
+            "GET /api/v1/products/{}/stock-movements/{} path 2: movement_id is at another place",
+        ],
+    ),
+    "another permission is needed": (
+        lambda d: brands(d).update({"x-permission": "catalog:rule"}),
+        [f"POST /api/v1/brands: permission changed from {brands(DOCUMENT)['x-permission']} to catalog:rule"],
+    ),
+    "a permission is needed where none was": (
+        lambda d: operation(d, "get", "/livez").update({"x-permission": "catalog:rule"}),
+        ["GET /livez: permission changed from nothing to catalog:rule"],
+    ),
+    "a header of a message to clients is removed": (
+        lambda d: d["webhooks"]["ping"]["post"]["parameters"].pop(0),
+        ["webhook POST ping header webhook-id: removed"],
+    ),
+    "a header of a message to clients may be missing": (
+        lambda d: d["webhooks"]["ping"]["post"]["parameters"][1].update(required=False),
+        ["webhook POST ping header webhook-timestamp: may be missing"],
+    ),
+    "a header of a message to clients is longer": (
+        lambda d: d["webhooks"]["ping"]["post"]["parameters"][2]["schema"].update(maxLength=400),
+        ["webhook POST ping header webhook-signature: maxLength changed from 200 to 400"],
+    ),
+    "a keyword of a schema is one that the gate does not know": (
+        lambda d: member(d, "website", "BrandCreate").update({"not": {"const": ""}}),
+        ["components schemas BrandCreate website: the gate does not know the keyword not"],
+    ),
+    "a keyword of a parameter's schema is one that the gate does not know": (
+        lambda d: d["components"]["parameters"]["BrandQuery.sort_by"]["schema"].update(nullable=True),
+        ["components parameters BrandQuery.sort_by schema: the gate does not know the keyword nullable"],
+    ),
 }
 
 #: What clients can live with.
@@ -353,7 +443,7 @@ HARMLESS: dict[str, Callable[[Json], object]] = {
         rename(d["paths"], "/api/v1/brands/{brand_id}", "/api/v1/brands/{id}"),
         [
             operation(d, method, "/api/v1/brands/{id}")["parameters"][0].update(name="id")
-            for method in ("get", "patch", "delete")
+            for method in ("get", "put", "patch", "delete")
         ],
     ),
     "a parameter is required no more": lambda d: d["components"]["parameters"]["If-Match"].update(required=False),
@@ -428,6 +518,22 @@ HARMLESS: dict[str, Callable[[Json], object]] = {
         member(d, "name", "BrandCreate").update(description="New.", examples=["New"]),
         d["info"].update(version="1.1.0"),
     ),
+    "a default of a response is another": lambda d: member(d, "count", "BrandCount").update(default=7),
+    "a new member of a request has a default": lambda d: schema(d, "BrandCreate")["properties"].update(
+        country={"type": "string", "default": "DE"}
+    ),
+    "the media type of a new part of a form is stated": lambda d: (
+        schema(d, "MediaForm")["properties"].update(note={"type": "string"}),
+        uploads(d)["encoding"].update(note={"contentType": "text/plain"}),
+    ),
+    "kinds of objects are told apart": lambda d: schema(d, "ProductKind").update(discriminator={"propertyName": "a"}),
+    "the parameters of a path are listed in another order": lambda d: operation(
+        d, "get", "/api/v1/products/{product_id}/stock-movements/{movement_id}"
+    )["parameters"].reverse(),
+    "a permission is not needed any more": lambda d: brands(d).pop("x-permission"),
+    "an optional header of messages to clients is new": lambda d: d["webhooks"]["ping"]["post"]["parameters"].append(
+        {"name": "webhook-attempt", "in": "header", "schema": {"type": "string"}}
+    ),
     "an operation is deprecated": lambda d: brands(d).update({"deprecated": True, "x-sunset": "2030-01-01"}),
 }
 
@@ -447,6 +553,40 @@ class TestTheGate:
 
     def test_finds_nothing_between_equals(self) -> None:
         assert breaking_changes(DOCUMENT, copy.deepcopy(DOCUMENT)) == []
+
+
+#: What can be deprecated, and where the gate says that it is.
+DEPRECATED: dict[str, Callable[[Json], Json]] = {
+    "POST /api/v1/brands": brands,
+    "GET /api/v1/brands query sort_by": lambda d: d["components"]["parameters"]["BrandQuery.sort_by"],
+    "BrandCreate (request) website": lambda d: member(d, "website", "BrandCreate"),
+    "BrandCount (response) count": lambda d: member(d, "count", "BrandCount"),
+    # Of a component that is compared once.
+    "Product (response) status": lambda d: member(d, "status", "Product"),
+    "webhook POST ping": lambda d: d["webhooks"]["ping"]["post"],
+}
+
+
+def deprecate(place: str, sunset: str) -> Json:
+    return changed(lambda d: DEPRECATED[place](d).update({"x-sunset": sunset}))
+
+
+class TestASunset:
+    @pytest.mark.parametrize("place", DEPRECATED)
+    @pytest.mark.parametrize(
+        ("after", "expected"),
+        [("2029-12-31", ["x-sunset changed from 2030-01-01 to 2029-12-31"]), ("2030-01-01", []), ("2031-01-01", [])],
+    )
+    def test_comes_no_earlier(self, place: str, after: str, expected: list[str]) -> None:
+        old, new = (deprecate(place, sunset) for sunset in ("2030-01-01", after))
+
+        assert [str(one) for one in breaking_changes(old, new)] == [f"{place}: {what}" for what in expected]
+
+    @pytest.mark.parametrize("place", DEPRECATED)
+    def test_may_be_new_or_taken_back(self, place: str) -> None:
+        ending = deprecate(place, "2030-01-01")
+
+        assert breaking_changes(DOCUMENT, ending) == breaking_changes(ending, DOCUMENT) == []
 
 
 TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")

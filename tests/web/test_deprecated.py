@@ -418,10 +418,21 @@ class TestTheDocument:
 
 
 class TestADeclaration:
-    @pytest.mark.parametrize("sunset", [SINCE, date(2025, 1, 1)])
-    def test_refuses_a_sunset_that_is_not_after_it(self, sunset: date) -> None:
-        with pytest.raises(ValueError, match="is not after"):
+    @pytest.mark.parametrize("sunset", [SINCE, date(2025, 1, 1), date(2027, 1, 14)])
+    def test_refuses_a_sunset_that_is_within_a_year_of_it(self, sunset: date) -> None:
+        with pytest.raises(ValueError, match="is not a year after"):
             Deprecation(since=SINCE, sunset=sunset, link=PAGE)
+
+    @pytest.mark.parametrize(
+        ("since", "sunset"),
+        [(SINCE, date(2027, 1, 15)), (date(2028, 2, 29), date(2029, 3, 1)), (date(2027, 2, 28), date(2028, 2, 28))],
+    )
+    def test_takes_a_sunset_a_year_after_it(self, since: date, sunset: date) -> None:
+        assert Deprecation(since=since, sunset=sunset, link=PAGE).sunset == sunset
+
+    def test_counts_a_year_from_the_last_of_february(self) -> None:
+        with pytest.raises(ValueError, match="is not a year after"):
+            Deprecation(since=date(2028, 2, 29), sunset=date(2029, 2, 28), link=PAGE)
 
     @pytest.mark.parametrize("link", ["", "docs", "ftp://example.com", '/a"b', "/a>b", "/a b"])
     def test_refuses_what_is_no_link(self, link: str) -> None:
@@ -430,14 +441,14 @@ class TestADeclaration:
 
     def test_takes_the_earliest_dates_of_several(self) -> None:
         several = [
-            Deprecation(since=date(2026, 5, 1), sunset=date(2026, 9, 1), link=PAGE),
-            Deprecation(since=date(2026, 4, 1), sunset=date(2026, 12, 1), link=PAGE),
+            Deprecation(since=date(2026, 5, 1), sunset=date(2027, 9, 1), link=PAGE),
+            Deprecation(since=date(2026, 4, 1), sunset=date(2027, 12, 1), link=PAGE),
         ]
 
         headers = headers_of(several)
 
         assert headers["Deprecation"] == f"@{int(datetime(2026, 4, 1, tzinfo=UTC).timestamp())}"
-        assert headers["Sunset"] == "Tue, 01 Sep 2026 00:00:00 GMT"
+        assert headers["Sunset"] == "Wed, 01 Sep 2027 00:00:00 GMT"
         assert headers["Link"] == '</docs>; rel="deprecation"'
 
     @pytest.mark.parametrize("parameter", [None, "size"])
