@@ -32,6 +32,10 @@ _TRACEPARENT = re.compile(
     r"-(?P<trace_id>(?!0{32})[0-9a-f]{32})-(?P<span_id>(?!0{16})[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})(?P<more>-.*)?"
 )
 
+#: A list of keys with values in printable ASCII, some of which may be empty.
+_STATE_MEMBER = r" *(?:[a-z0-9][a-z0-9_*/@-]{0,255}=[ -+\--<>-~]{0,255}[!-+\--<>-~] *)?"
+_TRACESTATE = re.compile(rf"{_STATE_MEMBER}(?:,{_STATE_MEMBER}){{0,31}}")
+
 Attributes = Mapping[str, str | int]
 _NOTHING: Attributes = MappingProxyType({})
 
@@ -105,12 +109,11 @@ def set_up(endpoint: str | None, *, version: str) -> None:
 
 
 def read_trace(traceparent: str | None, tracestate: str | None = None) -> Trace | None:
-    """The trace in a `traceparent`; None where there is none, or it is not well-formed."""
+    """The trace in a `traceparent`; None where there is none, or it is not well-formed. Such a state is dropped."""
     found = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
     if found is None or (found["version"] == "00" and found["more"]):
         return None
-    state = tracestate if tracestate and len(tracestate) <= MAX_STATE_LENGTH else ""
-    return Trace(found["trace_id"], found["span_id"], found["flags"], state)
+    return Trace(found["trace_id"], found["span_id"], found["flags"], _state_in(tracestate or ""))
 
 
 def current_trace() -> Trace | None:
@@ -155,6 +158,12 @@ def entry(
 def span(name: str, *, kind: Kind = Kind.INTERNAL, attributes: Attributes = _NOTHING) -> AbstractContextManager[Span]:
     """Record a block within the entry at hand; without one, nothing is recorded."""
     return _no_block if recorder is None else recorder.span(name, kind, attributes)
+
+
+def _state_in(tracestate: str) -> str:
+    # It is sent on and recorded as it came.
+    is_state = len(tracestate) <= MAX_STATE_LENGTH and _TRACESTATE.fullmatch(tracestate)
+    return tracestate if is_state else ""
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,22 @@ class TestReadTrace:
     def test_refuses_others(self, given: str | None) -> None:
         assert read_trace(given) is None
 
-    def test_drops_a_state_that_is_too_long(self) -> None:
-        assert read_trace(TRACEPARENT, "a=" + "b" * 511) == PARENT
+    @pytest.mark.parametrize(
+        "state",
+        ["shop=1", "a=1, b=2 3", "1tenant@shop=x", "a_-*/=!~", "a=1,,b=2", ",".join(["a=1"] * 32)],
+    )
+    def test_takes_a_state_as_it_came(self, state: str) -> None:
+        assert read_trace(TRACEPARENT, state) == replace(PARENT, state=state)
+
+    @pytest.mark.parametrize(
+        "state",
+        [
+            f"a={'b' * 511}", f"a={'b' * 257}", "x", "a=", "=1", "A=1", "a=b=c", "a=1\nb=2", "a=\x7f", "a=\t1",
+            "a=caf\u00e9", "a b=1", "a=1,x", ",".join(["a=1"] * 33),
+        ],
+    )  # fmt: skip
+    def test_drops_a_state_that_is_too_long_or_not_well_formed(self, state: str) -> None:
+        assert read_trace(TRACEPARENT, state) == PARENT
 
 
 class TestWithoutTracing:

@@ -13,8 +13,7 @@ import structlog
 from flask import Flask
 
 from app.core import clock
-from app.core.transactions import in_unit_of_work
-from app.features.search_terms.service import Count, add_counts, week_of
+from app.features.search_terms.service import Count, store_counts, week_of
 from app.features.search_terms.terms import term_of
 from app.web import searches
 
@@ -101,7 +100,7 @@ def init_app(app: Flask) -> None:
 
     def store(week: str, counts: Mapping[str, Count]) -> None:
         with app.app_context():
-            in_unit_of_work(add_counts, week, counts)
+            store_counts(week, counts)
 
     app.extensions["search_counter"] = counter = SearchCounter(store, every=every)
     # With another filter, the words may not be why nothing was found.

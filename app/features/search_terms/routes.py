@@ -20,6 +20,8 @@ def list_search_terms() -> Select[SearchTerm]:
     """List what products were searched for in each of the last eight weeks.
 
     A term is there from its second search in a week on, and about half a minute after it. Searches count by their first
-    page; those with something like an e-mail address, seven digits or more, a URL or a token do not count.
+    page; those with something like an e-mail address, a URL, a token, a word after "password", or seven digits or more
+    that no word of two letters or more separates do not count. A name cannot be recognised, and a term may stem from
+    one person who searched twice.
     """
     return service.all_terms()

@@ -1,7 +1,8 @@
 """Use cases of search terms: store what was counted, look at it, and delete what is old."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select
@@ -9,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 from app.core import clock
 from app.core.listing import Listing, OneOf
 from app.core.pruning import delete_batch
-from app.core.transactions import run
+from app.core.transactions import in_unit_of_work, run
 from app.core.upserts import insert_into
 from app.features.search_terms.models import SearchTerm
 
@@ -56,6 +57,26 @@ def all_terms() -> Select[SearchTerm]:
     return select(SearchTerm).where(SearchTerm.searches >= MIN_SEARCHES)
 
 
+def store_counts(week: str, counts: Mapping[str, Count], *, max_terms: int = MAX_TERMS_PER_WEEK) -> None:
+    """Add to what is stored of a week, and first make room for what is new, each in a transaction of its own."""
+    in_unit_of_work(partial(make_room, week, counts, max_terms=max_terms))
+    in_unit_of_work(partial(add_counts, week, counts, max_terms=max_terms))
+
+
+def make_room(week: str, terms: Collection[str], *, max_terms: int = MAX_TERMS_PER_WEEK) -> int:
+    """Delete the oldest terms of a week that are not shown, as many as are new, once it is more than half full.
+
+    Else one client who makes terms up would keep those of all others out for a week. Returns how many were deleted.
+    """
+    if 2 * _number_of_terms(week) <= max_terms:
+        return 0
+    of_week = SearchTerm.week == week
+    is_unshown = and_(of_week, SearchTerm.searches < MIN_SEARCHES, SearchTerm.term.not_in(terms))
+    return delete_batch(
+        SearchTerm, is_unshown, order=SearchTerm.id.asc(), max_rows=len(terms) - len(_stored(week, terms))
+    )
+
+
 def add_counts(week: str, counts: Mapping[str, Count], *, max_terms: int = MAX_TERMS_PER_WEEK) -> None:
     """Add to what is stored of a week; new terms only while it has fewer than ``max_terms``."""
     # In one order, so that two processes do not lock each other's rows.
@@ -81,10 +102,19 @@ def prune_terms() -> int:
 
 def _admitted(week: str, terms: Sequence[str], max_terms: int) -> Sequence[str]:
     """The terms that are stored in a week already, and as many of the others as it has room for."""
-    of_week = SearchTerm.week == week
-    room = max_terms - run(select(func.count()).select_from(SearchTerm).where(of_week)).scalar_one()
+    room = max_terms - _number_of_terms(week)
     if room >= len(terms):
         return terms
-    there = set(run(select(SearchTerm.term).where(of_week, SearchTerm.term.in_(terms))).scalars())
+    there = _stored(week, terms)
     new = [term for term in terms if term not in there]
     return sorted([*there, *new[: max(0, room)]])
+
+
+def _number_of_terms(week: str) -> int:
+    number: int = run(select(func.count()).select_from(SearchTerm).where(SearchTerm.week == week)).scalar_one()
+    return number
+
+
+def _stored(week: str, terms: Collection[str]) -> set[str]:
+    """Those of the terms that are stored in a week."""
+    return set(run(select(SearchTerm.term).where(SearchTerm.week == week, SearchTerm.term.in_(terms))).scalars())

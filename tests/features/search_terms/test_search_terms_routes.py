@@ -11,7 +11,7 @@ from app.core import clock
 from app.core.pruning import iter_batches
 from app.core.transactions import unit_of_work
 from app.features.search_terms import counting as counting_module
-from app.features.search_terms.service import Count, add_counts, prune_terms, week_of
+from app.features.search_terms.service import Count, add_counts, prune_terms, store_counts, week_of
 from tests.conftest import Caller, body_of, code_of, faults_of
 from tests.rows import mappings_of
 
@@ -133,6 +133,55 @@ class TestAddCounts:
         assert len(mappings_of(app, "search_terms")) == 1000
 
 
+class TestStoreCounts:
+    @pytest.fixture
+    def searched(self, app: Flask) -> Callable[..., None]:
+        """Store searches, one for each term, in a week that holds ten."""
+
+        def search(*terms: str, week: str = "2026-W05") -> None:
+            with app.app_context():
+                store_counts(week, {term: Count(1, 0) for term in terms}, max_terms=10)
+
+        return search
+
+    def test_lets_new_terms_in_where_one_client_makes_terms_up(self, searched: Callable[..., None], app: Flask) -> None:
+        searched("oak")
+        searched("oak")
+        for number in range(20):
+            searched(*(f"made up {number} {one}" for one in "abc"))
+
+        searched("pine")
+        searched("pine", "made up again")
+
+        stored = {row["term"]: row["searches"] for row in mappings_of(app, "search_terms")}
+        assert (stored["oak"], stored["pine"], len(stored) <= 10) == (2, 2, True)
+
+    def test_deletes_nothing_while_half_of_the_room_is_left(self, searched: Callable[..., None], app: Flask) -> None:
+        searched("a", "b", "c")
+        searched("d", "e")
+        searched("f")
+
+        assert sorted(row["term"] for row in mappings_of(app, "search_terms")) == ["a", "b", "c", "d", "e", "f"]
+
+    def test_then_deletes_the_oldest_as_many_as_are_new(self, searched: Callable[..., None], app: Flask) -> None:
+        searched("z", week="2026-W04")
+        searched("a", "b", "c", "d", "e", "f")
+        searched("x")
+        searched("c", "d", "y")
+
+        stored = {row["term"]: row["searches"] for row in mappings_of(app, "search_terms")}
+        # One for x and one for y: those that came first, and neither what is shown nor what is searched for again.
+        assert stored == {"z": 1, "c": 2, "d": 2, "e": 1, "f": 1, "x": 1, "y": 1}
+
+    def test_deletes_no_term_that_is_shown(self, searched: Callable[..., None], app: Flask) -> None:
+        for _ in range(2):
+            searched(*"abcdefghij")
+
+        searched("x")
+
+        assert sorted(row["term"] for row in mappings_of(app, "search_terms")) == list("abcdefghij")
+
+
 class TestPruneTerms:
     def test_deletes_what_is_old_and_what_will_never_be_shown(self, store: Store, app: Flask) -> None:
         now = clock.now()
@@ -205,7 +254,7 @@ class TestASearch:
     def test_is_answered_although_nothing_can_be_stored(
         self, counting: Flask, alice: Caller, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(counting_module, "add_counts", _fail)
+        monkeypatch.setattr(counting_module, "store_counts", _fail)
 
         answers = [alice.on(counting).get(f"/products?search={search}") for search in ("beech", "oak")]
         counting.extensions["search_counter"].flush()

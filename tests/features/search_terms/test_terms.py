@@ -20,6 +20,16 @@ class TestTerm:
             ("50% wool", "50 wool"),
             ("made in st. ives", "made in st ives"),
             ("椅子", "椅 子"),
+            ("10.0.0.1", "10 0 1"),
+            # A word of two letters or more separates numbers.
+            ("1234 oak 5678", "1234 oak 5678"),
+            ("120x80 cm 4000 mm", "120x80 cm 4000 mm"),
+            ("oak (natural)", "oak natural"),
+            ("look at oak", "look at oak"),
+            ("polka dot", "polka dot"),
+            ("oak_chair", "oak chair"),
+            ("password", "password"),
+            ("a passwordless lock", "a passwordless lock"),
             ("Donaudampfschiff", "donaudampfschiff"),
         ],
     )
@@ -38,6 +48,12 @@ class TestTerm:
             "bob @ example . com",
             "bob＠example.com",
             "b@b",
+            "bob[at]example",
+            "bob (at) example [dot] com",
+            "bob {AT} example",
+            "bob at example dot com",
+            "example{dot}com",
+            "bob＠例え。テスト",
         ],
     )
     def test_is_none_for_an_e_mail_address(self, search: str) -> None:
@@ -57,6 +73,10 @@ class TestTerm:
             "1_2_3_4_5_6_7",
             "born 1980-05-17",
             "oak 4006381333931",
+            "555x123x4567",
+            "1000 x 1200 mm",
+            "5 5 5 a 1 b 2 c 3 4",
+            "555é123é4567",
         ],
     )
     def test_is_none_for_seven_digits_whatever_separates_them(self, search: str) -> None:
@@ -64,7 +84,19 @@ class TestTerm:
 
     @pytest.mark.parametrize(
         "search",
-        ["https://shop.example/a?b=c", "ftp://x", "www.shop", "shop.example", "shop.example/private", "see oak.de"],
+        [
+            "https://shop.example/a?b=c",
+            "ftp://x",
+            "www.shop",
+            "shop.example",
+            "shop.example/private",
+            "see oak.de",
+            "магазин.рф",
+            "例え。テスト",
+            "例え｡テスト",
+            "दुकान.भारत",
+            "मेरी.भारत",
+        ],
     )
     def test_is_none_for_a_url(self, search: str) -> None:
         assert term_of(search) is None
@@ -79,9 +111,21 @@ class TestTerm:
             "550e8400-e29b-41d4-a716-446655440000",
             "da39a3ee5e6b4b0d",
             "abcdefghijklmnopqrstuvwxyzabcdefgh",
+            "ghp_abcdefghijklmnop",
+            "sk_live_abcdefgh",
+            "whsec_abcdefghijkl",
+            "abcdefghijkl_abc",
+            "key: ab_12345678",
         ],
     )
     def test_is_none_for_a_token(self, search: str) -> None:
+        assert term_of(search) is None
+
+    @pytest.mark.parametrize(
+        "search",
+        ["password hunter", "Passwort: geheim", "my passwd=x", "pwd x", "the password is oak", "DB_PASSWORD=oak"],
+    )
+    def test_is_none_for_what_follows_the_word_password(self, search: str) -> None:
         assert term_of(search) is None
 
     def test_is_none_for_what_is_longer_than_people_type(self) -> None:
@@ -90,5 +134,5 @@ class TestTerm:
         assert len(term_of(" ".join("abcdefghijklmnop")) or "") == 23
 
     def test_is_found_in_linear_time(self) -> None:
-        for piece in ("1 ", "a.", "a-", "_", "٠", "ab1"):
+        for piece in ("1 ", "a.", "a-", "_", "٠", "ab1", "1a", "1 a", "at ", "at a dot ", "a_", "pwd", "[ ", "。a"):
             assert term_of(piece * 50) is None or len(piece * 50) <= 100
