@@ -27,6 +27,8 @@ from app.extensions import cache, db
 from app.features.events import service as events
 from app.features.imports.models import FailedRows, Import, ImportFault
 from app.features.passwords import service as passwords
+from app.features.search_terms.models import SearchTerm
+from app.features.search_terms.service import week_of
 from app.features.sessions.models import UserSession
 from app.features.users.models import User
 from app.features.webhooks.models import Delivery, DeliveryStatus
@@ -405,6 +407,7 @@ class Scene:
                 self._make_rows(name, operation.path.partition(f"/{{{name}}}")[0])
         for _ in range(3):
             self._add_session(self._ids["user_id"])
+        self._add_search_terms()
         with self.app.app_context(), unit_of_work(reading=True):
             # So that no reader of the feed changes a table.
             events.number_all_changes()
@@ -521,6 +524,13 @@ class Scene:
             db.session.add_all(deliveries)
             db.session.flush()
             return deliveries[-1].id
+
+    def _add_search_terms(self) -> None:
+        """Three terms that are shown. Searches make them, some time later."""
+        with self.app.app_context(), unit_of_work():
+            week = week_of(clock.now())
+            terms = [SearchTerm(week=week, term=f"row {n}", searches=3, empty_searches=1) for n in range(3)]
+            db.session.add_all(terms)
 
     def _add_jobs(self) -> list[int]:
         """A job that has failed, and two that are queued. No request makes one of any kind."""

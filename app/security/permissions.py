@@ -30,7 +30,7 @@ class Permission(StrEnum):
     TYPES_DELETE = "types:delete"
     STOCK_READ = "stock:read"
     STOCK_WRITE = "stock:write"
-    SEARCH_TERMS_READ = "search_terms:read"
+    SEARCH_TERMS_READ = "search-terms:read"
     WEBHOOKS_READ = "webhooks:read"
     WEBHOOKS_WRITE = "webhooks:write"
 

@@ -70,9 +70,9 @@ class ReadinessSchema(Schema):
         note="`degraded`: requests are served, but something beside the database is missing.",
         example="ok",
     )
-    version = fields.Text(max_length=64, dump_only=True, example="1.0.0")
-    commit = fields.Text(max_length=64, example=_COMMIT)
-    checks = fields.Nested(CheckSchema, many=True)
+    version = fields.Text(max_length=64, dump_only=True, schema={"x-optional": True}, example="1.0.0")
+    commit = fields.Text(max_length=64, schema={"x-optional": True}, example=_COMMIT)
+    checks = fields.Nested(CheckSchema, many=True, schema={"x-optional": True})
 
 
 @blueprint.get("/health")

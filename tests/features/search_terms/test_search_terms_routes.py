@@ -85,7 +85,7 @@ class TestListSearchTerms:
     def test_is_for_keys_with_the_scope(self, alice: Caller, anonymous: Caller) -> None:
         keys = [
             body_of(alice.post("/api-keys", {"name": scope, "scopes": [scope]}))["key"]
-            for scope in ("search_terms:read", "products:read")
+            for scope in ("search-terms:read", "products:read")
         ]
 
         statuses = [anonymous.get(PATH, headers={"X-API-Key": key}).status_code for key in keys]
