@@ -218,7 +218,7 @@ def empty_panels(seen: Prometheus) -> list[str]:
 
 @pytest.fixture
 def quiet(seen: Prometheus, empty_panels: list[str]) -> Prometheus:
-    """Prometheus, when no alert fires: it may have to see a fault of another test end. The panels were looked at before."""
+    """Prometheus, when no alert fires, after a look at the panels: it may have to see a fault of another test end."""
     with suppress(AssertionError):
         wait_for(lambda: not seen.firing() - OF_THE_MACHINE, seconds=PATIENCE)
     assert seen.firing() - OF_THE_MACHINE == set()
@@ -226,10 +226,16 @@ def quiet(seen: Prometheus, empty_panels: list[str]) -> Prometheus:
 
 
 def wait_for_alert(seen: Prometheus, *alerts: str) -> None:
-    """Wait until these alerts fire, whatever else does."""
+    """Wait until each of these alerts has fired, whatever else does: one of a change ends before another may begin."""
+    awaited = set(alerts)
+
+    def have_fired() -> bool:
+        awaited.difference_update(seen.firing())
+        return not awaited
+
     with suppress(AssertionError):
-        wait_for(seen.firing, until=set(alerts).issubset, seconds=PATIENCE)
-    assert set(alerts) - seen.firing() == set()
+        wait_for(have_fired, seconds=PATIENCE)
+    assert awaited == set()
 
 
 class TestAHealthyRun:
