@@ -19,9 +19,21 @@ current_stats: ContextVar[QueryStats | None] = ContextVar("query_stats", default
 
 
 def record_query(seconds: float) -> None:
-    """Count a statement that took this many ``seconds``, for the process and for the request at hand."""
-    STATEMENTS.inc()
-    STATEMENT_SECONDS.inc(seconds)
-    if (stats := current_stats.get()) is not None:
+    """Count a statement that took this many ``seconds``: for the request at hand, or else in the metrics."""
+    if (stats := current_stats.get()) is None:
+        _add(1, seconds)
+    else:
         stats.statements += 1
         stats.seconds += seconds
+
+
+def end_request(stats: QueryStats) -> None:
+    """Add the statements of a request to the metrics, all at once; a stream counts singly afterwards."""
+    if current_stats.get() is stats:
+        current_stats.set(None)
+        _add(stats.statements, stats.seconds)
+
+
+def _add(statements: int, seconds: float) -> None:
+    STATEMENTS.inc(statements)
+    STATEMENT_SECONDS.inc(seconds)

@@ -10,6 +10,7 @@ import structlog
 from flask import Flask, Request, Response, current_app, g, request
 from werkzeug.sansio.utils import host_is_trusted
 
+from app.core import query_stats
 from app.core.audit import Origin, origin
 from app.core.errors import Malformed, NotFound
 from app.core.query_stats import QueryStats, current_stats
@@ -118,6 +119,7 @@ def _require_utf_8(http: Request) -> None:
 def _end_request(response: Response) -> Response:
     http, state = _unproxied()
     elapsed, database = time.perf_counter() - state.started, state.query_stats
+    query_stats.end_request(database)
     traffic.end(http, state, response.status_code, elapsed)
     # None of these is set already, and adding is faster than setting.
     add = response.headers.add
@@ -152,6 +154,8 @@ def _end_request(response: Response) -> Response:
 def _note_failure(_error: BaseException | None) -> None:
     # A hook of another module that fails keeps _end_request from being called; the server's answer is a 500.
     http, state = _unproxied()
+    if "query_stats" in state:
+        query_stats.end_request(state.query_stats)
     if "is_in_progress" in state:
         traffic.end(http, state, 500, time.perf_counter() - state.started)
     end_span(http, state, 500)
