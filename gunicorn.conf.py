@@ -206,7 +206,7 @@ def post_worker_init(worker: Any) -> None:
     """
     # Not at the top, here and below: a reload does not pick up new code of what the master has imported.
     from app.core.breaker import breaker  # noqa: PLC0415
-    from app.core.metrics import count_refused  # noqa: PLC0415
+    from app.core.metrics import count_refused  # noqa: PLC0415 -- a reload picks it up
     from app.web.contract import live_paths  # noqa: PLC0415
 
     gc.freeze()
@@ -223,7 +223,7 @@ def post_worker_init(worker: Any) -> None:
     if _config.runs_jobs_in_server:
         from app.api.tasks import LANES, SOURCES, WIDTHS  # noqa: PLC0415
         from app.core.lanes import start_crew  # noqa: PLC0415
-        from app.core.workers import Presence, WorkerKind  # noqa: PLC0415
+        from app.core.workers import Presence, WorkerKind  # noqa: PLC0415 -- a reload picks it up
 
         presence = Presence(WorkerKind.SERVER, version=_settings["VERSION"])
         worker.stop_jobs = start_crew(LANES, worker.wsgi.app_context, widths=WIDTHS, sources=SOURCES, presence=presence)

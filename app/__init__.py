@@ -12,6 +12,6 @@ def __getattr__(name: str) -> Any:  # of any name: PEP 562
     """Import `create_app` when it is asked for: gunicorn's master needs some modules, and not the whole application."""
     if name != "create_app":
         raise AttributeError(name)
-    from app.factory import create_app  # noqa: PLC0415 -- as said
+    from app.factory import create_app  # noqa: PLC0415 -- not before it is asked for
 
     return create_app

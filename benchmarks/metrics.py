@@ -150,7 +150,7 @@ def _silence() -> None:
     from prometheus_client import values  # noqa: PLC0415 -- before the application
 
     values.MutexValue = Silent  # type: ignore[assignment, misc]  # it is what the application counts with
-    from app.web import traffic  # noqa: PLC0415 -- as above
+    from app.web import traffic  # noqa: PLC0415 -- the child process decides first where it counts
 
     traffic.begin = traffic.end = lambda *_: None  # type: ignore[assignment]  # it takes what both take
 
@@ -166,11 +166,11 @@ def _ask(app: Any, environ: dict[str, Any]) -> None:
 
 def _scrape() -> None:
     """Have as many processes as workers count every route in every way it is called, and read what all have counted."""
-    from prometheus_client import generate_latest  # noqa: PLC0415 -- as above
+    from prometheus_client import generate_latest  # noqa: PLC0415 -- the child process decides first where it counts
 
-    from app.core.exposition import Exposition  # noqa: PLC0415 -- as above
-    from app.core.metrics import REQUEST_DURATION  # noqa: PLC0415 -- as above
-    from wsgi import app  # noqa: PLC0415 -- as above
+    from app.core.exposition import Exposition  # noqa: PLC0415 -- the child process decides first where it counts
+    from app.core.metrics import REQUEST_DURATION  # noqa: PLC0415 -- the child process decides first where it counts
+    from wsgi import app  # noqa: PLC0415 -- the child process decides first where it counts
 
     calls = [
         (rule.rule, method, status)

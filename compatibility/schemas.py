@@ -57,7 +57,7 @@ class SchemaComparison:
             if other is None:
                 yield Change(place, f"{one.key} removed")
             else:
-                yield from self._compare_pair(one, other, place, direction)
+                yield from self.compare_pair(one, other, place, direction)
         if direction is Direction.RESPONSE:
             matched = [other for _, other in pairs]
             # A new kind of object is one that clients ignore.
@@ -67,7 +67,8 @@ class SchemaComparison:
                 if not any(self._is_like(one, other, direction) for one in old):
                     yield Change(place, f"may be {other.key}")
 
-    def _compare_pair(self, one: Alternative, other: Alternative, place: str, direction: Direction) -> Iterator[Change]:
+    def compare_pair(self, one: Alternative, other: Alternative, place: str, direction: Direction) -> Iterator[Change]:
+        """What breaks clients between two alternatives of a schema; two components are compared once each way."""
         if one.name is not None and other.name is not None:
             if (one.name, other.name, direction) in self._seen:
                 return
@@ -85,7 +86,7 @@ class SchemaComparison:
 
     def _is_like(self, one: Alternative, other: Alternative, direction: Direction) -> bool:
         # Its own memory of what was compared: what this finds is not reported.
-        return not any(SchemaComparison(self.old, self.new)._compare_pair(one, other, "", direction))  # noqa: SLF001 -- of another of its own class
+        return not any(SchemaComparison(self.old, self.new).compare_pair(one, other, "", direction))
 
     def _compare_one(self, old: Json, new: Json, place: str, direction: Direction) -> Iterator[Change]:
         sent, read = (old, new) if direction is Direction.REQUEST else (new, old)

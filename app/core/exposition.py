@@ -109,7 +109,7 @@ def _merge(files: list[str]) -> list[Metric]:
 def _is_readable(path: str) -> bool:
     try:
         _merge([path])
-    except Exception:  # noqa: BLE001 -- as above
+    except Exception:  # noqa: BLE001 -- the library names no error for a broken file
         return False
     return True
 

@@ -140,7 +140,7 @@ def world(postgres_url: str, password_hash: str, tmp_path_factory: pytest.TempPa
 
 @contextmanager
 def traffic(world: World) -> Iterator[None]:
-    """Somebody who reads, searches and writes for as long as a block lasts, whatever the answers."""
+    """A client that reads, searches and writes for as long as a block lasts, whatever the answers."""
 
     def work() -> None:
         count = 0

@@ -96,7 +96,7 @@ def site(app: Flask, sink: Collector, redis_url: str, tmp_path: Path, connection
 
 
 def connect(connections: ExitStack, server: GunicornServer, caller: Caller | None) -> Client:
-    """A connection to a server for one of the cast, or for nobody."""
+    """A connection to a server for one of the cast, or without credentials."""
     return connections.enter_context(closing(Client(server.port, caller.token if caller else None)))
 
 
