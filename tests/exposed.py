@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from flask import Flask
+from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.core.exposition import Exposition
@@ -22,6 +23,11 @@ class Exposed(dict[tuple[str, frozenset[tuple[str, str]]], float]):
         """The samples of an application of this process, read without a request."""
         exposition: Exposition = app.extensions["exposition"]
         return cls._of(exposition.collect())
+
+    @classmethod
+    def of_process(cls) -> "Exposed":
+        """The samples that this process counts itself; reading them asks no database, as `of_app` does now and then."""
+        return cls._of(REGISTRY.collect())
 
     @classmethod
     def _of(cls, families: Iterable[Any]) -> "Exposed":

@@ -123,12 +123,12 @@ class TestConnections:
 
 class TestStatements:
     def test_are_counted_whichever_way_they_take(self, app: Flask) -> None:
-        before = Exposed.of_app(app)
+        before = Exposed.of_process()
         with app.app_context(), unit_of_work(reading=True):
             db.session.execute(text("SELECT 1"))
             Prepared(select(Category.id)).all()
 
-        grown = Exposed.of_app(app).since(before)
+        grown = Exposed.of_process().since(before)
         assert grown.value(STATEMENTS) == 2
         assert 0 < grown.value("catalog_database_statement_seconds_total") < 30
 

@@ -172,7 +172,10 @@ class TestADatabaseThatGoesAway:
                 wait_for_more(answers)
                 assert terminate(site.app)
 
-        assert {answer.status for answer in answers} == {200}
+        # On a machine where no statement gets the CPU for half a second, that is said instead of waiting for it.
+        refused = [answer for answer in answers if answer.status != 200]
+        assert {answer.code for answer in refused} <= {"database_busy"}
+        assert len(refused) < 10
 
     def test_and_takes_busy_connections_along_loses_no_acknowledged_write(
         self, alice: Caller, site: Site, make_product: Make, connect: Connect
