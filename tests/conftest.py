@@ -388,7 +388,7 @@ def insert_user_with_session(username: str, role: Role, password_hash: str) -> t
     """Write the rows, and the one in the trail, that an ORM would write: almost every test waits for them."""
     now, email = clock.now(), f"{username}@example.com"
     stamps = {"created_at": now, "updated_at": now, "version": 1}
-    own = {"email": email, "username": username, "role": role, "is_active": True, "epoch": 0}
+    own = {"email": email, "username": username, "role": role, "is_active": True, "epoch": 0, "email_verified": True}
     hidden = {"password_hash": password_hash, "search_text": fold(f"{username} {email}")}
     user_id = db.session.connection().execute(INSERT_USER, {**own, **hidden, **stamps}).scalar_one()
     shown = {"id": user_id, **own, "created_at": now.isoformat(), "updated_at": now.isoformat(), "version": 1}

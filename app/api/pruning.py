@@ -17,8 +17,10 @@ from app.core.transactions import unit_of_work
 from app.core.workers import WORKER_RETENTION, prune_workers
 from app.features.auth import guard
 from app.features.events import service as events
+from app.features.identities import service as identities
 from app.features.imports import service as imports
 from app.features.media import removal
+from app.features.oauth import codes
 from app.features.search_terms import service as search_terms
 from app.features.sessions import service as sessions
 from app.features.stock import service as stock
@@ -77,6 +79,8 @@ def _batches() -> Mapping[str, Callable[[], int]]:
     return {
         "sessions": partial(sessions.prune_sessions, before=now - lifetime),
         "networks of sessions": sessions.prune_networks,
+        "codes of logins": identities.prune_codes,
+        "authorization codes": codes.prune_codes,
         "counters of failed logins": guard.prune_failures,
         "holds": stock.prune_holds,
         "deliveries of webhooks": webhooks.prune_deliveries,

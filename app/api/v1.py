@@ -12,9 +12,11 @@ from app.features.categories.routes import blueprint as categories
 from app.features.events.routes import blueprint as events
 from app.features.exports.routes import blueprint as exports
 from app.features.facets.routes import blueprint as facets
+from app.features.identities import models as _identities  # noqa: F401 -- sessions refer to its table
 from app.features.imports.routes import blueprint as imports
 from app.features.jobs.routes import blueprint as jobs
 from app.features.media.routes import blueprint as media
+from app.features.oauth import codes as _codes  # noqa: F401 -- sessions refer to its tables
 from app.features.passwords.routes import blueprint as passwords
 from app.features.placements.routes import blueprint as placements
 from app.features.product_types.routes import blueprint as product_types

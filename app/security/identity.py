@@ -29,8 +29,11 @@ class Identity:
         return cls(permissions=GRANTS[role], role=role, **known)
 
     @classmethod
-    def of_key(cls, *, role: Role, scopes: Iterable[str], **known: Any) -> "Identity":
-        """The identity of an API key: what the owner's role and the scopes both grant, except personal permissions."""
+    def of_delegate(cls, *, role: Role, scopes: Iterable[str], **known: Any) -> "Identity":
+        """The identity of an API key, or of an app that acts for a person.
+
+        It has what the person's role and the scopes both grant, except personal permissions.
+        """
         permissions = (GRANTS[role] & {Permission(scope) for scope in scopes}) - PERSONAL
         return cls(permissions=permissions, role=role, **known)
 

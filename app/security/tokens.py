@@ -51,13 +51,18 @@ class TokenExpired(Unauthenticated):
 
 @dataclass(frozen=True)
 class Claims:
-    """The verified claims of a token. They identify user and session; permissions are read from the database."""
+    """The verified claims of a token. They identify user and session; permissions are read from the database.
+
+    A token of an app also names its client, and the scopes that it asked for; the database may allow fewer.
+    """
 
     user_id: int
     session_id: int
     token_id: str
     issued_at: datetime
     expires_at: datetime
+    client_id: int | None = None
+    scopes: frozenset[str] = frozenset()
 
 
 def issue_access_token(*, user_id: int, session_id: int, role: Role) -> str:

@@ -5,9 +5,8 @@ from typing import Any, ClassVar
 
 from app.core.errors import MAX_FAULTS, Fault, Invalid
 from app.web import fields
-from app.web.errors import describe_fault
 from app.web.schemas import BodySchema, shared
-from app.web.validation import faults_of
+from app.web.validation import describe_fault, faults_of
 
 #: Faults that are reported for one item. Once the batch has MAX_FAULTS, an invalid item reports its first fault only.
 MAX_FAULTS_PER_ITEM = 10

@@ -15,6 +15,7 @@ from app.core.model import MAX_ID
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
+FORM = "application/x-www-form-urlencoded"
 #: Bytes per read of the stream.
 BLOCK_BYTES = 64 * 1024
 #: For a body that is read without credentials, such as a login's.

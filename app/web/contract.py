@@ -35,13 +35,15 @@ from app.web.operation import (
     View,
     operation_of,
 )
-from app.web.schemas import BodySchema, ListQuerySchema, QuerySchema
+from app.web.schemas import BodySchema, FormSchema, ListQuerySchema, QuerySchema
 
 __all__ = [
     "Blueprint",
     "ContractMissing",
     "Require",
     "accepts",
+    "answers_oauth",
+    "awaits",
     "by_key",
     "changes",
     "counts_searches",
@@ -61,8 +63,10 @@ __all__ = [
     "sends",
     "streams",
     "takes_file",
+    "takes_form",
     "upgrades",
     "upserts",
+    "writes",
 ]
 
 
@@ -159,6 +163,33 @@ def accepts(schema: type[BodySchema], *, max_bytes: int = 0, is_small: bool = Fa
     that needs no credentials must be cheap to read.
     """
     return _declare(accepts=schema, max_bytes=max_bytes, is_small=is_small)
+
+
+def takes_form(schema: type[FormSchema]) -> Callable[[View], View]:
+    """Take a form of this schema as ``data``: application/x-www-form-urlencoded, at most 16 KiB.
+
+    As RFC 6749 section 3.2 says, empty parameters count as missing, unknown ones are ignored and none may be repeated.
+    """
+    return _declare(accepts=schema, is_form=True, is_small=True)
+
+
+def answers_oauth(view: View) -> View:
+    """What is refused has `error` and `error_description` too, as clients of OAuth 2 read them (`web.oauth_errors`)."""
+    return _declare(answers_oauth=True)(view)
+
+
+def awaits(ask: Callable[..., Any]) -> Callable[[View], View]:
+    """Before the transaction begins, call ``ask`` with what the view gets; it gets what that returns as ``awaited``.
+
+    For requests to other servers: no lock and no connection is held meanwhile. It is called once, also where the
+    transaction is retried, and what it raises is the response.
+    """
+    return _declare(awaits=ask)
+
+
+def writes(view: View) -> View:
+    """A GET that writes: a browser that another site has redirected here can send nothing else. It has no HEAD."""
+    return _declare(writes=True)(view)
 
 
 def takes_file(

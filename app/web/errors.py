@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import orjson
 import structlog
-from flask import Flask, Response, g, request, url_for
+from flask import Flask, Response, current_app, g, request, url_for
 from jwt import PyJWTError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -17,6 +17,10 @@ from app.core.breaker import DatabaseBusy, DatabaseUnavailable
 from app.core.errors import MAX_FAULTS, Fault, Invalid, Refusal, Unavailable
 from app.core.slugs import Moved
 from app.core.sqlstates import Meaning, code_of, meaning_of
+from app.web.body import JSON
+from app.web.oauth_errors import oauth_members, oauth_status
+from app.web.operation import operation_of
+from app.web.validation import describe_fault
 
 PROBLEM = "application/problem+json"
 
@@ -126,20 +130,23 @@ def problem(
         members["trace_id"] = trace_id
     if faults:
         members["errors"] = [describe_fault(fault) for fault in faults[:MAX_FAULTS]]
-    response = Response(orjson.dumps(members), status=status, mimetype=PROBLEM)
+    is_oauth = _answers_oauth()
+    if is_oauth:
+        members = oauth_members(members)
+    response = Response(orjson.dumps(members), status=status, mimetype=JSON if is_oauth else PROBLEM)
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
-def describe_fault(fault: Fault) -> dict[str, str]:
-    """A fault as a member of ``errors`` in a problem document."""
-    places = {"pointer": fault.pointer, "parameter": fault.parameter, "header": fault.header}
-    place = {name: value for name, value in places.items() if value is not None}
-    return {**place, "detail": fault.detail, "code": fault.code}
+def _answers_oauth() -> bool:
+    """Whether the operation at hand is one of OAuth 2; none is, where the path leads to none."""
+    return request.endpoint is not None and operation_of(current_app.view_functions[request.endpoint]).answers_oauth
 
 
 def _handle_refusal(refusal: Refusal) -> Response:
     status = status_of(type(refusal))
+    if _answers_oauth():
+        status = oauth_status(status)
     faults = refusal.faults if isinstance(refusal, Invalid) else ()
     response = problem(status, refusal.code(), refusal.sentence(), faults, refusal.data)
     if status == 401:
@@ -164,6 +171,8 @@ def _redirect(moved: Moved) -> Response:
 
 
 def _challenge(refusal: Refusal) -> str:
+    if _answers_oauth():
+        return 'Basic realm="catalog", charset="UTF-8"'
     # RFC 6750 section 3.1: no error code where no credentials came.
     if "Authorization" not in request.headers:
         return 'Bearer realm="catalog"'

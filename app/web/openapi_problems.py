@@ -8,11 +8,12 @@ from apispec import APISpec
 from werkzeug.routing import Rule
 
 from app.core.errors import Invalid, Refusal
-from app.web.errors import PROBLEM, describe_fault, phrase_of, status_of
+from app.web.errors import PROBLEM, phrase_of, status_of
 from app.web.openapi_components import deprecation_headers, refer_to_headers
 from app.web.openapi_enums import reference_to_enum
 from app.web.operation import Operation
 from app.web.refusals import common_name, refusals_by_status
+from app.web.validation import describe_fault
 
 _TEXT = {"type": "string"}
 #: The members of every problem, and an example of each that does not depend on it.

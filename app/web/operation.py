@@ -58,9 +58,17 @@ class Operation:
     accepts: type[BodySchema] | None = None
     max_bytes: int = 0
     is_small: bool = False
+    #: Whether the body is a form (application/x-www-form-urlencoded), and no JSON.
+    is_form: bool = False
     takes_file: FileContract | None = None
     #: What is done with the file before the transaction begins; the view gets what it returns.
     prepares: Callable[..., Any] | None = None
+    #: What waits for another server before the transaction begins; the view gets what it returns.
+    awaits: Callable[..., Any] | None = None
+    #: Whether a GET writes all the same, as the last step of a redirect does.
+    writes: bool = False
+    #: Whether what it refuses has the form of OAuth 2 (RFC 6749 section 5.2) beside that of a problem.
+    answers_oauth: bool = False
     streams: tuple[str, ...] = ()
     #: The headers of the response that the view itself sets, beside those that follow from the rest.
     headers: tuple[str, ...] = ()
@@ -133,6 +141,10 @@ class Operation:
             if isinstance(field, fields.Field) and field.deprecated is not None
         }
 
+    def is_reading(self, method: str) -> bool:
+        """Whether a request with this method writes nothing."""
+        return method in SAFE_METHODS and not self.writes
+
     @property
     def respond(self) -> View:
         """What makes the response: the view, or what admits a client to its WebSocket."""
@@ -162,7 +174,9 @@ class Operation:
         return self.is_versioned or self.is_cacheable
 
     def media_types(self, method: str) -> tuple[str, ...]:
-        """The media types that a JSON body may have."""
+        """The media types that a body may have which is no file."""
+        if self.is_form:
+            return (body.FORM,)
         return (body.JSON, body.MERGE_PATCH) if method == "PATCH" else (body.JSON,)
 
     def check(self) -> None:

@@ -2,7 +2,7 @@
 
 1. authorize       the caller's identity and permission                                   401, 403
 2. read the body   at its sender's pace: no lock and no connection is held meanwhile;     400, 408, 413, 415
-                   and where the view `prepares` it, do that slow work
+                   and where the view `prepares` it, or `awaits` another server, do that slow work
 3. begin           a transaction, or statements in autocommit for a read                  503
 4. load the row    that the path names, compared with If-Match                            404, 428, 412
 5. validate        the query string before the row, the body after it                     422
@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flask import Response, request
+from werkzeug.exceptions import MethodNotAllowed
 
 from app.core.breaker import breaker
 from app.core.transactions import ATTEMPTS, in_unit_of_work, roll_back_at_end
@@ -40,15 +41,17 @@ from app.web.validation import validate
 
 def answer(operation: Operation, path: Mapping[str, Any]) -> Response:
     """Answer the request at hand, which is for ``operation``; ``path`` has the values of the URL's parameters."""
-    access, reading = operation.access or Access(), request.method in SAFE_METHODS
-    if not operation.takes_body:
+    access, reading = operation.access or Access(), operation.is_reading(request.method)
+    if operation.writes and request.method == "HEAD":
+        raise MethodNotAllowed(["GET", "OPTIONS"])
+    if not operation.takes_body and operation.awaits is None:
         response = in_unit_of_work(_authorize_and_perform, operation, path, access, reading=reading, guard=breaker)
     else:
         identity = in_unit_of_work(authorize, access, reading=True, guard=breaker)
         with receive_body(operation) as body:
             note_body(operation, body)
             call = Call(operation, path, identity, body)
-            call = replace(call, upload=call.prepare())
+            call = replace(call, upload=call.prepare(), awaited=call.ask())
             # A file is a stream that is read once.
             attempts = 1 if operation.takes_file else ATTEMPTS
             response = in_unit_of_work(call.perform, reading=reading, guard=breaker, attempts=attempts)
@@ -74,6 +77,8 @@ class Call:
     body: Body = NO_BODY
     #: The file, or what was made of it before the transaction; None where the body is none.
     upload: Any = None
+    #: What another server has said, if the operation asks one.
+    awaited: Any = None
 
     def prepare(self) -> Any:
         """What the view gets for its file, which is read by now."""
@@ -81,6 +86,18 @@ class Call:
         if not isinstance(self.body, Upload):
             return None
         return self.body if prepares is None else prepares(self.body, is_dry_run=self._is_rolled_back())
+
+    def ask(self) -> Any:
+        """What the view gets of another server, which has as long as it takes; None where it asks none."""
+        operation = self.operation
+        if operation.awaits is None:
+            return None
+        values: dict[str, Any] = dict(self.path)
+        if operation.query is not None:
+            values["query"] = self._read_query()
+        if operation.accepts is not None:
+            values["data"] = validate(shared(operation.accepts), self._body_value())
+        return operation.awaits(**values)
 
     def perform(self) -> Response:
         """The response: a stored one, where there is one for this request, or else a new one."""
@@ -116,11 +133,13 @@ class Call:
             values["require"] = require
         if operation.takes_file is not None:
             values["upload"] = self.upload
+        if operation.awaits is not None:
+            values["awaited"] = self.awaited
         if operation.query is not None and operation.listing is None:
             values["query"] = query
         values |= {name: query.get(name) for name in operation.takes}
         result = operation.respond(**values) if row is None else operation.respond(row, **values)
-        if request.method not in SAFE_METHODS:
+        if not operation.is_reading(request.method):
             # Constraints refuse here, where a refusal can still be the response, and not in the COMMIT.
             db.session.flush()
         response = result if isinstance(result, Response) else render(operation, result, query)

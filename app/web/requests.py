@@ -10,7 +10,8 @@ from flask import current_app, request
 
 from app.core.errors import Fault, Invalid
 from app.web import uploads
-from app.web.body import JSON, MAX_SMALL_BODY_BYTES, Body, read_json
+from app.web.body import JSON, MAX_SMALL_BODY_BYTES, NO_BODY, Body, read_json
+from app.web.forms import read_form
 from app.web.links import encode_parameters
 from app.web.operation import Operation
 from app.web.query import Parameters, read_query
@@ -55,9 +56,13 @@ def receive_body(operation: Operation) -> Iterator[Body]:
     """The body of the request at hand, as its operation takes it, for the length of a block (400, 408, 413, 415)."""
     config = current_app.config
     is_json = operation.accepts is not None and request.mimetype == JSON
+    if not operation.takes_body:
+        yield NO_BODY
+        return
     if operation.takes_file is None or is_json:
         limit = MAX_SMALL_BODY_BYTES if operation.is_small else max(operation.max_bytes, config["MAX_BODY_BYTES"])
-        yield read_json(limit=limit, accepted=operation.media_types(request.method))
+        accepted = operation.media_types(request.method)
+        yield (read_form if operation.is_form else read_json)(limit=limit, accepted=accepted)
         return
     accepted = (*operation.takes_file.media_types, uploads.FORM)
     others = (JSON,) if operation.accepts is not None else ()

@@ -127,6 +127,19 @@ class BodySchema(StrictSchema):
         return plan
 
 
+class FormSchema(BodySchema):
+    """A form of a protocol such as OAuth 2, whose clients may send more than is known here: that is ignored."""
+
+    class Meta:
+        """Ignore unknown parameters."""
+
+        unknown = ma.EXCLUDE
+
+    def load(self, data: Any, **options: Any) -> Any:
+        """The loaded values of a form; raises marshmallow's ``ValidationError``."""
+        return super(BodySchema, self).load(data, **options)
+
+
 class ListBodySchema(BodySchema):
     """A body that is a list; a subclass has one field, ``items``, which loads it."""
 
@@ -177,6 +190,15 @@ class QuerySchema(StrictSchema):
     @cached_property
     def _groups(self) -> Sequence[str]:
         return [name for name, field in self.load_fields.items() if isinstance(field, ParameterGroup)]
+
+
+class ProtocolQuerySchema(QuerySchema):
+    """A query string of a protocol such as OAuth 2, whose parties may send more than is known here: that is ignored."""
+
+    class Meta:
+        """Ignore unknown parameters."""
+
+        unknown = ma.EXCLUDE
 
 
 @cache

@@ -32,6 +32,13 @@ def faults_of(messages: Any, *, in_query: bool = False) -> list[Fault]:
     return faults
 
 
+def describe_fault(fault: Fault) -> dict[str, str]:
+    """A fault as a member of ``errors`` in a problem document."""
+    places = {"pointer": fault.pointer, "parameter": fault.parameter, "header": fault.header}
+    place = {name: value for name, value in places.items() if value is not None}
+    return {**place, "detail": fault.detail, "code": fault.code}
+
+
 def _flatten(messages: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
     if isinstance(messages, dict):
         for name, inner in messages.items():

@@ -57,7 +57,7 @@ def load_identity(parsed: ParsedKey, position: LogPosition | None = None) -> Ide
     key, now = _IDENTITY.one_or_none({"named_key": parsed.key_id} | values_of(position)), clock.now()
     if key is None or (key.expires_at and key.expires_at <= now) or not _accepts(key, parsed.secret_hash, now):
         return None
-    return Identity.of_key(
+    return Identity.of_delegate(
         user_id=key.user_id,
         role=Role(key.role),
         api_key_id=key.id,

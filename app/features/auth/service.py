@@ -1,6 +1,7 @@
 """Use cases of authentication: log in, refresh, and load the identity that credentials name."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import bindparam, select
 
@@ -25,7 +26,7 @@ from app.security.tokens import Claims, issue_access_token, issue_refresh_token
 
 # Compiled once, because every request with an access token executes it.
 _IDENTITY = Prepared(
-    select(User.id, User.role, UserSession.last_seen_at, LOG_TAIL)
+    select(User.id, User.role, UserSession.last_seen_at, UserSession.client_id, UserSession.scopes, LOG_TAIL)
     .join(UserSession, UserSession.user_id == User.id)
     .where(
         User.id == bindparam("named_user", None),
@@ -66,15 +67,19 @@ def load_identity(credentials: Claims | ParsedKey, position: LogPosition | None 
         return api_keys.load_identity(credentials, position)
     named = {"named_user": credentials.user_id, "named_session": credentials.session_id}
     row = _IDENTITY.one_or_none(named | values_of(position))
-    if row is None:
+    # A token of an app is no token of the person, even where both name the session.
+    if row is None or row.client_id != credentials.client_id:
         return None
-    return Identity.of_user(
-        user_id=row.id,
-        role=Role(row.role),
-        session_id=credentials.session_id,
-        is_unseen=row.last_seen_at < clock.now() - sessions.LAST_SEEN_RESOLUTION,
-        log=tail_of(position, row.log),
-    )
+    known: dict[str, Any] = {
+        "user_id": row.id,
+        "role": Role(row.role),
+        "session_id": credentials.session_id,
+        "is_unseen": row.last_seen_at < clock.now() - sessions.LAST_SEEN_RESOLUTION,
+        "log": tail_of(position, row.log),
+    }
+    if row.client_id is None:
+        return Identity.of_user(**known)
+    return Identity.of_delegate(scopes=credentials.scopes.intersection(row.scopes), **known)
 
 
 def mark_seen(identity: Identity) -> None:
@@ -104,9 +109,14 @@ def log_in(*, email: str, password: str, device: str, address: str, lifetimes: L
     return pair
 
 
-def start_session(user: User, *, device: str, address: str, lifetimes: Lifetimes) -> TokenPair:
-    """Open a session for a user who is authenticated, and issue its first tokens."""
-    session, token = sessions.open_session(user.id, device=device, address=address, lifetime=lifetimes.refresh)
+def start_session(user: User, *, device: str, address: str, lifetimes: Lifetimes, **origin: Any) -> TokenPair:
+    """Open a session for a user who is authenticated, and issue its first tokens.
+
+    ``origin`` are ``identity_id`` and ``provider_session`` of a login with an identity provider.
+    """
+    session, token = sessions.open_session(
+        user.id, device=device, address=address, lifetime=lifetimes.refresh, **origin
+    )
     record_event(
         "session.opened", resource_type="user", resource_id=user.id, after={"session_id": session.id}, actor_id=user.id
     )

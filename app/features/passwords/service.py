@@ -115,6 +115,7 @@ def confirm_reset(*, token: str, new_password: str, keys: Sequence[str]) -> None
     user = _lock_user(user_id, epoch)
     if user is None or _digest(user.email) != mailed_to:
         raise ResetTokenInvalid
+    user.email_verified = True
     _replace_password(user, new_hash, "password.reset")
 
 

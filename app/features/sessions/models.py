@@ -7,7 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core import clock
 from app.core.errors import Unauthenticated
-from app.core.model import Keyed, Moment, big_integer
+from app.core.model import Keyed, Moment, big_integer, nullable_json_type
 from app.extensions import Model
 
 
@@ -26,7 +26,7 @@ class RefreshTokenReused(Unauthenticated):
 
 
 class UserSession(Keyed, Model):
-    """One login."""
+    """One login of a person, or what a person has let an app do: then it has a client and scopes, and is a grant."""
 
     __tablename__ = "sessions"
 
@@ -37,6 +37,15 @@ class UserSession(Keyed, Model):
     last_seen_at: Mapped[Moment] = mapped_column(default=clock.now)
     expires_at: Mapped[Moment]
     revoked_at: Mapped[Moment | None]
+    client_id: Mapped[int | None] = mapped_column(
+        big_integer, ForeignKey("oauth_clients.id", ondelete="CASCADE"), index=True
+    )
+    scopes: Mapped[list[str] | None] = mapped_column(nullable_json_type)
+    #: The identity that logged in, and the name of the session at its provider (`sid`).
+    identity_id: Mapped[int | None] = mapped_column(
+        big_integer, ForeignKey("identities.id", ondelete="SET NULL"), index=True
+    )
+    provider_session: Mapped[str | None] = mapped_column(String(255))
 
 
 Index("ix_sessions_user_id_id", UserSession.user_id, UserSession.id)

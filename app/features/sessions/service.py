@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Select, select, update
 
@@ -44,12 +45,23 @@ def live_sessions() -> Select[UserSession]:
 
 
 def sessions_of(user_id: int) -> Select[UserSession]:
-    """The active sessions of a user."""
-    return live_sessions().where(UserSession.user_id == user_id)
+    """The active logins of a user; what apps may do for them are grants, and not among these."""
+    return live_sessions().where(UserSession.user_id == user_id, UserSession.client_id.is_(None))
 
 
-def open_session(user_id: int, *, device: str, address: str, lifetime: int) -> tuple[UserSession, RefreshToken]:
-    """Open a session and issue its first refresh token; it expires ``lifetime`` seconds after its last refresh."""
+def grants_of(user_id: int) -> Select[UserSession]:
+    """What a user has let apps do, and has not ended."""
+    return live_sessions().where(UserSession.user_id == user_id, UserSession.client_id.is_not(None))
+
+
+def open_session(
+    user_id: int, *, device: str, address: str, lifetime: int, **origin: Any
+) -> tuple[UserSession, RefreshToken]:
+    """Open a session and issue its first refresh token; it expires ``lifetime`` seconds after its last refresh.
+
+    ``origin`` are ``client_id`` and ``scopes`` of a grant, or ``identity_id`` and ``provider_session`` of a login with
+    an identity provider.
+    """
     now = clock.now()
     session = UserSession(
         user_id=user_id,
@@ -59,6 +71,7 @@ def open_session(user_id: int, *, device: str, address: str, lifetime: int) -> t
         created_at=now,
         last_seen_at=now,
         expires_at=now + timedelta(seconds=lifetime),
+        **origin,
     )
     db.session.add(session)
     db.session.flush()
@@ -66,12 +79,15 @@ def open_session(user_id: int, *, device: str, address: str, lifetime: int) -> t
     return session, _add_token(session.id, now, lifetime, str(uuid.uuid4()))
 
 
-def exchange_token(claims: Claims, *, address: str, lifetime: int, grace: int) -> RefreshToken:
+def exchange_token(
+    claims: Claims, *, address: str, lifetime: int, grace: int, client_id: int | None = None
+) -> RefreshToken:
     """Exchange a refresh token for its successor, once: one UPDATE decides which of several concurrent requests wins.
 
     A repeat within ``grace`` seconds returns the same successor, unless that was already used (``RefreshTokenUsed``). A
     later repeat means that two parties hold the token: it ends the session and is recorded in the audit trail
-    (``RefreshTokenReused``). ``SessionEnded`` if the session has ended or expired, or does not own the token.
+    (``RefreshTokenReused``). ``SessionEnded`` if the session has ended or expired, or does not own the token, or is not
+    one of this client: an app must not make its tokens those of the person.
     """
     now = clock.now()
     successor_id = str(uuid.uuid4())
@@ -85,7 +101,11 @@ def exchange_token(claims: Claims, *, address: str, lifetime: int, grace: int) -
         .values(used_at=now, successor_id=successor_id)
         .returning(RefreshToken.id)
     )
-    session = db.session.scalar(live_sessions().where(UserSession.id == claims.session_id))
+    session = db.session.scalar(
+        live_sessions().where(
+            UserSession.id == claims.session_id, UserSession.client_id.is_not_distinct_from(client_id)
+        )
+    )
     if session is None:
         raise SessionEnded
     if won is None:

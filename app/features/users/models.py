@@ -1,6 +1,6 @@
 """The users table and its refusals."""
 
-from sqlalchemy import CheckConstraint, Index, String, Text, event, func, inspect
+from sqlalchemy import CheckConstraint, Index, String, Text, event, false, func, inspect
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.audit import UNAUDITED, Audited
@@ -40,6 +40,10 @@ class User(Keyed, Stamped, Versioned, Audited, Model):
 
     email: Mapped[str] = mapped_column(String(254), unique=True)
     username: Mapped[str] = mapped_column(String(50))
+    #: Whether the address is known to be its owner's: an administrator stated it, a mail to it was answered, or a
+    #: trusted provider says so. Not where someone registered, who may have stated another person's address.
+    email_verified: Mapped[bool] = mapped_column(default=False, server_default=false())
+    #: Empty where the account has no password: an identity provider lets its owner in.
     password_hash: Mapped[str] = mapped_column(String(255), info=UNAUDITED)
     role: Mapped[Role] = mapped_column(String(16), default=Role.USER)
     is_active: Mapped[bool] = mapped_column(default=True)

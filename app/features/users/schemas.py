@@ -39,6 +39,11 @@ class UserSchema(Schema):
 
     id = fields.Integer(dump_only=True, example=1)
     email = fields.Email(example="alice@example.com")
+    email_verified = fields.Boolean(
+        dump_only=True,
+        note="Whether the address is known to be its owner's; only then an identity provider's login finds it.",
+        example=True,
+    )
     username = fields.Text(**USERNAME)
     role = fields.Choice(Role, dump_only=True, example="user")
     is_active = fields.Boolean(dump_only=True, example=True)

@@ -52,8 +52,16 @@ def require_may_govern(identity: Identity, *roles: str) -> None:
             raise RoleNotHeld
 
 
-def create_user(*, email: str, username: str, password: str, role: Role = Role.USER, is_active: bool = True) -> User:
-    """Create an account.
+def create_user(
+    *,
+    email: str,
+    username: str,
+    password: str,
+    role: Role = Role.USER,
+    is_active: bool = True,
+    email_verified: bool = True,
+) -> User:
+    """Create an account. ``email_verified`` says whether the address is known to be its owner's.
 
     Refuses a common password (``PasswordTooCommon``), and an e-mail address (``EmailTaken``) or username
     (``UsernameTaken``) that is in use.
@@ -65,6 +73,7 @@ def create_user(*, email: str, username: str, password: str, role: Role = Role.U
         password_hash=hash_password(password),
         role=role,
         is_active=is_active,
+        email_verified=email_verified,
     )
     with refusing(REFUSALS):
         db.session.add(user)

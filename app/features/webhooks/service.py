@@ -148,7 +148,7 @@ def reader_of(webhook: Webhook, role: Role) -> Identity:
     """The identity that decides what deliveries hold, by the owner's role."""
     if webhook.scopes is None:
         return Identity.of_user(role=role, user_id=webhook.user_id)
-    return Identity.of_key(role=role, user_id=webhook.user_id, scopes=webhook.scopes)
+    return Identity.of_delegate(role=role, user_id=webhook.user_id, scopes=webhook.scopes)
 
 
 def ping(webhook: Webhook) -> Delivery:

@@ -77,6 +77,7 @@ class TestRegister:
         assert user == {
             "id": user["id"],
             "email": "dave@example.com",
+            "email_verified": False,
             "username": "dave",
             "role": "user",
             "is_active": True,

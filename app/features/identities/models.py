@@ -1,0 +1,50 @@
+"""The identities that accounts have at providers, and the one-time codes of native apps."""
+
+from datetime import datetime
+
+from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.core import clock
+from app.core.model import Keyed, Moment, big_integer
+from app.extensions import Model
+
+
+class ExternalIdentity(Keyed, Model):
+    """Who a user is at a provider: its issuer, and the subject, which is the same for as long as the account there."""
+
+    __tablename__ = "identities"
+    __table_args__ = (UniqueConstraint("issuer", "subject"), {"sqlite_autoincrement": True})
+
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    issuer: Mapped[str] = mapped_column(String(255))
+    subject: Mapped[str] = mapped_column(String(255))
+    #: The address there at the last login, for people to recognise it.
+    email: Mapped[str | None] = mapped_column(String(254))
+    created_at: Mapped[Moment] = mapped_column(default=clock.now)
+    last_used_at: Mapped[Moment] = mapped_column(default=clock.now)
+
+
+Index("ix_identities_user_id_id", ExternalIdentity.user_id, ExternalIdentity.id)
+
+
+class LoginCode(Model):
+    """A code that a native app exchanges for tokens, once: its hash, and the PKCE challenge of the app."""
+
+    __tablename__ = "login_codes"
+
+    code_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    identity_id: Mapped[int] = mapped_column(ForeignKey("identities.id", ondelete="CASCADE"), index=True)
+    provider_session: Mapped[str | None] = mapped_column(String(255))
+    code_challenge: Mapped[str] = mapped_column(String(128))
+    expires_at: Mapped[Moment] = mapped_column(index=True)
+    used_at: Mapped[Moment | None]
+    #: The session that it was exchanged for, which a second use ends.
+    session_id: Mapped[int | None] = mapped_column(
+        big_integer, ForeignKey("sessions.id", ondelete="SET NULL"), index=True
+    )
+
+    def is_valid_at(self, moment: datetime) -> bool:
+        """Whether it can still be exchanged."""
+        return self.used_at is None and self.expires_at > moment
