@@ -462,6 +462,15 @@ class Config:
         return (*self.cors_origins, *(LOCAL_ORIGINS if self.app_env is Environment.DEVELOPMENT else ()))
 
     @property
+    def issuer(self) -> str | None:
+        """The name of this server in OAuth 2 (RFC 8414 section 2): PUBLIC_URL, or in development where it listens.
+
+        None in production without PUBLIC_URL: what clients compare must not depend on a request.
+        """
+        here = None if self.app_env is Environment.PRODUCTION else f"http://127.0.0.1:{self.port}"
+        return self.public_url or here
+
+    @property
     def runs_jobs_in_server(self) -> bool:
         """Whether the server runs the background jobs itself: in development, where no worker needs to be started."""
         return self.app_env is Environment.DEVELOPMENT and not self.celery_broker_url
@@ -474,6 +483,7 @@ class Config:
             "RUNS_ON": self.runs_on,
             "VERSION": VERSION,
             "COMMIT": self.commit,
+            "ISSUER": self.issuer,
             "SHOWS_README": self.app_env is Environment.DEVELOPMENT,
             "DEBUG": self.debug,
             "PROPAGATE_EXCEPTIONS": False,

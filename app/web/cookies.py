@@ -16,6 +16,9 @@ from app.core.errors import Forbidden
 
 NAME = "catalog_refresh"
 PATH = "/api/v1/auth"
+#: The login on the page on which people let apps act for them; only that page gets its cookie.
+LOGIN_NAME = "catalog_login"
+LOGIN_PATH = "/api/v1/oauth/authorize"
 
 
 class CsrfTokenWrong(Forbidden):
@@ -59,6 +62,24 @@ def set_refresh_cookie(response: Response, token: str) -> None:
 def delete_refresh_cookie(response: Response) -> None:
     """Delete the cookie in the browser."""
     response.delete_cookie(NAME, path=PATH, httponly=True, secure=True, samesite="Strict")
+
+
+def read_login_cookie() -> str | None:
+    """The access token of a login on the page that asks for consent; None where there is none."""
+    return request.cookies.get(LOGIN_NAME)
+
+
+def set_login_cookie(response: Response, token: str) -> None:
+    """Log the browser in on the page that asks for consent, until it is closed or the access token expires.
+
+    Not SameSite=Strict, because apps of other sites lead to the page; what it is used for carries a CSRF token.
+    """
+    response.set_cookie(LOGIN_NAME, token, path=LOGIN_PATH, httponly=True, secure=True, samesite="Lax")
+
+
+def delete_login_cookie(response: Response) -> None:
+    """Delete the cookie of the page that asks for consent."""
+    response.delete_cookie(LOGIN_NAME, path=LOGIN_PATH, httponly=True, secure=True, samesite="Lax")
 
 
 def csrf_token(token_id: str) -> str:

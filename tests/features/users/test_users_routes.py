@@ -14,6 +14,7 @@ class TestReadMe:
         assert user == {
             "id": bob.user_id,
             "email": "bob@example.com",
+            "email_verified": True,
             "username": "bob",
             "role": "user",
             "is_active": True,
