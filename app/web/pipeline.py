@@ -93,8 +93,10 @@ class Call:
         if operation.awaits is None:
             return None
         values: dict[str, Any] = dict(self.path)
+        # Also where none is declared: nothing is asked for a request that will be refused.
+        query = self._read_query()
         if operation.query is not None:
-            values["query"] = self._read_query()
+            values["query"] = query
         if operation.accepts is not None:
             values["data"] = validate(shared(operation.accepts), self._body_value())
         return operation.awaits(**values)

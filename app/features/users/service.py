@@ -86,7 +86,7 @@ def update_me(user: User, *, username: str | None = None) -> User:
 
 
 def update_user(user: User, **changed: Any) -> User:
-    """Change an account; deactivating it ends its sessions.
+    """Change an account; deactivating it ends its sessions. An ``email`` is an administrator's word, and so verified.
 
     Refuses to leave no active administrator (``LastAdmin``), and an e-mail address (``EmailTaken``) or username
     (``UsernameTaken``) that is in use.
@@ -97,6 +97,8 @@ def update_user(user: User, **changed: Any) -> User:
     with refusing(REFUSALS):
         for name, value in changed.items():
             setattr(user, name, value)
+        if "email" in changed:
+            user.email_verified = True
     if not user.is_active:
         sessions.end_sessions(user.id)
     return user

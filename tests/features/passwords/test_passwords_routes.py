@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 import time_machine
 from flask import Flask
-from sqlalchemy import update
+from sqlalchemy import select, update
 from werkzeug.test import TestResponse
 
 from app.core import clock
@@ -103,6 +103,17 @@ class TestResetPassword:
         assert mailbox.letters[0]["To"] == "bob@example.com"
         assert [log_in(app_with_mail, PASSWORD), log_in(app_with_mail, NEXT)] == [401, 200]
         assert bob.get("/users/me").status_code == 401
+
+    def test_proves_that_the_address_is_its_owners(self, app_with_mail: Flask, bob: Caller, mailbox: Mailbox) -> None:
+        with app_with_mail.app_context(), unit_of_work():
+            db.session.execute(update(User).values(email_verified=False))
+        token = self.request(app_with_mail, mailbox)
+        assert body_of(bob.get("/users/me"))["email_verified"] is False
+
+        self.confirm(app_with_mail, token)
+
+        with app_with_mail.app_context(), unit_of_work(reading=True):
+            assert db.session.scalars(select(User.email_verified)).all() == [True]
 
     def test_works_once(self, app_with_mail: Flask, bob: Caller, mailbox: Mailbox) -> None:
         token = self.request(app_with_mail, mailbox)
