@@ -42,7 +42,7 @@ PLACEHOLDERS = ("change", "secret", "default", "example", "password", "developme
 #: Prefixes of settings' names that hardly any other program uses.
 PREFIXES = (
     "ACCESS_TOKEN_", "ANSWER_CACHE_", "CORS_", "IDEMPOTENCY_", "JWT_", "MAIL_", "MAX_BODY_", "MAX_MEDIA_",
-    "MAX_UPLOAD_", "MEDIA_", "PUBLIC_CACHE_", "RATE_LIMIT_", "REFRESH_TOKEN_", "TRUSTED_", "WEBHOOK_",
+    "MAX_UPLOAD_", "MEDIA_", "OIDC_", "PUBLIC_CACHE_", "RATE_LIMIT_", "REFRESH_TOKEN_", "TRUSTED_", "WEBHOOK_",
 )  # fmt: skip
 
 #: Kubernetes sets such variables for every service of a namespace, and a service may be named "mail".
@@ -225,6 +225,33 @@ def _private_hosts(value: str) -> tuple[str, ...]:
     return hosts
 
 
+def _providers(value: str) -> Mapping[str, Any]:
+    from app.clients.oidc_settings import parse_providers  # noqa: PLC0415 -- a cycle: `app` imports this module
+
+    return parse_providers(value)
+
+
+def _return_urls(value: str) -> tuple[str, ...]:
+    urls = _list(value)
+    if not all(_is_return_url(url) for url in urls):
+        raise ValueError("must name URLs that are https, http on this machine, or of a scheme of an app's own")
+    return urls
+
+
+def _is_return_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    # Someone who logs in is sent there with a code: the URL is compared as a whole, and a fragment is what we add.
+    if not re.fullmatch(r"[\x21-\x7e]+", url) or set(url) & set("#@\\") or len(url) > MAX_RETURN_URL:
+        return False
+    if parts.scheme in {"https", "http"}:
+        return bool(parts.hostname) and (parts.scheme == "https" or parts.hostname in LOOPBACK)
+    # RFC 8252 section 7.1: such schemes are names of a domain in reverse, unlike javascript and data.
+    return "." in parts.scheme
+
+
 def _commit(value: str) -> str:
     if not re.fullmatch(r"[0-9A-Za-z._-]{1,64}", value):
         raise ValueError("must be the id of a commit")
@@ -285,6 +312,10 @@ def _setting(default: Any, parse: Callable[[str], Any] = _text, *, required: boo
 
 #: The pages that a developer serves from this machine, such as those of a build tool, on any port.
 LOCAL_ORIGINS = (re.compile(r"http://(localhost|127\.0\.0\.1)(:[0-9]{1,5})?\Z"),)
+#: The hosts of this machine, as URLs have them.
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+#: In characters: a cookie has to carry it.
+MAX_RETURN_URL = 1000
 #: Where this server itself serves the renditions of media.
 MEDIA_PATH = "/media"
 #: In seconds.
@@ -361,6 +392,11 @@ class Config:
     mail_from: str = _setting("catalog@localhost")
     mail_reset_url: str | None = _setting(None)
 
+    oidc_providers: Mapping[str, Any] = field(
+        default_factory=dict, repr=False, metadata={"parse": _providers, "required": False}
+    )
+    login_return_urls: tuple[str, ...] = _setting((), _return_urls)
+
     webhook_allowed_private_hosts: tuple[str, ...] = _setting((), _private_hosts)
 
     metrics_token: str | None = _setting(None)
@@ -425,6 +461,10 @@ class Config:
             raise ConfigError("JWT_SECRET_KEY must differ from SECRET_KEY in production")
         if self.debug:
             raise ConfigError("DEBUG must be off in production")
+        if any(provider.is_local for provider in self.oidc_providers.values()):
+            raise ConfigError("OIDC_PROVIDERS must have issuers that are https in production")
+        if self.oidc_providers and self.public_url is None:
+            raise ConfigError("PUBLIC_URL must be set in production where OIDC_PROVIDERS is: providers lead back to it")
 
     def _with_development_secrets(self) -> Self:
         INSTANCE.mkdir(mode=0o700, exist_ok=True)
