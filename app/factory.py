@@ -7,7 +7,7 @@ from flask import Flask
 from app import cli
 from app.api import v1
 from app.api.resources import RESOURCES
-from app.clients import broker, mail, object_store, outbound
+from app.clients import broker, mail, object_store, oidc, outbound
 from app.core import tracing
 from app.core.connections import set_up_engine
 from app.core.jobs import Task
@@ -79,6 +79,7 @@ def create_app(config: Config | str | None = None) -> Flask:
     mail.init_app(app)
     broker.init_app(app)
     outbound.init_app(app)
+    oidc.init_app(app)
     object_store.init_app(app)
     jobs.init_app(app, find_tasks=_find_tasks)
     keys.init_app(app, ring)

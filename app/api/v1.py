@@ -12,7 +12,7 @@ from app.features.categories.routes import blueprint as categories
 from app.features.events.routes import blueprint as events
 from app.features.exports.routes import blueprint as exports
 from app.features.facets.routes import blueprint as facets
-from app.features.identities import models as _identities  # noqa: F401 -- sessions refer to its table
+from app.features.identities.routes import blueprint as identities
 from app.features.imports.routes import blueprint as imports
 from app.features.jobs.routes import blueprint as jobs
 from app.features.media.routes import blueprint as media
@@ -33,6 +33,7 @@ blueprint = Blueprint("v1", __name__, url_prefix="/api/v1")
 blueprint.register_blueprint(auth)
 blueprint.register_blueprint(sessions)
 blueprint.register_blueprint(passwords)
+blueprint.register_blueprint(identities)
 blueprint.register_blueprint(users)
 blueprint.register_blueprint(api_keys)
 blueprint.register_blueprint(brands)

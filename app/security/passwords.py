@@ -53,7 +53,7 @@ def verify_password(password: str, password_hash: str | None) -> bool:
             _hasher.verify(password_hash or _dummy_hash, password)
     except (VerifyMismatchError, InvalidHashError):
         return False
-    return password_hash is not None
+    return bool(password_hash)
 
 
 def needs_rehash(password_hash: str) -> bool:

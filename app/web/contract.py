@@ -56,6 +56,7 @@ __all__ = [
     "prepares",
     "public",
     "queries",
+    "redirects",
     "refuses",
     "requires",
     "requires_refresh_token",
@@ -261,6 +262,11 @@ def returns(
     """
     beside = {"location": location, "cacheable": cacheable, "includes": includes or {}, "is_deferred": is_deferred}
     return _declare(returns=schema, status=status, **beside)
+
+
+def redirects(view: View) -> View:
+    """Answer with 303 (See Other, RFC 9110 section 15.4.4), which the view makes itself: the browser goes on by GET."""
+    return _declare(status=303, headers=("Location",))(view)
 
 
 def refuses(*refusals: type[Refusal]) -> Callable[[View], View]:

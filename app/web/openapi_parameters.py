@@ -51,11 +51,17 @@ def describe_parameters(spec: APISpec, rule: Rule, operation: Operation, method:
 
 
 def _path_parameters(spec: APISpec, rule: Rule, operation: Operation) -> list[dict[str, Any]]:
-    described: dict[str, tuple[str, dict[str, Any]]] = {}
-    examples: dict[str, Any] = {name: DEMO_IDS.get(name, 1) for name in rule.arguments}
+    described: dict[str, tuple[str, dict[str, Any]]] = {
+        "provider": (
+            "The name of an identity provider.",
+            {"type": "string", "minLength": 1, "maxLength": 32, "pattern": "^[a-z0-9-]+$"},
+        )
+    }
+    examples: dict[str, Any] = {"provider": "company"}
+    examples = {name: examples.get(name, DEMO_IDS.get(name, 1)) for name in rule.arguments}
     if operation.keys:
         examples = {"key": operation.keys[0], "value": DEMO_KEYS.get(_resource_at(rule), "1")}
-        described = {
+        described |= {
             "key": (
                 "The key by which the row is named.",
                 reference_to_enum(spec, f"{_resource_at(rule)}Key", operation.keys),

@@ -1,4 +1,7 @@
-"""Path parameters: an id is 1 to 2^63-1 in decimal digits, a key any text; any other path matches no route (404)."""
+"""Path parameters: an id is 1 to 2^63-1 in decimal digits, a key any text, a name of the settings a short word.
+
+Any other path matches no route (404).
+"""
 
 from flask import Flask
 from werkzeug.exceptions import NotFound
@@ -31,7 +34,13 @@ class ValueConverter(BaseConverter):
     part_isolating = False
 
 
+class NameConverter(BaseConverter):
+    """``<name:provider>``: a name of the settings, of lower-case letters, digits and hyphens."""
+
+    regex = "[a-z0-9-]{1,32}"
+
+
 def init_app(app: Flask) -> None:
     """Register the converters, and make //double//slashes a 404: Werkzeug would redirect to the request's Host."""
-    app.url_map.converters |= {"id": IdConverter, "value": ValueConverter}
+    app.url_map.converters |= {"id": IdConverter, "name": NameConverter, "value": ValueConverter}
     app.url_map.merge_slashes = False

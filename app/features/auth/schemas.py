@@ -6,6 +6,13 @@ from app.features.users.schemas import USERNAME, Password
 from app.web import fields
 from app.web.schemas import BodySchema, Schema
 
+#: Of the member `refresh_token_in`.
+REFRESH_TOKEN_PLACE: dict[str, Any] = {
+    "name": "RefreshTokenPlace",
+    "load_default": "body",
+    "note": "Where to send the refresh token: `cookie` hides it from a web page's scripts.",
+}
+
 
 class KnownEmail(fields.Text):
     """The e-mail address of an account in any of its spellings, normalised.
@@ -31,12 +38,7 @@ class LoginSchema(BodySchema):
 
     email = KnownEmail(required=True, max_length=254, example="editor@example.com")
     password = Password(required=True, min_length=1, example="demo-editor-password")
-    refresh_token_in = fields.Choice(
-        ["body", "cookie"],
-        name="RefreshTokenPlace",
-        load_default="body",
-        note="Where to send the refresh token: `cookie` hides it from a web page's scripts.",
-    )
+    refresh_token_in = fields.Choice(["body", "cookie"], **REFRESH_TOKEN_PLACE)
 
 
 class TokenPairSchema(Schema):

@@ -44,6 +44,7 @@ class TokenPair:
     access_token: str
     refresh_token: str
     refresh_token_id: str
+    session_id: int
     expires_in: int
     token_type: str = "Bearer"  # noqa: S105 -- the name of a scheme
 
@@ -170,4 +171,4 @@ def _pair(user: User, session_id: int, token: RefreshToken, lifetimes: Lifetimes
         issued_at=token.issued_at,
         expires_at=token.expires_at,
     )
-    return TokenPair(access_token, refresh_token, token.id, lifetimes.access)
+    return TokenPair(access_token, refresh_token, token.id, session_id, lifetimes.access)

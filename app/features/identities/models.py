@@ -6,6 +6,7 @@ from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core import clock
+from app.core.errors import Conflict, Invalid, Malformed, Unauthenticated
 from app.core.model import Keyed, Moment, big_integer
 from app.extensions import Model
 
@@ -48,3 +49,42 @@ class LoginCode(Model):
     def is_valid_at(self, moment: datetime) -> bool:
         """Whether it can still be exchanged."""
         return self.used_at is None and self.expires_at > moment
+
+
+class StateInvalid(Malformed):
+    """This is not the end of a login that this browser has begun within ten minutes; begin again."""
+
+
+class LoginDenied(Unauthenticated):
+    """The person, or the identity provider, has denied the login."""
+
+
+class IssuerMismatch(Unauthenticated):
+    """The response comes from another identity provider than the one that was asked (RFC 9207)."""
+
+
+class EmailUnverified(Unauthenticated):
+    """The identity provider does not call the e-mail address verified, so it leads to no account."""
+
+
+class IdentityUnknown(Unauthenticated):
+    """This identity leads to no account here; log in another way, and link it."""
+
+
+class IdentityTaken(Conflict):
+    """This identity is linked to another account."""
+
+
+class LastWayIn(Conflict):
+    """Without this identity you could not log in any more; set a password or link another provider first."""
+
+
+class LoginCodeInvalid(Invalid):
+    """This code is unknown, used or older than a minute, or the code_verifier is not that of its login."""
+
+    commits = True
+    pointer = "/code"
+
+
+#: The refusal that stands for each violated constraint of this table.
+REFUSALS = {"uq_identities_issuer_subject": IdentityTaken}

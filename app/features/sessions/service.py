@@ -137,6 +137,34 @@ def end_sessions(user_id: int, *, except_id: int | None = None) -> None:
     record_event("session.all_ended", resource_type="user", resource_id=user_id, after={"but": except_id})
 
 
+def end_logins(
+    user_id: int,
+    *,
+    identity_id: int,
+    except_id: int | None = None,
+    provider_session: str | None = None,
+    opened_before: datetime | None = None,
+) -> None:
+    """End the sessions of a user that an identity has opened, except the one with the id ``except_id``.
+
+    Only those of one session at the provider, and only those opened before a moment, if these are given.
+    """
+    conditions = [UserSession.user_id == user_id, UserSession.identity_id == identity_id]
+    if provider_session is not None:
+        conditions.append(UserSession.provider_session == provider_session)
+    if opened_before is not None:
+        conditions.append(UserSession.created_at < opened_before)
+    _revoke(*conditions, UserSession.id != (except_id or 0))
+    after = {"identity_id": identity_id, "but": except_id}
+    record_event("session.identity_ended", resource_type="user", resource_id=user_id, after=after)
+
+
+def end_reused(session_id: int, *, user_id: int, action: str) -> None:
+    """End the session that a code was exchanged for, because the code was used again; ``action`` is for the trail."""
+    _revoke(UserSession.id == session_id)
+    record_event(action, resource_type="user", resource_id=user_id, after={"session_id": session_id})
+
+
 def touch_session(session_id: int) -> None:
     """Set when a session was last seen, unless that is less than ``LAST_SEEN_RESOLUTION`` ago."""
     now = clock.now()

@@ -80,6 +80,19 @@ def create_user(
     return user
 
 
+def create_user_without_password(*, email: str, username: str, role: Role) -> User:
+    """Create an account that an identity provider lets its owner into, who is known to have the address.
+
+    Refuses an e-mail address (``EmailTaken``) or username (``UsernameTaken``) that is in use.
+    """
+    user = User(
+        email=email.lower(), username=username, password_hash="", role=role, is_active=True, email_verified=True
+    )
+    with refusing(REFUSALS):
+        db.session.add(user)
+    return user
+
+
 def update_me(user: User, *, username: str | None = None) -> User:
     """Change the account of the authenticated user."""
     return update_user(user, **({} if username is None else {"username": username}))
