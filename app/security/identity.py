@@ -16,6 +16,8 @@ class Identity:
     user_id: int | None = None
     session_id: int | None = None
     api_key_id: int | None = None
+    #: The OAuth client that acts for the user, where the session is what the user has let it do.
+    client_id: int | None = None
     role: Role | None = None
     #: Whether the stored last use of the credential is at least a minute old.
     is_unseen: bool = False

@@ -43,6 +43,11 @@ class Key:
     signs: Any = None
 
     @cached_property
+    def private(self) -> OctKey | ECKey | OKPKey:
+        """The key of joserfc that signs."""
+        return type(self.verifies).import_key(self.signs)
+
+    @cached_property
     def registry(self) -> JWSRegistry:
         """A registry of joserfc that is restricted to the key's algorithm."""
         return OneAlgorithm(algorithms=[self.algorithm])

@@ -33,6 +33,8 @@ class Permission(StrEnum):
     SEARCH_TERMS_READ = "search-terms:read"
     WEBHOOKS_READ = "webhooks:read"
     WEBHOOKS_WRITE = "webhooks:write"
+    OAUTH_CLIENTS_READ = "oauth-clients:read"
+    OAUTH_CLIENTS_WRITE = "oauth-clients:write"
 
 
 class Role(StrEnum):

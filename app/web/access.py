@@ -22,10 +22,18 @@ from app.security.identity import ANONYMOUS, Identity
 from app.security.keys import KeyRing
 from app.security.networks import client_of
 from app.security.permissions import CATALOG_READS, Permission
-from app.security.tokens import Claims, TokenExpired, TokenInvalid, TokenKind, read_token
+from app.security.tokens import (
+    Claims,
+    KeyClaims,
+    TokenExpired,
+    TokenInvalid,
+    TokenKind,
+    read_access_token,
+    read_token,
+)
 from app.web.cookies import read_refresh_cookie
 
-Credentials = Claims | ParsedKey
+Credentials = Claims | KeyClaims | ParsedKey
 #: API keys that this process has verified. Only the rate limiter reads them: each request verifies its key in the
 #: database again, so that a revoked key fails at once.
 _verified_keys: dict[ParsedKey, None] = {}
@@ -144,18 +152,20 @@ def current_claims() -> Claims:
 
 
 def principal_key() -> str:
-    """The rate limiter's key: the user of a token that we signed, an API key verified in this process, or the address.
+    """The rate limiter's key: whom a token that we signed names, an API key verified in this process, or the address.
 
     It does not query the database. An unverified API key counts for its address: otherwise a client that invents keys
-    would get a new bucket with each, or exhaust the bucket of another client's key.
+    would get a new bucket with each, or exhaust the bucket of another client's key. An app has a bucket of its own for
+    each person, so that it cannot exhaust the person's; a token of a key counts for the key.
     """
     try:
         credentials = _read_credentials(TokenKind.ACCESS)
     except (Unauthenticated, Malformed):
         return address_key()
     if isinstance(credentials, Claims):
-        return f"user:{credentials.user_id}"
-    if credentials is not None and credentials in _verified_keys:
+        client = "" if credentials.client_id is None else f"app:{credentials.client_id}:"
+        return f"{client}user:{credentials.user_id}"
+    if isinstance(credentials, KeyClaims) or (credentials is not None and credentials in _verified_keys):
         return f"key:{credentials.key_id}"
     return address_key()
 
@@ -178,10 +188,10 @@ def _identify(access: Access, position: LogPosition | None) -> Identity:
     identity = _load_identity(credentials, position)
     if identity is None:
         raise CredentialsInvalid
-    if isinstance(credentials, Claims):
-        _require_same_user(credentials.user_id)
-    else:
+    if isinstance(credentials, ParsedKey):
         _note_verified(credentials)
+    else:
+        _require_same_user(identity.user_id)
     return identity
 
 
@@ -193,7 +203,7 @@ def _anonymous_reader(access: Access, position: LogPosition | None) -> Identity:
 
 
 def _admit_refresh_token(credentials: Credentials) -> None:
-    if isinstance(credentials, ParsedKey):
+    if not isinstance(credentials, Claims):
         # No key has what this needs: a session of its own.
         raise PermissionDenied(permission=None)
     _require_same_user(credentials.user_id)
@@ -207,7 +217,7 @@ def _note_verified(key: ParsedKey) -> None:
         _verified_keys.clear()
 
 
-def _require_same_user(user_id: int) -> None:
+def _require_same_user(user_id: int | None) -> None:
     """Refuse an API key beside a token, unless it is a valid key of the same user. The token's rights count."""
     key: ParsedKey | None = g.get("key_beside_token")
     if key is None:
@@ -246,8 +256,8 @@ def _decode_credentials(kind: TokenKind) -> Credentials | None:
         return _decode_key(api_key)
     if header is None:
         cookie = read_refresh_cookie() if kind is TokenKind.REFRESH else None
-        return read_token(cookie, kind, _ring()) if cookie else None
-    return read_token(_bearer_token(header), kind, _ring())
+        return _read(cookie, kind) if cookie else None
+    return _read(_bearer_token(header), kind)
 
 
 def _decode_both(header: str, api_key: str, kind: TokenKind) -> Credentials:
@@ -257,18 +267,24 @@ def _decode_both(header: str, api_key: str, kind: TokenKind) -> Credentials:
     ``g.key_beside_token``, because only `_require_same_user` may query the database.
     """
     if not api_key.strip():
-        return read_token(_bearer_token(header), kind, _ring())
+        return _read(_bearer_token(header), kind)
     if header.partition(" ")[2].strip() == api_key.strip():
         token = _bearer_token(header)
-        return parse_key(token) or read_token(token, kind, _ring())
+        return parse_key(token) or _read(token, kind)
     try:
-        claims = read_token(_bearer_token(header), kind, _ring())
+        claims = _read(_bearer_token(header), kind)
     except TokenInvalid:
         raise AmbiguousCredentials from None
     g.key_beside_token = parse_key(api_key)
     if g.key_beside_token is None:
         raise AmbiguousCredentials
     return claims
+
+
+def _read(token: str, kind: TokenKind) -> Claims | KeyClaims:
+    if kind is TokenKind.ACCESS:
+        return read_access_token(token, _ring(), current_app.config["ISSUER"])
+    return read_token(token, kind, _ring())
 
 
 def _decode_key(text: str) -> ParsedKey:

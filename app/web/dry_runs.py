@@ -17,11 +17,12 @@ HEADER = "Dry-Run"
 
 
 def takes_dry_run(rule: Rule) -> bool:
-    """Whether an operation can be a dry run: every write, except below /auth.
+    """Whether an operation can be a dry run: every write, except below /auth and /oauth.
 
     There a failed login must be counted, and tokens are of no use whose session is not stored.
     """
-    return bool((rule.methods or set()) - SAFE_METHODS - {"OPTIONS"}) and "/auth/" not in rule.rule
+    is_write = bool((rule.methods or set()) - SAFE_METHODS - {"OPTIONS"})
+    return is_write and not any(part in rule.rule for part in ("/auth/", "/oauth/"))
 
 
 @functools.cache

@@ -56,7 +56,7 @@ def respond_once(
     exception, which rolls everything back, so that a retry is processed again.
     """
     attempt = Attempt(
-        principal=f"key:{identity.api_key_id}" if identity.api_key_id else f"user:{identity.user_id}",
+        principal=_principal_of(identity),
         route=f"{request.method} {request.url_rule}",
         key=key,
         fingerprint=_fingerprint(body.fingerprint()),
@@ -73,6 +73,13 @@ def respond_once(
         lifetime=current_app.config["IDEMPOTENCY_TTL"],
     )
     return response
+
+
+def _principal_of(identity: Identity) -> str:
+    """Whose keys these are: an app must not get the responses to requests of the person, nor of another app."""
+    if identity.client_id is not None:
+        return f"grant:{identity.session_id}"
+    return f"key:{identity.api_key_id}" if identity.api_key_id else f"user:{identity.user_id}"
 
 
 def _fingerprint(content: bytes) -> str:

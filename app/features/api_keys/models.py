@@ -13,7 +13,7 @@ from app.security.api_keys import PREFIX
 
 
 class ScopeNotHeld(Forbidden):
-    """You cannot give a key a scope that is not among your own permissions and its owner's."""
+    """You cannot give a scope that is not among your own permissions, nor a key one that its owner lacks."""
 
 
 class ExpiryPassed(Invalid):

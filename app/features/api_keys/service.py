@@ -16,9 +16,10 @@ from app.core.listing import Listing, OneOf
 from app.extensions import db
 from app.features.api_keys.models import ApiKey, ExpiryPassed, ScopeNotHeld
 from app.features.users.models import User
-from app.security.api_keys import ParsedKey, format_key, hash_secret, make_secret
+from app.security.api_keys import ParsedKey, fingerprint_of, format_key, hash_secret, make_secret
 from app.security.identity import Identity
 from app.security.permissions import GRANTS, Permission, Role
+from app.security.tokens import KeyClaims
 
 LISTING = Listing(
     filters={"user_id": OneOf(ApiKey.user_id)},
@@ -49,19 +50,20 @@ class NewKey:
         return getattr(self.row, name)
 
 
-def load_identity(parsed: ParsedKey, position: LogPosition | None = None) -> Identity | None:
+def load_identity(named: ParsedKey | KeyClaims, position: LogPosition | None = None) -> Identity | None:
     """The identity of a key; None if the key is revoked or expired, its secret is wrong, or its owner is inactive.
 
-    With a position the identity has what the log of changes has after it.
+    A token of the key has those of its scopes that the token names, and works for as long as the secret that it was
+    issued for. With a position the identity has what the log of changes has after it.
     """
-    key, now = _IDENTITY.one_or_none({"named_key": parsed.key_id} | values_of(position)), clock.now()
-    if key is None or (key.expires_at and key.expires_at <= now) or not _accepts(key, parsed.secret_hash, now):
+    key, now = _IDENTITY.one_or_none({"named_key": named.key_id} | values_of(position)), clock.now()
+    if key is None or (key.expires_at and key.expires_at <= now) or not _accepts(key, named, now):
         return None
     return Identity.of_delegate(
         user_id=key.user_id,
         role=Role(key.role),
         api_key_id=key.id,
-        scopes=key.scopes,
+        scopes=named.scopes.intersection(key.scopes) if isinstance(named, KeyClaims) else key.scopes,
         is_unseen=key.last_used_at is None or key.last_used_at < now - LAST_USED_RESOLUTION,
         log=tail_of(position, key.log),
     )
@@ -144,12 +146,14 @@ def touch_key(key_id: int) -> None:
     )
 
 
-def _accepts(key: Any, secret_hash: str, now: datetime) -> bool:
-    """Whether this is the hash of the key's secret, or of the previous one during the overlap."""
-    if hmac.compare_digest(key.secret_hash, secret_hash):
-        return True
-    overlaps = key.previous_hash is not None and key.previous_until is not None and key.previous_until > now
-    return overlaps and hmac.compare_digest(key.previous_hash or "", secret_hash)
+def _accepts(key: Any, named: ParsedKey | KeyClaims, now: datetime) -> bool:
+    """Whether this is the key's secret, or the previous one during the overlap; or a token that was issued for it."""
+    secrets = [key.secret_hash]
+    if key.previous_hash is not None and key.previous_until is not None and key.previous_until > now:
+        secrets.append(key.previous_hash)
+    if isinstance(named, KeyClaims):
+        return any(hmac.compare_digest(fingerprint_of(secret), named.fingerprint) for secret in secrets)
+    return any(hmac.compare_digest(secret, named.secret_hash) for secret in secrets)
 
 
 def _require_held(scopes: Iterable[str], permissions: frozenset[Permission]) -> None:

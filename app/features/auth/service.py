@@ -15,6 +15,7 @@ from app.extensions import db
 from app.features.api_keys import service as api_keys
 from app.features.auth import guard
 from app.features.auth.models import LoginFailed, TooManyFailures
+from app.features.oauth_clients.models import OAuthClient
 from app.features.sessions import service as sessions
 from app.features.sessions.models import RefreshToken, SessionEnded, UserSession
 from app.features.users.models import User
@@ -22,11 +23,10 @@ from app.security.api_keys import ParsedKey
 from app.security.identity import Identity
 from app.security.passwords import hash_password, needs_rehash, verify_password
 from app.security.permissions import Role
-from app.security.tokens import Claims, issue_access_token, issue_refresh_token
+from app.security.tokens import Claims, KeyClaims, issue_access_token, issue_refresh_token
 
-# Compiled once, because every request with an access token executes it.
-_IDENTITY = Prepared(
-    select(User.id, User.role, UserSession.last_seen_at, UserSession.client_id, UserSession.scopes, LOG_TAIL)
+_LIVE = (
+    select(User.id, User.role, UserSession.last_seen_at, LOG_TAIL)
     .join(UserSession, UserSession.user_id == User.id)
     .where(
         User.id == bindparam("named_user", None),
@@ -34,6 +34,14 @@ _IDENTITY = Prepared(
         UserSession.id == bindparam("named_session", None),
         UserSession.revoked_at.is_(None),
     )
+)
+# Compiled once, because every request with an access token executes one of them.
+_LOGIN = Prepared(_LIVE.where(UserSession.client_id.is_(None)))
+# What a client may ask for can have become less since the person agreed.
+_GRANT = Prepared(
+    _LIVE.add_columns(UserSession.scopes, OAuthClient.scopes.label("allowed"))
+    .join(OAuthClient, OAuthClient.id == UserSession.client_id)
+    .where(OAuthClient.id == bindparam("named_client", None))
 )
 
 
@@ -58,18 +66,19 @@ class Lifetimes:
     grace: int
 
 
-def load_identity(credentials: Claims | ParsedKey, position: LogPosition | None = None) -> Identity | None:
+def load_identity(credentials: Claims | KeyClaims | ParsedKey, position: LogPosition | None = None) -> Identity | None:
     """The identity that the credentials name, read from the database at each request.
 
     None if they are revoked, the key has expired, or the account is inactive. The caller checks the token's own expiry.
     With a position the identity has what the log of changes has after it.
     """
-    if isinstance(credentials, ParsedKey):
+    if not isinstance(credentials, Claims):
         return api_keys.load_identity(credentials, position)
-    named = {"named_user": credentials.user_id, "named_session": credentials.session_id}
-    row = _IDENTITY.one_or_none(named | values_of(position))
     # A token of an app is no token of the person, even where both name the session.
-    if row is None or row.client_id != credentials.client_id:
+    client_id = credentials.client_id
+    named = {"named_user": credentials.user_id, "named_session": credentials.session_id} | values_of(position)
+    row = _LOGIN.one_or_none(named) if client_id is None else _GRANT.one_or_none({**named, "named_client": client_id})
+    if row is None:
         return None
     known: dict[str, Any] = {
         "user_id": row.id,
@@ -78,9 +87,10 @@ def load_identity(credentials: Claims | ParsedKey, position: LogPosition | None 
         "is_unseen": row.last_seen_at < clock.now() - sessions.LAST_SEEN_RESOLUTION,
         "log": tail_of(position, row.log),
     }
-    if row.client_id is None:
+    if client_id is None:
         return Identity.of_user(**known)
-    return Identity.of_delegate(scopes=credentials.scopes.intersection(row.scopes), **known)
+    scopes = credentials.scopes.intersection(row.scopes, row.allowed)
+    return Identity.of_delegate(scopes=scopes, client_id=client_id, **known)
 
 
 def mark_seen(identity: Identity) -> None:

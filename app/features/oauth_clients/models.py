@@ -1,5 +1,6 @@
 """The table of OAuth clients and its refusals."""
 
+import hmac
 from datetime import datetime
 from enum import StrEnum
 
@@ -7,11 +8,14 @@ from sqlalchemy import CheckConstraint, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.audit import UNAUDITED, Audited
+from app.core.errors import Conflict
 from app.core.model import Keyed, Moment, Stamped, Versioned, json_type
 from app.extensions import Model
+from app.security.tokens import APP_PREFIX
 
-#: With what the `client_id` begins; API keys, which are clients too, have another one.
-PREFIX = "app"
+
+class PublicClientHasNoSecret(Conflict):
+    """A public client has no secret that could be rotated."""
 
 
 class ClientType(StrEnum):
@@ -45,9 +49,16 @@ class OAuthClient(Keyed, Stamped, Versioned, Audited, Model):
     @property
     def client_id(self) -> str:
         """Its public name in requests, such as `app_12`."""
-        return f"{PREFIX}_{self.id}"
+        return f"{APP_PREFIX}_{self.id}"
 
     def rotate(self, *, secret_hash: str, last_four: str, previous_until: datetime) -> None:
         """Give the client a new secret; the current one works until ``previous_until``."""
         self.previous_hash, self.previous_until = self.secret_hash, previous_until
         self.secret_hash, self.last_four = secret_hash, last_four
+
+    def accepts(self, secret_hash: str, now: datetime) -> bool:
+        """Whether this is the hash of its secret, or of the previous one during the overlap."""
+        secrets = [self.secret_hash]
+        if self.previous_until is not None and self.previous_until > now:
+            secrets.append(self.previous_hash)
+        return any(hmac.compare_digest(secret or "", secret_hash) for secret in secrets)

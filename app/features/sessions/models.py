@@ -1,9 +1,10 @@
 """The tables of sessions and of their refresh tokens, and their refusals."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ForeignKey, Index, String
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.core import clock
 from app.core.errors import Unauthenticated
@@ -41,6 +42,8 @@ class UserSession(Keyed, Model):
         big_integer, ForeignKey("oauth_clients.id", ondelete="CASCADE"), index=True
     )
     scopes: Mapped[list[str] | None] = mapped_column(nullable_json_type)
+    #: An OAuthClient, of a feature that this one does not know.
+    client: Mapped[Any] = relationship("OAuthClient", lazy="raise")
     #: The identity that logged in, and the name of the session at its provider (`sid`).
     identity_id: Mapped[int | None] = mapped_column(
         big_integer, ForeignKey("identities.id", ondelete="SET NULL"), index=True

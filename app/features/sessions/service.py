@@ -4,7 +4,8 @@ import uuid
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, func, select, update
+from sqlalchemy.orm import joinedload
 
 from app.core import clock
 from app.core.audit import record_event
@@ -50,8 +51,15 @@ def sessions_of(user_id: int) -> Select[UserSession]:
 
 
 def grants_of(user_id: int) -> Select[UserSession]:
-    """What a user has let apps do, and has not ended."""
-    return live_sessions().where(UserSession.user_id == user_id, UserSession.client_id.is_not(None))
+    """What a user has let apps do, and has not ended, each with its client."""
+    rows = live_sessions().where(UserSession.user_id == user_id, UserSession.client_id.is_not(None))
+    return rows.options(joinedload(UserSession.client))
+
+
+def count_grants_to(client_id: int) -> int:
+    """How many grants of a client have neither ended nor expired."""
+    live = live_sessions().where(UserSession.client_id == client_id)
+    return db.session.scalar(live.with_only_columns(func.count(UserSession.id))) or 0
 
 
 def open_session(
@@ -129,6 +137,14 @@ def end_session(session_id: int, *, identity: Identity) -> None:
         raise NotFound
     _revoke(UserSession.id == session_id)
     record_event("session.ended", resource_type="user", resource_id=session.user_id, after={"session_id": session_id})
+
+
+def end_grant(session_id: int, *, user_id: int) -> None:
+    """End what a user has let an app do: from the next request on. ``NotFound`` if it is over."""
+    if db.session.scalar(grants_of(user_id).where(UserSession.id == session_id)) is None:
+        raise NotFound
+    _revoke(UserSession.id == session_id)
+    record_event("grant.ended", resource_type="user", resource_id=user_id, after={"session_id": session_id})
 
 
 def end_sessions(user_id: int, *, except_id: int | None = None) -> None:
