@@ -61,6 +61,36 @@ PERSONAL = frozenset({Permission.ACCOUNT_MANAGE})
 #: The permissions that an API key can have.
 SCOPES = [permission for permission in Permission if permission not in PERSONAL]
 
+#: What each of them allows, for people who are asked whether they let an app do it.
+MEANINGS: dict[Permission, str] = {
+    Permission.USERS_READ: "See all accounts, with their e-mail addresses and roles.",
+    Permission.USERS_WRITE: "Create, change and deactivate accounts, and end their sessions.",
+    Permission.AUDIT_READ: "See who has done what.",
+    Permission.JOBS_READ: "See background jobs.",
+    Permission.JOBS_WRITE: "Retry and cancel background jobs.",
+    Permission.EVENTS_READ: "Follow the changes of the catalogue.",
+    Permission.BRANDS_READ: "See brands.",
+    Permission.BRANDS_WRITE: "Create and change brands.",
+    Permission.BRANDS_DELETE: "Delete brands.",
+    Permission.CATEGORIES_READ: "See categories.",
+    Permission.CATEGORIES_WRITE: "Create and change categories.",
+    Permission.CATEGORIES_DELETE: "Delete categories.",
+    Permission.PRODUCTS_READ: "See products.",
+    Permission.PRODUCTS_WRITE: "Create and change products and their prices, and import and export them.",
+    Permission.PRODUCTS_DELETE: "Delete products and restore them.",
+    Permission.MEDIA_READ: "See all pictures, also those of no product.",
+    Permission.MEDIA_WRITE: "Add pictures and give them to products.",
+    Permission.MEDIA_DELETE: "Delete pictures.",
+    Permission.TYPES_READ: "See product types and attributes.",
+    Permission.TYPES_WRITE: "Create and change product types and attributes.",
+    Permission.TYPES_DELETE: "Delete product types and attributes.",
+    Permission.STOCK_READ: "See stock movements and holds.",
+    Permission.STOCK_WRITE: "Change the stock and hold products for orders.",
+    Permission.SEARCH_TERMS_READ: "See what is searched for.",
+    Permission.WEBHOOKS_READ: "See webhooks and their deliveries.",
+    Permission.WEBHOOKS_WRITE: "Create, change and delete webhooks, which send the changes of the catalogue elsewhere.",
+}
+
 _USER = CATALOG_READS | {Permission.ACCOUNT_MANAGE, Permission.EVENTS_READ}
 _EDITOR = _USER | {
     Permission.BRANDS_WRITE,
