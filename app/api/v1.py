@@ -16,7 +16,7 @@ from app.features.identities.routes import blueprint as identities
 from app.features.imports.routes import blueprint as imports
 from app.features.jobs.routes import blueprint as jobs
 from app.features.media.routes import blueprint as media
-from app.features.oauth import codes as _codes  # noqa: F401 -- sessions refer to its tables
+from app.features.oauth.routes_page import blueprint as authorize
 from app.features.passwords.routes import blueprint as passwords
 from app.features.placements.routes import blueprint as placements
 from app.features.product_types.routes import blueprint as product_types
@@ -55,3 +55,4 @@ blueprint.register_blueprint(imports)
 blueprint.register_blueprint(webhooks)
 blueprint.register_blueprint(audit)
 blueprint.register_blueprint(jobs)
+blueprint.register_blueprint(authorize)

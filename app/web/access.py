@@ -108,11 +108,16 @@ def authorize(access: Access, position: LogPosition | None = None) -> Identity:
     identity = ANONYMOUS if access.is_public else _identify(access, position)
     if access.permission is not None and not identity.can(access.permission):
         raise PermissionDenied(permission=access.permission.value)
+    act_as(identity)
+    return identity
+
+
+def act_as(identity: Identity) -> None:
+    """Let the request at hand be that of ``identity``: sets ``g.identity`` and the origin of audit entries."""
     g.identity = identity
     before = origin.get()
     principal = (identity.user_id, identity.session_id, identity.api_key_id)
     origin.set(Origin(*principal, request_id=before.request_id, address=before.address))
-    return identity
 
 
 def authorize_again() -> Identity:

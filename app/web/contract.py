@@ -62,6 +62,7 @@ __all__ = [
     "requires_refresh_token",
     "returns",
     "sends",
+    "shows_page",
     "streams",
     "takes_file",
     "takes_form",
@@ -177,6 +178,11 @@ def takes_form(schema: type[FormSchema]) -> Callable[[View], View]:
 def answers_oauth(view: View) -> View:
     """What is refused has `error` and `error_description` too, as clients of OAuth 2 read them (`web.oauth_errors`)."""
     return _declare(answers_oauth=True)(view)
+
+
+def shows_page(view: View) -> View:
+    """People see this in a browser: what is refused is an HTML page with the same status and headers."""
+    return _declare(shows_page=True)(view)
 
 
 def awaits(ask: Callable[..., Any]) -> Callable[[View], View]:

@@ -31,6 +31,7 @@ ASSETS = {
         Asset(_FOLDER / "favicon.svg", "image/svg+xml"),
         Asset(_FOLDER / "page.css", "text/css"),
         Asset(_FOLDER / "session.js", "text/javascript"),
+        Asset(pages.FOLDER / "oauth" / "consent.css", "text/css"),
         Asset(_FOLDER / "swagger-ui" / "swagger-ui.css", "text/css"),
         Asset(_FOLDER / "swagger-ui" / "swagger-ui-bundle.js", "text/javascript"),
         Asset(_FOLDER / "swagger-ui" / "swagger-ui-bundle.js.LICENSE.txt", "text/plain"),

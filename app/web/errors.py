@@ -17,9 +17,10 @@ from app.core.breaker import DatabaseBusy, DatabaseUnavailable
 from app.core.errors import MAX_FAULTS, Fault, Invalid, Refusal, Unavailable
 from app.core.slugs import Moved
 from app.core.sqlstates import Meaning, code_of, meaning_of
+from app.web import docs, pages
 from app.web.body import JSON
 from app.web.oauth_errors import oauth_members, oauth_status
-from app.web.operation import operation_of
+from app.web.operation import Operation, operation_of
 from app.web.validation import describe_fault
 
 PROBLEM = "application/problem+json"
@@ -65,6 +66,8 @@ CODES = {
 
 #: RFC 9110 renamed these statuses; Python follows it only since 3.13.
 PHRASES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
+
+_NO_OPERATION = Operation(view=lambda: None)
 
 log = structlog.get_logger(__name__)
 
@@ -130,7 +133,11 @@ def problem(
         members["trace_id"] = trace_id
     if faults:
         members["errors"] = [describe_fault(fault) for fault in faults[:MAX_FAULTS]]
-    is_oauth = _answers_oauth()
+    if _operation_at_hand().shows_page:
+        return pages.render_private_page(
+            "refused.html", {**members, "version": docs.version()}, policy=pages.STATIC_POLICY, status=status
+        )
+    is_oauth = _operation_at_hand().answers_oauth
     if is_oauth:
         members = oauth_members(members)
     response = Response(orjson.dumps(members), status=status, mimetype=JSON if is_oauth else PROBLEM)
@@ -138,14 +145,14 @@ def problem(
     return response
 
 
-def _answers_oauth() -> bool:
-    """Whether the operation at hand is one of OAuth 2; none is, where the path leads to none."""
-    return request.endpoint is not None and operation_of(current_app.view_functions[request.endpoint]).answers_oauth
+def _operation_at_hand() -> Operation:
+    """What the operation at hand declares; nothing where the path leads to none."""
+    return operation_of(current_app.view_functions[request.endpoint]) if request.endpoint else _NO_OPERATION
 
 
 def _handle_refusal(refusal: Refusal) -> Response:
     status = status_of(type(refusal))
-    if _answers_oauth():
+    if _operation_at_hand().answers_oauth:
         status = oauth_status(status)
     faults = refusal.faults if isinstance(refusal, Invalid) else ()
     response = problem(status, refusal.code(), refusal.sentence(), faults, refusal.data)
@@ -171,7 +178,7 @@ def _redirect(moved: Moved) -> Response:
 
 
 def _challenge(refusal: Refusal) -> str:
-    if _answers_oauth():
+    if _operation_at_hand().answers_oauth:
         return 'Basic realm="catalog", charset="UTF-8"'
     # RFC 6750 section 3.1: no error code where no credentials came.
     if "Authorization" not in request.headers:

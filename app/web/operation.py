@@ -69,6 +69,8 @@ class Operation:
     writes: bool = False
     #: Whether what it refuses has the form of OAuth 2 (RFC 6749 section 5.2) beside that of a problem.
     answers_oauth: bool = False
+    #: Whether people see it in a browser, so that what it refuses is a page too.
+    shows_page: bool = False
     streams: tuple[str, ...] = ()
     #: The headers of the response that the view itself sets, beside those that follow from the rest.
     headers: tuple[str, ...] = ()
