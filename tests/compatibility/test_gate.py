@@ -54,6 +54,13 @@ def operation(document: Json, method: str, path: str) -> Json:
     return found
 
 
+def fields(document: Json) -> Json:
+    """The parameter that chooses the members of brands."""
+    [found] = [one for one in brands(document, "get")["parameters"] if one.get("name") == "fields"]
+    parameter: Json = found
+    return parameter
+
+
 def brands(document: Json, method: str = "post") -> Json:
     return operation(document, method, "/api/v1/brands")
 
@@ -190,6 +197,15 @@ BREAKING: dict[str, tuple[Callable[[Json], object], list[str]]] = {
         lambda d: member(d, "attributes", "ProductCreate")["propertyNames"].update(pattern="^[a-z]$"),
         [
             "ProductCreate (request) attributes names: pattern changed from ^[A-Za-z][A-Za-z0-9_.-]{0,63}$ to ^[a-z]$",
+        ],
+    ),
+    "a word of a list in a request is gone": (
+        lambda d: fields(d)["schema"].update(pattern="^(id|slug)(,(id|slug))*$"),
+        [
+            (
+                "GET /api/v1/brands query fields: pattern changed from"
+                f" {fields(DOCUMENT)['schema']['pattern']} to ^(id|slug)(,(id|slug))*$"
+            )
         ],
     ),
     "a format of a request is new": (
@@ -454,6 +470,9 @@ HARMLESS: dict[str, Callable[[Json], object]] = {
     "a bound of a request is wider": lambda d: member(d, "name", "BrandCreate").update(maxLength=500),
     "a bound of a request is gone": lambda d: member(d, "name", "BrandCreate").pop("maxLength"),
     "a pattern of a request is gone": lambda d: member(d, "name", "BrandCreate").pop("pattern"),
+    "a word of a list in a request is new": lambda d: fields(d)["schema"].update(
+        pattern=fields(d)["schema"]["pattern"].replace("|name|", "|name|country|")
+    ),
     "a format of a request is gone": lambda d: member(d, "price", "ProductCreate").pop("format"),
     "a request may have null": lambda d: member(d, "name", "BrandCreate").update(type=["string", "null"]),
     "a request may have another type": lambda d: member(d, "name", "BrandCreate").update(type=["string", "integer"]),
