@@ -3,9 +3,12 @@
 from flask import request
 
 from app.core.errors import Fault, Invalid, UnsupportedMediaType
-from app.web.body import JsonBody, read_blocks
+from app.web.body import UNREAD, JsonBody, read_blocks
 from app.web.query import QueryMalformed, read_query
 from app.web.uploads import FormMalformed
+
+#: What is refused of a form.
+REFUSALS = (*UNREAD, FormMalformed)
 
 
 def read_form(*, limit: int, accepted: tuple[str, ...]) -> JsonBody:

@@ -19,7 +19,7 @@ from app.web.contract import Blueprint
 from app.web.errors import phrase_of
 from app.web.hooks import is_timed
 from app.web.openapi_bodies import describe_body
-from app.web.openapi_components import add_components, deprecation_headers, refer_to_headers
+from app.web.openapi_components import CLIENT, OAUTH, add_components, deprecation_headers, refer_to_headers
 from app.web.openapi_examples import example_list, example_of, example_of_embedded
 from app.web.openapi_parameters import describe_parameters, form_fields
 from app.web.openapi_problems import add_problem_schemas, describe_problems
@@ -32,18 +32,18 @@ from app.web.refusals import takes_key
 DESCRIPTION = """A product catalogue: browse and search it, and keep it up to date.
 
 Log in with `POST /api/v1/auth/login` and send the access token as `Authorization: Bearer <token>`; programs send an API
-key as `X-API-Key`. In a request with both, the token's rights count, and the key must belong to the same user (400
+key as `X-API-Key`, or a token that they have got for it by OAuth 2, as have apps that act for a person. In a request
+with both, the token's rights count, and the key must belong to the same user (400
 `ambiguous_credentials`), repeat the token or be empty. Every error is an `application/problem+json` document (RFC 9457)
 with a stable `code`. A `PUT`, `PATCH` or `DELETE` needs `If-Match` with the `ETag` that was read. A product's
 `ETag` is `"version.live"`: `If-None-Match` compares both parts and `If-Match` the first alone, so that a sale does not
 make an edit stale. A `POST` with an `Idempotency-Key` can be retried, and is processed once. Lists have numbered pages
 (`page`) or keyset pagination (`cursor`), which misses nothing where items are added or deleted meanwhile.
 
-Every write outside `/auth` can be tried out with `dry_run=true`: it is checked and answered as always, with
-`Dry-Run: true`, and nothing of it is stored: no row, no event, no audit entry, no job and no `Idempotency-Key`, which a
-later request may use. (`POST /imports` stores the order and its report, and honours the key: a worker tries the file.)
-It has no `ETag`; the ids and API keys in it belong to nothing, and the real request may get
-others.
+Every write outside `/auth` and `/oauth` can be tried out with `dry_run=true`: it is checked and answered as always,
+with `Dry-Run: true`, and nothing of it is stored: no row, no event, no audit entry, no job and no `Idempotency-Key`,
+which a later request may use. (`POST /imports` stores the order and its report, and honours the key: a worker tries the
+file.) It has no `ETag`; the ids and API keys in it belong to nothing, and the real request may get others.
 """
 
 #: The blueprints of what is read by links, and not called.
@@ -154,7 +154,9 @@ def _notes(operation: Operation, method: str) -> Iterator[str]:
     if ITSELF in operation.deprecated:
         yield operation.deprecated[ITSELF].sentence
     access = operation.access
-    if access is None or access.is_public:
+    if operation.answers_oauth:
+        yield "Needs the credentials of a client of OAuth 2."
+    elif access is None or access.is_public:
         yield "Needs no credentials."
     elif access.permission is None:
         yield "Needs a refresh token."
@@ -170,13 +172,18 @@ def _notes(operation: Operation, method: str) -> Iterator[str]:
 
 def _security(operation: Operation) -> dict[str, Any]:
     access = operation.access
+    if operation.answers_oauth:
+        # The credentials of a client can be in the form instead.
+        return {"security": [{CLIENT: []}, {}]}
     if access is None or access.is_public:
         return {"security": []}
     if access.permission is None:
         return {"security": [{TokenKind.REFRESH.value: []}, {"refreshCookie": [], "csrf": []}]}
+    permission = access.permission.value
+    others: list[dict[str, list[str]]] = [{"apiKey": []}, {OAUTH: [permission]}]
     described: dict[str, Any] = {
-        "security": [{"bearer": []}] if access.permission in PERSONAL else [{"bearer": []}, {"apiKey": []}],
-        "x-permission": access.permission.value,
+        "security": [{"bearer": []}, *(others if access.permission not in PERSONAL else [])],
+        "x-permission": permission,
         "x-roles": [role.value for role in roles_with(access.permission)],
     }
     if access.permission in CATALOG_READS:
@@ -236,7 +243,7 @@ def _success_headers(rule: Rule, operation: Operation) -> list[str]:
         "X-Process-Time": is_timed(rule.rule),
         "API-Version": rule.rule.startswith("/api/"),
         "ETag": operation.is_tagged,
-        "Location": operation.location is not None,
+        "Location": operation.location is not None or operation.status == 303,
         "Idempotency-Replayed": takes_key(rule, operation),
         dry_runs.HEADER: dry_runs.takes_dry_run(rule),
         "Link": operation.returns is not None and operation.listing is not None,

@@ -1,4 +1,4 @@
-"""The bodies of requests in the OpenAPI document: JSON, files, and forms with a file."""
+"""The bodies of requests in the OpenAPI document: JSON, forms, files, and forms with a file."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from apispec import APISpec
 from werkzeug.routing import Rule
 
 from app.web import dry_runs, uploads
-from app.web.body import JSON, MAX_SMALL_BODY_BYTES
+from app.web.body import FORM, JSON, MAX_SMALL_BODY_BYTES
 from app.web.openapi_components import PARAMETERS
 from app.web.openapi_examples import example_of
 from app.web.openapi_schemas import component_name, reference_to
@@ -23,17 +23,17 @@ def describe_body(spec: APISpec, rule: Rule, operation: Operation, options: Sequ
     if operation.takes_file is not None:
         content = _file_content(spec, rule, operation, operation.takes_file, options)
         if operation.accepts is not None:
-            content[JSON] = _json_content(spec, operation.accepts)
+            content[JSON] = _content(spec, operation.accepts)
         return {"required": True, "content": content}
     # A patch may be sent as a merge patch too. Several media types would have a generator make one function of each.
-    content = {JSON: _json_content(spec, operation.accepts or BodySchema)}
+    content = {FORM if operation.is_form else JSON: _content(spec, operation.accepts or BodySchema)}
     described: dict[str, Any] = {"required": True, "content": content}
     if max_bytes := MAX_SMALL_BODY_BYTES if operation.is_small else operation.max_bytes:
         described["x-max-bytes"] = max_bytes
     return described
 
 
-def _json_content(spec: APISpec, schema: type[BodySchema]) -> dict[str, Any]:
+def _content(spec: APISpec, schema: type[BodySchema]) -> dict[str, Any]:
     example: Any = example_of(schema)
     if issubclass(schema, ListBodySchema):
         example = example["items"]

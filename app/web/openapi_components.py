@@ -4,6 +4,7 @@ from typing import Any
 
 from apispec import APISpec
 
+from app.security.permissions import MEANINGS
 from app.web import cookies, dry_runs
 from app.web.operation import Operation
 
@@ -25,7 +26,7 @@ HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
         "The response is the stored one of an earlier request with this Idempotency-Key.",
         {**_STRING, "const": "true"},
     ),
-    "Location": ("The path of the created resource; of a redirect, where to go on.", _STRING),
+    "Location": ("The path of the created resource, or where a redirect leads.", _STRING),
     "Link": ("The links of the envelope (RFC 8288), and where something is deprecated, the page about it.", _STRING),
     "Deprecation": (
         "Since when the operation, or what the request uses of it, is deprecated (RFC 9745): seconds since 1970.",
@@ -40,7 +41,7 @@ HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     "RateLimit-Policy": ("The tightest limit: its quota, and its window in seconds.", _STRING),
     "RateLimit": ("What is left of the quota, and seconds until its window ends.", _STRING),
     "Retry-After": ("Seconds to wait.", {**_STRING, "pattern": "^[0-9]+$"}),
-    "WWW-Authenticate": ("How to authenticate (RFC 6750).", _STRING),
+    "WWW-Authenticate": ("How to authenticate (RFC 6750, or RFC 7617 for clients of OAuth 2).", _STRING),
     "Sec-WebSocket-Protocol": ("The subprotocol that is spoken, of those that were offered.", _STRING),
     "API-Version": ("The version of the API that served the request.", {**_STRING, "pattern": "^[0-9]+$"}),
 }
@@ -109,6 +110,12 @@ def add_components(spec: APISpec, *, is_deprecating: bool) -> None:
         spec.components.parameter(name, place, parameter)
 
 
+#: The scheme of tokens for which a client has asked by OAuth 2, and that of the client itself.
+OAUTH, CLIENT = "oauth2", "client"
+#: Where they are asked for. The server that the document comes from has them.
+AUTHORIZE_PATH, TOKEN_PATH = "/api/v1/oauth/authorize", "/api/v1/oauth/token"
+
+
 def deprecation_headers(operation: Operation) -> dict[str, Any]:
     """References to the headers that every response of an operation may have because of what is deprecated of it."""
     return refer_to_headers(*DEPRECATION_HEADERS, "Link") if operation.deprecations else {}
@@ -125,11 +132,33 @@ def _add_security_schemes(spec: APISpec) -> None:
     for scheme, note, described in (
         ("bearer", "The access token of a login.", token),
         ("apiKey", "An API key. Beside a token, the token's rights count: see above.", _named("header", "X-API-Key")),
+        (OAUTH, "An access token of OAuth 2: that of an API key, or of an app that acts for a person.", _oauth()),
         ("refresh", "The refresh token; valid for one exchange.", token),
         ("refreshCookie", "The refresh token of a login that requested the cookie.", _named("cookie", cookies.NAME)),
         ("csrf", "The csrf_token that was issued with the cookie.", _named("header", "X-CSRF-Token")),
+        (
+            CLIENT,
+            "A client of OAuth 2, by `client_id` and `client_secret`, which can be in the form instead.",
+            {"type": "http", "scheme": "basic"},
+        ),
     ):
         spec.components.security_scheme(scheme, {**described, "description": note})
+
+
+def _oauth() -> dict[str, Any]:
+    scopes = {permission.value: meaning for permission, meaning in MEANINGS.items()}
+    return {
+        "type": "oauth2",
+        "flows": {
+            "authorizationCode": {
+                "authorizationUrl": AUTHORIZE_PATH,
+                "tokenUrl": TOKEN_PATH,
+                "refreshUrl": TOKEN_PATH,
+                "scopes": scopes,
+            },
+            "clientCredentials": {"tokenUrl": TOKEN_PATH, "scopes": scopes},
+        },
+    }
 
 
 def _named(place: str, name: str) -> dict[str, str]:

@@ -8,7 +8,9 @@ from apispec import APISpec
 from werkzeug.routing import Rule
 
 from app.core.errors import Invalid, Refusal
+from app.web.body import JSON
 from app.web.errors import PROBLEM, phrase_of, status_of
+from app.web.oauth_errors import oauth_members, oauth_status
 from app.web.openapi_components import deprecation_headers, refer_to_headers
 from app.web.openapi_enums import reference_to_enum
 from app.web.operation import Operation
@@ -41,8 +43,15 @@ _TYPES: Mapping[Any, tuple[dict[str, Any], Any]] = {
 }
 
 
+#: What the problem of an endpoint of OAuth 2 has beside these, for its clients.
+_OAUTH_MEMBERS: Mapping[str, dict[str, Any]] = {
+    "error": {**_TEXT, "description": "Identifies the kind of error (RFC 6749 section 5.2); `code` can say more."},
+    "error_description": {**_TEXT, "description": "The same sentence as `detail`."},
+}
+
+
 def add_problem_schemas(spec: APISpec) -> None:
-    """Add the schema that every problem has, and that of a fault."""
+    """Add the schemas that every problem, every fault and every error of OAuth 2 has."""
     fault = {
         "type": "object",
         "description": "A value that is wrong, and where it is.",
@@ -64,6 +73,13 @@ def add_problem_schemas(spec: APISpec) -> None:
     }
     spec.components.schema("Fault", component=fault)
     spec.components.schema("Problem", component=problem)
+    error = {
+        "type": "object",
+        "description": "Why an endpoint of OAuth 2 refuses a request (RFC 6749 section 5.2).",
+        "required": list(_OAUTH_MEMBERS),
+        "properties": dict(_OAUTH_MEMBERS),
+    }
+    spec.components.schema("OAuthError", component={"allOf": [{"$ref": "#/components/schemas/Problem"}, error]})
 
 
 def describe_problems(spec: APISpec, rule: Rule, operation: Operation) -> dict[str, Any]:
@@ -71,7 +87,9 @@ def describe_problems(spec: APISpec, rule: Rule, operation: Operation) -> dict[s
     described: dict[str, Any] = {}
     for status, refusals in refusals_by_status(rule, operation).items():
         common = common_name(status, rule, operation)
-        response = _response(spec, status, refusals)
+        if common is not None and operation.answers_oauth:
+            common = f"OAuth{common}"
+        response = _response(spec, status, refusals, is_oauth=operation.answers_oauth)
         if headers := deprecation_headers(operation):
             described[str(status)] = {**response, "headers": {**response["headers"], **headers}}
             continue
@@ -87,26 +105,30 @@ def _share(spec: APISpec, status: int, common: str, response: dict[str, Any]) ->
     return {"$ref": f"#/components/responses/{name}"}
 
 
-def _response(spec: APISpec, status: int, refusals: Sequence[type[Refusal]]) -> dict[str, Any]:
-    references = {refusal.code(): _reference_to(spec, refusal) for refusal in refusals}
+def _response(spec: APISpec, status: int, refusals: Sequence[type[Refusal]], *, is_oauth: bool) -> dict[str, Any]:
+    references = {refusal.code(): _reference_to(spec, refusal, is_oauth=is_oauth) for refusal in refusals}
     one, *others = references.values()
     # Each has one code, so that a discriminator would only repeat them.
     schema = {"oneOf": [one, *others]} if others else one
     names = ["X-Request-ID", *{401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}.get(status, [])]
-    examples = {code: {"$ref": f"#/components/examples/{code}"} for code in references}
+    names_of_examples = {code: _example_name(code, is_oauth=is_oauth) for code in references}
+    examples = {code: {"$ref": f"#/components/examples/{name}"} for code, name in names_of_examples.items()}
     return {
         "description": "\n".join(f"- `{refusal.code()}`: {refusal.sentence()}" for refusal in refusals),
-        "content": {PROBLEM: {"schema": schema, "examples": examples}},
+        "content": {JSON if is_oauth else PROBLEM: {"schema": schema, "examples": examples}},
         "headers": refer_to_headers(*names),
     }
 
 
-def _reference_to(spec: APISpec, refusal: type[Refusal]) -> dict[str, str]:
+def _reference_to(spec: APISpec, refusal: type[Refusal], *, is_oauth: bool) -> dict[str, str]:
     """A reference to the schema of a refusal's problem, which becomes a component with its first reference."""
-    name = f"{refusal.__name__}Problem"
+    base = "OAuthError" if is_oauth else "Problem"
+    name = f"{refusal.__name__}{base}"
     if name not in spec.components.schemas:
         members = {member: _type_of(spec, declared) for member, declared in refusal.members.items()}
+        example = _example(refusal, {member: sample for member, (_, sample) in members.items()}, is_oauth=is_oauth)
         properties = {
+            **({"error": {**_TEXT, "enum": [example["error"]]}} if is_oauth else {}),
             "code": {**_TEXT, "enum": [refusal.code()]},
             **{member: described for member, (described, _) in members.items()},
             # Compilers believe that a member is there where it is described beside `required`.
@@ -118,10 +140,14 @@ def _reference_to(spec: APISpec, refusal: type[Refusal]) -> dict[str, str]:
             "required": list(properties),
             "properties": properties,
         }
-        spec.components.schema(name, component={"allOf": [{"$ref": "#/components/schemas/Problem"}, schema]})
-        samples = {member: sample for member, (_, sample) in members.items()}
-        spec.components.example(refusal.code(), {"summary": refusal.sentence(), "value": _example(refusal, samples)})
+        spec.components.schema(name, component={"allOf": [{"$ref": f"#/components/schemas/{base}"}, schema]})
+        named, summary = _example_name(refusal.code(), is_oauth=is_oauth), refusal.sentence()
+        spec.components.example(named, {"summary": summary, "value": example})
     return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _example_name(code: str, *, is_oauth: bool) -> str:
+    return f"oauth_{code}" if is_oauth else code
 
 
 def _type_of(spec: APISpec, declared: Any) -> tuple[dict[str, Any], Any]:
@@ -134,17 +160,18 @@ def _type_of(spec: APISpec, declared: Any) -> tuple[dict[str, Any], Any]:
     return {**schema, "type": [schema["type"], "null"]}, example
 
 
-def _example(refusal: type[Refusal], members: Mapping[str, Any]) -> dict[str, Any]:
-    status = status_of(refusal)
+def _example(refusal: type[Refusal], members: Mapping[str, Any], *, is_oauth: bool) -> dict[str, Any]:
+    status = oauth_status(status_of(refusal)) if is_oauth else status_of(refusal)
     faults = [describe_fault(fault) for fault in refusal().faults] if issubclass(refusal, Invalid) else []
-    return {
+    problem = {
         **members,
         "type": "about:blank",
         "title": phrase_of(status),
         "status": status,
         "detail": refusal.sentence(),
-        "instance": "/api/v1/products/42",
+        "instance": "/api/v1/oauth/token" if is_oauth else "/api/v1/products/42",
         "code": refusal.code(),
         "request_id": "3f2a8c1e5b7d4960",
         **({"errors": faults} if faults else {}),
     }
+    return oauth_members(problem) if is_oauth else problem

@@ -18,10 +18,11 @@ from app.core.errors import (
     UriTooLong,
 )
 from app.core.listing import CursorInvalid
-from app.web import access, body, hooks, idempotency, uploads
+from app.web import access, body, forms, hooks, idempotency, uploads
 from app.web.conditional import EntityTagMalformed
 from app.web.errors import RateLimited, StateChanged, ValueOutOfRange, status_of
 from app.web.limits import EXEMPT
+from app.web.oauth_errors import oauth_status
 from app.web.operation import SAFE_METHODS, Operation
 from app.web.query import QueryMalformed
 
@@ -39,8 +40,8 @@ def needs_credentials(_rule: Rule, operation: Operation) -> bool:
     return operation.access is not None and not operation.access.is_public
 
 
-def _writes(rule: Rule, _operation: Operation) -> bool:
-    return bool((rule.methods or set()) - SAFE_METHODS - {"OPTIONS"})
+def _writes(rule: Rule, operation: Operation) -> bool:
+    return operation.writes or bool((rule.methods or set()) - SAFE_METHODS - {"OPTIONS"})
 
 
 def _is_limited(rule: Rule, _operation: Operation) -> bool:
@@ -66,11 +67,18 @@ PARTS: Mapping[str, tuple[Applies, Refusals]] = {
     ),
     "Upsert": (lambda _rule, operation: operation.upserts, (EntityTagMalformed, PreconditionFailed)),
     "Write": (_writes, (StateChanged, ValueOutOfRange)),
-    "Json": (lambda _rule, operation: operation.accepts is not None, body.REFUSALS),
+    "Json": (lambda _rule, operation: operation.accepts is not None and not operation.is_form, body.REFUSALS),
     "File": (lambda _rule, operation: operation.takes_file is not None, uploads.REFUSALS),
+    "Form": (lambda _rule, operation: operation.is_form, forms.REFUSALS),
     "Key": (takes_key, idempotency.REFUSALS),
     "List": (lambda _rule, operation: operation.listing is not None, (CursorInvalid,)),
 }
+
+
+def status_at(operation: Operation, refusal: type[Refusal]) -> int:
+    """The status with which an operation refuses: an endpoint of OAuth 2 has another for what is invalid."""
+    status = status_of(refusal)
+    return oauth_status(status) if operation.answers_oauth else status
 
 
 def refusals_by_status(rule: Rule, operation: Operation) -> Mapping[int, Sequence[type[Refusal]]]:
@@ -78,7 +86,7 @@ def refusals_by_status(rule: Rule, operation: Operation) -> Mapping[int, Sequenc
     implied = [refusal for part in _parts_of(rule, operation) for refusal in PARTS[part][1]]
     by_status: dict[int, dict[type[Refusal], None]] = {}
     for refusal in (*implied, *operation.refuses):
-        by_status.setdefault(status_of(refusal), {})[refusal] = None
+        by_status.setdefault(status_at(operation, refusal), {})[refusal] = None
     return {status: tuple(refusals) for status, refusals in sorted(by_status.items())}
 
 
@@ -87,9 +95,11 @@ def common_name(status: int, rule: Rule, operation: Operation) -> str | None:
 
     None where the operation names one itself; empty where it has the first of the parts alone.
     """
-    if any(status_of(refusal) == status for refusal in operation.refuses):
+    if any(status_at(operation, refusal) == status for refusal in operation.refuses):
         return None
-    parts = [name for name, (_, refusals) in PARTS.items() if any(status_of(one) == status for one in refusals)]
+    parts = [
+        name for name, (_, refusals) in PARTS.items() if any(status_at(operation, one) == status for one in refusals)
+    ]
     return "".join(name for name in _parts_of(rule, operation) if name in parts[1:])
 
 
