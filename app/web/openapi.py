@@ -16,7 +16,7 @@ from app.security.tokens import TokenKind
 from app.web import dry_runs
 from app.web.body import JSON, MERGE_PATCH
 from app.web.contract import Blueprint
-from app.web.errors import phrase_of
+from app.web.errors import phrase_of, status_of
 from app.web.hooks import is_timed
 from app.web.openapi_bodies import describe_body
 from app.web.openapi_components import CLIENT, OAUTH, add_components, deprecation_headers, refer_to_headers
@@ -154,7 +154,7 @@ def _notes(operation: Operation, method: str) -> Iterator[str]:
     if ITSELF in operation.deprecated:
         yield operation.deprecated[ITSELF].sentence
     access = operation.access
-    if operation.answers_oauth:
+    if _asks_for_client(operation):
         yield "Needs the credentials of a client of OAuth 2."
     elif access is None or access.is_public:
         yield "Needs no credentials."
@@ -170,10 +170,15 @@ def _notes(operation: Operation, method: str) -> Iterator[str]:
         )
 
 
+def _asks_for_client(operation: Operation) -> bool:
+    """Whether an endpoint of OAuth 2 authenticates its client, and so can refuse it."""
+    return operation.answers_oauth and any(status_of(refusal) == 401 for refusal in operation.refuses)
+
+
 def _security(operation: Operation) -> dict[str, Any]:
     access = operation.access
-    if operation.answers_oauth:
-        # The credentials of a client can be in the form instead.
+    if _asks_for_client(operation):
+        # Its credentials can be in the form instead.
         return {"security": [{CLIENT: []}, {}]}
     if access is None or access.is_public:
         return {"security": []}
@@ -243,7 +248,7 @@ def _success_headers(rule: Rule, operation: Operation) -> list[str]:
         "X-Process-Time": is_timed(rule.rule),
         "API-Version": rule.rule.startswith("/api/"),
         "ETag": operation.is_tagged,
-        "Location": operation.location is not None or operation.status == 303,
+        "Location": operation.location is not None,
         "Idempotency-Replayed": takes_key(rule, operation),
         dry_runs.HEADER: dry_runs.takes_dry_run(rule),
         "Link": operation.returns is not None and operation.listing is not None,

@@ -26,7 +26,7 @@ HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
         "The response is the stored one of an earlier request with this Idempotency-Key.",
         {**_STRING, "const": "true"},
     ),
-    "Location": ("The path of the created resource, or where a redirect leads.", _STRING),
+    "Location": ("The path of the created resource; of a redirect, where to go on.", _STRING),
     "Link": ("The links of the envelope (RFC 8288), and where something is deprecated, the page about it.", _STRING),
     "Deprecation": (
         "Since when the operation, or what the request uses of it, is deprecated (RFC 9745): seconds since 1970.",
