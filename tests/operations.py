@@ -8,6 +8,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any, Self
 from unittest import mock
+from urllib.parse import urlencode
 
 import jsonschema_rs
 import sqlalchemy
@@ -37,6 +38,7 @@ from app.security.tokens import issue_access_token
 from app.web.openapi import describe
 from tests.conftest import PASSWORD, empty
 
+FORM = "application/x-www-form-urlencoded"
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options", "trace")
 Table = list[tuple[Any, ...]]
 #: What is sent where a file is taken.
@@ -77,8 +79,9 @@ class Operation:
 
     @property
     def credentials(self) -> str | None:
-        """The security scheme that is asked for."""
-        return next((name for scheme in self.described["security"] for name in scheme), None)
+        """The security scheme that is asked for; none where it is optional, because credentials can be in a form."""
+        security = self.described["security"]
+        return None if {} in security else next((name for scheme in security for name in scheme), None)
 
     @property
     def is_live(self) -> bool:
@@ -93,7 +96,17 @@ class Operation:
     @property
     def media_types(self) -> list[str]:
         """What a JSON body may be sent as; nothing where none is taken."""
-        return [] if self.takes_file else list(self._content)
+        return [] if self.takes_file or self.takes_form else list(self._content)
+
+    @property
+    def takes_form(self) -> bool:
+        """Whether the body is a form of a protocol or of a page, without a file."""
+        return FORM in self._content
+
+    @property
+    def errors(self) -> str:
+        """The media type of what it refuses: a problem, an error of OAuth 2 (JSON), or a page (HTML)."""
+        return str(next(iter(self.responses["400"]["content"])))
 
     @property
     def takes_file(self) -> bool:
@@ -113,13 +126,13 @@ class Operation:
     @property
     def body_schema(self) -> Mapping[str, Any]:
         """The schema of the body."""
-        schema: Mapping[str, Any] = self.described["requestBody"]["content"][self.media_types[0]]["schema"]
+        schema: Mapping[str, Any] = next(iter(self._content.values()))["schema"]
         return resolve(self.document, schema)
 
     @property
     def example(self) -> Any:
         """The body's own example."""
-        return copy(self.described["requestBody"]["content"][self.media_types[0]]["example"])
+        return copy(next(iter(self._content.values()))["example"])
 
     @cached_property
     def accepts(self) -> jsonschema_rs.Draft202012Validator:
@@ -255,10 +268,10 @@ class Scene:
         content: dict[str, Any] = {"data": body} if isinstance(body, bytes) else {}
         if body is None and operation.takes_file:
             content["data"] = file_for(operation)
-        if body is None and operation.media_types:
+        if body is None and (operation.media_types or operation.takes_form):
             body = self.example(operation)
         if isinstance(body, dict | list):
-            content["data"] = self.app.json.dumps(body).encode()
+            content["data"] = urlencode(body).encode() if operation.takes_form else self.app.json.dumps(body).encode()
         all_headers: dict[str, str | None] = {**self.headers(operation), **(headers or {})}
         sent = Headers([(name, value) for name, value in all_headers.items() if value is not None])
         built = EnvironBuilder(
@@ -315,6 +328,8 @@ class Scene:
             headers["Authorization"] = f"Bearer {self.token(operation.credentials)}"
         if operation.media_types:
             headers["Content-Type"] = operation.media_types[0]
+        if operation.takes_form:
+            headers["Content-Type"] = FORM
         if operation.takes_file:
             headers["Content-Type"] = operation.media_type_of_file
         if "If-Match" in operation.parameters("header"):

@@ -11,13 +11,14 @@ import jsonschema_rs
 
 from app.core.errors import Invalid, Refusal
 from app.web.errors import status_of
+from app.web.oauth_errors import oauth_members, oauth_status
 from tests.operations import Operation, operations_in, resolve, values_in
 
 # The committed document is the served one, as tests/web/test_openapi.py says, and costs no application to read here.
 DOCUMENT: dict[str, Any] = json.loads((Path(__file__).resolve().parents[2] / "openapi.json").read_text("utf-8"))
 SCHEMAS: dict[str, dict[str, Any]] = DOCUMENT["components"]["schemas"]
 OPERATIONS = operations_in(DOCUMENT)
-PROBLEM = "application/problem+json"
+JSON = "application/json"
 #: What OpenAPI 3.1 lets stand beside a reference and generators keep or leave out, without a change of the type.
 NOTES = {"description", "default", "examples", "readOnly", "writeOnly", "x-optional", "x-secret"}
 
@@ -61,10 +62,10 @@ def answers(operation: Operation) -> Iterator[dict[str, Any]]:
 
 
 def problems(operation: Operation) -> Iterator[tuple[int, dict[str, Any]]]:
-    """What an operation refuses with, by its status."""
+    """What an operation refuses with, by its status; a page is for people alone."""
     for status, response in operation.responses.items():
-        if int(status) >= 400:
-            yield int(status), response["content"][PROBLEM]
+        if int(status) >= 400 and operation.errors != "text/html":
+            yield int(status), response["content"][operation.errors]
 
 
 def alternatives(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -261,7 +262,8 @@ class TestProblems:
             for status, content in problems(operation):
                 codes = [_code_of(one) for one in alternatives(content["schema"])]
                 assert len(set(codes)) == len(codes), status
-                assert {status_of(refusals()[code]) for code in codes} == {status}
+                of_code = {status_of(refusals()[code]) for code in codes}
+                assert {oauth_status(one) if operation.errors == JSON else one for one in of_code} == {status}
 
     def test_have_an_example_of_each_code(self) -> None:
         for operation in OPERATIONS:
@@ -276,12 +278,28 @@ class TestProblems:
                     assert (example["code"], example["status"]) == (code, status)
                     assert [error.message for error in validator.iter_errors(example)] == []
 
+    def test_of_oauth_have_the_members_that_its_clients_read(self) -> None:
+        found = 0
+        for operation in (one for one in OPERATIONS if one.errors == JSON):
+            for status, content in problems(operation):
+                for one in alternatives(content["schema"]):
+                    base, own = resolve(DOCUMENT, one)["allOf"]
+                    [error] = own["properties"]["error"]["enum"]
+                    assert base == {"$ref": "#/components/schemas/OAuthError"}
+                    assert "error" in own["required"]
+                    members = oauth_members({"code": _code_of(one), "status": status, "detail": ""})
+                    assert error == members["error"]
+                    found += 1
+
+        assert found > 10
+        assert SCHEMAS["OAuthError"]["allOf"][1]["required"] == ["error", "error_description"]
+
     def test_are_named_in_the_description(self) -> None:
         for operation in OPERATIONS:
-            for status, response in operation.responses.items():
-                if int(status) >= 400:
-                    codes = [_code_of(one) for one in alternatives(response["content"][PROBLEM]["schema"])]
-                    assert re.findall(r"^- `([a-z_]+)`: [A-Z].*\.$", response["description"], re.MULTILINE) == codes
+            for status, content in problems(operation):
+                codes = [_code_of(one) for one in alternatives(content["schema"])]
+                description = operation.responses[str(status)]["description"]
+                assert re.findall(r"^- `([a-z_]+)`: [A-Z].*\.$", description, re.MULTILINE) == codes
 
     def test_have_the_members_of_their_refusals(self) -> None:
         declared = 0
