@@ -42,8 +42,16 @@ dev: install-run ## The same, reloading when a source file changes
 fast: ## Install gunicorn's parser in C, which needs a C compiler
 	@$(INSTALL) fast
 
+# What tests need that is published for npm alone: axe, which finds faults of accessibility, and for the tests of logins
+# an identity provider and a client. Without npm, or where it fails, the tests that need them are skipped.
+AXE := tests/browser/node_modules/.package-lock.json
+LOGINS := tests/javascript/node_modules/.package-lock.json
+$(AXE) $(LOGINS): %/node_modules/.package-lock.json: %/package-lock.json
+	@PATH="$(CURDIR)/.venv/bin:$$PATH"; ! command -v npm >/dev/null || npm --prefix $* ci --silent || \
+		echo "npm could not install $*/package-lock.json: the tests that need it are skipped"
+
 .PHONY: test
-test: install-test ## Run the tests (ARGS="-k money" chooses some)
+test: install-test $(LOGINS) ## Run the tests (ARGS="-k money" chooses some)
 	@$(PY) -m pytest $(PARALLEL) $(ARGS)
 
 .PHONY: quick
@@ -68,13 +76,8 @@ plain: install-test ## Run the tests of the kernel and the features without comp
 NPM := PATH="$(CURDIR)/.venv/bin:$$PATH" npm --prefix clients/typescript
 PYTHON_CLIENT := clients/python/build/catalog_client
 
-# axe, which finds faults of accessibility, is published for npm alone; without npm the tests that need it are skipped.
-AXE := tests/browser/node_modules/.package-lock.json
-$(AXE): tests/browser/package-lock.json
-	@PATH="$(CURDIR)/.venv/bin:$$PATH"; ! command -v npm >/dev/null || npm --prefix tests/browser ci --silent
-
 .PHONY: browser
-browser: install-test $(AXE) ## Run the tests that drive a headless Chromium
+browser: install-test $(AXE) $(LOGINS) ## Run the tests that drive a headless Chromium
 	@$(PY) -m pytest $(PARALLEL) tests/browser -m browser $(ARGS)
 
 .PHONY: clients
@@ -93,7 +96,7 @@ document-lint: install-clients ## Check openapi.json with Redocly and Spectral
 	@$(NPM) run --silent lint
 
 .PHONY: coverage
-coverage: install-test ## Run the tests and list the lines they miss
+coverage: install-test $(LOGINS) ## Run the tests and list the lines they miss
 	@$(PY) -m pytest $(PARALLEL) --cov $(ARGS)
 
 .PHONY: lint
@@ -216,14 +219,15 @@ lock: ## Pin the dependencies again (ARGS=--upgrade takes newer versions); needs
 	$(subst pyproject.toml,--group fast,$(COMPILE)) --output-file requirements/fast.txt $(ARGS)
 	$(subst pyproject.toml,--group clients,$(COMPILE)) --constraint requirements/test.txt \
 		--output-file requirements/clients.txt $(ARGS)
-	@$(NPM) install --package-lock-only --loglevel error
-	@$(PY) clients/typescript/without_addresses.py clients/typescript/package-lock.json
+	@for folder in clients/typescript tests/javascript; do \
+		PATH="$(CURDIR)/.venv/bin:$$PATH" npm --prefix $$folder install --package-lock-only --loglevel error && \
+		$(PY) clients/typescript/without_addresses.py $$folder/package-lock.json || exit 1; done
 
 .PHONY: clean
 clean: ## Remove what the other targets made, except the data in instance/
 	@rm -rf .venv .bench .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find app benchmarks migrations tests -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
-	@rm -rf __pycache__ clients/*/build clients/*/node_modules tests/browser/node_modules
+	@rm -rf __pycache__ clients/*/build clients/*/node_modules tests/*/node_modules
 
 .PHONY: install-run install-test install-clients
 install-run:

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-NPM_LOCK = ROOT / "clients" / "typescript" / "package-lock.json"
+NPM_LOCKS = [ROOT / folder / "package-lock.json" for folder in ("clients/typescript", "tests/browser", "tests/javascript")]
 #: The groups of pyproject.toml that each lock holds.
 SETS: dict[str, set[str]] = {
     "run": {"run"},
@@ -116,11 +116,13 @@ class TestLocks:
         assert packages
         assert [package.split()[0] for package in packages if "--hash=sha256:" not in package] == []
 
-    def test_of_npm_name_no_registry(self) -> None:
-        assert re.findall(r"\w+://[^\"]*", NPM_LOCK.read_text()) == []
+    @pytest.mark.parametrize("path", NPM_LOCKS, ids=lambda path: path.parent.name)
+    def test_of_npm_name_no_registry(self, path: Path) -> None:
+        assert re.findall(r"\w+://[^\"]*", path.read_text()) == []
 
-    def test_of_npm_hash_every_package(self) -> None:
-        packages = json.loads(NPM_LOCK.read_text())["packages"]
+    @pytest.mark.parametrize("path", NPM_LOCKS, ids=lambda path: path.parent.name)
+    def test_of_npm_hash_every_package(self, path: Path) -> None:
+        packages = json.loads(path.read_text())["packages"]
 
         assert len(packages) > 1
         assert [name for name, package in packages.items() if name and "integrity" not in package] == []

@@ -1,0 +1,147 @@
+"""An OpenID provider on the loopback, written by others (npm's `oidc-provider`), which a test changes while it runs."""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tests.node import command, environment
+from tests.servers import free_port
+
+CLIENT_ID, CLIENT_SECRET = "catalog", "what-the-provider-and-the-catalogue-know"
+
+Key = Literal["current", "unpublished", "secret", "none"]
+
+
+@dataclass(frozen=True)
+class IdentityProvider:
+    """A running provider: its issuer identifier, and its process, which leads a group of its own."""
+
+    issuer: str
+    port: int
+    process: subprocess.Popen[bytes]
+    log_path: Path
+
+    def change_account(self, subject: str, **claims: Any) -> None:
+        """Replace the claims of an account, or make it."""
+        self._order(accounts={subject: claims})
+
+    def rotate(self, algorithm: Literal["RS256", "ES256"] = "RS256") -> None:
+        """Sign with a new key from now on, and publish that alone."""
+        self._order(rotate=algorithm)
+
+    @contextmanager
+    def forging(
+        self, *, key: Key = "current", header: Mapping[str, Any] | None = None, **claims: Any
+    ) -> Iterator[None]:
+        """Change every ID token after it was made: replace claims (None removes one) and sign it with another key."""
+        self._order(forge={"key": key, "header": dict(header or {}), "claims": claims})
+        try:
+            yield
+        finally:
+            self._order(forge=None)
+
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """Stop the process for the length of a block: connections are taken, and nothing answers."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.process.pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End the process, so that nothing listens."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGTERM)
+        self.process.wait(15)
+
+    def requests_for(self, path: str) -> int:
+        """How many requests have come for a path."""
+        requests: dict[str, int] = self._control("GET")["requests"]
+        return requests.get(path, 0)
+
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def answers(self) -> bool:
+        try:
+            self._control("GET")
+        except (OSError, http.client.HTTPException):
+            return False
+        return True
+
+    def _order(self, **order: Any) -> None:
+        self._control("POST", json.dumps(order))
+
+    def _control(self, method: str, body: str | None = None) -> dict[str, Any]:
+        connection = http.client.HTTPConnection(self.issuer.removeprefix("http://"), timeout=30)
+        try:
+            connection.request(method, "/control", body)
+            answer = connection.getresponse()
+            content: dict[str, Any] = json.loads(answer.read())
+            assert answer.status == 200, content
+            return content
+        finally:
+            connection.close()
+
+
+@contextmanager
+def identity_provider(
+    *,
+    redirect_uri: str,
+    accounts: Mapping[str, Mapping[str, Any]],
+    backchannel_logout_uri: str | None = None,
+    host: str = "127.0.0.1",
+    claims_in_id_token: bool = True,
+) -> Iterator[IdentityProvider]:
+    """Run the provider, with one confidential client, until the end of the block.
+
+    `accounts` are the claims by subject; the login form takes the subject and any password. Without
+    `claims_in_id_token` the claims of the scopes are at the userinfo endpoint alone, as OpenID Connect Core 5.4 says.
+    """
+    port = free_port()
+    issuer = f"http://{host}:{port}"
+    client: dict[str, Any] = {
+        "client_id": CLIENT_ID,
+        "client_secret": CLIENT_SECRET,
+        "redirect_uris": [redirect_uri],
+    }
+    if backchannel_logout_uri:
+        client |= {"backchannel_logout_uri": backchannel_logout_uri, "backchannel_logout_session_required": True}
+    settings = {
+        "issuer": issuer, "client": client, "accounts": accounts, "conformIdTokenClaims": not claims_in_id_token,
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="catalog-provider-") as folder:
+        log_path = Path(folder, "log")
+        with log_path.open("wb") as output:
+            process = subprocess.Popen(
+                command("provider.mjs", json.dumps(settings)),
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        provider = IdentityProvider(issuer, port, process, log_path)
+        try:
+            _wait_for(provider)
+            yield provider
+        finally:
+            provider.stop()
+
+
+def _wait_for(provider: IdentityProvider, *, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not provider.answers():
+        if provider.process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"The identity provider does not answer: {provider.log()}")
+        time.sleep(0.05)
