@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,8 +97,8 @@ class IdentityProvider:
 @contextmanager
 def identity_provider(
     *,
-    redirect_uri: str,
-    accounts: Mapping[str, Mapping[str, Any]],
+    redirect_uris: Sequence[str],
+    accounts: Mapping[str, Mapping[str, Any]] | None = None,
     backchannel_logout_uri: str | None = None,
     host: str = "127.0.0.1",
     claims_in_id_token: bool = True,
@@ -113,12 +113,12 @@ def identity_provider(
     client: dict[str, Any] = {
         "client_id": CLIENT_ID,
         "client_secret": CLIENT_SECRET,
-        "redirect_uris": [redirect_uri],
+        "redirect_uris": list(redirect_uris),
     }
     if backchannel_logout_uri:
         client |= {"backchannel_logout_uri": backchannel_logout_uri, "backchannel_logout_session_required": True}
     settings = {
-        "issuer": issuer, "client": client, "accounts": accounts, "conformIdTokenClaims": not claims_in_id_token,
+        "issuer": issuer, "client": client, "accounts": accounts or {}, "conformIdTokenClaims": not claims_in_id_token,
     }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="catalog-provider-") as folder:
         log_path = Path(folder, "log")

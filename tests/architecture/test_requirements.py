@@ -13,7 +13,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-NPM_LOCKS = [ROOT / folder / "package-lock.json" for folder in ("clients/typescript", "tests/browser", "tests/javascript")]
+NPM_LOCKS = [
+    ROOT / folder / "package-lock.json" for folder in ("clients/typescript", "tests/browser", "tests/javascript")
+]
 #: The groups of pyproject.toml that each lock holds.
 SETS: dict[str, set[str]] = {
     "run": {"run"},

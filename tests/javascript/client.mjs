@@ -1,8 +1,8 @@
-// An application of others that uses the catalogue: npm's openid-client, a stock OAuth client, which knows the issuer alone.
+// An application that uses the catalogue by npm's openid-client, a stock OAuth client. It knows the issuer alone.
 //
 // The only argument is JSON: {issuer, client_id, client_secret?, scope, redirect_uri?}. With a redirect URI it prints
 // {authorization_url} and waits for a line with the address that the browser was sent back to (code and PKCE); without,
-// it uses client credentials. Then it reads products and the person, refreshes, introspects and revokes, and prints what
+// it uses client credentials. Then it reads products and users, refreshes, introspects and revokes, and prints what
 // it saw as the last line.
 
 import { createInterface } from "node:readline/promises";
