@@ -50,6 +50,15 @@ class IdentityProvider:
             self._order(forge=None)
 
     @contextmanager
+    def conforming(self) -> Iterator[None]:
+        """Have the claims of scopes at the userinfo endpoint alone (OpenID Connect Core 1.0 section 5.4)."""
+        self._order(conform=True)
+        try:
+            yield
+        finally:
+            self._order(conform=False)
+
+    @contextmanager
     def hung(self) -> Iterator[None]:
         """Stop the process for the length of a block: connections are taken, and nothing answers."""
         os.killpg(self.process.pid, signal.SIGSTOP)
@@ -101,12 +110,10 @@ def identity_provider(
     accounts: Mapping[str, Mapping[str, Any]] | None = None,
     backchannel_logout_uri: str | None = None,
     host: str = "127.0.0.1",
-    claims_in_id_token: bool = True,
 ) -> Iterator[IdentityProvider]:
     """Run the provider, with one confidential client, until the end of the block.
 
-    `accounts` are the claims by subject; the login form takes the subject and any password. Without
-    `claims_in_id_token` the claims of the scopes are at the userinfo endpoint alone, as OpenID Connect Core 5.4 says.
+    `accounts` are the claims by subject; the login form takes the subject and any password.
     """
     port = free_port()
     issuer = f"http://{host}:{port}"
@@ -117,9 +124,7 @@ def identity_provider(
     }
     if backchannel_logout_uri:
         client |= {"backchannel_logout_uri": backchannel_logout_uri, "backchannel_logout_session_required": True}
-    settings = {
-        "issuer": issuer, "client": client, "accounts": accounts or {}, "conformIdTokenClaims": not claims_in_id_token,
-    }  # fmt: skip
+    settings = {"issuer": issuer, "client": client, "accounts": accounts or {}}
     with tempfile.TemporaryDirectory(prefix="catalog-provider-") as folder:
         log_path = Path(folder, "log")
         with log_path.open("wb") as output:

@@ -1,10 +1,13 @@
 // An identity provider on the loopback: npm's oidc-provider with its own pages, and a path by which a test changes it.
 //
-// The only argument is JSON: {issuer, client: {...}, accounts: {subject: claims}, conformIdTokenClaims?}.
-// GET /control answers {requests: {path: count}}. POST /control takes {accounts}, which replaces claims of accounts,
-// {rotate: "RS256" | "ES256"}, which replaces the signing key, and {forge: null | {claims, header, key}}, which changes
-// each ID token after it was made: its claims (null removes one), its header, and the key that signs it, which is
-// "current", one that is "unpublished", the client's "secret" (HS256) or "none".
+// The only argument is JSON: {issuer, client: {...}, accounts: {subject: claims}}.
+// GET /control answers {requests: {path: count}}. POST /control takes an object with any of
+//   accounts     claims by subject, which replace those of the accounts
+//   rotate       "RS256" or "ES256": the signing key is replaced by another
+//   conform      whether claims of scopes are at the userinfo endpoint alone (OpenID Connect Core 1.0 section 5.4)
+//   forge        {claims, header, key}, or null for an end: each ID token is changed after it was made, in its claims
+//                (null removes one), its header, and the key that signs it, which is "current", one that is
+//                "unpublished", the client's "secret" (HS256) or "none"
 
 import { Buffer } from "node:buffer";
 import { createHmac, generateKeyPairSync, randomUUID, sign } from "node:crypto";
@@ -12,11 +15,12 @@ import { createServer } from "node:http";
 
 import Provider from "oidc-provider";
 
-const { issuer, client, accounts, conformIdTokenClaims = false } = JSON.parse(process.argv[2]);
+const { issuer, client, accounts } = JSON.parse(process.argv[2]);
 const { hostname, port } = new URL(issuer);
 const requests = {};
 const cookieKey = randomUUID();
 let forge = null;
+let conformIdTokenClaims = false;
 let key, handle;
 
 const encode = (part) => Buffer.from(JSON.stringify(part)).toString("base64url");
@@ -46,19 +50,18 @@ function forged(token) {
   return `${content}.${signatureOf(content, by)}`;
 }
 
-// A provider anew, since oidc-provider reads its keys once; its sessions, which are in memory, end.
-function start(alg) {
-  key = makeKey(alg);
+// A provider anew, since oidc-provider reads its settings once; its sessions, which are in memory, end.
+function start() {
   const provider = new Provider(issuer, {
     claims: { openid: ["sub"], email: ["email", "email_verified"], profile: ["name", "groups"] },
-    clients: [{ ...client, id_token_signed_response_alg: alg }],
+    clients: [{ ...client, id_token_signed_response_alg: key.alg }],
     conformIdTokenClaims,
     cookies: { keys: [cookieKey] },
     features: { backchannelLogout: { enabled: true } },
     // It keeps to public addresses by a dispatcher, and this server and its client are on the loopback.
     fetch: (url, { dispatcher: _, ...options }) => fetch(url, options),
     findAccount: (_, sub) => accounts[sub] && { accountId: sub, claims: () => ({ sub, ...accounts[sub] }) },
-    jwks: { keys: [{ ...key.privateKey.export({ format: "jwk" }), kid: key.kid, alg, use: "sig" }] },
+    jwks: { keys: [{ ...key.privateKey.export({ format: "jwk" }), kid: key.kid, alg: key.alg, use: "sig" }] },
     pkce: { required: () => true },
   });
   provider.use(async (ctx, next) => {
@@ -80,13 +83,16 @@ async function control(request, response) {
     const order = JSON.parse(await request.reduce((text, chunk) => text + chunk, ""));
     Object.assign(accounts, order.accounts);
     if ("forge" in order) forge = order.forge;
-    if (order.rotate) start(order.rotate);
+    if (order.rotate) key = makeKey(order.rotate);
+    if ("conform" in order) conformIdTokenClaims = order.conform;
+    if (order.rotate || "conform" in order) start();
   }
   response.setHeader("Content-Type", "application/json");
   response.end(JSON.stringify({ requests, kid: key.kid }));
 }
 
-start("RS256");
+key = makeKey("RS256");
+start();
 createServer((request, response) => {
   const { pathname } = new URL(request.url, issuer);
   if (pathname === "/control") return control(request, response);
