@@ -1,0 +1,184 @@
+"""Chromium logs in to a shop with an identity provider: from the first click to the catalogue."""
+
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.expected_conditions import url_contains
+from selenium.webdriver.support.wait import WebDriverWait
+
+from tests.browser.chromium import SECONDS, chromium, flask, log, needs_chromium
+from tests.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider, identity_provider
+from tests.node import needs_node
+from tests.servers import free_port, gunicorn_server
+
+pytestmark = [*needs_chromium, needs_node]
+
+#: A shop of one page: it draws a button for each provider, and who comes back with a CSRF token sees the products.
+SHOP = """<!doctype html><html lang="en"><title>Shop</title>
+<nav></nav><p id="who"></p><ul></ul>
+<script>
+const api = "API";
+const put = (where, tag, text) => {
+  const element = document.querySelector(where).appendChild(document.createElement(tag));
+  element.textContent = text;
+  return element;
+};
+const returned = new URLSearchParams(location.hash.slice(1));
+history.replaceState(null, "", location.pathname);
+
+async function offer() {
+  const { items } = await (await fetch(`${api}/auth/oidc`)).json();
+  for (const { name, title } of items) {
+    const here = encodeURIComponent(location.href);
+    put("nav", "a", `Log in with ${title}`).href = `${api}/auth/oidc/${name}?return_to=${here}`;
+  }
+}
+
+async function show(csrf) {
+  const headers = { "X-CSRF-Token": csrf };
+  const answer = await fetch(`${api}/auth/refresh`, { method: "POST", headers, credentials: "include" });
+  const { access_token } = await answer.json();
+  const read = async (path) =>
+    (await fetch(api + path, { headers: { Authorization: `Bearer ${access_token}` } })).json();
+  document.querySelector("#who").textContent = (await read("/users/me")).email;
+  for (const { name } of (await read("/products?per_page=5")).items) put("ul", "li", name);
+  document.title = "Catalogue";
+}
+
+if (returned.has("csrf_token")) show(returned.get("csrf_token"));
+else if (returned.has("error")) document.title = returned.get("error");
+else offer();
+</script></html>"""
+
+
+@contextmanager
+def shop(api: str) -> Iterator[str]:
+    """The address of the shop's page."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(SHOP.replace("API", api).encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/shop"
+        server.shutdown()
+
+
+@dataclass(frozen=True)
+class World:
+    """A browser, and the servers that it visits."""
+
+    browser: Chrome
+    shop: str
+    server: str
+    provider: IdentityProvider
+
+    def wait(self) -> WebDriverWait[Chrome]:
+        return WebDriverWait(self.browser, SECONDS)
+
+    def log_in_at_the_provider(self, subject: str) -> None:
+        """Fill in the pages of the provider."""
+        self.wait().until(url_contains(f"{self.provider.issuer}/interaction/"))
+        self.browser.find_element(By.NAME, "login").send_keys(subject)
+        self.browser.find_element(By.NAME, "password").send_keys("any")
+        self.browser.find_element(By.CSS_SELECTOR, "button[type=submit]").click()
+        self.wait().until(lambda browser: browser.find_elements(By.CSS_SELECTOR, "input[name=prompt][value=consent]"))
+        self.browser.find_element(By.CSS_SELECTOR, "button[type=submit]").click()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder: Path = tmp_path_factory.mktemp("login")
+    port = free_port()
+    api = f"http://127.0.0.1:{port}/api/v1"
+    with ExitStack() as stack:
+        # Another site than 127.0.0.1: a browser takes a cookie along from there where SameSite lets it.
+        provider = stack.enter_context(
+            identity_provider(
+                host="localhost",
+                redirect_uris=[f"{api}/auth/oidc/company/callback"],
+                accounts={"ann": {"email": "ann@example.com", "email_verified": True}},
+            )
+        )
+        page = stack.enter_context(shop(api))
+        client = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
+        env = {
+            "APP_ENV": "testing",
+            "SECRET_KEY": secrets.token_urlsafe(48),
+            "JWT_SECRET_KEY": secrets.token_urlsafe(48),
+            "DATABASE_URL": f"sqlite:///{folder / 'catalog.db'}",
+            "MEDIA_STORE": (folder / "media").as_uri(),
+            "CORS_ORIGINS": page.removesuffix("/shop"),
+            "LOGIN_RETURN_URLS": page,
+            "OIDC_PROVIDERS": json.dumps(
+                {"company": {"issuer": provider.issuer, "title": "the company", "trusted": True, **client}}
+            ),
+        }
+        flask(env, "db", "upgrade")
+        flask(env, "catalog", "generate", "--count", "5")
+        server = stack.enter_context(gunicorn_server(env, port=port))
+        browser = stack.enter_context(chromium(folder))
+        browser.set_script_timeout(SECONDS)
+        yield World(browser, page, server.url, provider)
+
+
+@pytest.fixture
+def visit(world: World) -> World:
+    """The world, with a browser that has been nowhere."""
+    world.browser.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    log(world.browser, "browser")
+    return world
+
+
+class TestAShop:
+    def test_shows_the_catalogue_to_a_person_who_logged_in_with_a_provider(self, visit: World) -> None:
+        visit.browser.get(visit.shop)
+        button = visit.wait().until(lambda browser: browser.find_element(By.LINK_TEXT, "Log in with the company"))
+        button.click()
+        visit.log_in_at_the_provider("ann")
+
+        visit.wait().until(lambda browser: browser.title == "Catalogue")
+
+        assert visit.browser.current_url == visit.shop
+        assert visit.browser.find_element(By.ID, "who").text == "ann@example.com"
+        assert len(visit.browser.find_elements(By.CSS_SELECTOR, "li")) == 5
+        assert visit.browser.execute_script("return document.cookie") == ""
+
+    def test_learns_that_a_person_said_no(self, visit: World) -> None:
+        visit.browser.get(visit.shop)
+        visit.wait().until(lambda browser: browser.find_element(By.LINK_TEXT, "Log in with the company")).click()
+        visit.wait().until(url_contains(f"{visit.provider.issuer}/interaction/"))
+
+        visit.browser.get(f"{visit.browser.current_url}/abort")
+
+        visit.wait().until(lambda browser: browser.title == "login_denied")
+
+
+class TestTheDocumentationPage:
+    def test_is_where_a_login_ends_that_names_no_page(self, visit: World) -> None:
+        visit.browser.get(f"{visit.server}/api/v1/auth/oidc/company")
+        visit.log_in_at_the_provider("ann")
+
+        visit.wait().until(url_contains(f"{visit.server}/docs"))
+
+        names = {cookie["name"] for cookie in visit.browser.execute_cdp_cmd("Network.getAllCookies", {})["cookies"]}
+        assert "catalog_refresh" in names
+        assert "catalog_oidc" not in names
+        assert [entry for entry in log(visit.browser, "browser") if entry["level"] == "SEVERE"] == []
