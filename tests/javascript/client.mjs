@@ -64,7 +64,10 @@ if (tokens.refresh_token) {
 }
 if (client_secret) seen.introspected = await oauth.tokenIntrospection(config, tokens.access_token);
 
-await oauth.tokenRevocation(config, tokens.refresh_token ?? tokens.access_token);
+seen.revocation = await oauth.tokenRevocation(config, tokens.refresh_token ?? tokens.access_token).then(
+  () => "done",
+  (failure) => failure.error,
+);
 seen.after_revocation = await status("/api/v1/products", tokens.access_token);
 if (client_secret) seen.introspected_after_revocation = await oauth.tokenIntrospection(config, tokens.access_token);
 if (tokens.refresh_token) {
