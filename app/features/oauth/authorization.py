@@ -16,10 +16,11 @@ from authlib.oidc.core.errors import InteractionRequiredError
 
 from app.core.errors import Malformed
 from app.extensions import db
-from app.features.oauth_clients.models import PREFIX, OAuthClient
+from app.features.oauth_clients.models import OAuthClient
 from app.security.permissions import SCOPES, Permission
+from app.security.tokens import APP_PREFIX
 
-_CLIENT_ID = re.compile(rf"{PREFIX}_([1-9][0-9]{{0,17}})", re.ASCII)
+_CLIENT_ID = re.compile(rf"{APP_PREFIX}_([1-9][0-9]{{0,17}})", re.ASCII)
 #: A SHA-256 in base64url (RFC 7636 section 4.2).
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 #: A loopback address with a port, up to its path.
