@@ -1,4 +1,4 @@
-"""An identity provider on loopback that does as a test says: it grants codes, and its tokens may be wrong in any way."""
+"""An identity provider on loopback that does as a test says: its tokens may be wrong in any way."""
 
 import base64
 import hashlib
@@ -14,8 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, unquote_plus, urlsplit
 
-from joserfc import jws, jwt
-from joserfc.jwk import ECKey, Key, OctKey, OKPKey, RSAKey
+from joserfc import jwt
+from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
+
+from app.security.keys import OneAlgorithm
 
 CLIENT_ID, CLIENT_SECRET = "catalog:1", "s3cret/with+signs and%"
 #: RSA keys take longest to make, so that there are only two.
@@ -43,13 +45,19 @@ class Issuer:
     metadata: dict[str, Any] = field(default_factory=dict)
     #: What a path responds with instead: a status and a body, after some seconds.
     instead: dict[str, tuple[int, Any, float]] = field(default_factory=dict)
+    #: The claims of UserInfo; it is of the person whose code was redeemed last, unless it names another.
     userinfo: dict[str, Any] = field(default_factory=dict)
+    last_subject: str = ""
     #: Changes the claims and the header of each ID token, and signs it in another way.
     sign: Callable[[dict[str, Any], dict[str, Any]], str] | None = None
     #: Members of the token response that differ; None leaves one out.
     tokens: dict[str, Any] = field(default_factory=dict)
     requests: list[tuple[str, Mapping[str, str], str]] = field(default_factory=list)
     codes: dict[str, Granted] = field(default_factory=dict)
+
+    def reset(self) -> None:
+        """Forget everything but the address."""
+        self.__dict__.update(vars(Issuer(url=self.url)))
 
     def counted(self, path: str) -> int:
         """How many requests to a path have come."""
@@ -95,8 +103,7 @@ class Issuer:
         key = key or self.keys[0]
         named = {"alg": self.algorithm, "kid": key.kid, **header}
         named = {name: value for name, value in named.items() if value is not None}
-        registry = jws.JWSRegistry(algorithms=[named["alg"]])
-        return jwt.encode(named, claims, key, registry=registry, default_type=None)
+        return jwt.encode(named, claims, key, registry=OneAlgorithm(algorithms=[named["alg"]]), default_type=None)
 
     def answer(self, method: str, path: str, headers: Mapping[str, str], body: str) -> tuple[int, Any]:
         """The response to a request."""
@@ -112,7 +119,11 @@ class Issuer:
         if path == "/token" and method == "POST":
             return self._token(headers, {name: value[0] for name, value in parse_qs(body).items()})
         if path == "/userinfo":
-            return (200, self.userinfo) if headers["authorization"] == "Bearer acc-ess" else (401, {})
+            return (
+                (200, {"sub": self.last_subject, **self.userinfo})
+                if headers["authorization"] == "Bearer acc-ess"
+                else (401, {})
+            )
         return 404, {}
 
     def _metadata(self) -> dict[str, Any]:
@@ -138,6 +149,7 @@ class Issuer:
         if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != granted.code_challenge:
             return 400, {"error": "invalid_grant"}
         claims = {name: value for name, value in granted.claims.items() if value is not None}
+        self.last_subject = claims.get("sub", "")
         token = self.sign(claims, {}) if self.sign else self.signed(claims, {})
         found = {"id_token": token, "access_token": "acc-ess", "token_type": "Bearer", **self.tokens}
         return 200, {name: value for name, value in found.items() if value is not None}
@@ -158,11 +170,6 @@ def new_key(kind: str, kid: str) -> Key:
     if kind == "EC":
         return ECKey.generate_key("P-256", {"kid": kid})
     return OKPKey.generate_key("Ed25519", {"kid": kid})
-
-
-def shared_secret(text: str | bytes) -> Key:
-    """A key for HS256."""
-    return OctKey.import_key(text)
 
 
 @contextmanager

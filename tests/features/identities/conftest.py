@@ -10,19 +10,29 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from app import create_app
+from app.clients import oidc
 from app.clients.oidc_settings import Provider
-from tests.conftest import API, require_declared
+from app.extensions import db
+from tests.conftest import API, require_declared, settings_for
 from tests.issuer import CLIENT_ID, CLIENT_SECRET, Issuer
 from tests.issuer import issuer as run_issuer
 
 SHOP, APP = "https://shop.example/after-login", "com.example.shop:/callback"
 
 
-@pytest.fixture
-def issuer() -> Iterator[Issuer]:
-    """A provider."""
+@pytest.fixture(scope="session")
+def running_issuer() -> Iterator[Issuer]:
+    """A provider, for all tests of this process: its address is a setting, and applications take long to make."""
     with run_issuer() as running:
         yield running
+
+
+@pytest.fixture
+def issuer(running_issuer: Issuer) -> Issuer:
+    """A provider that does nothing wrong yet."""
+    running_issuer.reset()
+    return running_issuer
 
 
 def provider(issuer: Issuer, **changed: Any) -> Provider:
@@ -42,17 +52,34 @@ def provider(issuer: Issuer, **changed: Any) -> Provider:
 Offer = Callable[..., Flask]
 
 
+@pytest.fixture(scope="session")
+def offering_applications() -> Iterator[dict[str, Flask]]:
+    """The applications that tests made, by their settings."""
+    made: dict[str, Flask] = {}
+    yield made
+    for app in made.values():
+        with app.app_context():
+            db.engine.dispose()
+
+
 @pytest.fixture
-def offer(app_with: Callable[..., Flask], issuer: Issuer) -> Offer:
-    """Make an application that offers the provider with these settings."""
+def offer(app: Flask, offering_applications: dict[str, Flask], issuer: Issuer) -> Offer:
+    """Make an application that offers the provider with these settings, on the database of ``app``."""
 
     def make(**changed: Any) -> Flask:
-        offered = provider(issuer, **changed)
-        return app_with(
-            oidc_providers={offered.name: offered},
-            login_return_urls=(SHOP, APP),
-            webhook_allowed_private_hosts=("127.0.0.1",),
-        )
+        url, offered = app.config["DATABASE_URL"], provider(issuer, **changed)
+        key = repr((url, sorted(changed.items())))
+        if key not in offering_applications:
+            settings = settings_for(
+                url,
+                oidc_providers={offered.name: offered},
+                login_return_urls=(SHOP, APP),
+                webhook_allowed_private_hosts=("127.0.0.1",),
+            )
+            offering_applications[key] = create_app(settings)
+        # It knows nothing of the provider yet.
+        oidc.init_app(offering_applications[key])
+        return offering_applications[key]
 
     return make
 
