@@ -17,6 +17,8 @@ from app.features.events import broadcast
 from app.features.events.live import PROTOCOL
 from app.features.jobs import routes as jobs
 from app.features.monitoring.collector import DatabaseCollector
+from app.features.oauth import metadata as oauth_metadata
+from app.features.oauth import routes as oauth
 from app.features.search_terms import counting as search_terms
 from app.security.keys import make_ring
 from app.web import (
@@ -83,6 +85,7 @@ def create_app(config: Config | str | None = None) -> Flask:
     object_store.init_app(app)
     jobs.init_app(app, find_tasks=_find_tasks)
     keys.init_app(app, ring)
+    oauth.init_app(app, ring)
     jwt.init_app(app)
     cache.init_app(app)
     db.init_app(app)
@@ -102,6 +105,7 @@ def create_app(config: Config | str | None = None) -> Flask:
     app.register_blueprint(health.blueprint)
     app.register_blueprint(monitoring.blueprint)
     app.register_blueprint(keys.blueprint)
+    app.register_blueprint(oauth_metadata.blueprint)
     app.register_blueprint(reference.blueprint)
     app.register_blueprint(media_files.blueprint)
     deprecated_calls.init_app(app)

@@ -16,7 +16,9 @@ from app.features.identities.routes import blueprint as identities
 from app.features.imports.routes import blueprint as imports
 from app.features.jobs.routes import blueprint as jobs
 from app.features.media.routes import blueprint as media
+from app.features.oauth.routes import blueprint as oauth
 from app.features.oauth.routes_page import blueprint as authorize
+from app.features.oauth_clients.routes import blueprint as oauth_clients
 from app.features.passwords.routes import blueprint as passwords
 from app.features.placements.routes import blueprint as placements
 from app.features.product_types.routes import blueprint as product_types
@@ -36,6 +38,9 @@ blueprint.register_blueprint(passwords)
 blueprint.register_blueprint(identities)
 blueprint.register_blueprint(users)
 blueprint.register_blueprint(api_keys)
+blueprint.register_blueprint(oauth)
+blueprint.register_blueprint(authorize)
+blueprint.register_blueprint(oauth_clients)
 blueprint.register_blueprint(brands)
 blueprint.register_blueprint(categories)
 blueprint.register_blueprint(attributes)
@@ -55,4 +60,3 @@ blueprint.register_blueprint(imports)
 blueprint.register_blueprint(webhooks)
 blueprint.register_blueprint(audit)
 blueprint.register_blueprint(jobs)
-blueprint.register_blueprint(authorize)

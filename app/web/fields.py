@@ -206,10 +206,12 @@ class Integer(Field):
         "too_large": "Greater than {maximum}.",
     }
 
-    def __init__(self, *, minimum: int = 1, maximum: int = MAX_ID, **options: Any) -> None:
+    def __init__(
+        self, *, minimum: int = 1, maximum: int = MAX_ID, schema: Mapping[str, Any] | None = None, **options: Any
+    ) -> None:
         self.minimum, self.maximum = minimum, maximum
         bounds = {"minimum": minimum, "maximum": maximum, "format": "int64"}
-        super().__init__(schema=bounds, **options)
+        super().__init__(schema=bounds | dict(schema or {}), **options)
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
         # Above 2^53 a float no longer identifies one integer.

@@ -56,8 +56,8 @@ def load_identity(named: ParsedKey | KeyClaims, position: LogPosition | None = N
     A token of the key has those of its scopes that the token names, and works for as long as the secret that it was
     issued for. With a position the identity has what the log of changes has after it.
     """
-    key, now = _IDENTITY.one_or_none({"named_key": named.key_id} | values_of(position)), clock.now()
-    if key is None or (key.expires_at and key.expires_at <= now) or not _accepts(key, named, now):
+    key, now = find_valid(named, position), clock.now()
+    if key is None:
         return None
     return Identity.of_delegate(
         user_id=key.user_id,
@@ -67,6 +67,14 @@ def load_identity(named: ParsedKey | KeyClaims, position: LogPosition | None = N
         is_unseen=key.last_used_at is None or key.last_used_at < now - LAST_USED_RESOLUTION,
         log=tail_of(position, key.log),
     )
+
+
+def find_valid(named: ParsedKey | KeyClaims, position: LogPosition | None = None) -> Any:
+    """The columns of a key and its owner's `role`; None where `load_identity` finds no identity."""
+    key, now = _IDENTITY.one_or_none({"named_key": named.key_id} | values_of(position)), clock.now()
+    if key is None or (key.expires_at and key.expires_at <= now) or not _accepts(key, named, now):
+        return None
+    return key
 
 
 def visible_to(identity: Identity) -> Select[ApiKey]:

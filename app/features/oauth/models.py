@@ -1,5 +1,6 @@
 """The table of authorization codes."""
 
+from authlib.oauth2.rfc6749 import AuthorizationCodeMixin
 from sqlalchemy import ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -7,7 +8,7 @@ from app.core.model import Moment, big_integer, json_type
 from app.extensions import Model
 
 
-class AuthorizationCode(Model):
+class AuthorizationCode(AuthorizationCodeMixin, Model):
     """What a person has let an app do, until the app exchanges the code for tokens, once; the row has its hash.
 
     The row of a used code stays until it expires, because its second use reveals a theft (RFC 6749 section 4.1.2).
@@ -27,3 +28,11 @@ class AuthorizationCode(Model):
     session_id: Mapped[int | None] = mapped_column(
         big_integer, ForeignKey("sessions.id", ondelete="SET NULL"), index=True
     )
+
+    def get_redirect_uri(self) -> str:
+        """Where the code was sent, which the exchange repeats."""
+        return self.redirect_uri
+
+    def get_scope(self) -> str:
+        """What the person has agreed to."""
+        return " ".join(self.scopes)

@@ -4,7 +4,7 @@ import uuid
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.orm import joinedload
 
 from app.core import clock
@@ -38,6 +38,8 @@ LAST_SEEN_RESOLUTION = timedelta(minutes=1)
 KNOWN_NETWORK_RETENTION = timedelta(days=90)
 #: The size of a batch of `prune_sessions`; small, because a session can have thousands of tokens.
 SESSIONS_PER_BATCH = 100
+#: The tables of codes that are exchanged for sessions, by name: the features that issue them depend on this one.
+CODES = ("authorization_codes", "login_codes")
 
 
 def live_sessions() -> Select[UserSession]:
@@ -147,9 +149,17 @@ def end_grant(session_id: int, *, user_id: int) -> None:
     record_event("grant.ended", resource_type="user", resource_id=user_id, after={"session_id": session_id})
 
 
+def revoke_session(session_id: int) -> None:
+    """End a session, if it has not ended: for whom its tokens show to have a right to that; the caller records it."""
+    _revoke(UserSession.id == session_id)
+
+
 def end_sessions(user_id: int, *, except_id: int | None = None) -> None:
-    """End every session of a user, except the one with the id ``except_id``."""
+    """End every session of a user, except the one with the id ``except_id``, and all that could still become one."""
     _revoke(UserSession.user_id == user_id, UserSession.id != (except_id or 0))
+    for name in CODES:
+        table = db.metadata.tables[name]
+        db.session.execute(delete(table).where(table.c.user_id == user_id, table.c.used_at.is_(None)))
     record_event("session.all_ended", resource_type="user", resource_id=user_id, after={"but": except_id})
 
 
