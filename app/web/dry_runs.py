@@ -21,8 +21,8 @@ def takes_dry_run(rule: Rule) -> bool:
 
     There a failed login must be counted, and tokens are of no use whose session is not stored.
     """
-    writes = bool((rule.methods or set()) - SAFE_METHODS - {"OPTIONS"})
-    return writes and not any(place in rule.rule for place in ("/auth/", "/oauth/"))
+    is_write = bool((rule.methods or set()) - SAFE_METHODS - {"OPTIONS"})
+    return is_write and not any(part in rule.rule for part in ("/auth/", "/oauth/"))
 
 
 @functools.cache

@@ -248,7 +248,7 @@ def _success_headers(rule: Rule, operation: Operation) -> list[str]:
         "X-Process-Time": is_timed(rule.rule),
         "API-Version": rule.rule.startswith("/api/"),
         "ETag": operation.is_tagged,
-        "Location": operation.location is not None,
+        "Location": operation.location is not None or operation.status == 303,
         "Idempotency-Replayed": takes_key(rule, operation),
         dry_runs.HEADER: dry_runs.takes_dry_run(rule),
         "Link": operation.returns is not None and operation.listing is not None,
