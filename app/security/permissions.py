@@ -89,6 +89,8 @@ MEANINGS: dict[Permission, str] = {
     Permission.SEARCH_TERMS_READ: "See what is searched for.",
     Permission.WEBHOOKS_READ: "See webhooks and their deliveries.",
     Permission.WEBHOOKS_WRITE: "Create, change and delete webhooks, which send the changes of the catalogue elsewhere.",
+    Permission.OAUTH_CLIENTS_READ: "See the apps that people can let act for them.",
+    Permission.OAUTH_CLIENTS_WRITE: "Register, change and delete apps that people can let act for them.",
 }
 
 _USER = CATALOG_READS | {Permission.ACCOUNT_MANAGE, Permission.EVENTS_READ}
