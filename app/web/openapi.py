@@ -19,7 +19,7 @@ from app.web.contract import Blueprint
 from app.web.errors import phrase_of, status_of
 from app.web.hooks import is_timed
 from app.web.openapi_bodies import describe_body
-from app.web.openapi_components import CLIENT, OAUTH, add_components, deprecation_headers, refer_to_headers
+from app.web.openapi_components import CLIENT, OAUTH, PAGE, add_components, deprecation_headers, refer_to_headers
 from app.web.openapi_examples import example_list, example_of, example_of_embedded
 from app.web.openapi_parameters import describe_parameters, form_fields
 from app.web.openapi_problems import add_problem_schemas, describe_problems
@@ -209,6 +209,11 @@ def _responses(spec: APISpec, rule: Rule, operation: Operation, method: str) -> 
             "description": "The row had this slug before: repeat the request with its present one.",
             "headers": refer_to_headers("Location", "X-Request-ID"),
         }
+    if operation.shows_page and operation.status == 200:
+        responses["303"] = {
+            "description": "Something is wrong with what the app asks for: the browser goes back to it with `error`.",
+            "headers": refer_to_headers("Location", "X-Request-ID"),
+        }
     if operation.is_tagged and method.upper() in SAFE_METHODS:
         responses["304"] = {"description": "The stored representation is current.", "headers": refer_to_headers("ETag")}
     if headers := deprecation_headers(operation):
@@ -232,6 +237,8 @@ def _success(spec: APISpec, rule: Rule, operation: Operation) -> dict[str, Any]:
             schema = reference_to_read(spec, operation)
             example |= {name: example_of_embedded(one, api, example) for name, one in operation.includes.items()}
         described["content"] = {JSON: {"schema": schema, "example": example}}
+    if operation.shows_page and operation.status == 200:
+        described["content"] = PAGE
     if operation.streams:
         described["content"] = {media_type: {"schema": {"type": "string"}} for media_type in operation.streams}
     if operation.admits is not None:

@@ -110,6 +110,9 @@ def add_components(spec: APISpec, *, is_deprecating: bool) -> None:
         spec.components.parameter(name, place, parameter)
 
 
+#: What people see in a browser.
+PAGE = {"text/html": {"schema": _STRING}}
+
 #: The scheme of tokens for which a client has asked by OAuth 2, and that of the client itself.
 OAUTH, CLIENT = "oauth2", "client"
 #: Where they are asked for. The server that the document comes from has them.

@@ -11,7 +11,7 @@ from app.core.errors import Invalid, Refusal
 from app.web.body import JSON
 from app.web.errors import PROBLEM, phrase_of, status_of
 from app.web.oauth_errors import oauth_members, oauth_status
-from app.web.openapi_components import deprecation_headers, refer_to_headers
+from app.web.openapi_components import PAGE, deprecation_headers, refer_to_headers
 from app.web.openapi_enums import reference_to_enum
 from app.web.operation import Operation
 from app.web.refusals import common_name, refusals_by_status
@@ -87,13 +87,15 @@ def describe_problems(spec: APISpec, rule: Rule, operation: Operation) -> dict[s
     described: dict[str, Any] = {}
     for status, refusals in refusals_by_status(rule, operation).items():
         common = common_name(status, rule, operation)
-        if common is not None and operation.answers_oauth:
-            common = f"OAuth{common}"
-        response = _response(spec, status, refusals, is_oauth=operation.answers_oauth)
+        response = _response(spec, status, refusals, operation)
         if headers := deprecation_headers(operation):
             described[str(status)] = {**response, "headers": {**response["headers"], **headers}}
             continue
-        described[str(status)] = response if common is None else _share(spec, status, common, response)
+        if common is None:
+            described[str(status)] = response
+            continue
+        kind = "Page" if operation.shows_page else "OAuth" if operation.answers_oauth else ""
+        described[str(status)] = _share(spec, status, f"{kind}{common}", response)
     return described
 
 
@@ -105,19 +107,23 @@ def _share(spec: APISpec, status: int, common: str, response: dict[str, Any]) ->
     return {"$ref": f"#/components/responses/{name}"}
 
 
-def _response(spec: APISpec, status: int, refusals: Sequence[type[Refusal]], *, is_oauth: bool) -> dict[str, Any]:
+def _response(spec: APISpec, status: int, refusals: Sequence[type[Refusal]], operation: Operation) -> dict[str, Any]:
+    names = ["X-Request-ID", *{401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}.get(status, [])]
+    return {
+        "description": "\n".join(f"- `{refusal.code()}`: {refusal.sentence()}" for refusal in refusals),
+        "content": PAGE if operation.shows_page else _content(spec, refusals, is_oauth=operation.answers_oauth),
+        "headers": refer_to_headers(*names),
+    }
+
+
+def _content(spec: APISpec, refusals: Sequence[type[Refusal]], *, is_oauth: bool) -> dict[str, Any]:
     references = {refusal.code(): _reference_to(spec, refusal, is_oauth=is_oauth) for refusal in refusals}
     one, *others = references.values()
     # Each has one code, so that a discriminator would only repeat them.
     schema = {"oneOf": [one, *others]} if others else one
-    names = ["X-Request-ID", *{401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}.get(status, [])]
-    names_of_examples = {code: _example_name(code, is_oauth=is_oauth) for code in references}
-    examples = {code: {"$ref": f"#/components/examples/{name}"} for code, name in names_of_examples.items()}
-    return {
-        "description": "\n".join(f"- `{refusal.code()}`: {refusal.sentence()}" for refusal in refusals),
-        "content": {JSON if is_oauth else PROBLEM: {"schema": schema, "examples": examples}},
-        "headers": refer_to_headers(*names),
-    }
+    names = {code: _example_name(code, is_oauth=is_oauth) for code in references}
+    examples = {code: {"$ref": f"#/components/examples/{name}"} for code, name in names.items()}
+    return {JSON if is_oauth else PROBLEM: {"schema": schema, "examples": examples}}
 
 
 def _reference_to(spec: APISpec, refusal: type[Refusal], *, is_oauth: bool) -> dict[str, str]:

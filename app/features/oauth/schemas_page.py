@@ -20,7 +20,7 @@ class AuthorizationQuerySchema(ProtocolQuerySchema):
     redirect_uri = _parameter(
         "Where the answer goes: an address that is registered for it.", "https://shop.example/callback"
     )
-    response_type = _parameter("`code`.", "code")
+    response_type = _parameter("Must be `code`.", "code")
     scope = _parameter(
         "What is asked for, separated by blanks; without it, all that the app may ask for.", "products:read"
     )
@@ -28,7 +28,7 @@ class AuthorizationQuerySchema(ProtocolQuerySchema):
     code_challenge = _parameter(
         "The SHA-256 of the code verifier, in base64url.", "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
     )
-    code_challenge_method = _parameter("`S256`.", "S256")
+    code_challenge_method = _parameter("Must be `S256`.", "S256")
     prompt = _parameter("With `none` the answer is an error, because people are always asked.", "consent")
     login_hint = _parameter("The e-mail address that the form to log in begins with.", "alice@example.com", 254)
 
@@ -36,7 +36,7 @@ class AuthorizationQuerySchema(ProtocolQuerySchema):
 class PageFormSchema(FormSchema):
     """A form of the page. Its token is in the page."""
 
-    csrf_token = fields.Text(min_length=0, max_length=100, load_default="", example="f9rQ0tE2cK4")
+    csrf_token = fields.Text(min_length=0, max_length=100, pattern=_ANY, load_default="", example="f9rQ0tE2cK4")
 
 
 class PageLoginSchema(PageFormSchema):
@@ -49,4 +49,4 @@ class PageLoginSchema(PageFormSchema):
 class DecisionSchema(PageFormSchema):
     """The form to allow or deny."""
 
-    decision = fields.Choice(["allow", "deny"], name="Decision", required=True, example="allow")
+    decision = fields.Choice(["allow", "deny"], name="AuthorizationDecision", required=True, example="allow")
