@@ -29,6 +29,7 @@ ASSETS = {
         Asset(_FOLDER / "docs.css", "text/css"),
         Asset(_FOLDER / "docs.js", "text/javascript"),
         Asset(_FOLDER / "favicon.svg", "image/svg+xml"),
+        Asset(_FOLDER / "oauth2-redirect.js", "text/javascript"),
         Asset(_FOLDER / "page.css", "text/css"),
         Asset(_FOLDER / "session.js", "text/javascript"),
         Asset(pages.FOLDER / "oauth" / "consent.css", "text/css"),
@@ -43,6 +44,12 @@ def page(logins: Sequence[DemoLogin] = ()) -> Response:
     """Read about the API's operations and try them; ``logins`` become buttons."""
     values = {"version": version(), "logins": logins}
     return pages.render_page("docs/docs.html", values, policy=pages.SCRIPTED_POLICY)
+
+
+def redirect_page() -> Response:
+    """Take a browser back from the page that asks for consent; nothing keeps its URL, which has a code."""
+    values = {"version": version()}
+    return pages.render_private_page("docs/oauth2-redirect.html", values, policy=pages.SCRIPTED_POLICY)
 
 
 def asset(name: str) -> Response:

@@ -52,6 +52,15 @@ def read_page() -> Response:
     return docs.page(demo_logins())
 
 
+@blueprint.get("/docs/oauth2-redirect.html")
+@public
+@ignores_query
+@returns()
+def read_redirect_page() -> Response:
+    """Hand the answer of an authorization to the documentation page, which has asked for it."""
+    return docs.redirect_page()
+
+
 @blueprint.get("/docs/<name>")
 @public
 @ignores_query

@@ -1,7 +1,7 @@
 from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 from flask import Flask
@@ -23,6 +23,7 @@ def backend() -> str:
 def client() -> FlaskClient:
     app = Flask(__name__)
     app.add_url_rule("/docs", view_func=docs.page)
+    app.add_url_rule("/docs/oauth2-redirect.html", view_func=docs.redirect_page)
     app.add_url_rule("/docs/<name>", view_func=docs.asset)
     return app.test_client()
 
@@ -91,6 +92,31 @@ class TestPage:
         assert response.data == b""
 
 
+class TestRedirectPage:
+    def test_is_kept_by_nothing_and_tells_no_other_page_its_url(self, client: FlaskClient) -> None:
+        headers = client.get("/docs/oauth2-redirect.html?code=x&state=y").headers
+
+        assert (headers["Cache-Control"], headers["Referrer-Policy"]) == ("no-store", "no-referrer")
+        assert headers["X-Frame-Options"] == "DENY"
+
+    def test_runs_its_own_script_alone(self, client: FlaskClient) -> None:
+        response = client.get("/docs/oauth2-redirect.html?code=x")
+
+        elements = Elements(response.text)
+        scripts = [value for name, value in elements.attributes if name == "src"]
+        assert "script-src 'self'" in response.headers["Content-Security-Policy"]
+        assert [script.partition("?")[0] for script in scripts] == ["oauth2-redirect.js"]
+        assert elements.inline == ""
+
+    def test_names_only_what_is_served(self, client: FlaskClient) -> None:
+        page = "/docs/oauth2-redirect.html"
+
+        addresses = {urljoin(page, address) for address in Elements(client.get(page).text).addresses()}
+
+        assert len(addresses) > 3
+        assert {client.get(address).status_code for address in addresses} == {200}
+
+
 class TestAsset:
     @pytest.mark.parametrize(
         ("name", "content_type"),
@@ -100,6 +126,7 @@ class TestAsset:
             ("page.css", "text/css; charset=utf-8"),
             ("session.js", "text/javascript; charset=utf-8"),
             ("favicon.svg", "image/svg+xml; charset=utf-8"),
+            ("oauth2-redirect.js", "text/javascript; charset=utf-8"),
             ("swagger-ui.css", "text/css; charset=utf-8"),
             ("swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
             ("swagger-ui-bundle.js.LICENSE.txt", "text/plain; charset=utf-8"),

@@ -237,7 +237,15 @@ class TestOperations:
 
         undocumented = served - {(operation.method, operation.path) for operation in operations}
 
-        paths = ("/", "/docs", "/docs/{name}", "/media/{name}", "/openapi.json", "/readme")
+        paths = (
+            "/",
+            "/docs",
+            "/docs/{name}",
+            "/docs/oauth2-redirect.html",
+            "/media/{name}",
+            "/openapi.json",
+            "/readme",
+        )
         assert undocumented == {("GET", path) for path in paths}
 
 

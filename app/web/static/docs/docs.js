@@ -110,7 +110,17 @@ const OwnServerFirst = {
 function withOwnServerFirst(document) {
   const url = new URL(".", location.href).href.replace(/\/$/, "");
   const others = (document?.servers ?? []).filter((server) => ![url, "/"].includes(server.url));
-  return {...document, servers: [{url, description: "The server of this page."}, ...others]};
+  const components = {...document?.components, securitySchemes: withOwnUrls(document?.components?.securitySchemes, url)};
+  return {...document, components, servers: [{url, description: "The server of this page."}, ...others]};
+}
+
+// Swagger UI takes the paths of OAuth 2 from the root of the server, and the page may be below a prefix.
+function withOwnUrls(schemes = {}, url) {
+  const own = (flow) => Object.fromEntries(Object.entries(flow).map(([name, value]) =>
+    [name, name.endsWith("Url") ? `${url}${value}` : value]));
+  return Object.fromEntries(Object.entries(schemes).map(([name, {flows, ...scheme}]) => [name, flows
+    ? {...scheme, flows: Object.fromEntries(Object.entries(flows).map(([kind, flow]) => [kind, own(flow)]))}
+    : scheme]));
 }
 
 const ui = SwaggerUIBundle({
@@ -123,6 +133,7 @@ const ui = SwaggerUIBundle({
   syntaxHighlight: {theme: "obsidian"},
   tryItOutEnabled: true,
   validatorUrl: null, // The default validator is another host.
+  oauth2RedirectUrl: new URL("docs/oauth2-redirect.html", location.href).href,
   onComplete: showSession,
   responseInterceptor(answer) {
     // The session may have ended elsewhere: if it has, the form is shown again.
@@ -130,6 +141,9 @@ const ui = SwaggerUIBundle({
     return answer;
   },
 });
+
+// Without PKCE no app gets a code.
+ui.initOAuth({usePkceWithAuthorizationCodeGrant: true});
 
 function showSession() {
   const [form, shown, fault] = ["log-in", "logged-in", "log-in-fault"].map((id) => document.getElementById(id));
