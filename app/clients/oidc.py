@@ -28,6 +28,7 @@ from app.clients.network import Deadline
 from app.clients.oidc_metadata import Metadata, read_metadata
 from app.clients.oidc_settings import Provider
 from app.clients.oidc_tokens import (
+    AlgorithmUnknown,
     KeyUnknown,
     LogoutToken,
     Person,
@@ -168,8 +169,12 @@ class ProviderClient:
         keys = self._keys.read(deadline)
         try:
             return verify(token, keys, metadata.algorithms)
+        except AlgorithmUnknown:
+            # A provider that moves to another kind of key announces it in its metadata.
+            metadata = self._metadata.renew(deadline, metadata)
         except KeyUnknown:
-            return verify(token, self._keys.renew(deadline, keys), metadata.algorithms)
+            pass
+        return verify(token, self._keys.renew(deadline, keys), metadata.algorithms)
 
     def _fetch_metadata(self, deadline: Deadline) -> Metadata:
         url = get_well_known_url(self.provider.issuer, external=True)

@@ -42,6 +42,10 @@ class KeyUnknown(ValueError):
     """No key that was published when the keys were read has signed the token."""
 
 
+class AlgorithmUnknown(KeyUnknown):
+    """The token is signed by an algorithm that the provider did not announce when its metadata was read."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Signed:
     """The content of a token whose signature was verified."""
@@ -91,7 +95,8 @@ def verify(token: str, keys: Sequence[Key], algorithms: Collection[str]) -> Sign
     """The content of ``token`` (RFC 7515), which one of ``keys`` has signed.
 
     The token chooses neither the algorithm, which must be one of ``algorithms`` and the key's own, nor a key that it
-    brings along. Raises ``KeyUnknown`` where the provider may have a newer key that fits, and ``ValueError``.
+    brings along. Raises ``KeyUnknown`` where the provider may have a newer key that fits, ``AlgorithmUnknown`` where
+    it may have announced the algorithm since, and ``ValueError``.
     """
     try:
         signed = extract_compact(token.encode())
@@ -99,8 +104,10 @@ def verify(token: str, keys: Sequence[Key], algorithms: Collection[str]) -> Sign
         algorithm, kid = header.get("alg"), header.get("kid")
     except _ERRORS:
         raise ValueError("it is no signed token") from None
-    if algorithm not in ALGORITHMS or algorithm not in algorithms:
+    if algorithm not in ALGORITHMS:
         raise ValueError("it is signed by another algorithm")
+    if algorithm not in algorithms:
+        raise AlgorithmUnknown("it is signed by an algorithm that was not announced")
     candidates = [key for key in keys if kid is None or key.kid == kid]
     if any(_has_signed(key, signed, algorithm) for key in candidates):
         return Signed(header=header, claims=claims)
