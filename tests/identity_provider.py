@@ -21,14 +21,39 @@ CLIENT_ID, CLIENT_SECRET = "catalog", "what-the-provider-and-the-catalogue-know"
 Key = Literal["current", "unpublished", "secret", "none"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class IdentityProvider:
-    """A running provider: its issuer identifier, and its process, which leads a group of its own."""
+    """A provider on a port of the loopback: its issuer identifier, and what it is started with."""
 
     issuer: str
-    port: int
-    process: subprocess.Popen[bytes]
+    settings: str
     log_path: Path
+    #: It leads a group of its own: Node may be started by another program.
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, seconds: float = 30) -> None:
+        """Start the process, and wait until it responds."""
+        with self.log_path.open("ab") as output:
+            self.process = subprocess.Popen(
+                command("provider.mjs", self.settings),
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + seconds
+        while not self._responds():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"The identity provider does not respond: {self.log()}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End the process, so that nothing listens."""
+        if self.process is not None:
+            self._signal(signal.SIGTERM)
+            self.process.wait(15)
+            self.process = None
 
     def change_account(self, subject: str, **claims: Any) -> None:
         """Replace the claims of an account, or make it."""
@@ -61,17 +86,11 @@ class IdentityProvider:
     @contextmanager
     def hung(self) -> Iterator[None]:
         """Stop the process for the length of a block: connections are taken, and nothing answers."""
-        os.killpg(self.process.pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
         try:
             yield
         finally:
-            os.killpg(self.process.pid, signal.SIGCONT)
-
-    def stop(self) -> None:
-        """End the process, so that nothing listens."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGTERM)
-        self.process.wait(15)
+            self._signal(signal.SIGCONT)
 
     def requests_for(self, path: str) -> int:
         """How many requests have come for a path."""
@@ -81,7 +100,12 @@ class IdentityProvider:
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
 
-    def answers(self) -> bool:
+    def _signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+    def _responds(self) -> bool:
         try:
             self._control("GET")
         except (OSError, http.client.HTTPException):
@@ -126,27 +150,9 @@ def identity_provider(
         client |= {"backchannel_logout_uri": backchannel_logout_uri, "backchannel_logout_session_required": True}
     settings = {"issuer": issuer, "client": client, "accounts": accounts or {}}
     with tempfile.TemporaryDirectory(prefix="catalog-provider-") as folder:
-        log_path = Path(folder, "log")
-        with log_path.open("wb") as output:
-            process = subprocess.Popen(
-                command("provider.mjs", json.dumps(settings)),
-                env=environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        provider = IdentityProvider(issuer, port, process, log_path)
+        provider = IdentityProvider(issuer, json.dumps(settings), Path(folder, "log"))
         try:
-            _wait_for(provider)
+            provider.start()
             yield provider
         finally:
             provider.stop()
-
-
-def _wait_for(provider: IdentityProvider, *, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not provider.answers():
-        if provider.process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"The identity provider does not answer: {provider.log()}")
-        time.sleep(0.05)

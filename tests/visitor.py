@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from http.cookiejar import DefaultCookiePolicy
+from http.cookiejar import Cookie
+from typing import Any
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
 import requests
+from requests.cookies import RequestsCookieJar
 
 #: Seconds for one answer, and redirects in a row.
 PATIENCE, REDIRECTS = 60, 20
@@ -80,14 +82,22 @@ class Page:
         return _Forms(self.text).forms
 
 
+class _Cookies(RequestsCookieJar):
+    """Cookies of a browser, which sends Secure ones to the loopback without TLS too."""
+
+    def set_cookie(self, cookie: Cookie, *args: Any, **options: Any) -> Any:
+        cookie.secure = False
+        return super().set_cookie(cookie, *args, **options)
+
+
 class Visitor:
-    """A person whose browser has cookies, and takes Secure ones on the loopback as browsers do."""
+    """A person with a browser of their own."""
 
     def __init__(self) -> None:
         self.session = requests.Session()
         # No proxy and no password file of the shell's.
         self.session.trust_env = False
-        self.session.cookies.set_policy(DefaultCookiePolicy(secure_protocols=("http", "https")))
+        self.session.cookies = _Cookies()
 
     def open(
         self, url: str, *, until: Callable[[str], bool] = lambda url: False, headers: dict[str, str] | None = None

@@ -127,6 +127,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             "MEDIA_STORE": (folder / "media").as_uri(),
             "CORS_ORIGINS": page.removesuffix("/shop"),
             "LOGIN_RETURN_URLS": page,
+            "WEBHOOK_ALLOWED_PRIVATE_HOSTS": "localhost",
             "OIDC_PROVIDERS": json.dumps(
                 {"company": {"issuer": provider.issuer, "title": "the company", "trusted": True, **client}}
             ),

@@ -87,6 +87,8 @@ def place(app: Flask) -> Iterator[Place]:
             APP_ENV="testing",
             OIDC_PROVIDERS=dumps(settings),
             LOGIN_RETURN_URLS=APP_RETURN,
+            # The guard of outbound requests keeps to public addresses.
+            WEBHOOK_ALLOWED_PRIVATE_HOSTS="127.0.0.1",
         )
         server = stack.enter_context(gunicorn_server(env, workers=2, threads=8, port=port))
         yield Place(server, app, providers)
@@ -266,7 +268,6 @@ class TestLoggingIn:
     def test_is_over_for_a_deactivated_account(self, site: Place, root: Caller, visit: Visit) -> None:
         site.trusted.change_account("dora", email="dora@example.com", email_verified=True)
         dora = account(site, visit(), "dora")
-        assert ask(site, root.token, "PATCH", f"/users/{dora['id']}", {"is_active": False}).status == 428
         client = Client(site.port, root.token)
         assert client.patch(f"/users/{dora['id']}", {"is_active": False}).status == 200
         client.close()
@@ -326,7 +327,7 @@ class TestLoggingIn:
 
 
 class TestNativeApps:
-    def test_exchange_a_code_once(self, site: Place, visit: Visit) -> None:
+    def test_exchange_a_code_by_the_verifier_of_its_challenge(self, site: Place, visit: Visit) -> None:
         site.trusted.change_account("nina", email="nina@example.com", email_verified=True)
         verifier = token_urlsafe(48)
         challenge = challenge_of(verifier)
@@ -340,12 +341,11 @@ class TestNativeApps:
             content = {"code": landed.query["code"], "code_verifier": code_verifier}
             return ask(site, None, "POST", "/auth/oidc/exchange", content)
 
-        assert exchange(token_urlsafe(48)).status in {400, 401, 422}
+        stolen = exchange(token_urlsafe(48))
         pair = exchange(verifier)
 
-        # A wrong verifier may have used the code up, or not; either way it opens nothing.
-        if pair.status == 200:
-            assert ask(site, pair.json["access_token"], "GET", "/users/me").json["email"] == "nina@example.com"
+        assert (stolen.status, stolen.code) == (422, "login_code_invalid")
+        assert ask(site, pair.json["access_token"], "GET", "/users/me").json["email"] == "nina@example.com"
 
     def test_a_replayed_code_ends_the_session_that_it_opened(self, site: Place, visit: Visit) -> None:
         site.trusted.change_account("nina", email="nina@example.com", email_verified=True)
@@ -360,7 +360,7 @@ class TestNativeApps:
 
         again = ask(site, None, "POST", "/auth/oidc/exchange", content)
 
-        assert again.status in {400, 401}, again.body
+        assert (again.status, again.code) == (422, "login_code_invalid")
         assert (before, ask(site, pair.json["access_token"], "GET", "/users/me").status) == (200, 401)
 
 
@@ -383,9 +383,8 @@ class TestLinking:
 
         assert linked.fragment == {"linked": STRANGER}
         assert account(site, visit(), "bobby", STRANGER)["id"] == bob.user_id
-        identities = ask(site, bob.token, "GET", "/auth/identities").json
-        found = identities["items"] if isinstance(identities, dict) else identities
-        assert [(identity["provider"], identity["issuer"]) for identity in found] == [(STRANGER, site.stranger.issuer)]
+        [identity] = ask(site, bob.token, "GET", "/auth/identities").json["items"]
+        assert (identity["provider"], identity["issuer"]) == (STRANGER, site.stranger.issuer)
 
     def test_is_undone(self, site: Place, bob: Caller, visit: Visit) -> None:
         site.stranger.change_account("bobby")
@@ -435,7 +434,7 @@ class TestLinking:
 
         page = visitor.open(callback.url, until=site.is_landing)
 
-        assert "linked" not in page.fragment
+        assert page.fragment == {"error": "session_ended"}
         assert rows_of(site.app, "identities") == []
 
 
@@ -542,7 +541,7 @@ class TestRefusing:
 
         page = visitor.open(with_query(url, code=stolen), until=site.is_landing)
 
-        assert page.fragment["error"] in {"login_refused", "id_token_invalid"}
+        assert page.fragment == {"error": "login_refused"}
         require_no_session(site, visitor)
 
     def test_a_person_who_says_no(self, site: Place, visit: Visit) -> None:
@@ -558,7 +557,7 @@ class TestRefusing:
         "target",
         [
             *("https://evil.example/", "//evil.example/", "/\\evil.example", "\\\\evil.example", "javascript:alert(1)"),
-            *(f"{APP_RETURN}/more", "/\tevil.example", "http:evil.example", "docs"),
+            *(f"{APP_RETURN}/more", "http:evil.example", "docs"),
         ],
     )
     @on_one_database
@@ -566,7 +565,7 @@ class TestRefusing:
         page = visit().open(start_of(site, TRUSTED, return_to=target))
 
         assert page.url.startswith(site.api)
-        assert page.status in {400, 422}
+        assert (page.status, page.code) == (422, "return_to_refused")
 
 
 class TestLoggingOutAtTheProvider:
@@ -657,12 +656,27 @@ class TestAProviderThatIsDown:
 
         assert ask(fresh, token, "GET", "/products").status == 200
 
-    def test_is_found_again(self, fresh: Place, visit: Visit) -> None:
+    def test_is_found_again_with_other_keys(self, fresh: Place, visit: Visit) -> None:
         fresh.trusted.change_account("ann", email="ann@example.com", email_verified=True)
-        with fresh.trusted.hung():
-            pass
+        before = account(fresh, visit(), "ann")
+        fresh.trusted.stop()
+        # What is known of the provider is used on: the browser is what finds that it is down.
+        page = visit().open(start_of(fresh, TRUSTED), until=lambda url: url.startswith(fresh.trusted.issuer))
+        assert page.answer is None
 
-        assert "csrf_token" in log_in(fresh, visit(), "ann").fragment
+        fresh.trusted.start()
+
+        fresh.trusted.change_account("ann", email="ann@example.com", email_verified=True)
+        assert account(fresh, visit(), "ann")["id"] == before["id"]
+
+    def test_is_said_where_the_login_begins_while_it_was_never_there(self, fresh: Place, visit: Visit) -> None:
+        fresh.trusted.stop()
+
+        page = visit().open(start_of(fresh, TRUSTED))
+
+        assert (page.status, page.code) == (503, "provider_unavailable")
+        assert page.answer is not None
+        assert int(page.answer.headers["Retry-After"]) > 0
 
     def test_keeps_nobody_else_waiting_while_it_hangs(self, fresh: Place, visit: Visit, bob: Caller) -> None:
         fresh.trusted.change_account("ann", email="ann@example.com", email_verified=True)
