@@ -74,6 +74,8 @@ def offer(app: Flask, offering_applications: dict[str, Flask], issuer: Issuer) -
                 url,
                 oidc_providers={offered.name: offered},
                 login_return_urls=(SHOP, APP),
+                # As many as may log in at once, and one.
+                web_threads=9,
                 webhook_allowed_private_hosts=("127.0.0.1",),
             )
             offering_applications[key] = create_app(settings)
