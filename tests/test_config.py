@@ -92,6 +92,8 @@ class TestParsing:
             ("CORS_ORIGINS", "https://a.test,http://b.test:3000", ("https://a.test", "http://b.test:3000")),
             ("PUBLIC_URL", "https://a.test:8443/catalog/", "https://a.test:8443/catalog"),
             ("WEBHOOK_ALLOWED_PRIVATE_HOSTS", "localhost, 10.1.0.0/16,::1", ("localhost", "10.1.0.0/16", "::1")),
+            ("LOGIN_RETURN_URLS", "https://a.test/in?x=1, a.test:/in", ("https://a.test/in?x=1", "a.test:/in")),
+            ("LOGIN_RETURN_URLS", "http://localhost:5173/,http://[::1]/", ("http://localhost:5173/", "http://[::1]/")),
             ("PREVIOUS_SECRET_KEYS", "one,two", ("one", "two")),
             ("JWT_PREVIOUS_SECRET_KEYS", "one,two", ("one", "two")),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/", "http://collector:4318"),
@@ -177,6 +179,20 @@ class TestParsing:
             ("CORS_ORIGINS", "a.test"),
             ("CORS_ORIGINS", "null"),
             ("CORS_ORIGINS", "https://a.test,[a-z]+"),
+            ("LOGIN_RETURN_URLS", "http://hunter2.test/in"),
+            ("LOGIN_RETURN_URLS", "https://a.test/in#hunter2"),
+            ("LOGIN_RETURN_URLS", "https://hunter2@a.test/in"),
+            ("LOGIN_RETURN_URLS", "https://a.test/in,javascript:hunter2"),
+            ("LOGIN_RETURN_URLS", "data:text/html;hunter2"),
+            ("LOGIN_RETURN_URLS", "//hunter2.test/in"),
+            ("LOGIN_RETURN_URLS", "/hunter2"),
+            ("LOGIN_RETURN_URLS", "https://[hunter2/"),
+            ("LOGIN_RETURN_URLS", "https://a.test\\@hunter2.test"),
+            ("LOGIN_RETURN_URLS", "https://a.test/" + "x" * 1000),
+            ("OIDC_PROVIDERS", "hunter2"),
+            ("OIDC_PROVIDERS", "@/hunter2"),
+            ("OIDC_PROVIDERS", "{hunter2"),
+            ("OIDC_PROVIDERS", '{"hunter2": {}}'),
             ("WEBHOOK_ALLOWED_PRIVATE_HOSTS", "http://hunter2"),
             ("WEBHOOK_ALLOWED_PRIVATE_HOSTS", "a.test,*.hunter2.test"),
             ("WEBHOOK_ALLOWED_PRIVATE_HOSTS", "10.0.0.1/8"),
@@ -359,6 +375,18 @@ class TestProduction:
     @pytest.mark.parametrize("name", ["DEBUG", "FLASK_DEBUG"])
     def test_refuses_the_debugger(self, name: str) -> None:
         assert refusal_of({**PRODUCTION, name: "1"}) == "DEBUG must be off in production"
+
+    def test_needs_providers_with_https_and_a_place_to_come_back_to(self) -> None:
+        provider = '{"company": {"issuer": "%s", "client_id": "c", "client_secret": "s"}}'
+        secure = {**PRODUCTION, "OIDC_PROVIDERS": provider % "https://id.test"}
+        plain = {**PRODUCTION, "OIDC_PROVIDERS": provider % "http://127.0.0.1:9000"}
+
+        assert Config.from_environment({**secure, "PUBLIC_URL": "https://api.test"}).oidc_providers.keys() == {
+            "company"
+        }
+        assert refusal_of(secure).startswith("PUBLIC_URL must be set")
+        assert refusal_of(plain) == "OIDC_PROVIDERS must have issuers that are https in production"
+        assert Config.from_environment({**plain, "APP_ENV": "development"}).oidc_providers.keys() == {"company"}
 
     def test_makes_no_secret(self, instance: Path) -> None:
         Config.from_environment(PRODUCTION)
