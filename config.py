@@ -505,10 +505,14 @@ class Config:
     def issuer(self) -> str | None:
         """The name of this server in OAuth 2 (RFC 8414 section 2): PUBLIC_URL, or in development where it listens.
 
-        None in production without PUBLIC_URL: what clients compare must not depend on a request.
+        None in production without PUBLIC_URL: what clients compare must not depend on a request. And None where that is
+        http and another machine's, because secrets and tokens must not go over an open line (RFC 6749 section 1.6).
         """
         here = None if self.app_env is Environment.PRODUCTION else f"http://127.0.0.1:{self.port}"
-        return self.public_url or here
+        name = self.public_url or here
+        if name is not None and name.startswith("http:") and urlsplit(name).hostname not in LOOPBACK:
+            return None
+        return name
 
     @property
     def runs_jobs_in_server(self) -> bool:

@@ -13,7 +13,7 @@ SEARCHED = "quagga"
 
 _TOKEN = r"\beyJ[\w-]{8,}\.[\w-]{8,}"
 #: `app.security.api_keys` and `app.security.signatures` make them; tests/test_leaks.py compares.
-_API_KEY = r"\bcat_[1-9]\d*_[0-9A-Za-z]{40}\b"
+_API_KEY = r"\bca[ts]_[1-9]\d*_[0-9A-Za-z]{40}\b"
 _WEBHOOK_SECRET = r"\bwhsec_[\w+/=-]{16,}"
 #: itsdangerous signs a JSON list, whose base64 begins with W: content, time and signature.
 _RESET_TOKEN = r"\bW[\w-]{12,}\.[\w-]{6}\.[\w-]{27,}"
@@ -25,7 +25,7 @@ _ADDRESS = r"[\w.+%-]+(?:@|%40)[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}\b"
 _KEYS = r"s{32}|j{32}|Zm9yIHNpZ25pbmcg|YW5kIHRoaXMgb25l|t0ken-0f-the-metrics"
 _FORMS = {
     "a token": _TOKEN,
-    "an API key": _API_KEY,
+    "an API key or the secret of an app": _API_KEY,
     "the secret of a webhook": _WEBHOOK_SECRET,
     "a reset token": _RESET_TOKEN,
     "the hash of a password": _PASSWORD_HASH,

@@ -24,6 +24,7 @@ from tests.servers import PROJECT
 SECRETS_OF = {
     "token": lambda _: issue_access_token(user_id=1, session_id=2, role=Role.ADMIN),
     "API key": lambda _: api_keys.format_key(12, api_keys.make_secret()),
+    "secret of an app": lambda _: api_keys.format_key(12, api_keys.make_secret(), prefix=api_keys.CLIENT_PREFIX),
     "webhook": lambda _: signatures.make_secret(),
     "reset": lambda app: sign_reset(1, 0, "bob@example.com", keys=app.config["SECRET_KEYS"]),
     "hash": lambda _: hash_password(PASSWORD),

@@ -22,9 +22,9 @@ from app.features.oauth.schemas import (
     GrantQuerySchema,
     GrantSchema,
     IntrospectionSchema,
-    PresentedTokenForm,
-    TokenForm,
-    TokenSchema,
+    OAuthTokenSchema,
+    PresentedTokenFormSchema,
+    TokenFormSchema,
 )
 from app.features.oauth.server import FormRequest, Sender, Server
 from app.features.sessions import service as sessions
@@ -54,9 +54,9 @@ def init_app(app: Flask, ring: KeyRing) -> None:
 
 @blueprint.post("/token")
 @public
-@takes_form(TokenForm)
+@takes_form(TokenFormSchema)
 @answers_oauth
-@returns(TokenSchema)
+@returns(OAuthTokenSchema)
 @refuses(
     InvalidRequest,
     InvalidClient,
@@ -68,7 +68,8 @@ def init_app(app: Flask, ring: KeyRing) -> None:
 )
 def issue_token(data: dict[str, str]) -> Response:
     """Get tokens: for an API key, for the code that a person's browser has brought, or for a refresh token."""
-    response = Response(to_json(dump(TokenSchema, current_server().create_token_response(_read(data)))), mimetype=JSON)
+    tokens = current_server().create_token_response(_read(data))
+    response = Response(to_json(dump(OAuthTokenSchema, tokens)), mimetype=JSON)
     # RFC 6749 section 5.1 asks for both.
     response.headers.extend({"Cache-Control": "no-store", "Pragma": "no-cache"})
     return response
@@ -76,7 +77,7 @@ def issue_token(data: dict[str, str]) -> Response:
 
 @blueprint.post("/revoke")
 @public
-@takes_form(PresentedTokenForm)
+@takes_form(PresentedTokenFormSchema)
 @answers_oauth
 @returns(status=200)
 @refuses(InvalidRequest, InvalidClient, InvalidGrant, UnsupportedTokenType, OauthUnavailable)
@@ -87,7 +88,7 @@ def revoke_token(data: dict[str, str]) -> None:
 
 @blueprint.post("/introspect")
 @public
-@takes_form(PresentedTokenForm)
+@takes_form(PresentedTokenFormSchema)
 @answers_oauth
 @returns(IntrospectionSchema)
 @refuses(InvalidRequest, InvalidClient, OauthUnavailable)

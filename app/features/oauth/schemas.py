@@ -11,7 +11,7 @@ SCOPE: dict[str, Any] = {"max_length": 2000, "example": "categories:read product
 OPTIONAL: dict[str, Any] = {"schema": {"x-optional": True}}
 
 
-class ClientForm(FormSchema):
+class ClientFormSchema(FormSchema):
     """How a client authenticates, unless it does by HTTP Basic (RFC 6749 section 2.3.1)."""
 
     client_id = fields.Text(max_length=100, note="Of an app, or of an API key.", example="cat_5")
@@ -22,7 +22,7 @@ class ClientForm(FormSchema):
     )
 
 
-class TokenForm(ClientForm):
+class TokenFormSchema(ClientFormSchema):
     """A request for tokens. Which parameters it needs depends on `grant_type`."""
 
     NOT_IN_EXAMPLE = ("code", "redirect_uri", "code_verifier", "refresh_token")
@@ -48,7 +48,7 @@ class TokenForm(ClientForm):
     refresh_token = fields.Text(note="Of `refresh_token`.", **TOKEN)
 
 
-class TokenSchema(Schema):
+class OAuthTokenSchema(Schema):
     """An access token, and for an app that acts for a person a refresh token (RFC 6749 section 5.1)."""
 
     access_token = fields.Text(required=True, note="A JWT (RFC 9068).", **TOKEN)
@@ -62,7 +62,7 @@ class TokenSchema(Schema):
     refresh_token = fields.Text(note="Works once, like that of a login. Only for apps.", **TOKEN, **OPTIONAL)
 
 
-class PresentedTokenForm(ClientForm):
+class PresentedTokenFormSchema(ClientFormSchema):
     """A token, whichever it is."""
 
     token = fields.Text(required=True, **TOKEN)
