@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from flask import Response, current_app, request, url_for
+from flask import Response, request, url_for
 
+from app.clients.oidc import current_providers
 from app.core.errors import Refusal
 from app.features.oauth.authorization import AuthorizationRequest
 from app.features.users.models import User
@@ -15,6 +16,7 @@ from app.security.permissions import MEANINGS, Permission
 from app.web import docs, page_forms, pages
 from app.web.cookies import LOGIN_PATH
 
+_URI_CHARACTERS = "/?:@!$&'()*+,;=%-._~"
 #: The status of the form to log in when it is shown again.
 LOGIN_FAILED = 401
 
@@ -48,8 +50,8 @@ def require_own_form(token: str, *, session_id: int | None) -> None:
 
 
 def here() -> str:
-    """The page with the request at hand, as a path."""
-    return _address("read_authorization_page")
+    """The page with the request at hand, as a path of RFC 3986's characters: browsers leave others in a query."""
+    return quote(_address("read_authorization_page"), safe=_URI_CHARACTERS)
 
 
 def lead_to(uri: str) -> Response:
@@ -96,5 +98,5 @@ def _providers() -> Sequence[Mapping[str, str]]:
     api = prefix.removesuffix("/oauth/authorize")
     return [
         {"title": client.provider.title, "path": f"{api}/auth/oidc/{name}?return_to={back}"}
-        for name, client in current_app.extensions.get("oidc", {}).items()
+        for name, client in current_providers().items()
     ]

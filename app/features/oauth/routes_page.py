@@ -25,11 +25,10 @@ from app.features.sessions import service as sessions
 from app.features.users import service as users
 from app.security.identity import Identity
 from app.security.passwords import HashingBusy
-from app.security.permissions import Permission
-from app.security.tokens import Claims, TokenKind, read_token
+from app.security.tokens import TokenKind, read_token
 from app.web import cookies
 from app.web.access import act_as
-from app.web.contract import Blueprint, limited, public, queries, refuses, returns, shows_page, takes_form
+from app.web.contract import Blueprint, limited, public, queries, redirects, refuses, returns, shows_page, takes_form
 from app.web.page_forms import FormNotOurs
 
 #: How long a login on the page lasts, if no decision ends it before.
@@ -65,7 +64,7 @@ def read_authorization_page(query: dict[str, Any]) -> Response:
 @shows_page
 @queries(AuthorizationQuerySchema)
 @takes_form(PageLoginSchema)
-@returns(status=303)
+@redirects
 @refuses(*REFUSALS, LoginFailed, TooManyFailures, HashingBusy)
 def log_in_on_page(query: dict[str, Any], data: dict[str, Any]) -> Response:
     """Log in on the page, for as long as it takes to decide.
@@ -89,7 +88,7 @@ def log_in_on_page(query: dict[str, Any], data: dict[str, Any]) -> Response:
 @shows_page
 @queries(AuthorizationQuerySchema)
 @takes_form(PageFormSchema)
-@returns(status=303)
+@redirects
 @refuses(*REFUSALS)
 def log_out_of_page(query: dict[str, Any], data: dict[str, Any]) -> Response:
     """Log out of the page, for another person to log in."""
@@ -106,7 +105,7 @@ def log_out_of_page(query: dict[str, Any], data: dict[str, Any]) -> Response:
 @shows_page
 @queries(AuthorizationQuerySchema)
 @takes_form(DecisionSchema)
-@returns(status=303)
+@redirects
 @refuses(*REFUSALS)
 def decide_on_authorization(query: dict[str, Any], data: dict[str, Any]) -> Response:
     """Allow what the app asks for, or deny it: leads back to the app, with a code or an error.
@@ -151,18 +150,17 @@ blueprint.register_error_handler(OAuth2Error, _answer)
 def _current_login() -> Identity | None:
     """The person who is logged in on the page; the request is theirs from now on."""
     token = cookies.read_login_cookie()
+    if token is None:
+        return None
     try:
-        claims = read_token(token, TokenKind.ACCESS, current_app.extensions["key_ring"]) if token else None
+        # Of a session: an app or a key has no account of its own to give access to.
+        claims = read_token(token, TokenKind.ACCESS, current_app.extensions["key_ring"])
     except Unauthenticated:
         return None
     # The lifetime of access tokens is a setting, and may be longer.
-    if not isinstance(claims, Claims) or claims.issued_at < clock.now() - LOGIN_LIFETIME:
-        return None
-    identity = auth.load_identity(claims)
-    # An app or a key has no account of its own to give access to.
-    if identity is None or not identity.can(Permission.ACCOUNT_MANAGE):
-        return None
-    act_as(identity)
+    identity = auth.load_identity(claims) if claims.issued_at > clock.now() - LOGIN_LIFETIME else None
+    if identity is not None:
+        act_as(identity)
     return identity
 
 
