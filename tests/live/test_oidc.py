@@ -368,7 +368,7 @@ class TestLinking:
     def link(self, place: Place, visitor: Visitor, caller: Caller, subject: str, name: str = STRANGER) -> Page:
         """Link an account of a provider to somebody who is logged in."""
         answer = visitor.session.post(
-            f"{place.api}/auth/identities/{name}",
+            f"{place.api}/auth/oidc/{name}/link",
             json={"return_to": "/docs"},
             headers={"Authorization": f"Bearer {caller.token}"},
             timeout=30,
@@ -424,7 +424,7 @@ class TestLinking:
         site.stranger.change_account("bobby")
         visitor = visit()
         answer = visitor.session.post(
-            f"{site.api}/auth/identities/{STRANGER}",
+            f"{site.api}/auth/oidc/{STRANGER}/link",
             json={"return_to": "/docs"},
             headers={"Authorization": f"Bearer {bob.token}"},
             timeout=30,

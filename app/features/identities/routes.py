@@ -209,7 +209,7 @@ def list_identities() -> Select[ExternalIdentity]:
     return service.identities_of(current_identity().user_id or 0)
 
 
-@blueprint.post("/identities/<name:provider>")
+@blueprint.post("/oidc/<name:provider>/link")
 @requires(Permission.ACCOUNT_MANAGE)
 @accepts(LinkSchema, is_small=True)
 @awaits(begin_linking)

@@ -22,7 +22,7 @@ DAVE: dict[str, Any] = {"sub": "1001", "email": "dave@example.com", "email_verif
 def begin(browser: Browser, caller: Caller, return_to: str = "/docs") -> str:
     """Where a browser goes to link an identity to the caller's account; it keeps the cookie."""
     headers = {"Authorization": f"Bearer {caller.token}"}
-    answer = browser.client.post(f"{API}/auth/identities/company", json={"return_to": return_to}, headers=headers)
+    answer = browser.client.post(f"{API}/auth/oidc/company/link", json={"return_to": return_to}, headers=headers)
     assert answer.status_code == 200, answer.text
     return str(body_of(answer)["authorization_url"])
 
@@ -84,11 +84,11 @@ class TestLinking:
         assert browser.cookie("catalog_refresh", "/api/v1/auth") is None
 
     def test_needs_a_person(self, shop: Flask, browser: Browser, anonymous: Caller) -> None:
-        assert anonymous.on(shop).post("/auth/identities/company", {}).status_code == 401
+        assert anonymous.on(shop).post("/auth/oidc/company/link", {}).status_code == 401
         assert anonymous.on(shop).get("/auth/identities").status_code == 401
 
     def test_needs_a_provider_that_is_offered(self, shop: Flask, bob: Caller) -> None:
-        assert bob.on(shop).post("/auth/identities/other", {}).status_code == 404
+        assert bob.on(shop).post("/auth/oidc/other/link", {}).status_code == 404
 
     def test_refuses_an_identity_of_another_account(
         self, shop: Flask, browse: Browse, bob: Caller, carol: Caller

@@ -443,6 +443,6 @@ class TestWhereALoginReturnsTo:
 
     @pytest.mark.parametrize("return_to", ["//evil.example", "https://evil.example"])
     def test_of_a_link_is_as_strict(self, shop: Flask, bob: Caller, return_to: str) -> None:
-        answer = bob.on(shop).post("/auth/identities/company", {"return_to": return_to})
+        answer = bob.on(shop).post("/auth/oidc/company/link", {"return_to": return_to})
 
         assert body_of(answer)["errors"][0]["code"] == "return_to_refused"
