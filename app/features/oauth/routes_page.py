@@ -20,7 +20,12 @@ from app.features.oauth.authorization import (
     read_authorization_request,
 )
 from app.features.oauth.errors import OauthUnavailable
-from app.features.oauth.schemas_page import AuthorizationQuerySchema, DecisionSchema, PageFormSchema, PageLoginSchema
+from app.features.oauth.schemas_page import (
+    AuthorizationQuerySchema,
+    DecisionFormSchema,
+    PageFormSchema,
+    PageLoginSchema,
+)
 from app.features.sessions import service as sessions
 from app.features.users import service as users
 from app.security.identity import Identity
@@ -104,7 +109,7 @@ def log_out_of_page(query: dict[str, Any], data: dict[str, Any]) -> Response:
 @public
 @shows_page
 @queries(AuthorizationQuerySchema)
-@takes_form(DecisionSchema)
+@takes_form(DecisionFormSchema)
 @redirects
 @refuses(*REFUSALS)
 def decide_on_authorization(query: dict[str, Any], data: dict[str, Any]) -> Response:

@@ -46,7 +46,7 @@ class PageLoginSchema(PageFormSchema):
     password = Password(required=True, min_length=1, example="demo-editor-password")
 
 
-class DecisionSchema(PageFormSchema):
+class DecisionFormSchema(PageFormSchema):
     """The form to allow or deny."""
 
     decision = fields.Choice(["allow", "deny"], name="AuthorizationDecision", required=True, example="allow")
