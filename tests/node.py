@@ -1,11 +1,16 @@
 """Programs of tests/javascript, which Node runs: an identity provider and a stock client, both written by others."""
 
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +19,8 @@ from tests.servers import PROJECT
 FOLDER = PROJECT / "tests" / "javascript"
 #: The oldest that both packages are made for.
 OLDEST_NODE = 22
+#: How long an app may take to end.
+SECONDS = 60
 
 
 @cache
@@ -43,3 +50,50 @@ def command(program: str, argument: str) -> list[str]:
 def environment() -> dict[str, str]:
     """What Node needs of the shell: no NODE_OPTIONS, and no proxy, since all is on the loopback."""
     return {name: os.environ[name] for name in ("HOME", "PATH", "TMPDIR") if name in os.environ}
+
+
+class Application:
+    """An app that uses the catalogue by npm's openid-client, while it runs."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def read(self) -> dict[str, Any]:
+        """The next line that it prints."""
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        assert line, self._errors()
+        content: dict[str, Any] = json.loads(line)
+        return content
+
+    def tell(self, line: str) -> None:
+        """Give it a line."""
+        assert self._process.stdin
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+
+    def _errors(self) -> str:
+        assert self._process.stderr
+        return self._process.stderr.read()
+
+
+@contextmanager
+def application(**settings: str) -> Iterator[Application]:
+    """Run client.mjs, an app of a third party; its settings are those that it names."""
+    process = subprocess.Popen(
+        command("client.mjs", json.dumps(settings)),
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        try:
+            yield Application(process)
+            assert process.wait(SECONDS) == 0
+        finally:
+            # Node may be a child of another program, in the group that this one leads.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)

@@ -3,7 +3,7 @@
 // The only argument is JSON: {issuer, client_id, client_secret?, scope, redirect_uri?}. With a redirect URI it prints
 // {authorization_url} and waits for a line with the address that the browser was sent back to (code and PKCE); without,
 // it uses client credentials. Then it reads products and users, refreshes, introspects and revokes, and prints what
-// it saw as the last line.
+// it saw as the last line; or {refused}, where the address has an error.
 
 import { createInterface } from "node:readline/promises";
 
@@ -52,7 +52,11 @@ async function authorize() {
 }
 
 const seen = { metadata: config.serverMetadata() };
-let tokens = redirect_uri ? await authorize() : await oauth.clientCredentialsGrant(config, { scope });
+let tokens = await (redirect_uri ? authorize() : oauth.clientCredentialsGrant(config, { scope })).catch((failure) => {
+  if (!(failure instanceof oauth.AuthorizationResponseError)) throw failure;
+  print({ refused: failure.error });
+  process.exit();
+});
 seen.granted = { token_type: tokens.token_type, expires_in: tokens.expires_in, scope: tokens.scope };
 seen.has_refresh_token = tokens.refresh_token !== undefined;
 seen.products = await status("/api/v1/products", tokens.access_token);

@@ -16,12 +16,12 @@ import pytest
 from flask import Flask
 
 from tests.conftest import Caller, on_one_database, rows_of
+from tests.http_browser import Page, Visitor
 from tests.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider, identity_provider
 from tests.live.conftest import Site, environment, only, worker_pids
 from tests.live.wire import Answer, Client, at_once, wait_for
 from tests.node import needs_node
 from tests.servers import free_port, gunicorn_server
-from tests.visitor import Page, Visitor
 
 pytestmark = [pytest.mark.live, needs_node]
 
