@@ -108,7 +108,7 @@ def begin_linking(provider: str, data: dict[str, Any]) -> tuple[Attempt, str]:
 
 
 def redeem_response(provider: str, query: dict[str, Any]) -> tuple[Attempt, Person | Refusal]:
-    """The attempt that the provider responds to, and who has logged in there, or why nobody has."""
+    """The attempt that the provider responds to, and who has logged in there, or why there is no login."""
     found = _client(provider)
     attempt = read_attempt(provider, query.get("state"))
     try:
