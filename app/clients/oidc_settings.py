@@ -19,7 +19,8 @@ _RESERVED = frozenset({"exchange"})
 _TEXT = re.compile(r"[\x21-\x7e]+", re.ASCII)
 #: RFC 6749 section 3.3.
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+", re.ASCII)
-_MEMBERS = frozenset(
+#: What a provider has in the setting.
+MEMBERS = frozenset(
     {
         *("issuer", "client_id", "client_secret", "client_secret_file", "title", "scopes"),
         *("trusted", "creates_accounts", "role_claim", "roles"),
@@ -88,8 +89,8 @@ def is_loopback(host: str) -> bool:
 def _provider(name: str, members: object) -> Provider:
     if not _NAME.fullmatch(name) or name in _RESERVED:
         raise ValueError("must have names of lower-case letters, digits and hyphens, and none may be exchange")
-    if not isinstance(members, dict) or not members.keys() <= _MEMBERS:
-        raise ValueError(f"must have objects of these members: {', '.join(sorted(_MEMBERS))}")
+    if not isinstance(members, dict) or not members.keys() <= MEMBERS:
+        raise ValueError(f"must have objects of these members: {', '.join(sorted(MEMBERS))}")
     roles = _roles(members.get("roles"))
     role_claim = _text(members, "role_claim", optional=True)
     if bool(roles) != bool(role_claim):

@@ -64,12 +64,12 @@ class TestRoutes:
         for endpoint in unserved.view_functions:
             assert endpoint.rpartition(".")[2] == operation_at(unserved, endpoint).name
 
-    def test_take_ids_and_nothing_else_from_paths(self, unserved: Flask) -> None:
+    def test_take_ids_and_names_of_the_settings_from_paths(self, unserved: Flask) -> None:
         others = {
             str(rule)
             for rule in unserved.url_map.iter_rules()
             for converter in re.findall(r"<([^>]+)>", rule.rule)
-            if not re.fullmatch(r"id:[a-z]+_id", converter)
+            if not re.fullmatch(r"id:[a-z]+_id|name:provider", converter)
         }
 
         assert {rule for rule in others if not re.search(r"/by/<any\([a-z_, ]+\):key>/<value:value>$", rule)} == {

@@ -307,14 +307,14 @@ def _repeated(write: Callable[[], T]) -> T:
 
 def _record(action: str, found: ExternalIdentity) -> None:
     """Record that an identity was linked or unlinked, with its issuer; the subject would say who it is elsewhere."""
-    told = {"identity_id": found.id, "issuer": found.issuer}
+    described = {"identity_id": found.id, "issuer": found.issuer}
     is_linked = action == "identity.linked"
     record_event(
         action,
         resource_type="user",
         resource_id=found.user_id,
-        before=None if is_linked else told,
-        after=told if is_linked else None,
+        before=None if is_linked else described,
+        after=described if is_linked else None,
         actor_id=found.user_id,
     )
 
