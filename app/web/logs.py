@@ -17,6 +17,8 @@ _QUOTED_ROWS = re.compile(r"\n(?:DETAIL|CONTEXT): .*?(?=\n(?:HINT|\[SQL)|\Z)", r
 def set_up_logs(*, level: str, as_json: bool) -> None:
     """Send structlog's events of ``level`` and above to standard error."""
     threshold = logging.getLevelNamesMapping()[level]
+    # At DEBUG it logs the tokens that it issues.
+    logging.getLogger("authlib").setLevel(logging.INFO)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

@@ -8,7 +8,7 @@ from app.core.errors import Malformed, NotFound, Refusal, Unauthenticated
 
 
 class OauthUnavailable(NotFound):
-    """This server issues no tokens of OAuth 2: they name the URL of the server, and it has not been told its own."""
+    """This server issues no tokens of OAuth 2: they name its public URL (PUBLIC_URL), which is not set or not https."""
 
 
 class InvalidRequest(Malformed):

@@ -22,7 +22,7 @@ def _texts(example: list[str]) -> fields.Items:
 
 
 def _url(path: str, **options: Any) -> fields.Text:
-    return fields.Text(max_length=2000, example=f"https://api.example.com{path}", **options)
+    return fields.Text(max_length=2000, example=f"https://catalog.example{path}", **options)
 
 
 class AuthorizationServerSchema(Schema):

@@ -113,7 +113,7 @@ class Server(AuthorizationServer):
         """Nothing: what has to be stored of a token is stored before it is issued."""
 
     def send_signal(self, name: str, *args: Any, **kwargs: Any) -> None:
-        """Nothing: nobody listens."""
+        """Nothing: signals have no receivers here."""
 
     def create_oauth2_request(self, request: FormRequest) -> FormRequest:
         """The request itself."""

@@ -85,7 +85,7 @@ def open_session(
     )
     db.session.add(session)
     db.session.flush()
-    _upsert_network(user_id, address)
+    _note_network(session, address)
     return session, _add_token(session.id, now, lifetime, str(uuid.uuid4()))
 
 
@@ -122,7 +122,7 @@ def exchange_token(
         return _repeat_exchange(claims, session, since=now - timedelta(seconds=grace))
     session.last_seen_at = now
     session.expires_at = now + timedelta(seconds=lifetime)
-    _upsert_network(session.user_id, address)
+    _note_network(session, address)
     return _add_token(session.id, now, lifetime, successor_id)
 
 
@@ -214,8 +214,12 @@ def prune_networks() -> int:
     return delete_batch(SessionNetwork, SessionNetwork.seen_at < clock.now() - KNOWN_NETWORK_RETENTION)
 
 
-def _upsert_network(user_id: int, address: str) -> None:
-    statement = insert_into(SessionNetwork).values(user_id=user_id, network=network_of(address), seen_at=clock.now())
+def _note_network(session: UserSession, address: str) -> None:
+    """Store the client's network as one of the account's; that of an app is none: it must not help to guess."""
+    if session.client_id is not None:
+        return
+    network, now = network_of(address), clock.now()
+    statement = insert_into(SessionNetwork).values(user_id=session.user_id, network=network, seen_at=now)
     key = [SessionNetwork.user_id, SessionNetwork.network]
     db.session.execute(
         statement.on_conflict_do_update(index_elements=key, set_={"seen_at": statement.excluded.seen_at})
