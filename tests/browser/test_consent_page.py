@@ -163,6 +163,10 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
         "MEDIA_STORE": (folder / "media").as_uri(),
         "PUBLIC_URL": ISSUER,
         "RATE_LIMIT_ENABLED": "false",
+        # No request goes there before someone follows its link.
+        "OIDC_PROVIDERS": json.dumps(
+            {"company": {"issuer": "https://id.example", "client_id": "catalog", "client_secret": "s" * 32}}
+        ),
     }
     flask(env, "db", "upgrade")
     user = ("--email", EMAIL, "--username", "alice", "--role", "editor")
@@ -255,6 +259,16 @@ class TestDecision:
 
         assert "is wrong" in walk.find("[role=alert]").text
         assert walk.find("#email").get_attribute("value") == EMAIL
+
+    def test_can_follow_a_login_elsewhere_and_says_why_that_has_failed(self, walk: Walk) -> None:
+        walk.begin()
+        assert walk.find(".provider").text == "Log in with Company"
+        assert "denied" not in walk.text()
+
+        walk.browser.get(f"{walk.page}#error=login_denied")
+
+        assert "The person, or the identity provider, has denied the login." in walk.text()
+        assert "leads to no account here" not in walk.text()
 
     def test_on_an_outdated_page_is_none(self, walk: Walk) -> None:
         """After the decision, back in the history the page is there still."""

@@ -9,6 +9,7 @@ from flask import Response, request, url_for
 
 from app.clients.oidc import current_providers
 from app.core.errors import Refusal
+from app.features.identities.routes import FAILURES
 from app.features.oauth.authorization import AuthorizationRequest
 from app.features.users.models import User
 from app.security.identity import Identity
@@ -23,7 +24,13 @@ LOGIN_FAILED = 401
 
 def show_login(asked: AuthorizationRequest, *, email: str, fault: type[Refusal] | None = None) -> Response:
     """The form to log in, and a link for each identity provider; with what was wrong with the login before."""
-    values = {"email": email, "fault": fault.sentence() if fault else "", "providers": _providers()}
+    values = {
+        "email": email,
+        "fault": fault.sentence() if fault else "",
+        "providers": _providers(),
+        # Those come back with the code of a failure in the fragment, which only the browser sees.
+        "failures": {failure.code(): failure.sentence() for failure in FAILURES},
+    }
     return _show("login", asked, values, session_id=None, status=LOGIN_FAILED if fault else 200)
 
 

@@ -342,8 +342,11 @@ class TestLogin:
         monkeypatch.setitem(app.extensions, "oidc", {"company": ProviderClient()})
         visitor = Visitor(app, client_id, state="a b")
 
-        link = visitor.open().links["Log in with Company <login>"]
+        page = visitor.open()
 
+        link = page.links["Log in with Company <login>"]
+
+        assert "login_denied" in {members.get("id", "").removeprefix("error=") for _, members in page.elements}
         path, _, query = link.partition("?")
         assert path == "/api/v1/auth/oidc/company"
         assert query.startswith("return_to=%2Fapi%2Fv1%2Foauth%2Fauthorize%3Fresponse_type%3Dcode")
