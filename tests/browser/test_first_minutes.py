@@ -329,7 +329,7 @@ class TestOperations:
         visit.press(".scheme-container .authorize")
 
         boxes = visit.browser.find_elements(By.CSS_SELECTOR, ".auth-container h4 code")
-        assert [box.text for box in boxes] == ["bearer", "apiKey", "refresh", "refreshCookie", "csrf"]
+        assert [box.text for box in boxes] == ["bearer", "apiKey", "refresh", "refreshCookie", "csrf", "client"]
 
         assert visit.browser.switch_to.active_element.get_attribute("id") == "auth-bearer-value"
 

@@ -123,6 +123,8 @@ function withOwnUrls(schemes = {}, url) {
     : scheme]));
 }
 
+const TOKEN_PATH = "api/v1/oauth/token";
+
 const ui = SwaggerUIBundle({
   dom_id: "#swagger-ui",
   url: "openapi.json",
@@ -135,6 +137,11 @@ const ui = SwaggerUIBundle({
   validatorUrl: null, // The default validator is another host.
   oauth2RedirectUrl: new URL("docs/oauth2-redirect.html", location.href).href,
   onComplete: showSession,
+  requestInterceptor(request) {
+    // With credentials, the browser itself would ask for those of a client that is refused.
+    if (request.url.endsWith(`/${TOKEN_PATH}`)) request.credentials = "omit";
+    return request;
+  },
   responseInterceptor(answer) {
     // The session may have ended elsewhere: if it has, the form is shown again.
     if (answer.status === 401 && session.token) session.restore().catch(() => {});
