@@ -8,6 +8,7 @@ from typing import NamedTuple
 from flask import Response
 from werkzeug.exceptions import NotFound
 
+from app.clients.oidc_settings import Provider
 from app.web import pages
 from app.web.demo import DemoLogin
 
@@ -40,9 +41,9 @@ ASSETS = {
 }
 
 
-def page(logins: Sequence[DemoLogin] = ()) -> Response:
-    """Read about the API's operations and try them; ``logins`` become buttons."""
-    values = {"version": version(), "logins": logins}
+def page(logins: Sequence[DemoLogin] = (), providers: Sequence[Provider] = ()) -> Response:
+    """Read about the API's operations and try them; ``logins`` become buttons, and ``providers`` links to log in."""
+    values = {"version": version(), "logins": logins, "providers": providers}
     return pages.render_page("docs/docs.html", values, policy=pages.SCRIPTED_POLICY)
 
 

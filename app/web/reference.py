@@ -3,6 +3,7 @@
 import orjson
 from flask import Response, current_app
 
+from app.clients.oidc import current_providers
 from app.core.errors import NotFound
 from app.web import docs, home, readme
 from app.web.body import JSON
@@ -49,7 +50,7 @@ def read_document() -> Response:
 @returns()
 def read_page() -> Response:
     """Read about the operations, and try them."""
-    return docs.page(demo_logins())
+    return docs.page(demo_logins(), [client.provider for client in current_providers().values()])
 
 
 @blueprint.get("/docs/oauth2-redirect.html")

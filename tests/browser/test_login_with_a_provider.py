@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.expected_conditions import url_contains
+from selenium.webdriver.support.expected_conditions import url_contains, visibility_of_element_located
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.browser.chromium import SECONDS, chromium, flask, log, needs_chromium
@@ -61,16 +61,11 @@ else if (returned.has("error")) document.title = returned.get("error");
 else offer();
 </script></html>"""
 
-#: A script of a page of ours: the status of the refresh, and how many products there are.
+#: A script of the page: how many products its token reads.
 READ_PRODUCTS = """
-const [csrf, done] = arguments;
-(async () => {
-  const refreshed = await fetch("/api/v1/auth/refresh", { method: "POST", headers: { "X-CSRF-Token": csrf } });
-  const { access_token } = await refreshed.json();
-  const headers = { Authorization: `Bearer ${access_token}` };
-  const products = await (await fetch("/api/v1/products", { headers })).json();
-  return [refreshed.status, products.meta.total];
-})().then(done, (failure) => done([0, String(failure)]));
+const [done] = arguments;
+fetch("/api/v1/products", { headers: { Authorization: `Bearer ${session.token}` } })
+  .then(async (answer) => done((await answer.json()).meta.total));
 """
 
 
@@ -148,6 +143,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def visit(world: World) -> World:
     """The world, with a browser that has been nowhere."""
     world.browser.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    world.browser.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": world.server, "storageTypes": "all"})
     log(world.browser, "browser")
     return world
 
@@ -177,17 +173,46 @@ class TestAShop:
 
 
 class TestTheDocumentationPage:
-    def test_is_where_a_login_ends_that_names_no_page(self, visit: World) -> None:
+    def test_logs_a_person_in_with_a_provider(self, visit: World) -> None:
+        visit.browser.get(f"{visit.server}/docs")
+        visit.wait().until(visibility_of_element_located((By.LINK_TEXT, "Log in with the company"))).click()
+        log_in_at(visit.provider, visit.browser, "ann")
+        visit.wait().until(visibility_of_element_located((By.ID, "logged-in")))
+
+        address = visit.browser.current_url
+        shown = visit.browser.find_element(By.ID, "logged-in").text
+        total = visit.browser.execute_async_script(READ_PRODUCTS)
+        visit.browser.refresh()
+        visit.wait().until(visibility_of_element_located((By.ID, "logged-in")))
+        visit.browser.find_element(By.CSS_SELECTOR, "#logged-in button").click()
+        visit.wait().until(visibility_of_element_located((By.ID, "log-in")))
+
+        # The CSRF token stays neither in the address nor in the history.
+        assert address == f"{visit.server}/docs"
+        assert "Logged in as ann@example.com" in shown
+        assert total == 5
+        # The provider's own pages have faults.
+        assert [entry for entry in log(visit.browser, "browser") if visit.server in entry["message"]] == []
+
+    def test_says_that_a_login_failed(self, visit: World) -> None:
+        visit.browser.get(f"{visit.server}/docs")
+        visit.wait().until(visibility_of_element_located((By.LINK_TEXT, "Log in with the company"))).click()
+        visit.wait().until(url_contains(f"{visit.provider.issuer}/interaction/"))
+        visit.browser.get(f"{visit.browser.current_url}/abort")
+
+        fault = visit.wait().until(visibility_of_element_located((By.ID, "log-in-fault"))).text
+
+        assert fault == "The login with the provider failed: login_denied."
+        assert visit.browser.current_url == f"{visit.server}/docs"
+
+    def test_takes_no_session_and_no_words_from_a_link(self, visit: World) -> None:
         visit.browser.get(f"{visit.server}/api/v1/auth/oidc/company")
         log_in_at(visit.provider, visit.browser, "ann")
-        visit.wait().until(url_contains(f"{visit.server}/docs"))
+        visit.wait().until(visibility_of_element_located((By.ID, "logged-in")))
 
-        csrf_token = visit.browser.current_url.partition("=")[2]
-        names = {cookie["name"] for cookie in visit.browser.execute_cdp_cmd("Network.getAllCookies", {})["cookies"]}
-        refreshed, products = visit.browser.execute_async_script(READ_PRODUCTS, csrf_token)
+        for fragment in ("csrf_token=another", "error=Call%20us"):
+            visit.browser.get("about:blank")
+            visit.browser.get(f"{visit.server}/docs#{fragment}")
 
-        assert "catalog_refresh" in names
-        assert "catalog_oidc" not in names
-        assert (refreshed, products) == (200, 5)
-        # The provider's own page has faults.
-        assert [entry for entry in log(visit.browser, "browser") if visit.server in entry["message"]] == []
+            visit.wait().until(visibility_of_element_located((By.ID, "logged-in")))
+            assert visit.browser.find_element(By.ID, "log-in-fault").text == ""

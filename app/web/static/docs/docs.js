@@ -188,6 +188,7 @@ function showSession() {
   }
   shown.querySelector("button").addEventListener("click", () => attempt(() => session.logOut()));
 
-  form.hidden = Boolean(session.stored());
+  if (session.refused) fault.textContent = `The login with the provider failed: ${session.refused}.`;
+  form.hidden = Boolean(session.arrived ?? session.stored());
   session.restore().catch(() => {}).finally(() => { form.hidden = Boolean(session.token); });
 }

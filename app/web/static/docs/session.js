@@ -12,6 +12,18 @@ const session = {
   renewAt: Infinity,
   timer: undefined,
   changed: () => {}, // called with the session's e-mail address, or null without one
+  arrived: null, // the CSRF token of a login with an identity provider that has led here
+  refused: null, // the code of the reason why there is none
+
+  // The fragment is for this page alone: Swagger UI would take it for an operation, and the history would keep it.
+  arrive() {
+    const left = new URLSearchParams(location.hash.slice(1));
+    if (!left.has("csrf_token") && !left.has("error")) return;
+    history.replaceState(null, "", location.pathname + location.search);
+    this.arrived = left.get("csrf_token");
+    // Anybody can make a link here, and have at most a word shown.
+    this.refused = /^[a-z_]{1,40}$/.exec(left.get("error") ?? "")?.[0] ?? null;
+  },
 
   async logIn(email, password) {
     const answer = await this.send("login", {
@@ -26,6 +38,7 @@ const session = {
   // A lost network, 5xx and 429 say nothing about the session: then this throws, and a later attempt continues it.
   async restore() {
     const exchange = async () => {
+      if (this.arrived && await this.begin()) return;
       const stored = this.stored();
       if (!stored) return this.forget();
       const answer = await this.send("refresh", {headers: {"X-CSRF-Token": stored.csrf_token}});
@@ -39,6 +52,18 @@ const session = {
       this.renewIn(this.RETRY_SECONDS);
       throw failure;
     }
+  },
+
+  // Take over the session of a login with an identity provider; a token that fits no cookie changes nothing.
+  async begin() {
+    const answer = await this.send("refresh", {headers: {"X-CSRF-Token": this.arrived}});
+    if (answer.status >= 429) throw await this.faultOf(answer);
+    this.arrived = null;
+    if (!answer.ok) return false;
+    const pair = await answer.json();
+    const me = await fetch("api/v1/users/me", {headers: {Authorization: `Bearer ${pair.access_token}`}});
+    this.keep((await me.json()).email, pair);
+    return true;
   },
 
   // Nothing is forgotten before the server has ended the session, or does not know it any more: otherwise it throws.
@@ -121,5 +146,6 @@ const session = {
   },
 };
 
+session.arrive();
 addEventListener("storage", (event) => session.follow(event));
 document.addEventListener("visibilitychange", () => session.renew());
