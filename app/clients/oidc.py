@@ -180,7 +180,8 @@ class ProviderClient:
         url = get_well_known_url(self.provider.issuer, external=True)
         try:
             return read_metadata(self._send("discovery", "GET", url, deadline), self.provider)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
+            # All but the first come from members of unexpected types.
             raise self._unavailable("discovery", str(error)) from None
 
     def _fetch_keys(self, deadline: Deadline) -> tuple[Key, ...]:

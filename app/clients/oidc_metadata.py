@@ -52,7 +52,8 @@ def _endpoint(url: Any, provider: Provider) -> str:
     is_secure = parts.scheme == "https" or (
         provider.is_local and parts.scheme == "http" and is_loopback(parts.hostname or "")
     )
-    if not is_secure or not parts.hostname or parts.fragment or not str(url).isprintable():
+    # A port past 65535 raises ValueError where it is read.
+    if not is_secure or not parts.hostname or parts.port == 0 or parts.fragment or not str(url).isprintable():
         raise ValueError("an endpoint of it is not https")
     return str(url)
 

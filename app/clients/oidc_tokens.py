@@ -104,7 +104,7 @@ def verify(token: str, keys: Sequence[Key], algorithms: Collection[str]) -> Sign
         algorithm, kid = header.get("alg"), header.get("kid")
     except _ERRORS:
         raise ValueError("it is no signed token") from None
-    if algorithm not in ALGORITHMS:
+    if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
         raise ValueError("it is signed by another algorithm")
     if algorithm not in algorithms:
         raise AlgorithmUnknown("it is signed by an algorithm that was not announced")

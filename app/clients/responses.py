@@ -41,8 +41,11 @@ class APIResponse:
         return self.content.decode(errors="replace")
 
     def json(self) -> Any:
-        """The body parsed as JSON. Raises ``ValueError`` where it is none."""
-        return json.loads(self.content)
+        """The body parsed as JSON. Raises ``ValueError`` where it is none, or too deep to be parsed."""
+        try:
+            return json.loads(self.content)
+        except RecursionError:
+            raise ValueError("it is too deep") from None
 
 
 def read_body(response: httpx2.Response, limit: int, *, truncate: bool) -> tuple[bytes, bool]:
