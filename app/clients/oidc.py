@@ -53,6 +53,8 @@ LIFETIME = 3600.0
 RENEWAL_INTERVAL = 30.0
 #: Seconds to wait for a place: each provider has few, lest one that hangs occupy every thread of a worker.
 MAX_WAIT = 0.5
+#: The claims that may come from UserInfo, beside the one with the role. Of the session there (`sid`) only tokens speak.
+OF_USERINFO = frozenset({"email", "email_verified", "preferred_username"})
 #: After so many failures in a row a provider is left alone for so many seconds, and then tried by one request.
 MAX_FAILURES, RESET_TIMEOUT = 3, 10.0
 
@@ -215,10 +217,11 @@ class ProviderClient:
             # Section 5.3.2: of a person that another token stands for.
             self._log("userinfo", "it is of another person")
             raise IdTokenInvalid
-        if "email" not in claims:
-            # The one says of the other whether it is verified.
-            claims.pop("email_verified", None)
-        return {**found, **claims}
+        if claims.get("email") != found.get("email"):
+            # Each says of its own address whether it is verified.
+            (found if "email" in claims else claims).pop("email_verified", None)
+        told = {name: found[name] for name in {*wanted, *OF_USERINFO} & found.keys()}
+        return {**told, **claims}
 
     def _send(self, step: str, method: str, url: str, deadline: Deadline, **options: Any) -> dict[str, Any]:
         """The JSON object that the provider responds with."""

@@ -1,5 +1,6 @@
 """Routes of logins with identity providers (OpenID Connect): the way there, the way back, and what is linked."""
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -269,7 +270,17 @@ def _redeem(found: ProviderClient, attempt: Attempt, query: Mapping[str, Any]) -
         nonce=attempt.nonce,
         code_verifier=attempt.code_verifier,
     )
-    return replace(person, email=normalized_email(person.email or ""))
+    return replace(person, email=_address(person))
+
+
+def _address(person: Person) -> str | None:
+    """The address of a person as accounts have it; None where it is none.
+
+    It is none where its characters are others that only look alike: in an address, the Kelvin sign is no K, but
+    normalizing would make it one, and so lead to the account of another person.
+    """
+    spelled = person.email or ""
+    return normalized_email(spelled) if unicodedata.is_normalized("NFKC", spelled) else None
 
 
 def _authorization_url(attempt: Attempt) -> str:
