@@ -142,6 +142,12 @@ def revoke_key(key: ApiKey) -> None:
     key.revoked_at = clock.now()
 
 
+def revoke_all(user_id: int) -> None:
+    """Revoke every key of a user."""
+    for key in db.session.scalars(select(ApiKey).where(ApiKey.user_id == user_id, ApiKey.revoked_at.is_(None))):
+        revoke_key(key)
+
+
 def touch_key(key_id: int) -> None:
     """Set when a key was last used, unless that is less than ``LAST_USED_RESOLUTION`` ago."""
     now = clock.now()

@@ -196,6 +196,13 @@ def unlink(found: ExternalIdentity, *, session_id: int, issuers: Collection[str]
     db.session.delete(found)
 
 
+def unlink_all(user_id: int) -> None:
+    """Unlink every identity of an account, which leaves no way in but a password; the caller ends the sessions."""
+    for found in db.session.scalars(identities_of(user_id)):
+        _record("identity.unlinked", found)
+        db.session.delete(found)
+
+
 def end_by_provider(token: LogoutToken) -> None:
     """End the sessions that a provider says have ended (OpenID Connect Back-Channel Logout 1.0 section 2.7).
 

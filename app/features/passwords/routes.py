@@ -48,5 +48,9 @@ def request_password_reset(data: dict[str, Any]) -> None:
 @returns(status=204)
 @refuses(ResetTokenInvalid, PasswordTooCommon, HashingBusy)
 def confirm_password_reset(data: dict[str, Any]) -> None:
-    """Set a new password with the token from the mail; this ends all sessions of the account."""
+    """Set a new password with the token from the mail; this ends all sessions of the account.
+
+    The first reset of an account that was registered also unlinks its identities and revokes its API keys: the owner of
+    the address may not be the one who registered it.
+    """
     service.confirm_reset(**data, keys=current_app.config["SECRET_KEYS"])

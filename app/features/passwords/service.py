@@ -11,8 +11,10 @@ from app.core import jobs
 from app.core.audit import record_event
 from app.core.transactions import release_connection
 from app.extensions import db
+from app.features.api_keys import service as api_keys
 from app.features.auth import guard
 from app.features.auth import service as auth
+from app.features.identities import service as identities
 from app.features.passwords.models import CurrentPasswordWrong, ResetTokenInvalid
 from app.features.sessions import service as sessions
 from app.features.users import service as users
@@ -104,7 +106,8 @@ def confirm_reset(*, token: str, new_password: str, keys: Sequence[str]) -> None
 
     The token works once and only while the account is unchanged (else ``ResetTokenInvalid``): it is bound to the
     address that it was mailed to, and to the account's epoch, which this and every change of the password, ``email`` or
-    ``is_active`` increments.
+    ``is_active`` increments. The first one of an account that was registered unlinks its identities and revokes its API
+    keys, because its owner may not be the one who registered it.
     """
     require_uncommon(new_password, pointer="/new_password")
     try:
@@ -115,7 +118,8 @@ def confirm_reset(*, token: str, new_password: str, keys: Sequence[str]) -> None
     user = _lock_user(user_id, epoch)
     if user is None or _digest(user.email) != mailed_to:
         raise ResetTokenInvalid
-    user.email_verified = True
+    if not user.email_verified:
+        _take_over(user)
     _replace_password(user, new_hash, "password.reset")
 
 
@@ -128,6 +132,17 @@ def _lock_user(user_id: int, epoch: int) -> User | None:
     """The active user, locked; None if the account is inactive or has changed since ``epoch``."""
     rows = select(User).where(User.id == user_id, User.epoch == epoch, User.is_active)
     return db.session.scalar(rows.with_for_update(key_share=True).execution_options(populate_existing=True))
+
+
+def _take_over(user: User) -> None:
+    """Give an account to the owner of its address, who has only now shown to be that.
+
+    Another person may have registered it with their address, to wait for them to use it, and what they left themselves
+    to come in by would outlast their password ("account pre-hijacking", Sudhodanan and Paverd 2022).
+    """
+    identities.unlink_all(user.id)
+    api_keys.revoke_all(user.id)
+    user.email_verified = True
 
 
 def _replace_password(user: User, new_hash: str, action: str) -> None:
