@@ -9,6 +9,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from urllib.parse import unquote
 
 from flask import Response, current_app, request
 from itsdangerous import BadData, URLSafeTimedSerializer
@@ -28,11 +29,13 @@ CONSENT_PATH = "/api/v1/oauth/authorize"
 #: A path of this server with a query, of the characters of RFC 3986. A browser takes a backslash for a slash, drops
 #: tabs, and reads two slashes as a host: none of them passes.
 _PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2}|/(?!/))*(?:\?[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*)?")
+#: What of this server leads browsers on to others: a browser takes the fragment along, in which a login has its token.
+_API = "/api/"
 _DOTS = re.compile(r"/(?:\.|%2e){1,2}(?:/|\?|$)", re.IGNORECASE)
 
 
 class ReturnToRefused(Invalid):
-    """A login returns to a path of this server, or to exactly one of LOGIN_RETURN_URLS."""
+    """A login returns to the path of a page of this server, or to exactly one of LOGIN_RETURN_URLS."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +60,7 @@ class Attempt:
 
 def require_return_to(return_to: str, **place: str) -> None:
     """Refuse a URL that could lead to another site (``ReturnToRefused``); ``place`` is where the fault is."""
-    is_path = _PATH.fullmatch(return_to) is not None and not return_to.startswith("//") and not _DOTS.search(return_to)
-    if not is_path and return_to not in current_app.config["LOGIN_RETURN_URLS"]:
+    if not _is_page(return_to) and return_to not in current_app.config["LOGIN_RETURN_URLS"]:
         raise ReturnToRefused(Fault(ReturnToRefused.sentence(), ReturnToRefused.code(), **place))
 
 
@@ -90,6 +92,15 @@ def read_attempt(provider: str, state: str | None) -> Attempt:
     if attempt.provider != provider or not hmac.compare_digest(attempt.state.encode(), (state or "").encode()):
         raise StateInvalid
     return attempt
+
+
+def _is_page(return_to: str) -> bool:
+    """Whether this is the path of a page of this server, which stays there; of the API only the page for consent."""
+    if _PATH.fullmatch(return_to) is None or return_to.startswith("//") or _DOTS.search(return_to):
+        return False
+    path = return_to.partition("?")[0]
+    # Routing decodes a path, and merges its slashes.
+    return path == CONSENT_PATH or not re.sub("/+", "/", unquote(path)).startswith(_API)
 
 
 def _serializer() -> URLSafeTimedSerializer:

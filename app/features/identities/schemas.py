@@ -19,7 +19,7 @@ RETURN_TO: dict[str, Any] = {
     "max_length": 2000,
     "pattern": r"^[!-~]+$",
     "example": "/docs",
-    "note": "A path of this server, or exactly one of LOGIN_RETURN_URLS.",
+    "note": "The path of a page of this server, or exactly one of LOGIN_RETURN_URLS.",
 }
 SHA256_IN_BASE64 = r"^[A-Za-z0-9_-]{43}$"
 
