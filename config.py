@@ -430,6 +430,8 @@ class Config:
         config = cls(**values)
         if config.metrics_port == config.port:
             raise ConfigError("METRICS_PORT must differ from PORT")
+        if config.oidc_providers and config.issuer is None:
+            raise ConfigError("PUBLIC_URL must be an https URL where OIDC_PROVIDERS is set, which leads back to it")
         if config.app_env is Environment.PRODUCTION:
             config._check_production(given=set(values))
             return config
@@ -463,8 +465,6 @@ class Config:
             raise ConfigError("DEBUG must be off in production")
         if any(provider.is_local for provider in self.oidc_providers.values()):
             raise ConfigError("OIDC_PROVIDERS must have issuers that are https in production")
-        if self.oidc_providers and self.public_url is None:
-            raise ConfigError("PUBLIC_URL must be set in production where OIDC_PROVIDERS is: providers lead back to it")
 
     def _with_development_secrets(self) -> Self:
         INSTANCE.mkdir(mode=0o700, exist_ok=True)

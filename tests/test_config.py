@@ -380,13 +380,16 @@ class TestProduction:
         provider = '{"company": {"issuer": "%s", "client_id": "c", "client_secret": "s"}}'
         secure = {**PRODUCTION, "OIDC_PROVIDERS": provider % "https://id.test"}
         plain = {**PRODUCTION, "OIDC_PROVIDERS": provider % "http://127.0.0.1:9000"}
+        development = {**plain, "APP_ENV": "development"}
 
         assert Config.from_environment({**secure, "PUBLIC_URL": "https://api.test"}).oidc_providers.keys() == {
             "company"
         }
-        assert refusal_of(secure).startswith("PUBLIC_URL must be set")
-        assert refusal_of(plain) == "OIDC_PROVIDERS must have issuers that are https in production"
-        assert Config.from_environment({**plain, "APP_ENV": "development"}).oidc_providers.keys() == {"company"}
+        assert refusal_of(secure).startswith("PUBLIC_URL must be an https URL where OIDC_PROVIDERS is set")
+        assert refusal_of({**secure, "PUBLIC_URL": "http://api.test"}) == refusal_of(secure)
+        assert refusal_of({**development, "PUBLIC_URL": "http://api.test"}) == refusal_of(secure)
+        assert refusal_of({**plain, "PUBLIC_URL": "https://api.test"}).startswith("OIDC_PROVIDERS must have issuers")
+        assert Config.from_environment(development).oidc_providers.keys() == {"company"}
 
     def test_makes_no_secret(self, instance: Path) -> None:
         Config.from_environment(PRODUCTION)
