@@ -26,6 +26,8 @@ ALGORITHMS = frozenset(
         *("ES256", "ES384", "ES512", "EdDSA", "Ed25519"),
     }
 )
+#: RFC 9864 names the algorithm anew; Authlib knows by the old name which hash `at_hash` is of.
+_ALIASES = {"Ed25519": {"alg": "EdDSA"}}
 #: NIST SP 800-131A: shorter RSA keys are not acceptable for signatures.
 MIN_RSA_BITS = 2048
 #: In characters: OpenID Connect Core 1.0 section 2 has it for a subject, and it is the length of the columns.
@@ -165,7 +167,7 @@ def _id_token_claims(signed: Signed, provider: Provider, *, nonce: str, access_t
         "sub": {"essential": True},
     }
     params = {"nonce": nonce, "client_id": provider.client_id, "access_token": access_token}
-    claims = CodeIDToken(signed.claims, signed.header, options, params)
+    claims = CodeIDToken(signed.claims, signed.header | _ALIASES.get(signed.header["alg"], {}), options, params)
     claims.validate(now=int(clock.now().timestamp()), leeway=LEEWAY)
     _require_names(claims["sub"], claims.get("sid"))
     return dict(claims)

@@ -258,14 +258,26 @@ class TestTheSignature:
         assert error_of(browser.log_in(**DAVE)) == "id_token_invalid"
         require_nothing_happened(browser.app)
 
-    @pytest.mark.parametrize(("kind", "algorithm"), [("EC", "ES256"), ("OKP", "EdDSA"), ("RSA", "RS256")])
+    @pytest.mark.parametrize(
+        ("kind", "algorithm", "hashed_by"),
+        [
+            ("EC", "ES256", "sha256"),
+            ("OKP", "EdDSA", "sha512"),
+            ("OKP", "Ed25519", "sha512"),
+            ("RSA", "RS256", "sha256"),
+        ],
+    )
     def test_may_be_of_any_algorithm_with_a_public_key(
-        self, browser: Browser, issuer: Issuer, kind: str, algorithm: str
+        self, browser: Browser, issuer: Issuer, kind: str, algorithm: str, hashed_by: str
     ) -> None:
         issuer.algorithm = algorithm
+        issuer.metadata["id_token_signing_alg_values_supported"] = ["RS256", algorithm]
         issuer.rotate(new_key(kind, "rsa-2"))
+        digest = hashlib.new(hashed_by, b"acc-ess").digest()
 
-        assert outcome(browser.log_in(**DAVE))[1].keys() == {"csrf_token"}
+        answer = browser.log_in(**DAVE, at_hash=encoded(digest[: len(digest) // 2]))
+
+        assert outcome(answer)[1].keys() == {"csrf_token"}
 
     def test_must_be_of_an_algorithm_that_the_provider_names(self, browser: Browser, issuer: Issuer) -> None:
         issuer.metadata["id_token_signing_alg_values_supported"] = ["ES256"]
