@@ -14,7 +14,7 @@ from app.extensions import db
 from app.features.oauth import codes
 from app.features.oauth_clients.models import OAuthClient
 from app.features.users.models import User
-from tests.apps import READS, VERIFIER, ThirdParty, basic, challenge_of, error_of, register, send
+from tests.apps import CALLBACK, READS, VERIFIER, ThirdParty, basic, challenge_of, error_of, register, send
 from tests.conftest import PASSWORD, Caller, body_of
 from tests.rows import mappings_of
 
@@ -44,7 +44,7 @@ class TestExchange:
         answer = send(
             prices.app,
             "/oauth/token",
-            {**form, "redirect_uri": "https://prices.example/callback"},
+            {**form, "redirect_uri": CALLBACK},
             basic(prices.client_id, prices.secret or ""),
         )
 
@@ -139,6 +139,19 @@ class TestRefusal:
 
         assert error_of(prices.exchange(code, client_secret="cas_1_x")) == (401, "invalid_client")
 
+    def test_of_a_wrong_secret_that_a_public_client_does_not_need(self, root: Caller, bob: Caller) -> None:
+        prices = register(root, type="public")
+        form = {"grant_type": "authorization_code", "code": prices.code_for(bob, READS), "client_id": prices.client_id}
+
+        answer = send(
+            prices.app,
+            "/oauth/token",
+            {**form, "redirect_uri": CALLBACK, "code_verifier": VERIFIER},
+            basic(prices.client_id, "guess"),
+        )
+
+        assert error_of(answer) == (401, "invalid_client")
+
     def test_of_a_code_that_is_a_minute_old(self, prices: ThirdParty, bob: Caller) -> None:
         code = prices.code_for(bob, READS)
 
@@ -229,4 +242,4 @@ class TestPruning:
 def _code(prices: ThirdParty, person: Caller, challenge: str) -> str:
     with prices.app.app_context(), unit_of_work():
         client = db.session.get_one(OAuthClient, prices.id)
-        return codes.issue(client, person.user_id or 0, "https://prices.example/callback", READS, challenge)
+        return codes.issue(client, person.user_id or 0, CALLBACK, READS, challenge)
