@@ -96,8 +96,6 @@ def prune_codes() -> int:
 def _refuse_second_use(code: AuthorizationCode) -> None:
     # The session is one of another transaction, which has committed by now.
     db.session.refresh(code)
-    ended = {"session_id": code.session_id, "client_id": code.client_id}
-    record_event("authorization_code.reused", resource_type="user", resource_id=code.user_id, after=ended)
     if code.session_id is not None:
-        sessions.revoke_session(code.session_id)
+        sessions.end_reused(code.session_id, user_id=code.user_id, action="authorization_code.reused")
     raise InvalidGrant

@@ -3,6 +3,7 @@
 Authlib checks the requests in the order of the RFCs. It returns what is answered, and its errors become refusals.
 """
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -21,7 +22,7 @@ from authlib.oauth2.rfc7009 import RevocationEndpoint
 from authlib.oauth2.rfc7636 import CodeChallenge
 from authlib.oauth2.rfc7662 import IntrospectionEndpoint
 
-from app.core.audit import record_event
+from app.core.errors import NotFound
 from app.features.oauth import codes
 from app.features.oauth.clients import AppClient, KeyClient, find_client
 from app.features.oauth.errors import InvalidRequest, InvalidScope, refuse
@@ -216,9 +217,8 @@ class Revocation(RevocationEndpoint):
         claims = token.claims
         if isinstance(claims, KeyClaims):
             raise UnsupportedTokenTypeError
-        sessions.revoke_session(claims.session_id)
-        ended = {"session_id": claims.session_id}
-        record_event("grant.revoked", resource_type="user", resource_id=claims.user_id, after=ended)
+        with contextlib.suppress(NotFound):
+            sessions.end_grant(claims.session_id, user_id=claims.user_id, action="grant.revoked")
 
 
 class Introspection(IntrospectionEndpoint):

@@ -141,17 +141,12 @@ def end_session(session_id: int, *, identity: Identity) -> None:
     record_event("session.ended", resource_type="user", resource_id=session.user_id, after={"session_id": session_id})
 
 
-def end_grant(session_id: int, *, user_id: int) -> None:
-    """End what a user has let an app do: from the next request on. ``NotFound`` if it is over."""
+def end_grant(session_id: int, *, user_id: int, action: str = "grant.ended") -> None:
+    """End what a user has let an app do; ``action`` is for the trail. ``NotFound`` if it is over."""
     if db.session.scalar(grants_of(user_id).where(UserSession.id == session_id)) is None:
         raise NotFound
     _revoke(UserSession.id == session_id)
-    record_event("grant.ended", resource_type="user", resource_id=user_id, after={"session_id": session_id})
-
-
-def revoke_session(session_id: int) -> None:
-    """End a session, if it has not ended: for whom its tokens show to have a right to that; the caller records it."""
-    _revoke(UserSession.id == session_id)
+    record_event(action, resource_type="user", resource_id=user_id, after={"session_id": session_id})
 
 
 def end_sessions(user_id: int, *, except_id: int | None = None) -> None:

@@ -197,7 +197,8 @@ class TestSecondUse:
         assert (before, acting.get("/products").status_code) == (200, 401)
         assert error_of(prices.refresh(tokens["refresh_token"])) == (400, "invalid_grant")
         (event,) = body_of(root.get("/audit-events?action=authorization_code.reused"))["items"]
-        assert (event["resource_id"], event["after"]["client_id"]) == (bob.user_id, prices.id)
+        (opened,) = body_of(root.get("/audit-events?action=grant.opened"))["items"]
+        assert (event["resource_id"], event["after"]["session_id"]) == (bob.user_id, opened["after"]["session_id"])
 
     def test_ends_it_after_it_was_refreshed_and_long_after(self, prices: ThirdParty, bob: Caller) -> None:
         code = prices.code_for(bob, READS)
