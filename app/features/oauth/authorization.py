@@ -23,8 +23,8 @@ from app.security.tokens import APP_PREFIX
 _CLIENT_ID = re.compile(rf"{APP_PREFIX}_([1-9][0-9]{{0,17}})", re.ASCII)
 #: A SHA-256 in base64url (RFC 7636 section 4.2).
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
-#: A loopback address with a port, up to its path.
-_LOOPBACK = re.compile(r"(http://(?:127\.0\.0\.1|\[::1\])):([0-9]{1,5})(?=[/?]|\Z)", re.ASCII)
+#: A loopback address with a port; what follows is compared.
+_LOOPBACK = re.compile(r"(http://(?:127\.0\.0\.1|\[::1\])):([0-9]{1,5})", re.ASCII)
 _MAX_PORT = 65_535
 
 
