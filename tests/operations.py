@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 import jsonschema_rs
 import sqlalchemy
+from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from flask import Flask
 from PIL import Image
 from sqlalchemy import Engine, event, select, type_coerce, update
@@ -26,6 +27,7 @@ from app.core.jobs import Job, JobStatus, enqueue
 from app.core.transactions import unit_of_work
 from app.extensions import cache, db
 from app.features.events import service as events
+from app.features.identities.models import ExternalIdentity, LoginCode
 from app.features.imports.models import FailedRows, Import, ImportFault
 from app.features.passwords import service as passwords
 from app.features.search_terms.models import SearchTerm
@@ -33,6 +35,7 @@ from app.features.search_terms.service import week_of
 from app.features.sessions.models import UserSession
 from app.features.users.models import User
 from app.features.webhooks.models import Delivery, DeliveryStatus
+from app.security.api_keys import hash_secret
 from app.security.permissions import Role
 from app.security.tokens import issue_access_token
 from app.web.openapi import describe
@@ -43,6 +46,20 @@ METHODS = ("get", "head", "post", "put", "patch", "delete", "options", "trace")
 Table = list[tuple[Any, ...]]
 #: What is sent where a file is taken.
 FILE = b"sku,name,price,category\nFILE-1,Oak chair,129.00,Chairs\n"
+
+
+#: The operations whose own example needs more than an application and its rows, and where they are looked at instead.
+ELSEWHERE = {
+    "read_key_set": "keys of a signature that is not a secret's: tests/web/test_keys.py",
+    **dict.fromkeys(
+        ("begin_oidc_login", "end_oidc_login", "link_identity", "end_sessions_by_provider"),
+        "an identity provider: tests/features/identities",
+    ),
+    **dict.fromkeys(
+        ("read_authorization_page", "log_in_on_page", "log_out_of_page", "decide_on_authorization"),
+        "a browser, which has the form and the cookies of the page: tests/features/oauth",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -209,8 +226,7 @@ class Scene:
 
     def __init__(self, app: Flask, password_hash: str) -> None:
         self.app = app
-        # There is no key set while tokens are signed with a secret; tests/web/test_keys.py looks at that.
-        self.operations = [one for one in operations_in(describe(app)) if one.name != "read_key_set"]
+        self.operations = [one for one in operations_in(describe(app)) if one.name not in ELSEWHERE]
         self._password_hash = password_hash
         self._user_id = 0
         self._session_id = 0
@@ -358,6 +374,8 @@ class Scene:
             example |= {"email": "alice@example.com", "password": PASSWORD}
         if operation.name == "confirm_password_reset":
             example["token"] = self._reset_token()
+        if operation.takes_form:
+            return example | self._client()
         if operation.key:
             # The path states it already; and by another, the next request would not find the row.
             example.pop(operation.key, None)
@@ -369,6 +387,26 @@ class Scene:
             if isinstance(value, list):
                 filled[name] = [self._with_references(one) if isinstance(one, dict) else one for one in value]
         return filled
+
+    def authorization_request(self) -> dict[str, str]:
+        """The parameters with which an app sends a browser to the page for consent."""
+        self._set_up()
+        app = self._rows["/api/v1/oauth/clients"]
+        return {
+            "client_id": app["client_id"],
+            "redirect_uri": app["redirect_uris"][0],
+            "response_type": "code",
+            "scope": app["scopes"][0],
+            "state": "x",
+            "code_challenge": "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM",
+            "code_challenge_method": "S256",
+        }
+
+    def _client(self) -> dict[str, str]:
+        """The credentials of a client of OAuth 2: an API key. It gets all that it may."""
+        self._set_up()
+        key = self._rows["/api/v1/api-keys"]
+        return {"client_id": f"cat_{key['id']}", "client_secret": key["key"], "scope": ""}
 
     def _reset_token(self) -> str:
         """What a mail would have brought."""
@@ -423,6 +461,7 @@ class Scene:
         for _ in range(3):
             self._add_session(self._ids["user_id"])
         self._add_search_terms()
+        self._add_login_code(next(one for one in self.operations if one.name == "exchange_login_code"))
         with self.app.app_context(), unit_of_work(reading=True):
             # So that no reader of the feed changes a table.
             events.number_all_changes()
@@ -443,11 +482,11 @@ class Scene:
         with self.app.app_context():
             return issue_access_token(user_id=self._user_id, session_id=self._session_id, role=Role.ADMIN)
 
-    def _add_session(self, user_id: int | None = None) -> int:
+    def _add_session(self, user_id: int | None = None, **of_grant: Any) -> int:
         with self.app.app_context(), unit_of_work():
             expires_at = clock.now() + timedelta(days=1)
             session = UserSession(
-                user_id=user_id or self._user_id, device="x", address="127.0.0.1", expires_at=expires_at
+                user_id=user_id or self._user_id, device="x", address="127.0.0.1", expires_at=expires_at, **of_grant
             )
             db.session.add(session)
             db.session.flush()
@@ -514,6 +553,13 @@ class Scene:
         if name == "delivery_id":
             self._make_rows("webhook_id", "/api/v1/webhooks")
             self._ids[name] = self._add_delivery(self._ids["webhook_id"])
+        if name == "grant_id":
+            # A person makes them, on a page in a browser.
+            self._make_rows("client_id", "/api/v1/oauth/clients")
+            grant: dict[str, Any] = {"client_id": self._ids["client_id"], "scopes": ["products:read"]}
+            self._ids[name] = [self._add_session(**grant) for _ in range(3)][-1]
+        if name == "identity_id":
+            self._ids[name] = self._add_identities()
         if name == "job_id":
             self._references[name], *_, self._ids[name] = self._add_jobs()
 
@@ -539,6 +585,29 @@ class Scene:
             db.session.add_all(deliveries)
             db.session.flush()
             return deliveries[-1].id
+
+    def _add_identities(self) -> int:
+        """What logins with a provider would have linked."""
+        with self.app.app_context(), unit_of_work():
+            found = [
+                ExternalIdentity(user_id=self._user_id, issuer="https://id.example", subject=f"row{number}")
+                for number in range(3)
+            ]
+            db.session.add_all(found)
+            db.session.flush()
+            return found[-1].id
+
+    def _add_login_code(self, operation: Operation) -> None:
+        """The code of the operation's example, which a login with a provider would have made."""
+        with self.app.app_context(), unit_of_work():
+            code = LoginCode(
+                code_hash=hash_secret(operation.example["code"]),
+                user_id=self._user_id,
+                identity_id=self._ids["identity_id"],
+                code_challenge=create_s256_code_challenge(operation.example["code_verifier"]),
+                expires_at=clock.now() + timedelta(days=1),
+            )
+            db.session.add(code)
 
     def _add_search_terms(self) -> None:
         """Three terms that are shown. Searches make them, some time later."""

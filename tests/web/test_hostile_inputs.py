@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlencode
 
 import jsonschema_rs
 import jwt
@@ -21,8 +22,9 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from app.core.errors import Refusal
+from app.web.openapi import describe
 from tests.conftest import on_one_database
-from tests.operations import Operation, Scene
+from tests.operations import FORM, Operation, Scene, operations_in
 
 # Thousands of requests each: a busy machine may take its time.
 pytestmark = pytest.mark.timeout(400)
@@ -102,11 +104,11 @@ def _faults_in(
     if HOSTILE in f"{answer.headers}{answer.get_data(as_text=True)}":
         yield "echoes what it was told"
     if answer.status_code >= 400 and answer.request.method != "HEAD":
-        yield from _faults_in_problem(answer, place)
+        yield from _faults_in_problem(answer, place, operation.errors if routed else "application/problem+json")
 
 
-def _faults_in_problem(answer: TestResponse, place: str | None) -> Iterator[str]:
-    if answer.content_type != "application/problem+json":
+def _faults_in_problem(answer: TestResponse, place: str | None, media_type: str) -> Iterator[str]:
+    if answer.content_type != media_type:
         yield f"is {answer.content_type}"
         return
     problem = json.loads(answer.data)
@@ -321,7 +323,7 @@ class TestBodies:
     @on_one_database
     def test_where_none_is_taken_change_nothing(self, scene: Scene, report: Report) -> None:
         for operation in scene.operations:
-            if not operation.media_types and not operation.takes_file:
+            if not operation.media_types and not operation.takes_file and not operation.takes_form:
                 for given, body in {"an object": b'{"id": 1}', "no JSON": b"\xff" * 1000}.items():
                     answer = scene.send(operation, body=body, headers={"Content-Type": "application/json"})
                     report.check(operation, given, answer, statuses={operation.success})
@@ -571,6 +573,103 @@ class TestMembers:
                     report.check(operation, f"{name[:40]!r}", answer, statuses={422}, place=pointer_to(name))
 
 
+class TestForms:
+    """Those of the endpoints of OAuth 2."""
+
+    @staticmethod
+    def taken(scene: Scene) -> list[Operation]:
+        found = [operation for operation in scene.operations if operation.takes_form]
+        assert len(found) == 3
+        return found
+
+    @on_one_database
+    def test_that_are_malformed_are_refused(self, scene: Scene, report: Report) -> None:
+        for operation in self.taken(scene):
+            for given, value in MISENCODED.items():
+                for body in (f"grant_type={value}", f"{value}=1", f"token=x&{value}"):
+                    answer = scene.send(operation, body=body.encode("latin-1"))
+                    report.check(operation, given, answer, statuses={400})
+            for name in operation.body_schema["properties"]:
+                twice = urlencode([*scene.example(operation).items(), (name, "x"), (name, "y")]).encode()
+                report.check(operation, f"{name} twice", scene.send(operation, body=twice), statuses={400})
+
+    @on_one_database
+    def test_that_are_no_forms_are_refused(self, scene: Scene, report: Report) -> None:
+        for operation in self.taken(scene):
+            for media_type in {"application/json", f"{FORM}; charset=latin-1", *MEDIA_TYPES} - {FORM}:
+                answer = scene.send(operation, headers={"Content-Type": media_type})
+                report.check(operation, f"Content-Type: {media_type}"[:80], answer, statuses={415})
+            for coding in CODINGS:
+                answer = scene.send(operation, headers={"Content-Encoding": coding})
+                report.check(operation, f"Content-Encoding: {coding}"[:80], answer, statuses={415})
+            large = b"token=" + b"x" * limit_of(scene, operation)
+            report.check(operation, "large", scene.send(operation, body=large), statuses={413})
+
+    @on_one_database
+    def test_may_have_more_than_is_known_here(self, scene: Scene, report: Report) -> None:
+        for operation in self.taken(scene):
+            body = scene.example(operation) | {"resource": "x", "a[b]": "1", "": "x", "\x00": "x"}
+            report.check(operation, "unknown names", scene.send(operation, body=body), statuses={operation.success})
+
+    def test_are_answered_whatever_their_values(self, scene: Scene, report: Report) -> None:
+        for operation in self.taken(scene):
+            for name in operation.body_schema["properties"]:
+                for value in (*PARAMETERS, "authorization_code", "refresh_token", "password", "app_1", "cat_1"):
+                    answer = scene.send(operation, body=scene.example(operation) | {name: value})
+                    report.check(operation, f"{name} is {value[:40]!r}", answer)
+
+    @on_one_database
+    def test_with_other_credentials_are_refused(self, scene: Scene, report: Report) -> None:
+        for operation in self.taken(scene):
+            own = scene.example(operation)
+            anonymous = {name: value for name, value in own.items() if not name.startswith("client_")}
+            for given in (
+                "",
+                "Basic",
+                "Basic ",
+                "Basic x",
+                "Basic Og==",
+                "Basic 4pyT",
+                "Bearer x",
+                "\xff",
+                "Basic " * 9,
+            ):
+                answer = scene.send(operation, body=anonymous, headers={"Authorization": given})
+                report.check(operation, f"Authorization: {given!r}", answer, statuses={400, 401})
+            for client in ("", "cat_0", "cat_01", f"cat_{2**63}", "cat_" + "9" * 90, "app_1", "cat_\u0661", "key_1"):
+                answer = scene.send(operation, body=own | {"client_id": client})
+                report.check(operation, f"client_id: {client!r}", answer, statuses={400, 401})
+            for secret in ("", "x", "cat_1_x", own["client_secret"][:-1], own["client_secret"].swapcase()):
+                answer = scene.send(operation, body=own | {"client_secret": secret})
+                report.check(operation, f"client_secret: {secret!r}", answer, statuses={400, 401})
+
+
+class TestPages:
+    """Of the page for consent, every view, whatever an app sends a browser there with."""
+
+    @pytest.fixture
+    def views(self, scene: Scene) -> list[Operation]:
+        found = [one for one in operations_in(describe(scene.app)) if one.errors == "text/html"]
+        assert len(found) == 4
+        return found
+
+    def test_lead_nowhere_but_to_the_app(self, scene: Scene, views: list[Operation]) -> None:
+        asked = scene.authorization_request()
+        wrong = []
+        for operation in views:
+            for name in asked:
+                for value in (*PARAMETERS, asked["redirect_uri"] + "/", asked["redirect_uri"] + "?x"):
+                    answer = scene.send(operation, query=urlencode(asked | {name: value}))
+                    leads = answer.headers.get("Location", "")
+                    is_safe = leads == "" or leads.startswith((f"{asked['redirect_uri']}?", "/api/v1/oauth/authorize?"))
+                    is_page = answer.status_code == 303 or answer.mimetype == "text/html"
+                    if answer.status_code not in operation.statuses or not is_safe or not is_page:
+                        wrong.append((str(operation), name, value[:40], answer.status_code, leads))
+
+        assert wrong == []
+        assert scene.changes() == []
+
+
 #: One of these at a time is the value of a parameter, as it would be after decoding.
 PARAMETERS = [
     *("", " ", "0", "00", "01", "-0", "-1", "+1", " 1", "1 ", "1\n", "1e3", "1.0", "1.5", "1,5", "1_000", "0x1"),
@@ -621,7 +720,9 @@ class TestQueries:
     def test_with_unknown_names_are_refused(self, scene: Scene, report: Report) -> None:
         for operation in scene.operations:
             for given, query in QUERIES.items():
-                report.check(operation, given, scene.send(operation, query=query), statuses={422})
+                # An endpoint of OAuth 2 says 400 for what is invalid.
+                statuses = {422} & operation.statuses or {400}
+                report.check(operation, given, scene.send(operation, query=query), statuses=statuses)
 
     @on_one_database
     def test_that_are_not_utf_8_are_refused(self, scene: Scene, report: Report) -> None:
