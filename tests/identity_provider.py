@@ -16,7 +16,9 @@ from typing import Any, Literal
 from tests.node import command, environment
 from tests.servers import free_port
 
-CLIENT_ID, CLIENT_SECRET = "catalog", "what-the-provider-and-the-catalogue-know"
+CLIENT_ID = "catalog"
+#: With characters that RFC 6749 section 2.3.1 has encoded before they go into a header.
+CLIENT_SECRET = "what:the+provider/and%20the=catalogue&know"
 
 Key = Literal["current", "unpublished", "secret", "none"]
 

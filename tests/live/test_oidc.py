@@ -682,7 +682,7 @@ class TestAProviderThatIsDown:
 
     def test_keeps_nobody_else_waiting_while_it_hangs(self, fresh: Place, visit: Visit, bob: Caller) -> None:
         fresh.trusted.change_account("ann", email="ann@example.com", email_verified=True)
-        visitors = [visit() for _ in range(4)]
+        visitors = [visit() for _ in range(24)]
         callbacks = [callback_of(fresh, visitor, "ann") for visitor in visitors]
 
         with fresh.trusted.hung():
@@ -703,6 +703,7 @@ class TestAProviderThatIsDown:
             *pages, seconds = at_once([*waiting, read])
 
         assert [page.fragment for page in pages] == [{"error": "provider_unavailable"}] * len(visitors)
-        assert max(seconds) < 2
+        # A thread that waits for the provider is held for five seconds.
+        assert max(seconds) < 4
         # The connections that hung are closed, and the provider is asked again.
         wait_for(lambda: "csrf_token" in log_in(fresh, visit(), "ann").fragment)
