@@ -163,7 +163,9 @@ class TestOpenidClient:
 
     @pytest.mark.parametrize("kind", ["confidential", "public"])
     def test_acts_for_a_person_who_let_it(self, stage: Stage, alice: Caller, kind: str) -> None:
-        client = stage.register(type=kind)
+        # A public client may be an app on a device, which listens on any port that is free (RFC 8252 section 7.3).
+        registered = CALLBACK if kind == "confidential" else "http://127.0.0.1/callback"
+        client = stage.register(type=kind, redirect_uris=[registered])
         assert ("client_secret" in client) == (kind == "confidential")
 
         with application(issuer=stage.issuer, scope="products:read", redirect_uri=CALLBACK, **client) as running:
@@ -171,6 +173,9 @@ class TestOpenidClient:
             running.tell(allow(stage.visitor, url, "alice@example.com").url)
             seen = running.read()
 
+        endpoints = {name: url for name, url in seen["metadata"].items() if name.endswith("_endpoint")}
+        assert len(endpoints) == 4
+        assert [name for name, url in endpoints.items() if not url.startswith(f"{stage.issuer}/api/v1/oauth/")] == []
         assert seen["granted"] == {"token_type": "bearer", "expires_in": 900, "scope": "products:read"}
         assert (seen["products"], seen["users"], seen["after_refresh"]) == (200, 403, 200)
         assert seen["revocation"] == "done"
