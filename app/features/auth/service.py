@@ -161,8 +161,9 @@ def _log_in(*, email: str, password: str, device: str, address: str, lifetimes: 
     # No further statement for an inactive account: its duration would reveal that the password is correct.
     if is_correct and known and known.is_active:
         # Read again, because the account can be deactivated or its password changed while this one was hashed.
+        # Locked, so that a change that comes now waits for this session, and ends it.
         unchanged = User.id == known.id, User.password_hash == known.password_hash, User.is_active
-        user = db.session.scalar(select(User).where(*unchanged))
+        user = db.session.scalar(select(User).where(*unchanged).with_for_update(key_share=True))
     if user is None:
         record_failure(known.id if known else None, reaches_limit=reaches_limit)
         raise LoginFailed

@@ -94,8 +94,11 @@ def prune_codes() -> int:
 
 
 def _refuse_second_use(code: AuthorizationCode) -> None:
-    # The session is one of another transaction, which has committed by now.
-    db.session.refresh(code)
+    # The session is one of another transaction, which has committed by now; or that one has deleted the code, because
+    # the person has ended all sessions, or the client is no more.
+    found = select(AuthorizationCode).where(AuthorizationCode.code_hash == code.code_hash)
+    if db.session.scalar(found.execution_options(populate_existing=True)) is None:
+        raise InvalidGrant
     if code.session_id is not None:
         sessions.end_reused(code.session_id, user_id=code.user_id, action="authorization_code.reused")
     raise InvalidGrant

@@ -151,10 +151,11 @@ def end_grant(session_id: int, *, user_id: int, action: str = "grant.ended") -> 
 
 def end_sessions(user_id: int, *, except_id: int | None = None) -> None:
     """End every session of a user, except the one with the id ``except_id``, and all that could still become one."""
-    _revoke(UserSession.user_id == user_id, UserSession.id != (except_id or 0))
+    # First the codes: this waits for a concurrent exchange of one, whose session can only then be seen.
     for name in CODES:
         table = db.metadata.tables[name]
         db.session.execute(delete(table).where(table.c.user_id == user_id, table.c.used_at.is_(None)))
+    _revoke(UserSession.user_id == user_id, UserSession.id != (except_id or 0))
     record_event("session.all_ended", resource_type="user", resource_id=user_id, after={"but": except_id})
 
 
