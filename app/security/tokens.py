@@ -51,6 +51,9 @@ class TokenKind(StrEnum):
 
     ACCESS = "access"
     REFRESH = "refresh"
+    #: Refreshes the tokens of an app. Not the kind of a login's: a server of the release before, which knows nothing of
+    #: apps, would exchange that for all rights of the person.
+    GRANT = "grant"
 
 
 class TokenInvalid(Unauthenticated):
@@ -127,10 +130,16 @@ def issue_access_token(*, user_id: int, session_id: int, role: Role) -> str:
 
 
 def issue_refresh_token(
-    *, user_id: int, session_id: int, token_id: str, issued_at: datetime, expires_at: datetime
+    *,
+    user_id: int,
+    session_id: int,
+    token_id: str,
+    issued_at: datetime,
+    expires_at: datetime,
+    kind: TokenKind = TokenKind.REFRESH,
 ) -> str:
     """A long-lived token, valid for one exchange. The same arguments result in the same token."""
-    claims = {"sid": str(session_id), "jti": token_id, "iat": issued_at, "exp": expires_at}
+    claims = {"sid": str(session_id), "jti": token_id, "iat": issued_at, "exp": expires_at, "type": kind}
     token: str = create_refresh_token(identity=str(user_id), additional_claims=claims)
     return token
 

@@ -73,7 +73,7 @@ def find_token(text: str, issuer: Issuer) -> IssuedToken | None:
 def find_refresh_token(text: str, issuer: Issuer) -> IssuedToken | None:
     """The refresh token of an app, whose grant has not ended."""
     try:
-        claims = read_token(text, TokenKind.REFRESH, issuer.ring)
+        claims = read_token(text, TokenKind.GRANT, issuer.ring)
     except Unauthenticated:
         return None
     session = find_session(claims)

@@ -32,7 +32,7 @@ from app.features.oauth.models import AuthorizationCode
 from app.features.sessions import service as sessions
 from app.features.sessions.models import RefreshTokenReused, RefreshTokenUsed, SessionEnded
 from app.security.permissions import GRANTS, SCOPES, Permission, Role
-from app.security.tokens import Claims, Issuer, KeyClaims, issue_refresh_token
+from app.security.tokens import Claims, Issuer, KeyClaims, TokenKind, issue_refresh_token
 
 BASIC, POST, NONE = "client_secret_basic", "client_secret_post", "none"
 #: How clients authenticate that have a secret, and how all do.
@@ -103,6 +103,7 @@ class Server(AuthorizationServer):
             token_id=user.token.id,
             issued_at=user.token.issued_at,
             expires_at=user.token.expires_at,
+            kind=TokenKind.GRANT,
         )
         return {**self._describe(access_token, scopes), "refresh_token": refresh_token}
 
