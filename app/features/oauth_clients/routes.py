@@ -78,8 +78,8 @@ def delete_oauth_client(client: OAuthClient) -> None:
 @requires(Permission.OAUTH_CLIENTS_WRITE)
 @accepts(OAuthClientRotateSchema)
 @returns(NewOAuthClientSchema, status=201, location=_location)
-@refuses(PublicClientHasNoSecret)
+@refuses(PublicClientHasNoSecret, ScopeNotHeld)
 def rotate_oauth_client(client_id: int, data: dict[str, Any]) -> service.NewClient:
     """Give a client a new secret; the current one keeps working for `overlap_seconds`."""
     client = service.get_client(client_id, identity=current_identity(), lock=True)
-    return service.rotate_secret(client, **data)
+    return service.rotate_secret(client, identity=current_identity(), **data)

@@ -72,8 +72,11 @@ def update_client(client: OAuthClient, *, identity: Identity, **changed: Any) ->
     """Change a client's name, redirect URIs or scopes, from the next request on.
 
     What people have let it do stays, and of that only what is among its scopes can be done; it gets back what is added
-    again. Refuses scopes that ``identity`` lacks (``ScopeNotHeld``).
+    again. Refuses scopes that ``identity`` lacks (``ScopeNotHeld``), and new addresses for what people allow it, where
+    that is more than ``identity`` can do.
     """
+    if not {*changed.get("redirect_uris", ())} <= {*client.redirect_uris}:
+        _require_held(client.scopes, identity)
     if "scopes" in changed:
         # Those that it has already may stay.
         _require_held({*changed["scopes"]} - {*client.scopes}, identity)
@@ -83,11 +86,12 @@ def update_client(client: OAuthClient, *, identity: Identity, **changed: Any) ->
     return client
 
 
-def rotate_secret(client: OAuthClient, *, overlap_seconds: int) -> NewClient:
+def rotate_secret(client: OAuthClient, *, identity: Identity, overlap_seconds: int) -> NewClient:
     """Give a confidential client a new secret; the current one works for another ``overlap_seconds``.
 
-    Refuses a public one (``PublicClientHasNoSecret``).
+    Refuses a public one (``PublicClientHasNoSecret``), and one with scopes that ``identity`` lacks (``ScopeNotHeld``).
     """
+    _require_held(client.scopes, identity)
     if client.type != ClientType.CONFIDENTIAL:
         raise PublicClientHasNoSecret
     secret = make_secret()
