@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 
 from app.core import clock
 from app.core.audit import AuditEvent
+from app.core.metrics import LOGINS
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.identities.models import ExternalIdentity
@@ -19,6 +20,7 @@ from app.features.sessions.models import UserSession
 from app.features.users.models import User
 from app.security.permissions import Role
 from tests.conftest import API, PASSWORD, Caller, body_of, code_of, on_one_database
+from tests.counting import counter_of
 from tests.features.identities.conftest import APP, SHOP, Browse, Browser, Offer, error_of, outcome
 from tests.issuer import Issuer
 
@@ -380,6 +382,20 @@ class TestTheTrail:
                 "login.failed",
                 {"provider": "company", "reason": "email_unverified"},
             )
+
+
+class TestTheMetric:
+    def test_counts_what_succeeds_and_what_is_refused(self, browser: Browser) -> None:
+        counted = counter_of(LOGINS)
+
+        browser.log_in(**DAVE)
+        browser.log_in(**DAVE)
+        browser.log_in(sub="1002", email="eve@example.com", email_verified=False)
+        _, told = outcome(browser.log_in(query=TestAnApp.QUERY, **DAVE))
+        for _ in range(2):
+            Caller(browser.app).post("/auth/oidc/exchange", {"code": told["code"], "code_verifier": VERIFIER})
+
+        assert counted() == {("succeeded",): 3, ("failed",): 2}
 
 
 @on_one_database
