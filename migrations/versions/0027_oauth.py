@@ -55,6 +55,10 @@ def upgrade() -> None:
     op.add_column("sessions", sa.Column("scopes", json(), nullable=True))
     add_reference("sessions", "identity_id", "identities", on_delete="SET NULL")
     op.add_column("sessions", sa.Column("provider_session", sa.String(length=255), nullable=True))
+    named = sa.text("provider_session IS NOT NULL")
+    op.create_index(
+        "ix_sessions_provider_session", "sessions", ["provider_session"], postgresql_where=named, sqlite_where=named
+    )
     op.create_table(
         "authorization_codes",
         sa.Column("code_hash", sa.String(length=64), nullable=False),
@@ -111,6 +115,7 @@ def downgrade() -> None:
     # Without its scopes, a session of an app would be one of the person.
     op.execute("DELETE FROM refresh_tokens WHERE session_id IN (SELECT id FROM sessions WHERE client_id IS NOT NULL)")
     op.execute("DELETE FROM sessions WHERE client_id IS NOT NULL")
+    op.drop_index("ix_sessions_provider_session", "sessions")
     op.drop_column("sessions", "provider_session")
     drop_reference("sessions", "identity_id")
     op.drop_column("sessions", "scopes")

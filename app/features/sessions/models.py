@@ -52,6 +52,9 @@ class UserSession(Keyed, Model):
 
 
 Index("ix_sessions_user_id_id", UserSession.user_id, UserSession.id)
+# A provider may end a session by this name alone; most have none.
+_named = UserSession.provider_session.is_not(None)
+Index("ix_sessions_provider_session", UserSession.provider_session, postgresql_where=_named, sqlite_where=_named)
 
 
 class SessionNetwork(Model):
