@@ -19,7 +19,7 @@ from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.users.models import User
 from app.security.keys import OneAlgorithm
-from tests.apps import READS, ThirdParty, register
+from tests.apps import READS, ThirdParty, error_of, register
 from tests.conftest import PASSWORD, Caller, body_of, code_of
 
 APP_MEMBERS = {"iss", "aud", "sub", "client_id", "sid", "scope", "iat", "exp", "jti"}
@@ -175,6 +175,50 @@ class TestConfusion:
             assert answer.status_code == 401
 
         assert prices.refresh(tokens["refresh_token"]).status_code == 200
+
+    def test_of_refresh_tokens_that_the_server_itself_could_have_signed(
+        self, app: Flask, prices: ThirdParty, bob: Caller, anonymous: Caller
+    ) -> None:
+        # As if one could be made of the other: the database knows whose the session is.
+        tokens = prices.tokens_for(bob)
+        login = body_of(anonymous.post("/auth/login", {"email": "bob@example.com", "password": PASSWORD}))
+        (_, granted), (_, logged_in) = parts_of(tokens["refresh_token"]), parts_of(login["refresh_token"])
+        named = {name: granted[name] for name in ("sid", "jti", "iat", "exp")}
+
+        as_login = forge(app, login["refresh_token"], {}, named)
+        as_app = forge(
+            app, tokens["refresh_token"], {}, {name: logged_in[name] for name in ("sid", "jti", "iat", "exp")}
+        )
+
+        answer = anonymous.post("/auth/refresh", headers={"Authorization": f"Bearer {as_login}"})
+        assert (answer.status_code, code_of(answer)) == (401, "session_ended")
+        assert error_of(prices.refresh(as_app)) == (400, "invalid_grant")
+        assert prices.refresh(tokens["refresh_token"]).status_code == 200
+        headers = {"Authorization": f"Bearer {login['refresh_token']}"}
+        assert anonymous.post("/auth/refresh", headers=headers).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("head", "claims"),
+        [
+            ({"typ": "at+jwt"}, {}),
+            ({}, {"type": "refresh"}),
+            ({}, {"type": "access"}),
+            ({}, {"iss": "http://127.0.0.1:8000", "aud": "http://127.0.0.1:8000"}),
+            ({}, {"sub": "9999"}),
+            ({}, {"sid": "9999"}),
+            ({}, {"jti": "another"}),
+            ({}, {"exp": 1}),
+        ],
+        ids=ascii,
+    )
+    def test_of_the_refresh_token_of_another(
+        self, app: Flask, prices: ThirdParty, bob: Caller, head: dict[str, Any], claims: dict[str, Any]
+    ) -> None:
+        token = prices.tokens_for(bob)["refresh_token"]
+
+        assert error_of(prices.refresh(forge(app, token, head, claims))) == (400, "invalid_grant")
+
+        assert prices.refresh(forge(app, token, {}, {})).status_code == 200
 
     def test_of_a_refresh_token_with_an_access_token(self, prices: ThirdParty, bob: Caller) -> None:
         tokens = prices.tokens_for(bob)
