@@ -191,6 +191,7 @@ def unlink(found: ExternalIdentity, *, session_id: int, issuers: Collection[str]
     has_password = db.session.scalar(select(User.password_hash).where(User.id == found.user_id))
     if not has_password and db.session.scalar(others.limit(1)) is None:
         raise LastWayIn
+    _delete_codes(found.id, None)
     sessions.end_logins(found.user_id, identity_id=found.id, except_id=session_id)
     _record("identity.unlinked", found)
     db.session.delete(found)
@@ -216,16 +217,17 @@ def end_by_provider(token: LogoutToken) -> None:
         begun = select(LoginCode.identity_id).where(LoginCode.provider_session == token.provider_session)
         rows = rows.where(ExternalIdentity.id.in_(opened) | ExternalIdentity.id.in_(begun))
     for found in db.session.scalars(rows):
+        _delete_codes(found.id, token.provider_session)
         sessions.end_logins(
             found.user_id,
             identity_id=found.id,
             provider_session=token.provider_session,
             opened_before=token.issued_at + timedelta(seconds=LEEWAY),
         )
-        _delete_codes(found.id, token.provider_session)
 
 
 def _delete_codes(identity_id: int, provider_session: str | None) -> None:
+    """Delete codes, before what ends sessions: this waits for an exchange, whose session can only then be seen."""
     statement = delete(LoginCode).where(LoginCode.identity_id == identity_id, LoginCode.used_at.is_(None))
     if provider_session is not None:
         statement = statement.where(LoginCode.provider_session == provider_session)

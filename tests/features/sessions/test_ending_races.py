@@ -8,11 +8,12 @@ import pytest
 from flask import Flask
 from sqlalchemy import delete
 
-from app.clients.oidc_tokens import Person
+from app.clients.oidc_tokens import LogoutToken, Person
+from app.core import clock
 from app.core.transactions import unit_of_work
 from app.extensions import db
 from app.features.identities.models import ExternalIdentity
-from app.features.identities.service import Policy, issue_code
+from app.features.identities.service import Policy, end_by_provider, issue_code
 from app.features.oauth import codes
 from app.features.oauth.models import AuthorizationCode
 from app.features.passwords.service import sign_reset
@@ -22,6 +23,7 @@ from tests.conftest import PASSWORD, Caller, body_of
 
 #: Seconds for what runs beside a request to come as far as it can without its end.
 HEAD_START = 0.5
+PERSON = Person(issuer="https://id.example", subject="1001")
 
 
 @pytest.fixture
@@ -70,15 +72,28 @@ def test_a_grant(root: Caller, bob: Caller, meanwhile: Meanwhile) -> None:
     assert error_of(prices.refresh(tokens["refresh_token"])) == (400, "invalid_grant")
 
 
-def test_a_login_of_an_app_with_a_provider(app: Flask, bob: Caller, meanwhile: Meanwhile) -> None:
-    person = Person(issuer="https://id.example", subject="1001")
+def unlink(person: Caller) -> None:
+    (found,) = body_of(person.get("/auth/identities"))["items"]
+    assert person.delete(f"/auth/identities/{found['id']}", if_match=None).status_code == 204
+
+
+def log_out_at_the_provider(person: Caller) -> None:
+    with person.app.app_context(), unit_of_work():
+        token = LogoutToken(issuer=PERSON.issuer, subject="1001", provider_session=None, issued_at=clock.now())
+        end_by_provider(token)
+
+
+@pytest.mark.parametrize("end", [end_all, unlink, log_out_at_the_provider])
+def test_a_login_of_an_app_with_a_provider(
+    app: Flask, bob: Caller, meanwhile: Meanwhile, end: Callable[[Caller], None]
+) -> None:
     with app.app_context(), unit_of_work():
-        db.session.add(ExternalIdentity(user_id=bob.user_id, issuer=person.issuer, subject=person.subject))
+        db.session.add(ExternalIdentity(user_id=bob.user_id, issuer=PERSON.issuer, subject=PERSON.subject))
         db.session.flush()
         policy = Policy(trusted=False, creates_accounts=False)
-        code = issue_code(person, policy, code_challenge=challenge_of(VERIFIER))
+        code = issue_code(PERSON, policy, code_challenge=challenge_of(VERIFIER))
     ended = threading.Event()
-    meanwhile(lambda: (end_all(bob), ended.set()))
+    meanwhile(lambda: (end(bob), ended.set()))
 
     pair = body_of(Caller(app).post("/auth/oidc/exchange", {"code": code, "code_verifier": VERIFIER}))
 
