@@ -26,20 +26,30 @@ HEAD_START = 0.5
 PERSON = Person(issuer="https://id.example", subject="1001")
 
 
+Meanwhile = Callable[[Callable[[], None]], threading.Event]
+
+
 @pytest.fixture
-def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[], Any]], None]]:
-    """Have something begin in another thread when the next session is about to be opened."""
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Iterator[Meanwhile]:
+    """Have something begin in another thread when the next session is about to be opened; tells when it has ended."""
     open_session, threads = sessions.open_session, []
 
-    def begin(work: Callable[[], Any]) -> None:
+    def begin(work: Callable[[], None]) -> threading.Event:
+        ended = threading.Event()
+
+        def run() -> None:
+            work()
+            ended.set()
+
         def open_late(*args: Any, **options: Any) -> Any:
             monkeypatch.setattr(sessions, "open_session", open_session)
-            threads.append(threading.Thread(target=work))
+            threads.append(threading.Thread(target=run))
             threads[0].start()
             threads[0].join(HEAD_START)
             return open_session(*args, **options)
 
         monkeypatch.setattr(sessions, "open_session", open_late)
+        return ended
 
     yield begin
     for thread in threads:
@@ -56,14 +66,10 @@ def reset_password(person: Caller) -> None:
     assert person.post("/auth/password-reset/confirm", confirmed).status_code == 204
 
 
-Meanwhile = Callable[[Callable[[], Any]], None]
-
-
 def test_a_grant(root: Caller, bob: Caller, meanwhile: Meanwhile) -> None:
     prices = register(root)
     code = prices.code_for(bob, READS)
-    ended = threading.Event()
-    meanwhile(lambda: (end_all(bob), ended.set()))
+    ended = meanwhile(lambda: end_all(bob))
 
     tokens = body_of(prices.exchange(code))
 
@@ -92,8 +98,7 @@ def test_a_login_of_an_app_with_a_provider(
         db.session.flush()
         policy = Policy(trusted=False, creates_accounts=False)
         code = issue_code(PERSON, policy, code_challenge=challenge_of(VERIFIER))
-    ended = threading.Event()
-    meanwhile(lambda: (end(bob), ended.set()))
+    ended = meanwhile(lambda: end(bob))
 
     pair = body_of(Caller(app).post("/auth/oidc/exchange", {"code": code, "code_verifier": VERIFIER}))
 
@@ -102,8 +107,7 @@ def test_a_login_of_an_app_with_a_provider(
 
 
 def test_a_login_with_the_password_that_is_being_reset(app: Flask, bob: Caller, meanwhile: Meanwhile) -> None:
-    ended = threading.Event()
-    meanwhile(lambda: (reset_password(bob), ended.set()))
+    ended = meanwhile(lambda: reset_password(bob))
 
     pair = body_of(Caller(app).post("/auth/login", {"email": "bob@example.com", "password": PASSWORD}))
 
