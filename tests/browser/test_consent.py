@@ -106,6 +106,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             "MEDIA_STORE": (folder / "media").as_uri(),
             "OIDC_PROVIDERS": json.dumps({"company": company}),
             "WEBHOOK_ALLOWED_PRIVATE_HOSTS": "localhost",
+            "RATE_LIMIT_ENABLED": "false",
         }
         flask(env, "db", "upgrade")
         admin = ("--email", ADMIN, "--username", "root", "--role", "admin")

@@ -127,6 +127,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             "CORS_ORIGINS": page.removesuffix("/shop"),
             "LOGIN_RETURN_URLS": page,
             "WEBHOOK_ALLOWED_PRIVATE_HOSTS": "localhost",
+            "RATE_LIMIT_ENABLED": "false",
             "OIDC_PROVIDERS": json.dumps(
                 {"company": {"issuer": provider.issuer, "title": "the company", "trusted": True, **client}}
             ),
