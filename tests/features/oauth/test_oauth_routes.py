@@ -17,12 +17,6 @@ from tests.conftest import PASSWORD, Caller, body_of
 
 
 @pytest.fixture
-def prices(root: Caller) -> ThirdParty:
-    """A confidential app."""
-    return register(root)
-
-
-@pytest.fixture
 def others(root: Caller) -> ThirdParty:
     """Another."""
     return register(root, name="Others")

@@ -4,14 +4,8 @@ import pytest
 from flask import Flask
 
 from app.security.tokens import TokenInvalid, TokenKind, read_token
-from tests.apps import ThirdParty, register
+from tests.apps import ThirdParty
 from tests.conftest import Caller
-
-
-@pytest.fixture
-def prices(root: Caller) -> ThirdParty:
-    """A confidential app."""
-    return register(root)
 
 
 @pytest.mark.parametrize("token", ["access_token", "refresh_token"])
