@@ -496,6 +496,24 @@ class TestRunsOn:
         assert Config.from_environment(environ).runs_on == told
 
 
+class TestIssuer:
+    @pytest.mark.parametrize(
+        ("environ", "issuer"),
+        [
+            ({}, "http://127.0.0.1:8000"),
+            ({"PORT": "9000"}, "http://127.0.0.1:9000"),
+            ({"PUBLIC_URL": "https://shop.example/catalog/"}, "https://shop.example/catalog"),
+            ({"PUBLIC_URL": "http://localhost:8000"}, "http://localhost:8000"),
+            ({"PUBLIC_URL": "http://shop.example"}, None),
+            ({"PUBLIC_URL": "http://localhost.shop.example"}, None),
+            (PRODUCTION, None),
+            (PRODUCTION | {"PUBLIC_URL": "https://shop.example"}, "https://shop.example"),
+        ],
+    )
+    def test_is_a_name_that_no_request_can_change(self, environ: dict[str, str], issuer: str | None) -> None:
+        assert Config.from_environment(environ).issuer == issuer
+
+
 class TestRelease:
     def test_is_the_one_of_the_project(self) -> None:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
