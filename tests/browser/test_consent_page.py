@@ -31,6 +31,9 @@ AXE = PROJECT / "tests" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
 RUN_AXE = "axe.run('html', {resultTypes: ['violations']}).then(arguments[0])"
 PHONE = (360, 740)
 
+#: Where nothing answers: what Chromium does with it shows on its console.
+ELSEWHERE = ["http://[::1]:9/callback", "https://shop.invalid/callback", "com.example.app:/callback"]
+
 needs_axe = pytest.mark.skipif(not AXE.exists(), reason="needs npm's axe-core, which make browser installs")
 
 
@@ -132,6 +135,11 @@ class Walk:
         assert f"{address.scheme}://{address.netloc}{address.path}" == self.parameters["redirect_uri"]
         return dict(parse_qsl(address.query))
 
+    def left_for(self, redirect_uri: str) -> bool:
+        """Whether the browser has tried to go there."""
+        requests = (json.loads(entry["message"])["message"] for entry in log(self.browser, "performance"))
+        return any(redirect_uri in json.dumps(request["params"]) for request in requests)
+
     def errors(self) -> list[str]:
         """What the console complains of."""
         return [entry["message"] for entry in log(self.browser, "browser") if entry["level"] == "SEVERE"]
@@ -174,7 +182,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
     client_id = add_client(
         folder / "catalog.db",
         name="Shelf <b>labels</b>",
-        redirect_uris=["http://127.0.0.1/callback", "http://[::1]/callback"],
+        redirect_uris=["http://127.0.0.1/callback", *ELSEWHERE],
         scopes=["products:read", "products:write", "users:read"],
     )
     pages: dict[str, str] = {}
@@ -209,6 +217,16 @@ class TestDecision:
 
         assert walk.answer()["error"] == "access_denied"
         assert walk.errors() == []
+
+    @pytest.mark.parametrize("redirect_uri", ELSEWHERE)
+    def test_is_let_through_by_the_policy_of_the_page(self, walk: Walk, redirect_uri: str) -> None:
+        walk.begin()
+        walk.browser.get(f"{walk.api}{AUTHORIZE}?{urlencode({**walk.parameters, 'redirect_uri': redirect_uri})}")
+
+        walk.find("[value=deny]").click()
+
+        WebDriverWait(walk.browser, SECONDS).until(lambda _: walk.left_for(redirect_uri))
+        assert [message for message in walk.errors() if "Content Security Policy" in message] == []
 
     def test_is_possible_before_a_login(self, walk: Walk) -> None:
         walk.begin()
