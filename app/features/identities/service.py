@@ -156,8 +156,8 @@ def admit(person: Person, policy: Policy) -> tuple[User, ExternalIdentity]:
 
     An identity that is known leads to its account, whatever the provider is trusted with. Otherwise only a trusted
     provider leads to an account, by an address that it calls verified (else ``EmailUnverified``): to the one that has
-    it, where its owner is known to have the address, or to a new one. ``IdentityUnknown`` in every other case, and for
-    an inactive account.
+    it, where its owner is known to have the address and to be nobody else at this provider, or to a new one.
+    ``IdentityUnknown`` in every other case, and for an inactive account.
     """
     user, found = _repeated(lambda: _find_account(person) or _match_account(person, policy))
     found.email, found.last_used_at = person.email, clock.now()
@@ -259,9 +259,19 @@ def _match_account(person: Person, policy: Policy) -> tuple[User, ExternalIdenti
         user = _lock_user(User.email == person.email, User.email_verified)
     else:
         user = _make_account(person, person.email) if policy.creates_accounts else None
-    if user is None:
+    if user is None or _has_another_subject(person, user.id):
         raise IdentityUnknown
     return user, _add_identity(person, user.id)
+
+
+def _has_another_subject(person: Person, user_id: int) -> bool:
+    """Whether an account is somebody else's at the person's provider, which has given their address to the person.
+
+    A subject is never reassigned, and an address may be (OpenID Connect Core 1.0 section 5.7). The caller has locked
+    the account.
+    """
+    others = identities_of(user_id).where(ExternalIdentity.issuer == person.issuer)
+    return db.session.scalar(others.limit(1)) is not None
 
 
 def _make_account(person: Person, email: str) -> User:

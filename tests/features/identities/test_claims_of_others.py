@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from flask import Flask
 from sqlalchemy import select
 
 from app.core.transactions import unit_of_work
@@ -53,3 +54,14 @@ class TestAnAddress:
         answer = browser.log_in(sub="1001", email="J\u00fcrgen@b\u00fccher.example", email_verified=True)
 
         assert outcome(answer)[1].keys() == {"csrf_token"}
+
+    def test_that_was_another_persons_at_the_provider_is_not_theirs_here(
+        self, shop: Flask, browser: Browser, browse: Browse
+    ) -> None:
+        outcome(browse(shop).log_in(sub="left-the-company", email="sales@example.com", email_verified=True))
+
+        answer = browser.log_in(sub="came-later", email="sales@example.com", email_verified=True)
+
+        assert error_of(answer) == "identity_unknown"
+        # Whoever is known by the subject comes in as before.
+        assert outcome(browse(shop).log_in(sub="left-the-company"))[1].keys() == {"csrf_token"}
