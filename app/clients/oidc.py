@@ -220,8 +220,8 @@ class ProviderClient:
         if claims.get("email") != found.get("email"):
             # Each says of its own address whether it is verified.
             (found if "email" in claims else claims).pop("email_verified", None)
-        told = {name: found[name] for name in {*wanted, *OF_USERINFO} & found.keys()}
-        return {**told, **claims}
+        stated = {name: found[name] for name in {*wanted, *OF_USERINFO} & found.keys()}
+        return {**stated, **claims}
 
     def _send(self, step: str, method: str, url: str, deadline: Deadline, **options: Any) -> dict[str, Any]:
         """The JSON object that the provider responds with."""

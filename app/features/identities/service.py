@@ -156,7 +156,7 @@ def admit(person: Person, policy: Policy) -> tuple[User, ExternalIdentity]:
 
     An identity that is known leads to its account, whatever the provider is trusted with. Otherwise only a trusted
     provider leads to an account, by an address that it calls verified (else ``EmailUnverified``): to the one that has
-    it, where its owner is known to have the address and to be nobody else at this provider, or to a new one.
+    it, where its owner is known to have the address and has no other identity at this provider, or to a new one.
     ``IdentityUnknown`` in every other case, and for an inactive account.
     """
     user, found = _repeated(lambda: _find_account(person) or _match_account(person, policy))
@@ -265,7 +265,7 @@ def _match_account(person: Person, policy: Policy) -> tuple[User, ExternalIdenti
 
 
 def _has_another_subject(person: Person, user_id: int) -> bool:
-    """Whether an account is somebody else's at the person's provider, which has given their address to the person.
+    """Whether an account has another identity at the person's provider, which then has given its address away.
 
     A subject is never reassigned, and an address may be (OpenID Connect Core 1.0 section 5.7). The caller has locked
     the account.
