@@ -102,7 +102,7 @@ def rotate_secret(client: OAuthClient, *, identity: Identity, overlap_seconds: i
 
 def delete_client(client: OAuthClient) -> None:
     """Delete a client, and with it what people have let it do; its tokens are refused from the next request on."""
-    ended = sessions.count_grants_to(client.id)
+    ended = sessions.end_grants_to(client.id)
     record_event(
         "oauth_client.grants_ended", resource_type="oauth_client", resource_id=client.id, after={"grants": ended}
     )

@@ -58,12 +58,6 @@ def grants_of(user_id: int) -> Select[UserSession]:
     return rows.options(joinedload(UserSession.client))
 
 
-def count_grants_to(client_id: int) -> int:
-    """How many grants of a client have neither ended nor expired."""
-    live = live_sessions().where(UserSession.client_id == client_id)
-    return db.session.scalar(live.with_only_columns(func.count(UserSession.id))) or 0
-
-
 def open_session(
     user_id: int, *, device: str, address: str, lifetime: int, **origin: Any
 ) -> tuple[UserSession, RefreshToken]:
@@ -147,6 +141,19 @@ def end_grant(session_id: int, *, user_id: int, action: str = "grant.ended") -> 
         raise NotFound
     _revoke(UserSession.id == session_id)
     record_event(action, resource_type="user", resource_id=user_id, after={"session_id": session_id})
+
+
+def end_grants_to(client_id: int) -> int:
+    """End every grant of a client that is about to be deleted; how many there were.
+
+    They are no longer the client's, or the database would delete them with it, each with thousands of refresh tokens,
+    in one statement that takes too long. They stay, ended, until they expire.
+    """
+    is_of_client = UserSession.client_id == client_id
+    ended = db.session.scalar(live_sessions().where(is_of_client).with_only_columns(func.count(UserSession.id)))
+    revoked_at = func.coalesce(UserSession.revoked_at, clock.now())
+    db.session.execute(update(UserSession).where(is_of_client).values(revoked_at=revoked_at, client_id=None))
+    return ended or 0
 
 
 def end_sessions(user_id: int, *, except_id: int | None = None) -> None:
