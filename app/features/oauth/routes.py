@@ -128,12 +128,15 @@ def _read(form: dict[str, str]) -> FormRequest:
 
 
 def _basic_credentials() -> tuple[str, str] | None:
-    """The client's id and secret in Authorization, which are form-encoded there (RFC 6749 section 2.3.1)."""
-    header = request.headers.get("Authorization")
-    if header is None:
+    """The client's id and secret in Authorization, which are form-encoded there (RFC 6749 section 2.3.1).
+
+    Another scheme authenticates no client, and is ignored, as it is by every operation that needs no token.
+    """
+    header = request.headers.get("Authorization", "")
+    if header.partition(" ")[0].lower() != "basic":
         return None
     # Werkzeug does not expect other characters in base64.
     credentials = request.authorization if header.isascii() else None
-    if credentials is None or credentials.type != "basic":
+    if credentials is None:
         raise InvalidClient
     return unquote_plus(credentials.username or ""), unquote_plus(credentials.password or "")

@@ -233,6 +233,13 @@ class TestAuthentication:
 
         assert error_of(answer) == (401, "invalid_client")
 
+    def test_by_form_may_stand_beside_a_token(self, app: Flask, alice: Caller, key: dict[str, Any]) -> None:
+        form = {"grant_type": "client_credentials", "client_id": f"cat_{key['id']}", "client_secret": key["key"]}
+
+        answer = send(app, "/oauth/token", form, {"Authorization": f"Bearer {alice.token}"})
+
+        assert answer.status_code == 200
+
     def test_by_id_alone_is_refused(self, app: Flask, key: dict[str, Any]) -> None:
         form = {"grant_type": "client_credentials", "client_id": f"cat_{key['id']}"}
 
