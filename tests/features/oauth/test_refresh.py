@@ -52,6 +52,21 @@ class TestRefresh:
 
         assert body_of(feeds.refresh(tokens["refresh_token"]))["scope"] == "products:read"
 
+    def test_leaves_the_token_unused_where_nothing_is_left_to_do(
+        self, app: Flask, app_with: Callable[..., Flask], root: Caller, alice: Caller
+    ) -> None:
+        # Without a grace a used token could not be used again.
+        feeds = register(root, scopes=["products:write"]).on(app_with(refresh_grace=0))
+        tokens = feeds.tokens_for(alice, ["products:write"])
+        answers = []
+        for role in ("user", "editor"):
+            with app.app_context(), unit_of_work():
+                db.session.execute(db.update(User).where(User.id == alice.user_id).values(role=role))
+            answers.append(feeds.refresh(tokens["refresh_token"]))
+
+        assert error_of(answers[0]) == (400, "invalid_scope")
+        assert body_of(answers[1])["scope"] == "products:write"
+
     def test_is_repeated_within_the_grace(self, prices: ThirdParty, bob: Caller) -> None:
         tokens = prices.tokens_for(bob)
 
