@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,16 +32,22 @@ def tour() -> str:
 SHELLS = ("bash", "zsh" if os.environ.get("CI") or shutil.which("zsh") else "bash")
 
 
-@pytest.fixture
-def demo(tmp_path: Path) -> Iterator[GunicornServer]:
-    """What `make run` serves."""
-    environment = {"DATABASE_URL": f"sqlite:///{tmp_path / 'tour.db'}", "MEDIA_STORE": (tmp_path / "media").as_uri()}
+@contextmanager
+def demo_server(folder: Path) -> Iterator[GunicornServer]:
+    """What `make run` serves, with its data in a folder."""
+    environment = {"DATABASE_URL": f"sqlite:///{folder / 'tour.db'}", "MEDIA_STORE": (folder / "media").as_uri()}
     for command in (["db", "upgrade"], ["catalog", "demo"]):
         subprocess.run(
             [sys.executable, "-m", "flask", *command],
             cwd=PROJECT, env={**os.environ, **environment}, check=True, capture_output=True,
         )  # fmt: skip
     with gunicorn_server(environment) as server:
+        yield server
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[GunicornServer]:
+    with demo_server(tmp_path) as server:
         yield server
 
 

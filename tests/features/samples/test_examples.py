@@ -31,9 +31,22 @@ NOT_THERE_YET = {
     "retry_job": 409,
     # A handshake needs a WebSocket.
     "connect_events": 426,
+    # The demo has no identity provider.
+    **dict.fromkeys(("begin_oidc_login", "end_oidc_login", "link_identity", "end_sessions_by_provider"), 404),
+    **dict.fromkeys(("unlink_identity", "end_grant"), 404),
+    # It has just been deleted.
+    "rotate_oauth_client": 404,
+    # No app has sent the person there.
+    **dict.fromkeys(("read_authorization_page", "decide_on_authorization", "log_in_on_page", "log_out_of_page"), 400),
 }
-#: What needs a secret that no document can state: a refresh token, a token from a mail, the own password.
-NEED_SECRETS = {"refresh": 401, "confirm_password_reset": 422, "change_password": 422}
+#: What needs a secret that no document can state: a refresh token, a token from a mail, a password, a code, a key.
+NEED_SECRETS = {
+    "refresh": 401,
+    "confirm_password_reset": 422,
+    "change_password": 422,
+    "exchange_login_code": 422,
+    **dict.fromkeys(("issue_token", "revoke_token", "introspect_token"), 401),
+}
 #: What the demo's products are of or show, or its types list, and so stays.
 IN_USE = {
     "delete_media": 409,
@@ -78,6 +91,8 @@ def send(caller: Caller, operation: Operation) -> int:
     if operation.takes_file:
         headers["Content-Type"] = operation.media_type_of_file
         options["data"] = flat("red") if operation.media_type_of_file == "image/png" else FILE
+    elif operation.takes_form:
+        options["data"] = operation.example
     elif operation.media_types:
         options["json"] = operation.example
     return caller.call(operation.method, f"/{path}{query}", headers=headers, **options).status_code
