@@ -37,7 +37,8 @@ class ValueConverter(BaseConverter):
 class NameConverter(BaseConverter):
     """``<name:provider>``: a name of the settings, of lower-case letters, digits and hyphens."""
 
-    regex = "[a-z0-9-]{1,32}"
+    # Beside providers, the path has an operation of its own.
+    regex = r"(?!exchange\Z)[a-z0-9-]{1,32}"
 
 
 def init_app(app: Flask) -> None:
