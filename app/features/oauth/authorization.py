@@ -51,13 +51,16 @@ class AuthorizationRequest:
     def destination(self) -> str:
         """Where the answer leads, for people: the host, or else the scheme that an app on their device answers to."""
         parts = urlsplit(self.redirect_uri)
+        if parts.scheme not in {"https", "http"} or parts.hostname is None:
+            # What looks like a host there is none: `com.example.app://bank.example/` leads to that app.
+            return f"{parts.scheme}:"
         # Not the netloc, whose user information can look like another host.
-        return f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname or f"{parts.scheme}:"
+        return f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
 
     @property
     def is_local(self) -> bool:
         """Whether the answer goes to an app on the person's device, and not to a site."""
-        return not self.redirect_uri.startswith("https:")
+        return urlsplit(self.redirect_uri).scheme != "https"
 
     def response_uri(self, *, issuer: str, **members: str) -> str:
         """Where to send the browser with the members of a response: the app's address with `state` and `iss`."""
