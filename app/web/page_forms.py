@@ -5,6 +5,7 @@ about. Another site has neither, and another person or another request has anoth
 """
 
 import hashlib
+import re
 import secrets
 
 from flask import Response, current_app, request
@@ -13,6 +14,8 @@ from itsdangerous import Signer
 from app.core.errors import Forbidden
 
 NAME = "catalog_form"
+#: A value of ours. What another site of the same domain has stored there is not stored again.
+_is_ours = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII).fullmatch
 
 
 class FormNotOurs(Forbidden):
@@ -21,7 +24,8 @@ class FormNotOurs(Forbidden):
 
 def browser_id() -> str:
     """The random value in the cookie of this browser, or a new one, which `remember_browser` stores."""
-    return request.cookies.get(NAME) or secrets.token_urlsafe(32)
+    given = request.cookies.get(NAME, "")
+    return given if _is_ours(given) else secrets.token_urlsafe(32)
 
 
 def remember_browser(response: Response, browser: str, *, path: str) -> None:
