@@ -13,6 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote_plus
 
@@ -51,7 +52,8 @@ MAX_SECONDS = 5.0
 LIFETIME = 3600.0
 #: Seconds between two requests for keys because a token names an unknown one, or because of outdated metadata.
 RENEWAL_INTERVAL = 30.0
-#: Seconds to wait for a place: each provider has few, lest one that hangs occupy every thread of a worker.
+#: Seconds to wait for a place: each provider has few, and all together leave a thread of a worker, lest those that hang
+#: occupy every one.
 MAX_WAIT = 0.5
 #: The claims that may come from UserInfo, beside the one with the role. Of the session there (`sid`) only tokens speak.
 OF_USERINFO = frozenset({"email", "email_verified", "preferred_username"})
@@ -84,9 +86,10 @@ def init_app(app: Flask) -> None:
     providers: Mapping[str, Provider] = app.config["OIDC_PROVIDERS"]
     clients: dict[str, ProviderClient] = {}
     if providers:
-        places = max(1, (app.config["WEB_THREADS"] - 1) // len(providers))
+        threads = max(1, app.config["WEB_THREADS"] - 1)
+        places, shared = max(1, threads // len(providers)), threading.BoundedSemaphore(threads)
         with app.app_context():
-            clients = {name: _new_client(provider, places) for name, provider in providers.items()}
+            clients = {name: _new_client(provider, places, shared) for name, provider in providers.items()}
     app.extensions["oidc"] = clients
 
 
@@ -96,23 +99,26 @@ def current_providers() -> Mapping[str, "ProviderClient"]:
     return clients
 
 
-def _new_client(provider: Provider, places: int) -> "ProviderClient":
+def _new_client(provider: Provider, places: int, shared: threading.BoundedSemaphore) -> "ProviderClient":
     api = guarded_client(
         attempts=2, max_failures=MAX_FAILURES, reset_timeout=RESET_TIMEOUT, headers={"Accept": "application/json"}
     )
-    return ProviderClient(provider, api, places=places)
+    return ProviderClient(provider, api, places=places, shared=shared)
 
 
 class ProviderClient:
-    """One identity provider; thread-safe. At most ``places`` requests are sent to it at once.
+    """One identity provider; thread-safe. At most ``places`` requests are sent to it at once, each in a ``shared`` one.
 
     Everything may raise ``ProviderUnavailable``.
     """
 
-    def __init__(self, provider: Provider, api: APIClient, *, places: int) -> None:
+    def __init__(
+        self, provider: Provider, api: APIClient, *, places: int, shared: threading.BoundedSemaphore | None = None
+    ) -> None:
         self.provider = provider
         self._api = api
-        self._places = threading.BoundedSemaphore(places)
+        own = threading.BoundedSemaphore(places)
+        self._places = (own,) if shared is None else (own, shared)
         self._metadata = Published(self._fetch_metadata)
         self._keys = Published(self._fetch_keys)
 
@@ -225,21 +231,25 @@ class ProviderClient:
 
     def _send(self, step: str, method: str, url: str, deadline: Deadline, **options: Any) -> dict[str, Any]:
         """The JSON object that the provider responds with."""
-        if not self._places.acquire(timeout=min(MAX_WAIT, deadline.left)):
-            raise self._unavailable(step, "every place is taken")
+        with ExitStack() as stack:
+            for places in self._places:
+                if not places.acquire(timeout=min(MAX_WAIT, deadline.left)):
+                    raise self._unavailable(step, "every place is taken")
+                stack.callback(places.release)
+            answered = self._send_now(step, method, url, deadline, **options)
+        if not isinstance(answered, dict):
+            raise self._unavailable(step, "it is no JSON object")
+        return answered
+
+    def _send_now(self, step: str, method: str, url: str, deadline: Deadline, **options: Any) -> Any:
+        left = deadline.left
+        timeouts = Timeouts(pool=left, connect=left, write=left, read=left, total=left)
         try:
-            left = deadline.left
-            timeouts = Timeouts(pool=left, connect=left, write=left, read=left, total=left)
-            answered = self._api.request(method, url, timeouts=timeouts, **options).json()
+            return self._api.request(method, url, timeouts=timeouts, **options).json()
         except BadStatus as error:
             raise self._refusal_of(step, error.response) from None
         except (OutboundError, ValueError) as error:
             raise self._unavailable(step, type(error).__name__) from None
-        finally:
-            self._places.release()
-        if not isinstance(answered, dict):
-            raise self._unavailable(step, "it is no JSON object")
-        return answered
 
     def _refusal_of(self, step: str, response: APIResponse) -> LoginRefused | ProviderUnavailable:
         code = _error_code(response)
