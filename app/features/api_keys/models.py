@@ -44,6 +44,11 @@ class ApiKey(Keyed, Stamped, Versioned, Audited, Model):
         """The public part with which the key begins."""
         return f"{PREFIX}_{self.id}_"
 
+    @property
+    def client_id(self) -> str:
+        """Its name as a client of OAuth 2, such as `cat_5`; the whole key is the secret."""
+        return f"{PREFIX}_{self.id}"
+
     def rotate(self, *, secret_hash: str, last_four: str, previous_until: datetime) -> None:
         """Give the key a new secret; the current one works until ``previous_until``."""
         self.previous_hash, self.previous_until = self.secret_hash, previous_until

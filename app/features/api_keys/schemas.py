@@ -24,6 +24,12 @@ class ApiKeySchema(Schema):
     user_id = fields.Integer(dump_only=True, example=1)
     name = fields.Text(**NAME)
     prefix = fields.Text(max_length=30, dump_only=True, note="The first characters of the key.", example="cat_5_")
+    client_id = fields.Text(
+        max_length=30,
+        dump_only=True,
+        note="Its name as a client of `POST /oauth/token`, where the whole key is the `client_secret`.",
+        example="cat_5",
+    )
     last_four = fields.Text(max_length=4, dump_only=True, note="The last characters of its secret.", example="Xk4Q")
     scopes = _scopes()
     expires_at = fields.Moment(allow_none=True)

@@ -36,7 +36,7 @@ class TestCreateApiKey:
         shown = body_of(alice.get(f"/api-keys/{made['id']}"))
 
         assert "key" not in shown
-        assert shown["prefix"] == f"cat_{made['id']}_"
+        assert (shown["prefix"], shown["client_id"]) == (f"cat_{made['id']}_", f"cat_{made['id']}")
         assert made["key"].startswith(shown["prefix"])
         assert made["key"][-12:-8] == shown["last_four"]
 
