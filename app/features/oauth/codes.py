@@ -19,6 +19,8 @@ from app.security.api_keys import hash_secret
 from app.security.permissions import Role
 
 LIFETIME = timedelta(seconds=60)
+#: For how long after a decision the same decision is a repetition, as of a button that was clicked twice.
+REPEATABLE = timedelta(seconds=5)
 #: How long the row of a code stays after it has expired: its second use still ends what it was exchanged for.
 CODE_RETENTION = timedelta(days=1)
 
@@ -41,6 +43,20 @@ def issue(client: OAuthClient, user_id: int, redirect_uri: str, scopes: Iterable
         )
     )
     return code
+
+
+def repeat(client: OAuthClient, user_id: int, redirect_uri: str, code_challenge: str) -> str | None:
+    """Another code for what a user has allowed within `REPEATABLE`, if the code of that is not exchanged yet."""
+    rows = select(AuthorizationCode.scopes).where(
+        AuthorizationCode.client_id == client.id,
+        AuthorizationCode.user_id == user_id,
+        AuthorizationCode.redirect_uri == redirect_uri,
+        AuthorizationCode.code_challenge == code_challenge,
+        AuthorizationCode.used_at.is_(None),
+        AuthorizationCode.expires_at > clock.now() + LIFETIME - REPEATABLE,
+    )
+    scopes = db.session.scalar(rows.limit(1))
+    return None if scopes is None else issue(client, user_id, redirect_uri, scopes, code_challenge)
 
 
 def find_code(text: str, *, client_id: int) -> AuthorizationCode | None:

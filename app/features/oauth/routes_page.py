@@ -30,7 +30,7 @@ from app.features.sessions import service as sessions
 from app.features.users import service as users
 from app.security.identity import Identity
 from app.security.passwords import HashingBusy
-from app.security.tokens import TokenKind, read_token
+from app.security.tokens import Claims, TokenKind, read_token
 from app.web import cookies
 from app.web.access import act_as
 from app.web.contract import Blueprint, limited, public, queries, redirects, refuses, returns, shows_page, takes_form
@@ -117,17 +117,29 @@ def decide_on_authorization(query: dict[str, Any], data: dict[str, Any]) -> Resp
 
     Either ends the login on the page.
     """
-    asked, identity, allows = _read(query), _current_login(), data["decision"] == "allow"
-    if identity is None and allows:
+    asked, claims, allows = _read(query), _read_login(), data["decision"] == "allow"
+    if claims is None and allows:
         return page.lead_to(page.here())
-    page.require_own_form(data["csrf_token"], session_id=identity.session_id if identity else None)
+    page.require_own_form(data["csrf_token"], session_id=claims.session_id if claims else None)
+    identity = _identify(claims) if claims else None
     if identity is not None and not _end(identity):
-        return page.lead_to(page.here())
-    scopes = page.grantable(asked, identity) if identity and allows else []
-    if not scopes or identity is None or identity.user_id is None:
+        identity = None
+    if claims is not None and identity is None and allows:
+        return _repeat(asked, claims.user_id)
+    scopes = page.grantable(asked, identity) if identity is not None and allows else []
+    if claims is None or not scopes:
         return _forget_login(_answer(AccessDeniedError(redirect_uri=asked.redirect_uri, state=asked.state)))
-    code = codes.issue(asked.client, identity.user_id, asked.redirect_uri, scopes, asked.code_challenge)
+    code = codes.issue(asked.client, claims.user_id, asked.redirect_uri, scopes, asked.code_challenge)
     return _forget_login(page.lead_to(asked.response_uri(code=code, issuer=_issuer())))
+
+
+def _repeat(asked: AuthorizationRequest, user_id: int) -> Response:
+    """Lead back once more, where the button was clicked twice: the browser drops the response to the first click.
+
+    Where nothing was allowed just now, the login has ended in another way, and the page asks for one.
+    """
+    code = codes.repeat(asked.client, user_id, asked.redirect_uri, asked.code_challenge)
+    return _forget_login(page.lead_to(asked.response_uri(code=code, issuer=_issuer()) if code else page.here()))
 
 
 def _read(query: dict[str, Any]) -> AuthorizationRequest:
@@ -154,6 +166,12 @@ blueprint.register_error_handler(OAuth2Error, _answer)
 
 def _current_login() -> Identity | None:
     """The person who is logged in on the page; the request is theirs from now on."""
+    claims = _read_login()
+    return _identify(claims) if claims else None
+
+
+def _read_login() -> Claims | None:
+    """Who has logged in on the page, though the login may have ended."""
     token = cookies.read_login_cookie()
     if token is None:
         return None
@@ -163,7 +181,11 @@ def _current_login() -> Identity | None:
     except Unauthenticated:
         return None
     # The lifetime of access tokens is a setting, and may be longer.
-    identity = auth.load_identity(claims) if claims.issued_at > clock.now() - LOGIN_LIFETIME else None
+    return claims if claims.issued_at > clock.now() - LOGIN_LIFETIME else None
+
+
+def _identify(claims: Claims) -> Identity | None:
+    identity = auth.load_identity(claims)
     if identity is not None:
         act_as(identity)
     return identity

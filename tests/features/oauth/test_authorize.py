@@ -1,13 +1,14 @@
 """The page on which people let apps act for them."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+import time_machine
 from flask import Flask
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app.core import clock
 from app.core.audit import AuditEvent
@@ -53,6 +54,20 @@ def live_sessions(app: Flask, user_id: int | None) -> list[UserSession]:
     rows = select(UserSession).where(UserSession.user_id == user_id, UserSession.revoked_at.is_(None))
     with app.app_context():
         return [session for session in db.session.scalars(rows) if session.device != "tests"]
+
+
+def clicked(visitor: Visitor, button: str) -> Callable[[], None]:
+    """What sends the form of the page at hand with a button, with the cookies that it has now."""
+    (form,) = (form for form in visitor.page.forms if button in form.buttons)
+    data = {**form.fields, **form.buttons[button]}
+    login = visitor.http.get_cookie("catalog_login", path=AUTHORIZE)
+    assert login is not None
+
+    def send() -> None:
+        visitor.http.set_cookie("catalog_login", login.value, path=AUTHORIZE)
+        visitor.response = visitor.http.post(form.action, data=data)
+
+    return send
 
 
 @on_one_database
@@ -487,19 +502,64 @@ class TestAllow:
         assert page.buttons == ["Log in", "Cancel"]
         assert codes(app) == []
 
-    def test_sent_twice_makes_no_more_than_another_code(self, visitor: Visitor, bob: Caller, app: Flask) -> None:
+    def test_clicked_twice_leads_back_with_another_code(self, visitor: Visitor, bob: Caller, app: Flask) -> None:
+        """A browser drops the response to the first click, and its cookies."""
         visitor.log_in()
-        (form,) = (form for form in visitor.page.forms if "Allow" in form.buttons)
-        again = {"data": {**form.fields, "decision": "allow"}}
-        login = visitor.http.get_cookie("catalog_login", path=AUTHORIZE)
+        again = clicked(visitor, "Allow")
         visitor.press("Allow")
-        assert login is not None
-        visitor.http.set_cookie("catalog_login", login.value, path=AUTHORIZE)
 
-        response = visitor.http.post(form.action, **again)
+        again()
 
-        assert (response.status_code, response.headers["Location"].partition("?")[0]) == (303, AUTHORIZE)
+        assert visitor.answer().keys() == {"code", "state", "iss"}
+        first, second = codes(app)
+        assert first.code_hash != second.code_hash
+        assert (first.scopes, first.code_challenge) == (second.scopes, second.code_challenge)
+        assert live_sessions(app, bob.user_id) == []
+
+    def test_clicked_again_later_asks_for_a_login(self, visitor: Visitor, bob: Caller, app: Flask) -> None:
+        visitor.log_in()
+        again = clicked(visitor, "Allow")
+        visitor.press("Allow")
+
+        with time_machine.travel(clock.now() + timedelta(seconds=6)):
+            again()
+
+        assert visitor.location.partition("?")[0] == AUTHORIZE
         assert len(codes(app)) == 1
+
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            {"used_at": datetime(2026, 1, 1, tzinfo=UTC)},
+            {"code_challenge": CHALLENGE[::-1]},
+            {"redirect_uri": "https://shop.example/other"},
+        ],
+    )
+    def test_clicked_again_is_for_the_same_request_and_a_code_that_nobody_has_used(
+        self, visitor: Visitor, bob: Caller, app: Flask, changed: dict[str, Any]
+    ) -> None:
+        visitor.log_in()
+        again = clicked(visitor, "Allow")
+        visitor.press("Allow")
+        with app.app_context(), unit_of_work():
+            db.session.execute(update(AuthorizationCode).values(**changed))
+
+        again()
+
+        assert visitor.location.partition("?")[0] == AUTHORIZE
+        assert len(codes(app)) == 1
+
+    def test_clicked_again_after_all_sessions_were_ended_asks_for_a_login(
+        self, visitor: Visitor, bob: Caller, app: Flask
+    ) -> None:
+        visitor.log_in()
+        again = clicked(visitor, "Allow")
+        visitor.press("Allow")
+        assert bob.delete("/auth/sessions", if_match=None).status_code == 204
+
+        again()
+
+        assert visitor.location.partition("?")[0] == AUTHORIZE
 
     def test_is_nothing_where_nothing_is_left_to_be_allowed(self, app: Flask, client_id: str, bob: Caller) -> None:
         visitor = Visitor(app, client_id, scope="products:write")
@@ -530,6 +590,15 @@ class TestDeny:
 
         assert live_sessions(app, bob.user_id) == []
         assert visitor.http.get_cookie("catalog_login", path=AUTHORIZE) is None
+
+    def test_clicked_twice_leads_back_with_the_error(self, visitor: Visitor, bob: Caller) -> None:
+        visitor.log_in()
+        again = clicked(visitor, "Deny")
+        visitor.press("Deny")
+
+        again()
+
+        assert visitor.answer()["error"] == "access_denied"
 
     def test_needs_no_login(self, visitor: Visitor) -> None:
         visitor.open()
