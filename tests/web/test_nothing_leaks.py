@@ -43,6 +43,9 @@ def test_of_any_operation(
             scene.send(operation, headers={"Authorization": f"Bearer {scene.token('bearer')}x"})
             if operation.media_types:
                 scene.send(operation, body={"email": "eve@example.com", "name": PASSWORD, "token": "whsec_" + "x" * 32})
+            if operation.takes_form:
+                secret = f"cas_1_{'x' * 40}"
+                scene.send(operation, body={"client_id": "app_1", "client_secret": secret, "token": PASSWORD})
 
     written = capfd.readouterr().err
     assert written.count("\n") > 2 * len(scene.operations)
