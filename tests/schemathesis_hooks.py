@@ -45,6 +45,14 @@ UNSAYABLE = {
     "media_unfetchable": "which hosts are public",
     "media_unknown": "which rows there are",
     "not_its_variant": "which rows there are",
+    "code_challenge_misplaced": "that two parameters depend on each other",
+    "login_code_invalid": "which codes there are",
+    "not_a_uri": "what a URI is",
+    "redirect_has_fragment": "what a URI is",
+    "redirect_has_user": "what a URI is",
+    "redirect_has_wildcard": "what a URI is",
+    "redirect_insecure": "what a URI is",
+    "return_to_refused": "which pages there are",
     "too_precise": "how many decimals each currency has",
     "check_digit": "what the last digit of a number must be",
     "key_differs": "that a member and a part of the path are equal",
@@ -167,6 +175,12 @@ def _breaks_rules_alone(_failure: Failure, case: schemathesis.Case[Any], respons
     if problem.get("code") == "entity_tag_malformed":
         # The phase coverage writes 0 for a precondition that can be left out, although its pattern forbids that.
         return True
+    if "error" in problem and problem["code"] != "invalid":
+        # No schema says which clients, codes and tokens there are, and which parameters each grant type needs.
+        return True
+    if problem.get("code") == "logout_token_invalid":
+        # Nor what a provider has signed.
+        return True
     if problem.get("code") == "picture_unsupported":
         # No schema of bytes says what a picture is.
         return True
@@ -185,6 +199,11 @@ def _breaks_rules_alone(_failure: Failure, case: schemathesis.Case[Any], respons
     )
 
 
+def _has_no_route(_failure: Failure, _case: schemathesis.Case[Any], response: schemathesis.Response) -> bool:
+    """Where the path leads to no operation, none can say in which form it refuses."""
+    return response.status_code == 404
+
+
 def _has_rare_characters(case: schemathesis.Case[Any]) -> bool:
     sent = repr((case.path_parameters, case.query, case.body))
     # What cannot be printed is escaped within what is.
@@ -197,4 +216,5 @@ _EXCUSES: Mapping[str, Excuse] = {
     "AcceptedNegativeData": _repeats_values,
     "JsonSchemaError": _chose_members,
     "RejectedPositiveData": _breaks_rules_alone,
+    "UndefinedContentType": _has_no_route,
 }

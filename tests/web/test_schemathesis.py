@@ -32,8 +32,23 @@ SEED = int(os.environ.get("SCHEMATHESIS_SEED", "20"))
 
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
 
-#: What nobody gets by chance: the keys of a signature that this application does not use, and a token from a mail.
-UNREACHABLE = {"GET /.well-known/jwks.json", "POST /api/v1/auth/password-reset/confirm"}
+#: What nobody gets by chance: the keys of a signature that this application does not use, a token from a mail, a code,
+#: the secret of a client, and what an identity provider says.
+UNREACHABLE = {
+    "GET /.well-known/jwks.json",
+    "GET /api/v1/auth/oidc/{provider}",
+    "GET /api/v1/auth/oidc/{provider}/callback",
+    "POST /api/v1/auth/oidc/{provider}/backchannel-logout",
+    "POST /api/v1/auth/oidc/{provider}/link",
+    "POST /api/v1/auth/oidc/exchange",
+    "POST /api/v1/auth/password-reset/confirm",
+    "POST /api/v1/oauth/introspect",
+    "POST /api/v1/oauth/revoke",
+    "POST /api/v1/oauth/token",
+    # No person has allowed anything, and no login has linked an identity.
+    "DELETE /api/v1/auth/identities/{identity_id}",
+    "DELETE /api/v1/oauth/grants/{grant_id}",
+}
 
 
 @dataclass
@@ -146,7 +161,8 @@ def _config(rows: dict[str, list[Any]]) -> SchemathesisConfig:
                 "positive_data_acceptance": {"expected-statuses": ["2xx", "3xx", "401", "404", "409", "412"]},
             },
             # Live streams end when their client does, and responses are read whole.
-            "operations": [{"include-path-regex": "/events/(stream|ws)$", "enabled": False}],
+            # Pages are for people, and their forms have tokens: tests/web/test_hostile_inputs.py asks for them.
+            "operations": [{"include-path-regex": "/events/(stream|ws)$|/oauth/authorize", "enabled": False}],
             # Random ids would find nothing most of the time.
             "dictionaries": {name: {"values": ids} for name, ids in rows.items()},
             "parameters": {
