@@ -9,6 +9,7 @@ from app.web import docs, pages, readme
 from app.web.body import JSON
 from app.web.demo import demo_logins
 from app.web.links import link_header
+from app.web.operation import operation_of
 
 TITLE = "Catalog API"
 ABOUT = "A product catalogue behind an HTTP API: browse and search products, and keep them up to date."
@@ -51,11 +52,14 @@ def _resources() -> dict[str, str]:
     """The paths below /api/v1 that can be read without knowing an id, by what follows there."""
     prefix = "/api/v1/"
     sockets = {rule.rule for rule in current_app.url_map.iter_rules() if rule.websocket}
+    operations = current_app.view_functions
     rules: list[Any] = [
         rule.rule
         for rule in current_app.url_map.iter_rules()
         if rule.rule.startswith(prefix) and "GET" in (rule.methods or ()) and not rule.arguments
         # A WebSocket is no link that a browser follows.
         if rule.rule not in sockets
+        # Apps send people to a page with a query.
+        if not operation_of(operations[rule.endpoint]).shows_page
     ]
     return {path.removeprefix(prefix): path for path in sorted(rules)}
