@@ -14,6 +14,7 @@ from app.features.api_keys.schemas import (
     ApiKeyUpdateSchema,
     NewApiKeySchema,
 )
+from app.features.sessions.models import SessionEnded
 from app.security.permissions import Permission
 from app.web.access import current_identity
 from app.web.contract import Blueprint, accepts, changes, lists, refuses, requires, returns
@@ -33,7 +34,7 @@ def list_api_keys() -> Select[ApiKey]:
 @requires(Permission.ACCOUNT_MANAGE)
 @accepts(ApiKeyCreateSchema)
 @returns(NewApiKeySchema, status=201, location=lambda key: f"/api/v1/api-keys/{key.id}")
-@refuses(ScopeNotHeld, ExpiryPassed)
+@refuses(ScopeNotHeld, ExpiryPassed, SessionEnded)
 def create_api_key(data: dict[str, Any]) -> service.NewKey:
     """Create a key; this response is the only one that contains its secret."""
     return service.create_key(**data, identity=current_identity())

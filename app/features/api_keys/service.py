@@ -15,6 +15,7 @@ from app.core.fastsql import Prepared
 from app.core.listing import Listing, OneOf
 from app.extensions import db
 from app.features.api_keys.models import ApiKey, ExpiryPassed, ScopeNotHeld
+from app.features.sessions import service as sessions
 from app.features.users.models import User
 from app.security.api_keys import ParsedKey, fingerprint_of, format_key, hash_secret, make_secret
 from app.security.identity import Identity
@@ -95,10 +96,13 @@ def get_key(key_id: int, *, identity: Identity, lock: bool = False) -> ApiKey:
 def create_key(*, name: str, scopes: Iterable[str], expires_at: datetime | None = None, identity: Identity) -> NewKey:
     """Create a key of the authenticated user.
 
-    Refuses scopes that ``identity`` lacks (``ScopeNotHeld``) and an expiry in the past (``ExpiryPassed``).
+    Refuses scopes that ``identity`` lacks (``ScopeNotHeld``), an expiry in the past (``ExpiryPassed``), and a session
+    that has ended meanwhile (``SessionEnded``).
     """
     _require_held(scopes, identity.permissions)
     _require_future(expires_at)
+    if identity.session_id is not None:
+        sessions.require_live(identity.session_id)
     secret = make_secret()
     row = ApiKey(
         user_id=identity.user_id,

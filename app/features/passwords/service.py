@@ -118,9 +118,10 @@ def confirm_reset(*, token: str, new_password: str, keys: Sequence[str]) -> None
     user = _lock_user(user_id, epoch)
     if user is None or _digest(user.email) != mailed_to:
         raise ResetTokenInvalid
-    if not user.email_verified:
-        _take_over(user)
     _replace_password(user, new_hash, "password.reset")
+    if not user.email_verified:
+        # Without a session nothing of the kind can be made any more.
+        _take_over(user)
 
 
 def sign_reset(user_id: int, epoch: int, email: str, *, keys: Sequence[str]) -> str:

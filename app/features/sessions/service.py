@@ -120,6 +120,16 @@ def exchange_token(
     return _add_token(session.id, now, lifetime, successor_id)
 
 
+def require_live(session_id: int) -> None:
+    """Refuse to go on with a session that has ended since the request was authorized (``SessionEnded``).
+
+    For what would outlive it: whoever sends a body slowly could otherwise have it made afterwards. The session cannot
+    end before this transaction does.
+    """
+    if db.session.scalar(live_sessions().where(UserSession.id == session_id).with_for_update(read=True)) is None:
+        raise SessionEnded
+
+
 def end_session(session_id: int, *, identity: Identity) -> None:
     """End a session of the authenticated user, or of any user with the permission ``users:write``.
 
