@@ -46,17 +46,25 @@ def issue(client: OAuthClient, user_id: int, redirect_uri: str, scopes: Iterable
 
 
 def repeat(client: OAuthClient, user_id: int, redirect_uri: str, code_challenge: str) -> str | None:
-    """Another code for what a user has allowed within `REPEATABLE`, if the code of that is not exchanged yet."""
-    rows = select(AuthorizationCode.scopes).where(
+    """Another code for what a user has allowed within `REPEATABLE`, if the code of that is not exchanged yet.
+
+    It takes the place of that one, and expires with it: one decision leads to one grant, and is repeated in seconds
+    after it alone, however often.
+    """
+    repeated = select(AuthorizationCode.code_hash).where(
         AuthorizationCode.client_id == client.id,
         AuthorizationCode.user_id == user_id,
         AuthorizationCode.redirect_uri == redirect_uri,
         AuthorizationCode.code_challenge == code_challenge,
-        AuthorizationCode.used_at.is_(None),
         AuthorizationCode.expires_at > clock.now() + LIFETIME - REPEATABLE,
     )
-    scopes = db.session.scalar(rows.limit(1))
-    return None if scopes is None else issue(client, user_id, redirect_uri, scopes, code_challenge)
+    code = secrets.token_urlsafe(32)
+    statement = update(AuthorizationCode).where(
+        AuthorizationCode.code_hash == repeated.limit(1).scalar_subquery(), AuthorizationCode.used_at.is_(None)
+    )
+    changed = statement.values(code_hash=hash_secret(code)).returning(AuthorizationCode.code_hash)
+    options = {"synchronize_session": False}
+    return None if db.session.scalar(changed, execution_options=options) is None else code
 
 
 def find_code(text: str, *, client_id: int) -> AuthorizationCode | None:

@@ -511,10 +511,24 @@ class TestAllow:
         again()
 
         assert visitor.answer().keys() == {"code", "state", "iss"}
-        first, second = codes(app)
-        assert first.code_hash != second.code_hash
-        assert (first.scopes, first.code_challenge) == (second.scopes, second.code_challenge)
+        # The first code is lost with its response; were it good still, one decision would lead to two grants.
+        (code,) = codes(app)
+        assert code.code_hash == hash_secret(visitor.answer()["code"])
+        assert (code.scopes, code.code_challenge) == (["products:read"], CHALLENGE)
         assert live_sessions(app, bob.user_id) == []
+
+    def test_clicked_again_and_again_is_over_in_seconds(self, visitor: Visitor, bob: Caller, app: Flask) -> None:
+        # The login has ended: whoever has its cookie must not go on getting codes with it.
+        visitor.log_in()
+        again = clicked(visitor, "Allow")
+        visitor.press("Allow")
+
+        with time_machine.travel(clock.now() + timedelta(seconds=3)):
+            again()
+            assert visitor.answer().keys() == {"code", "state", "iss"}
+        with time_machine.travel(clock.now() + timedelta(seconds=6)):
+            again()
+            assert visitor.location.partition("?")[0] == AUTHORIZE
 
     def test_clicked_again_later_asks_for_a_login(self, visitor: Visitor, bob: Caller, app: Flask) -> None:
         visitor.log_in()
