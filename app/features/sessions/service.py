@@ -123,8 +123,8 @@ def exchange_token(
 def require_live(session_id: int) -> None:
     """Refuse to go on with a session that has ended since the request was authorized (``SessionEnded``).
 
-    For what would outlive it: whoever sends a body slowly could otherwise have it made afterwards. The session cannot
-    end before this transaction does.
+    For what would outlive it: a client that sends its body slowly could otherwise have it made afterwards. The session
+    cannot end before this transaction does.
     """
     if db.session.scalar(live_sessions().where(UserSession.id == session_id).with_for_update(read=True)) is None:
         raise SessionEnded
