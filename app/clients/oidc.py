@@ -70,11 +70,11 @@ class ProviderUnavailable(Unavailable):
 
 
 class LoginRefused(Unauthenticated):
-    """The identity provider refused this login."""
+    """The identity provider refused this login; begin again, or log in another way."""
 
 
 class IdTokenInvalid(Unauthenticated):
-    """The identity provider's token is not signed by it, not meant for this login, or expired."""
+    """The identity provider's token is not signed by it, not for this login, or expired; begin again."""
 
 
 class LogoutTokenInvalid(Malformed):

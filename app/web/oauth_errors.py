@@ -15,11 +15,11 @@ ERRORS = frozenset(
         "invalid_scope",
     }
 )
-#: What any other refusal is to a client, by its status: these two are from section 4.1.2.1, which has names for it.
+#: What any other refusal is to a client, by its status. RFC 6749 has the last two names in section 4.1.2.1.
 _BY_STATUS = {
     401: "invalid_client",
-    429: "temporarily_unavailable",
     500: "server_error",
+    429: "temporarily_unavailable",
     503: "temporarily_unavailable",
 }
 

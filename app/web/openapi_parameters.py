@@ -57,8 +57,8 @@ def _path_parameters(spec: APISpec, rule: Rule, operation: Operation) -> list[di
             {"type": "string", "minLength": 1, "maxLength": 32, "pattern": "^[a-z0-9-]+$"},
         )
     }
-    examples: dict[str, Any] = {"provider": "company"}
-    examples = {name: examples.get(name, DEMO_IDS.get(name, 1)) for name in rule.arguments}
+    known = {"provider": "company", **DEMO_IDS}
+    examples: dict[str, Any] = {name: known.get(name, 1) for name in rule.arguments}
     if operation.keys:
         examples = {"key": operation.keys[0], "value": DEMO_KEYS.get(_resource_at(rule), "1")}
         described |= {

@@ -297,7 +297,7 @@ class TestDecision:
 
         walk.browser.get(f"{walk.page}#error=login_denied")
 
-        assert "The person, or the identity provider, has denied the login." in walk.text()
+        assert "You, or the identity provider, have denied the login; begin again" in walk.text()
         assert "leads to no account here" not in walk.text()
 
     def test_on_an_outdated_page_is_none(self, walk: Walk) -> None:

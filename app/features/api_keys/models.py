@@ -13,7 +13,7 @@ from app.security.api_keys import PREFIX
 
 
 class ScopeNotHeld(Forbidden):
-    """You cannot give a scope that is not among your own permissions, nor a key one that its owner lacks."""
+    """You, or the key's owner, lack one of these scopes; you can give others only what you may do yourself."""
 
 
 class ExpiryPassed(Invalid):

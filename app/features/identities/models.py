@@ -52,19 +52,19 @@ class LoginCode(Model):
 
 
 class StateInvalid(Malformed):
-    """This is not the end of a login that this browser has begun within ten minutes; begin again."""
+    """This browser has begun no such login within the last ten minutes; begin again."""
 
 
 class LoginDenied(Unauthenticated):
-    """The person, or the identity provider, has denied the login."""
+    """You, or the identity provider, have denied the login; begin again, or log in another way."""
 
 
 class IssuerMismatch(Unauthenticated):
-    """The response comes from another identity provider than the one that was asked (RFC 9207)."""
+    """The response is not from the identity provider that was asked (RFC 9207); begin again."""
 
 
 class EmailUnverified(Unauthenticated):
-    """The identity provider does not call the e-mail address verified, so it leads to no account."""
+    """The identity provider does not call your e-mail address verified; verify it there, or log in another way."""
 
 
 class IdentityUnknown(Unauthenticated):
@@ -72,7 +72,7 @@ class IdentityUnknown(Unauthenticated):
 
 
 class IdentityTaken(Conflict):
-    """This identity is linked to another account."""
+    """This identity is linked to another account; log in with it, and unlink it there first."""
 
 
 class LastWayIn(Conflict):
@@ -80,7 +80,7 @@ class LastWayIn(Conflict):
 
 
 class LoginCodeInvalid(Invalid):
-    """This code is unknown, used or older than a minute, or the code_verifier is not that of its login."""
+    """This code is unknown, used or older than a minute, or the code_verifier is another login's; begin again."""
 
     commits = True
     pointer = "/code"

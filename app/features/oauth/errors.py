@@ -12,15 +12,15 @@ class OauthUnavailable(NotFound):
 
 
 class InvalidRequest(Malformed):
-    """A parameter is missing, malformed or repeated, or the client authenticates in more than one way."""
+    """A parameter is missing for this grant_type, malformed or repeated, or the client authenticates in two ways."""
 
 
 class InvalidClient(Unauthenticated):
-    """The client is unknown, its secret is wrong or revoked, or it has to authenticate in another way."""
+    """The client is unknown, its secret is wrong, revoked or missing, or it sends one and is a public app."""
 
 
 class InvalidGrant(Malformed):
-    """The code or refresh token is invalid, expired, revoked, already used or of another client, or does not fit."""
+    """The code or token is unknown, expired, used, revoked or another's, or redirect_uri or code_verifier is wrong."""
 
     # What led to it stays: a code or token that was used twice has ended what it was exchanged for.
     commits = True
