@@ -6,6 +6,9 @@
 
 Its requests pass the guard, take a few seconds at most, and occupy no more than a share of a worker's threads: a
 provider that does not respond fails its own logins, and nothing else. Call it outside of transactions.
+
+This module sends the requests. Three others send nothing: `oidc_settings` reads OIDC_PROVIDERS, `oidc_metadata` a
+discovery document, and `oidc_tokens` keys and tokens.
 """
 
 import base64
@@ -52,10 +55,10 @@ MAX_SECONDS = 5.0
 LIFETIME = 3600.0
 #: Seconds between two requests for keys because a token names an unknown one, or because of outdated metadata.
 RENEWAL_INTERVAL = 30.0
-#: Seconds to wait for a place: each provider has few, and all together leave a thread of a worker, lest those that hang
-#: occupy every one.
+#: Seconds to wait for a place. Each provider has few, and all together have one less than a worker has threads, so that
+#: providers that hang cannot occupy every thread.
 MAX_WAIT = 0.5
-#: The claims that may come from UserInfo, beside the one with the role. Of the session there (`sid`) only tokens speak.
+#: The claims that may come from UserInfo, beside the one with the role. `sid` is not among them: only tokens have it.
 OF_USERINFO = frozenset({"email", "email_verified", "preferred_username"})
 #: After so many failures in a row a provider is left alone for so many seconds, and then tried by one request.
 MAX_FAILURES, RESET_TIMEOUT = 3, 10.0
@@ -107,9 +110,10 @@ def _new_client(provider: Provider, places: int, shared: threading.BoundedSemaph
 
 
 class ProviderClient:
-    """One identity provider; thread-safe. At most ``places`` requests are sent to it at once, each in a ``shared`` one.
+    """One identity provider; thread-safe. It gets at most ``places`` requests at once.
 
-    Everything may raise ``ProviderUnavailable``.
+    Each request also takes a place of ``shared``, which all providers of a worker have in common. Every method may
+    raise ``ProviderUnavailable``.
     """
 
     def __init__(
@@ -270,7 +274,7 @@ class ProviderClient:
 class Published(Generic[T]):
     """What a provider publishes and seldom changes: kept for an hour, and fetched by one thread at a time.
 
-    While it cannot be fetched, what is there is used on.
+    While it cannot be fetched, the last value stays in use.
     """
 
     def __init__(self, fetch: Callable[[Deadline], T]) -> None:

@@ -1,4 +1,7 @@
-"""Tokens of an identity provider: their signatures and claims (OpenID Connect Core 1.0, Back-Channel Logout 1.0)."""
+"""Keys and tokens of an identity provider (OpenID Connect Core 1.0, Back-Channel Logout 1.0).
+
+`verify` checks a signature, and what it returns is for `check_id_token` or `check_logout_token`.
+"""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +39,7 @@ MAX_NAME_LENGTH = 255
 MAX_LOGOUT_AGE = 300
 LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 
-#: What the libraries raise for a token or a key that is malformed: all but the first for values of other types.
+#: What the libraries raise for a token or a key that is malformed; the last ones where a value has an unexpected type.
 _ERRORS = (JoseError, UnsupportedAlgorithm, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
@@ -204,7 +207,7 @@ def _require_names(*values: object) -> None:
         if value is None:
             continue
         if not isinstance(value, str) or not value or len(value) > MAX_NAME_LENGTH or not value.isprintable():
-            raise ValueError("a name in it is none")
+            raise ValueError("its subject or session is no name")
 
 
 def _usable_keys(described: Sequence[Any]) -> Iterator[Key]:

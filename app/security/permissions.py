@@ -61,7 +61,7 @@ PERSONAL = frozenset({Permission.ACCOUNT_MANAGE})
 #: The permissions that an API key can have.
 SCOPES = [permission for permission in Permission if permission not in PERSONAL]
 
-#: What each of them allows, for people who are asked whether they let an app do it.
+#: What each scope allows, for people who are asked whether they let an app do it.
 MEANINGS: dict[Permission, str] = {
     Permission.USERS_READ: "See all accounts, with their e-mail addresses and roles.",
     Permission.USERS_WRITE: "Create, change and deactivate accounts, and end their sessions.",

@@ -51,8 +51,8 @@ class TokenKind(StrEnum):
 
     ACCESS = "access"
     REFRESH = "refresh"
-    #: Refreshes the tokens of an app. Not the kind of a login's: a server of the release before, which knows nothing of
-    #: apps, would exchange that for all rights of the person.
+    #: Refreshes the tokens of an app. It differs from REFRESH because a server of the release before, which knows
+    #: nothing of apps, would exchange such a token for all rights of the person.
     GRANT = "grant"
 
 

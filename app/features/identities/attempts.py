@@ -29,7 +29,8 @@ CONSENT_PATH = "/api/v1/oauth/authorize"
 #: A path of this server with a query, of the characters of RFC 3986. A browser takes a backslash for a slash, drops
 #: tabs, and reads two slashes as a host: none of them passes.
 _PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2}|/(?!/))*(?:\?[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*)?")
-#: What of this server leads browsers on to others: a browser takes the fragment along, in which a login has its token.
+#: No login returns to a path below this one: it may redirect to another site, and a browser takes the fragment along,
+#: in which the CSRF token is.
 _API = "/api/"
 _DOTS = re.compile(r"/(?:\.|%2e){1,2}(?:/|\?|$)", re.IGNORECASE)
 
@@ -83,7 +84,7 @@ def delete_attempt(response: Response) -> None:
 
 
 def read_attempt(provider: str, state: str | None) -> Attempt:
-    """The attempt that the browser carries, if the response to it is the provider's with its state (`StateInvalid`)."""
+    """The attempt that the browser carries; ``StateInvalid`` if it is not with this provider and of this state."""
     try:
         members = _serializer().loads(request.cookies.get(NAME, ""), max_age=LIFETIME)
         attempt = Attempt(**{**members, "links": members["links"] and tuple(members["links"])})

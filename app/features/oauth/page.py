@@ -28,7 +28,7 @@ def show_login(asked: AuthorizationRequest, *, email: str, fault: type[Refusal] 
         "email": email,
         "fault": fault.sentence() if fault else "",
         "providers": _providers(),
-        # Those come back with the code of a failure in the fragment, which only the browser sees.
+        # A login with a provider that fails leads back here with a code in the fragment, which no server can read.
         "failures": {failure.code(): failure.sentence() for failure in FAILURES},
     }
     return _show("login", asked, values, session_id=None, status=LOGIN_FAILED if fault else 200)
@@ -57,7 +57,7 @@ def require_own_form(token: str, *, session_id: int | None) -> None:
 
 
 def here() -> str:
-    """The page with the request at hand, as a path of RFC 3986's characters: browsers leave others in a query."""
+    """The page with the request at hand, as a path of the characters of RFC 3986; browsers send others unescaped."""
     return quote(_address("read_authorization_page"), safe=_URI_CHARACTERS)
 
 
@@ -90,7 +90,7 @@ def _show(
 
 
 def _address(view: str) -> str:
-    """The path of a view of the page, with the query of the request at hand: each validates that again."""
+    """The path of a view of the page with the query of the request at hand, which each view validates again."""
     return f"{url_for(f'.{view}', _external=False)}?{request.query_string.decode('ascii')}"
 
 

@@ -71,14 +71,14 @@ def create_client(*, scopes: Iterable[str], identity: Identity, **members: Any) 
 def update_client(client: OAuthClient, *, identity: Identity, **changed: Any) -> OAuthClient:
     """Change a client's name, redirect URIs or scopes, from the next request on.
 
-    What people have let it do stays, and of that only what is among its scopes can be done; it gets back what is added
-    again. Refuses scopes that ``identity`` lacks (``ScopeNotHeld``), and new addresses for what people allow it, where
-    that is more than ``identity`` can do.
+    Grants keep the scopes that people have agreed to, but only those that the client has can be used.
+    ``ScopeNotHeld`` where ``identity`` lacks a scope that is added; or, with a new redirect URI, any scope of the
+    client, because what people let the client do would go there.
     """
     if not {*changed.get("redirect_uris", ())} <= {*client.redirect_uris}:
         _require_held(client.scopes, identity)
     if "scopes" in changed:
-        # Those that it has already may stay.
+        # Scopes that the client has already may stay.
         _require_held({*changed["scopes"]} - {*client.scopes}, identity)
         changed["scopes"] = sorted(changed["scopes"])
     for member, value in changed.items():

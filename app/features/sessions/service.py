@@ -38,7 +38,7 @@ LAST_SEEN_RESOLUTION = timedelta(minutes=1)
 KNOWN_NETWORK_RETENTION = timedelta(days=90)
 #: The size of a batch of `prune_sessions`; small, because a session can have thousands of tokens.
 SESSIONS_PER_BATCH = 100
-#: The tables of codes that are exchanged for sessions, by name: the features that issue them depend on this one.
+#: The tables of codes that are exchanged for sessions. By name, because the features that have them import this one.
 CODES = ("authorization_codes", "login_codes")
 
 
@@ -156,7 +156,7 @@ def end_grant(session_id: int, *, user_id: int, action: str = "grant.ended") -> 
 def end_grants_to(client_id: int) -> int:
     """End every grant of a client that is about to be deleted; how many there were.
 
-    They are no longer the client's, or the database would delete them with it, each with thousands of refresh tokens,
+    Their rows lose the client: otherwise the database would delete them with it, each with thousands of refresh tokens,
     in one statement that takes too long. They stay, ended, until they expire.
     """
     is_of_client = UserSession.client_id == client_id
@@ -167,7 +167,7 @@ def end_grants_to(client_id: int) -> int:
 
 
 def end_sessions(user_id: int, *, except_id: int | None = None) -> None:
-    """End every session of a user, except the one with the id ``except_id``, and all that could still become one."""
+    """End every session of a user, except the one with the id ``except_id``, and every code that could open one."""
     # First the codes: this waits for a concurrent exchange of one, whose session can only then be seen.
     for name in CODES:
         table = db.metadata.tables[name]
@@ -228,7 +228,10 @@ def prune_networks() -> int:
 
 
 def _note_network(session: UserSession, address: str) -> None:
-    """Store the client's network as one of the account's; that of an app is none: it must not help to guess."""
+    """Store the network of a login as one of the account's.
+
+    An app's is not stored: its servers must not become a place from which passwords may be guessed (decision 26).
+    """
     if session.client_id is not None:
         return
     network, now = network_of(address), clock.now()
