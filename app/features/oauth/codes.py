@@ -46,10 +46,10 @@ def issue(client: OAuthClient, user_id: int, redirect_uri: str, scopes: Iterable
 
 
 def repeat(client: OAuthClient, user_id: int, redirect_uri: str, code_challenge: str) -> str | None:
-    """Another code for what a user has allowed within `REPEATABLE`, if the code of that is not exchanged yet.
+    """Replace the code that a user's decision within ``REPEATABLE`` has led to; None if there is none, or it was used.
 
-    It takes the place of that one, and expires with it: one decision leads to one grant, and is repeated in seconds
-    after it alone, however often.
+    The new code expires when the old one would have: one decision leads to one grant at most, and repeating it again
+    and again extends nothing.
     """
     repeated = select(AuthorizationCode.code_hash).where(
         AuthorizationCode.client_id == client.id,

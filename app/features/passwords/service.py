@@ -120,7 +120,7 @@ def confirm_reset(*, token: str, new_password: str, keys: Sequence[str]) -> None
         raise ResetTokenInvalid
     _replace_password(user, new_hash, "password.reset")
     if not user.email_verified:
-        # Without a session nothing of the kind can be made any more.
+        # After the sessions have ended, so that none of them can add an identity or a key meanwhile.
         _take_over(user)
 
 

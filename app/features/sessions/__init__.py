@@ -1,1 +1,4 @@
-"""Sessions: one per login. Its tokens name it and are refused once it has ended; each refresh token works once."""
+"""Sessions: one for each login, and one for each grant to an app.
+
+Its tokens name it and are refused once it has ended; each refresh token works once.
+"""

@@ -123,8 +123,8 @@ def exchange_token(
 def require_live(session_id: int) -> None:
     """Refuse to go on with a session that has ended since the request was authorized (``SessionEnded``).
 
-    For what would outlive it: a client that sends its body slowly could otherwise have it made afterwards. The session
-    cannot end before this transaction does.
+    For what outlives its session: a client that sends the body slowly could otherwise make it after the end. The row is
+    locked, so that the session ends after this transaction or before it.
     """
     if db.session.scalar(live_sessions().where(UserSession.id == session_id).with_for_update(read=True)) is None:
         raise SessionEnded
