@@ -154,9 +154,7 @@ class Operation:
     @cached_property
     def accepts(self) -> jsonschema_rs.Draft202012Validator:
         """Tells whether a body fits its schema."""
-        return jsonschema_rs.Draft202012Validator(
-            {**self.body_schema, "components": self.document["components"]}, validate_formats=False
-        )
+        return validator(self.document, self.body_schema, formats=False)
 
     @property
     def puts_by_key(self) -> bool:
@@ -197,6 +195,22 @@ def inline(document: Mapping[str, Any], schema: Any) -> Any:
         return schema
     beside = {name: inline(document, one) for name, one in schema.items() if name != "$ref"}
     return {**inline(document, resolve(document, schema)), **beside} if "$ref" in schema else beside
+
+
+def validator(
+    document: Mapping[str, Any], schema: Mapping[str, Any], *, formats: bool = True
+) -> jsonschema_rs.Draft202012Validator:
+    """Tells whether a value fits a schema of a document."""
+    # Only what the schema refers to: of the whole document, to read it takes a hundred times as long as the answer.
+    components: dict[str, dict[str, Any]] = {}
+    left = set(values_in(schema, "$ref"))
+    while left:
+        reference = left.pop()
+        kind, name = reference.removeprefix("#/components/").split("/")
+        if name not in components.setdefault(kind, {}):
+            components[kind][name] = resolve(document, {"$ref": reference})
+            left |= set(values_in(components[kind][name], "$ref"))
+    return jsonschema_rs.Draft202012Validator({**schema, "components": components}, validate_formats=formats)
 
 
 def operations_in(document: Mapping[str, Any]) -> list[Operation]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema_rs
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
@@ -17,7 +16,7 @@ from app.security.permissions import GRANTS, Permission
 from app.web.monitoring import OPEN_METRICS, TEXT
 from app.web.openapi import describe
 from tests.conftest import settings_for
-from tests.operations import FORM, Operation, operations_in, resolve, values_in
+from tests.operations import FORM, Operation, operations_in, resolve, validator, values_in
 
 #: The body that adds a variant, and what takes it.
 VARIANT = "#/components/schemas/VariantCreate"
@@ -287,7 +286,7 @@ class TestExamples:
                 if "schema" in content:
                     errors = [
                         error.message
-                        for error in _validator(document, content["schema"]).iter_errors(content["example"])
+                        for error in validator(document, content["schema"]).iter_errors(content["example"])
                     ]
                     assert errors == [], operation
 
@@ -301,7 +300,7 @@ class TestExamples:
         checked = 0
         for schema in _schemas_with_examples(document):
             for example in schema["examples"]:
-                errors = [error.message for error in _validator(document, schema).iter_errors(example)]
+                errors = [error.message for error in validator(document, schema).iter_errors(example)]
                 assert errors == [], schema
                 checked += 1
 
@@ -320,10 +319,6 @@ def _json_answers(operation: Operation) -> list[Any]:
     content = operation.responses[str(min(operation.statuses))].get("content", {})
     files = {"text/csv", "application/x-ndjson", "text/event-stream", "text/html", TEXT, OPEN_METRICS}
     return [described for media_type, described in content.items() if media_type not in files]
-
-
-def _validator(document: Document, schema: Any) -> jsonschema_rs.Draft202012Validator:
-    return jsonschema_rs.Draft202012Validator({**schema, "components": document["components"]}, validate_formats=True)
 
 
 def _schemas_with_examples(described: Any) -> Iterator[dict[str, Any]]:

@@ -7,12 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jsonschema_rs
-
 from app.core.errors import Invalid, Refusal
 from app.web.errors import status_of
 from app.web.oauth_errors import oauth_members, oauth_status
-from tests.operations import Operation, operations_in, resolve, values_in
+from tests.operations import Operation, operations_in, resolve, validator, values_in
 
 # The committed document is the served one, as tests/web/test_openapi.py says, and costs no application to read here.
 DOCUMENT: dict[str, Any] = json.loads((Path(__file__).resolve().parents[2] / "openapi.json").read_text("utf-8"))
@@ -271,12 +269,10 @@ class TestProblems:
                 codes = {_code_of(one) for one in alternatives(content["schema"])}
                 examples = {name: resolve(DOCUMENT, one)["value"] for name, one in content["examples"].items()}
                 assert examples.keys() == codes, status
-                validator = jsonschema_rs.Draft202012Validator(
-                    {**content["schema"], "components": DOCUMENT["components"]}, validate_formats=True
-                )
+                fits = validator(DOCUMENT, content["schema"])
                 for code, example in examples.items():
                     assert (example["code"], example["status"]) == (code, status)
-                    assert [error.message for error in validator.iter_errors(example)] == []
+                    assert [error.message for error in fits.iter_errors(example)] == []
 
     def test_of_oauth_have_the_members_that_its_clients_read(self) -> None:
         found = 0

@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-import jsonschema_rs
 import pytest
 import time_machine
 from sqlalchemy import select, text, update
@@ -25,6 +24,7 @@ from tests.conftest import Caller, body_of, rows_of
 from tests.counting import counter_of
 from tests.features.webhooks.conftest import Scene
 from tests.live.wire import PATIENCE, wait_for
+from tests.operations import validator
 from tests.receiver import Received, Reply
 
 Make = Callable[..., dict[str, Any]]
@@ -42,12 +42,7 @@ def faults_in(document: dict[str, Any], described: dict[str, Any], message: Rece
         (one["schema"], message.headers.get(one["name"])) for one in described["parameters"]
     ]
     checks.append((described["requestBody"]["content"]["application/json"]["schema"], message.content))
-    components = document["components"]
-    validators = [
-        (jsonschema_rs.Draft202012Validator({**schema, "components": components}, validate_formats=True), value)
-        for schema, value in checks
-    ]
-    return [error.message for validator, value in validators for error in validator.iter_errors(value)]
+    return [error.message for schema, value in checks for error in validator(document, schema).iter_errors(value)]
 
 
 class TestMessages:
