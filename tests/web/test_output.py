@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from datetime import UTC
 from decimal import Decimal
+from functools import cache
 from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any
@@ -68,8 +69,9 @@ def value_of(field: ma.fields.Field[Any]) -> st.SearchStrategy[Any]:
     return st.none() | next(values for kind, values in VALUES if isinstance(field, kind))
 
 
+@cache
 def row_of(schema: type[ma.Schema]) -> st.SearchStrategy[Any]:
-    """Any row of a schema."""
+    """Any row of a schema; made once, since hypothesis takes longer to prepare a strategy than to draw from it."""
     fields_ = shared(schema).dump_fields.items()
     values = {field.attribute or name: value_of(field) for name, field in fields_}
     beside = {field.beside: CURRENCY_CODES for _, field in fields_ if isinstance(field, fields.Field) and field.beside}
