@@ -3,12 +3,9 @@
 import json
 import secrets
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import pytest
 import requests
@@ -19,6 +16,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.browser.chromium import SECONDS, chromium, flask, log, needs_chromium
 from tests.browser.provider_pages import log_in_at
+from tests.browser.served import served
 from tests.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider, identity_provider
 from tests.node import application, needs_node
 from tests.servers import free_port, gunicorn_server
@@ -26,26 +24,8 @@ from tests.servers import free_port, gunicorn_server
 pytestmark = [*needs_chromium, needs_node]
 
 ADMIN, PASSWORD = "root@example.com", "correct horse battery staple"
-
-
-@contextmanager
-def callback_page() -> Iterator[str]:
-    """The address of the app's page, to which people come back."""
-
-    class Page(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.end_headers()
-            self.wfile.write(b"<!doctype html><title>App</title>")
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/callback"
-        server.shutdown()
+#: To which people come back.
+APP_PAGE = "<!doctype html><title>App</title>"
 
 
 @dataclass(frozen=True)
@@ -112,7 +92,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         admin = ("--email", ADMIN, "--username", "root", "--role", "admin")
         flask(env, "create-user", *admin, "--password-stdin", stdin=PASSWORD)
         server = stack.enter_context(gunicorn_server(env, port=port))
-        app = register(api, stack.enter_context(callback_page()))
+        app = register(api, f"{stack.enter_context(served(APP_PAGE))}/callback")
         browser = stack.enter_context(chromium(folder))
         yield World(browser, server.url, provider, app)
 

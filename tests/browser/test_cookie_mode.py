@@ -2,21 +2,20 @@
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 from selenium.webdriver import Chrome
 
 from tests.browser.chromium import SECONDS, chromium, flask, needs_chromium
+from tests.browser.served import served
 from tests.servers import gunicorn_server
 
 pytestmark = needs_chromium
 
 EMAIL, PASSWORD = "bob@example.com", "correct horse battery staple"
+PAGE = "<!doctype html><title>Shop</title>"
 #: What a page's script does: one request with the cookie, and the status and body of the answer.
 FETCH = """
 const [url, method, headers, body, done] = arguments;
@@ -24,29 +23,6 @@ fetch(url, {method, headers, body, credentials: "include"})
   .then(async (answer) => done([answer.status, await answer.json().catch(() => null)]))
   .catch((failure) => done([0, String(failure)]));
 """
-
-
-class Page(BaseHTTPRequestHandler):
-    """A page with nothing on it."""
-
-    def do_GET(self) -> None:
-        """Answer with the page."""
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.end_headers()
-        self.wfile.write(b"<!doctype html><title>Shop</title>")
-
-    def log_message(self, *_: Any) -> None:
-        """Keep quiet."""
-
-
-@contextmanager
-def pages() -> Iterator[str]:
-    """The origin of a web server that has the page."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 class Script:
@@ -70,7 +46,7 @@ class Script:
 @pytest.fixture(scope="module")
 def origins() -> Iterator[tuple[str, str]]:
     """A configured origin, and another."""
-    with pages() as shop, pages() as stranger:
+    with served(PAGE) as shop, served(PAGE) as stranger:
         yield shop, stranger
 
 

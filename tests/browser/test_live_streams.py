@@ -17,7 +17,8 @@ import requests
 from selenium.webdriver import Chrome
 
 from tests.browser.chromium import chromium, flask, needs_chromium
-from tests.browser.test_cookie_mode import pages
+from tests.browser.served import served
+from tests.browser.test_cookie_mode import PAGE
 from tests.deploy.test_nginx import nginx
 from tests.live.conftest import worker_pids
 from tests.live.wire import wait_for
@@ -71,7 +72,7 @@ def folder(tmp_path: Path) -> Path:
 def site(folder: Path) -> Iterator[tuple[Shop, GunicornServer, str]]:
     """The shop, the server of its streams, and the origin of a page."""
     with ExitStack() as stack:
-        page = stack.enter_context(pages())
+        page = stack.enter_context(served(PAGE))
         env = {
             "APP_ENV": "production",
             "SECRET_KEY": secrets.token_urlsafe(48),

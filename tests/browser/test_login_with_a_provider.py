@@ -3,12 +3,9 @@
 import json
 import secrets
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import pytest
 from selenium.webdriver import Chrome
@@ -18,6 +15,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.browser.chromium import SECONDS, chromium, flask, log, needs_chromium
 from tests.browser.provider_pages import log_in_at
+from tests.browser.served import served
 from tests.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider, identity_provider
 from tests.node import needs_node
 from tests.servers import free_port, gunicorn_server
@@ -69,26 +67,6 @@ fetch("/api/v1/products", { headers: { Authorization: `Bearer ${session.token}` 
 """
 
 
-@contextmanager
-def shop(api: str) -> Iterator[str]:
-    """The address of the shop's page."""
-
-    class Page(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.end_headers()
-            self.wfile.write(SHOP.replace("API", api).encode())
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/shop"
-        server.shutdown()
-
-
 @dataclass(frozen=True)
 class World:
     """A browser, and the servers that it visits."""
@@ -116,7 +94,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                 accounts={"ann": {"email": "ann@example.com", "email_verified": True}},
             )
         )
-        page = stack.enter_context(shop(api))
+        page = f"{stack.enter_context(served(SHOP.replace('API', api)))}/shop"
         client = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
         env = {
             "APP_ENV": "testing",

@@ -11,7 +11,8 @@ import requests
 from selenium.webdriver import Chrome
 
 from tests.browser.chromium import SECONDS, chromium, flask, needs_chromium
-from tests.browser.test_cookie_mode import pages
+from tests.browser.served import served
+from tests.browser.test_cookie_mode import PAGE
 from tests.pictures import animation, photo
 from tests.servers import PROJECT, gunicorn_server
 
@@ -37,7 +38,7 @@ const [api, done] = arguments;
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Chrome, str, str]]:
     """A browser, the origin of its page, and that of the API, whose one product shows a photograph and an animation."""
     folder: Path = tmp_path_factory.mktemp("pictures")
-    with pages() as page:
+    with served(PAGE) as page:
         env = {
             "APP_ENV": "production",
             "SECRET_KEY": secrets.token_urlsafe(48),

@@ -1,17 +1,31 @@
-"""An app of a third party, and what a person does to end everything at once."""
+"""Apps of third parties, a browser at the page for consent, and what a person does to end everything at once."""
 
 from collections.abc import Callable
 
 import pytest
+from flask import Flask
 
 from tests.apps import ThirdParty, register
 from tests.conftest import PASSWORD, Caller
+from tests.consent_page import Visitor, add_client
 
 
 @pytest.fixture
 def prices(root: Caller) -> ThirdParty:
     """A confidential app."""
     return register(root)
+
+
+@pytest.fixture
+def client_id(app: Flask) -> str:
+    """That of a public app, whose people are asked on the page."""
+    return add_client(app)
+
+
+@pytest.fixture
+def visitor(app: Flask, client_id: str) -> Visitor:
+    """A browser that an app has led to the page."""
+    return Visitor(app, client_id)
 
 
 def _end_sessions(person: Caller) -> None:

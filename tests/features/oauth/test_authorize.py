@@ -26,17 +26,6 @@ ISSUER = "http://127.0.0.1:8000"
 
 
 @pytest.fixture
-def client_id(app: Flask) -> str:
-    return add_client(app)
-
-
-@pytest.fixture
-def visitor(app: Flask, client_id: str) -> Visitor:
-    """A browser that an app has led to the page."""
-    return Visitor(app, client_id)
-
-
-@pytest.fixture
 def deactivated(carol: Caller) -> Caller:
     """Carol, whose account is not active."""
     with carol.app.app_context(), unit_of_work():

@@ -25,17 +25,6 @@ from tests.consent_page import AUTHORIZE, Form, Visitor, add_client
 MARKUP = "</q><script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 
 
-@pytest.fixture
-def client_id(app: Flask) -> str:
-    return add_client(app)
-
-
-@pytest.fixture
-def visitor(app: Flask, client_id: str) -> Visitor:
-    """A browser that an app has led to the page."""
-    return Visitor(app, client_id)
-
-
 def codes(app: Flask) -> list[AuthorizationCode]:
     with app.app_context():
         return list(db.session.scalars(select(AuthorizationCode)))
