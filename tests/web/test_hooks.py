@@ -244,7 +244,7 @@ class TestAccessLog:
     def test_tells_no_secret_of_a_failure(
         self, anonymous: Caller, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_json: bool
     ) -> None:
-        def fail(*, email: str, username: str, password: str) -> None:
+        def fail(*, email: str, username: str, password: str, email_verified: bool) -> None:
             raise RuntimeError("broken")
 
         set_up_logs(level="INFO", as_json=as_json)

@@ -26,6 +26,8 @@ from app.web.output import Output, dump, output_of, to_json
 from app.web.schemas import shared
 from tests.conftest import settings_for
 
+#: An application whose database is never asked.
+BARE: Flask = create_app(settings_for("sqlite:////there/is/none.db"))
 TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
 SCALARS = st.one_of(st.booleans(), st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False), TEXT)
 CURRENCY_CODES = st.sampled_from(sorted(CURRENCIES)) | TEXT
@@ -94,10 +96,16 @@ def as_row(values: Mapping[str, Any]) -> SimpleNamespace:
 
 def schemas() -> Iterator[type[ma.Schema]]:
     """Every schema that a route answers with."""
-    app: Flask = create_app(settings_for("sqlite:////there/is/none.db"))
-    views = [getattr(view, "operation", None) for view in app.view_functions.values()]
+    views = [getattr(view, "operation", None) for view in BARE.view_functions.values()]
     answered = {view.returns for view in views if isinstance(view, Operation) and view.returns is not None}
     yield from sorted(answered, key=lambda schema: schema.__name__)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _settings_of_an_application() -> Iterator[None]:
+    """What some fields make depends on settings: the name of an identity provider."""
+    with BARE.app_context():
+        yield
 
 
 few = settings(max_examples=40, deadline=None)
