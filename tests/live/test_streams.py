@@ -50,6 +50,14 @@ def server(app: Flask) -> Iterator[GunicornServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def server_of_sockets(databases: Callable[[str], Flask]) -> Iterator[GunicornServer]:
+    """One server for many tests, with places also for streams of earlier ones whose end it has yet to notice."""
+    env = environment(databases("sqlite").config["DATABASE_URL"], MAX_STREAMS="20", LOG_LEVEL="INFO")
+    with gunicorn_server(env, workers=1, threads=2) as server:
+        yield server
+
+
 @pytest.fixture
 def source(server: GunicornServer, bob: Caller) -> Iterator[Callable[..., EventSource]]:
     """Open streams as bob."""
@@ -298,6 +306,11 @@ def ids_after(client: Client, cursor: str) -> list[int]:
 
 @on_sqlite
 class TestWebSockets:
+    @pytest.fixture
+    def server(self, app: Flask, server_of_sockets: GunicornServer) -> GunicornServer:
+        """On an empty database."""
+        return server_of_sockets
+
     @pytest.fixture
     def connection(self, server: GunicornServer, bob: Caller) -> WebSocket:
         connection = WebSocket(server.port, bob.token)
