@@ -656,6 +656,7 @@ class TestPages:
         assert len(found) == 4
         return found
 
+    @on_one_database
     def test_lead_nowhere_but_to_the_app(self, scene: Scene, views: list[Operation]) -> None:
         asked = scene.authorization_request()
         wrong = []
