@@ -87,7 +87,7 @@ ORDERS = {"POST /api/v1/imports"}
 
 class TestEveryWrite:
     @pytest.mark.parametrize("name", [name for name in DRY if name not in ORDERS])
-    def test_that_is_a_dry_run_leaves_the_database_as_it_was(self, scene: Scene, name: str) -> None:
+    def test_that_is_a_dry_run_changes_nothing_and_is_answered_as_it_would_be(self, scene: Scene, name: str) -> None:
         operation = operation_of(scene, name)
         make_ready(scene, name)
         before, state = database_of(scene.app), scene.read_state()
@@ -101,13 +101,6 @@ class TestEveryWrite:
         assert (real.status_code, real.headers.get("Dry-Run")) == (operation.success, None)
         # Not only in when the credentials were last used.
         assert scene.read_state() != state
-
-    @pytest.mark.parametrize("name", [name for name in DRY if name not in ORDERS])
-    def test_that_is_a_dry_run_is_answered_as_it_would_be(self, scene: Scene, name: str) -> None:
-        operation = operation_of(scene, name)
-        make_ready(scene, name)
-
-        dry, real = scene.send(operation, query="dry_run=true"), scene.send(operation)
 
         assert without_own(dry.get_json(silent=True)) == without_own(real.get_json(silent=True))
         # Its version is of no representation that there is.
@@ -133,10 +126,8 @@ class TestElsewhere:
 
     @on_one_database
     @pytest.mark.parametrize("operation", STRICT, ids=str)
-    def test_it_is_an_unknown_parameter_below_auth_and_oauth(
-        self, app: Flask, password_hash: str, operation: Operation
-    ) -> None:
-        answer = Scene(app, password_hash).send(operation, query="dry_run=true")
+    def test_it_is_an_unknown_parameter_below_auth_and_oauth(self, restored_scene: Scene, operation: Operation) -> None:
+        answer = restored_scene.send(operation, query="dry_run=true")
 
         # An endpoint of OAuth 2 says 400 for what is invalid.
         assert answer.status_code == (400 if operation.takes_form else 422)
