@@ -123,8 +123,8 @@ class ProviderClient:
         self._api = api
         own = threading.BoundedSemaphore(places)
         self._places = (own,) if shared is None else (own, shared)
-        self._metadata = Published(self._fetch_metadata)
-        self._keys = Published(self._fetch_keys)
+        self._metadata = CachedValue(self._fetch_metadata)
+        self._keys = CachedValue(self._fetch_keys)
 
     def authorization_url(self, *, redirect_uri: str, state: str, nonce: str, code_challenge: str) -> str:
         """Where to send the browser. ``code_challenge`` is S256's (RFC 7636)."""
@@ -271,7 +271,7 @@ class ProviderClient:
         log.warning("oidc_failed", provider=self.provider.name, step=step, reason=reason)
 
 
-class Published(Generic[T]):
+class CachedValue(Generic[T]):
     """What a provider publishes and seldom changes: kept for an hour, and fetched by one thread at a time.
 
     While it cannot be fetched, the last value stays in use.

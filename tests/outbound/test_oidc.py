@@ -12,7 +12,7 @@ from app.clients import oidc
 from app.clients.addresses import Guard
 from app.clients.http import APIClient
 from app.clients.network import Deadline
-from app.clients.oidc import ProviderClient, ProviderUnavailable, Published
+from app.clients.oidc import CachedValue, ProviderClient, ProviderUnavailable
 from app.clients.oidc_settings import Provider
 from tests.issuer import CLIENT_ID, CLIENT_SECRET, Issuer
 from tests.issuer import issuer as run_issuer
@@ -82,7 +82,7 @@ class TestWhatIsPublished:
     def test_is_fetched_again_after_its_lifetime(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(oidc, "LIFETIME", 0)
         numbers = count(1)
-        published = Published(lambda _: next(numbers))
+        published = CachedValue(lambda _: next(numbers))
 
         assert [published.read(Deadline(1)) for _ in range(3)] == [1, 2, 3]
 
@@ -96,7 +96,7 @@ class TestWhatIsPublished:
                 raise ProviderUnavailable
             return "first"
 
-        published = Published(fetch)
+        published = CachedValue(fetch)
 
         assert [published.read(Deadline(1)) for _ in range(5)] == ["first"] * 5
         # It is not asked for at each use either.
@@ -112,7 +112,7 @@ class TestWhatIsPublished:
                 goes_on.wait(10)
             return len(fetched)
 
-        published = Published(fetch)
+        published = CachedValue(fetch)
         published.read(Deadline(1))
         with ThreadPoolExecutor(1) as pool:
             second = pool.submit(published.read, Deadline(1))
@@ -124,7 +124,7 @@ class TestWhatIsPublished:
 
     def test_is_missed_where_the_first_that_asks_for_it_takes_too_long(self) -> None:
         goes_on = threading.Event()
-        published = Published(lambda _: goes_on.wait(10))
+        published = CachedValue(lambda _: goes_on.wait(10))
         with ThreadPoolExecutor(1) as pool:
             first = pool.submit(published.read, Deadline(5))
             time.sleep(0.05)
