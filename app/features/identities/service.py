@@ -1,7 +1,6 @@
 """Use cases of logins with identity providers: find or make the account, open a session, link, unlink, end sessions."""
 
 import contextlib
-import hashlib
 import hmac
 import re
 import secrets
@@ -37,6 +36,7 @@ from app.features.sessions import service as sessions
 from app.features.sessions.models import SessionEnded, UserSession
 from app.features.users import service as users
 from app.features.users.models import EmailTaken, LastAdmin, User, UsernameTaken
+from app.security.api_keys import hash_secret
 from app.security.identity import Identity
 from app.security.permissions import Role
 from app.security.tokens import LEEWAY
@@ -108,7 +108,7 @@ def issue_code(person: Person, policy: Policy, *, code_challenge: str) -> str:
     code = secrets.token_urlsafe(32)
     db.session.add(
         LoginCode(
-            code_hash=_hash(code),
+            code_hash=hash_secret(code),
             user_id=user.id,
             identity_id=found.id,
             provider_session=person.provider_session,
@@ -127,7 +127,7 @@ def exchange_code(
     A second use means that two parties know the code: it ends the session. ``LoginCodeInvalid`` for that, for an
     unknown or expired code, and for another verifier than that of its challenge (RFC 7636).
     """
-    row = db.session.scalar(select(LoginCode).where(LoginCode.code_hash == _hash(code)).with_for_update())
+    row = db.session.scalar(select(LoginCode).where(LoginCode.code_hash == hash_secret(code)).with_for_update())
     if row is not None and row.session_id is not None:
         sessions.end_reused(row.session_id, user_id=row.user_id, action="login_code.reused")
     is_valid = row is not None and row.is_valid_at(clock.now())
@@ -336,11 +336,6 @@ def _record(action: str, found: ExternalIdentity) -> None:
         after=described if is_linked else None,
         actor_id=found.user_id,
     )
-
-
-def _hash(code: str) -> str:
-    # It has 256 random bits, so that a plain hash is enough.
-    return hashlib.sha256(code.encode()).hexdigest()
 
 
 def _fits(code_verifier: str, code_challenge: str) -> bool:

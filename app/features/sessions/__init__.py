@@ -1,4 +1,4 @@
 """Sessions: one for each login, and one for each grant to an app.
 
-Its tokens name it and are refused once it has ended; each refresh token works once.
+The tokens of a session name it, and are refused once it has ended; each refresh token works once.
 """
