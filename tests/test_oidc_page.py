@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from app.clients.oidc_settings import MEMBERS, parse_providers
-from app.features.identities.routes import FAILURES
+from app.features.identities.providers import FAILURES
 from app.security.permissions import Role
 from tests.servers import PROJECT
 

@@ -4,9 +4,12 @@ Browsers send the cookie to /api/v1/auth only, and only from pages of the same s
 registrable domain, and neither port nor subdomain. A page of another origin on that site needs CORS_ORIGINS too. A
 request with the cookie must also carry `X-CSRF-Token`, the signature of the token's id, which another site can neither
 read nor make.
+
+The page on which people let apps act for them has a cookie of its own (decision 60).
 """
 
 import hashlib
+from datetime import timedelta
 
 from flask import Flask, Request, Response, current_app, request
 from flask.sessions import SessionInterface, SessionMixin
@@ -19,6 +22,8 @@ PATH = "/api/v1/auth"
 #: The login on the page on which people let apps act for them; only that page gets its cookie.
 LOGIN_NAME = "catalog_login"
 LOGIN_PATH = "/api/v1/oauth/authorize"
+#: How long that login lasts, if no decision ends it before.
+LOGIN_LIFETIME = timedelta(minutes=15)
 
 
 class CsrfTokenWrong(Forbidden):

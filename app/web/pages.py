@@ -59,6 +59,13 @@ def protect(response: Response) -> Response:
     return response
 
 
+def see_other(uri: str) -> Response:
+    """Lead the browser on with a GET, also after a form (303, RFC 9110 section 15.4.4)."""
+    response = Response(status=303, headers={"Location": uri})
+    del response.headers["Content-Type"]
+    return response
+
+
 def form_policy(leads_to: str) -> str:
     """The policy of a page without scripts whose forms are submitted to us, and may then be led on to a URI.
 

@@ -1,5 +1,6 @@
 """Routes of registration, login, refresh and logout."""
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -113,3 +114,8 @@ def lifetimes() -> service.Lifetimes:
     return service.Lifetimes(
         access=config["ACCESS_TOKEN_TTL"], refresh=config["REFRESH_TOKEN_TTL"], grace=config["REFRESH_GRACE"]
     )
+
+
+def page_lifetimes() -> service.Lifetimes:
+    """Those of a login on the page on which people let apps act for them."""
+    return replace(lifetimes(), refresh=int(cookies.LOGIN_LIFETIME.total_seconds()))

@@ -16,6 +16,7 @@ from itsdangerous import BadData, URLSafeTimedSerializer
 
 from app.core.errors import Fault, Invalid
 from app.features.identities.models import StateInvalid
+from app.web.cookies import LOGIN_PATH
 
 NAME = "catalog_oidc"
 PATH = "/api/v1/auth/oidc"
@@ -23,8 +24,6 @@ PATH = "/api/v1/auth/oidc"
 LIFETIME = 600
 #: Where a login leads to that says nothing else.
 DEFAULT_RETURN = "/docs"
-#: The page on which people let apps act for them: who logs in for it gets its cookie, and no other.
-CONSENT_PATH = "/api/v1/oauth/authorize"
 
 #: A path of this server with a query, of the characters of RFC 3986. A browser takes a backslash for a slash, drops
 #: tabs, and reads two slashes as a host: none of them passes.
@@ -55,8 +54,8 @@ class Attempt:
 
     @property
     def is_for_consent(self) -> bool:
-        """Whether it leads to the page on which people let apps act for them."""
-        return self.return_to.partition("?")[0] == CONSENT_PATH
+        """Whether it leads to the page on which people let apps act for them, and so gets its cookie, and no other."""
+        return self.return_to.partition("?")[0] == LOGIN_PATH
 
 
 def require_return_to(return_to: str, **place: str) -> None:
@@ -101,7 +100,7 @@ def _is_page(return_to: str) -> bool:
         return False
     path = return_to.partition("?")[0]
     # Routing decodes a path, and merges its slashes.
-    return path == CONSENT_PATH or not re.sub("/+", "/", unquote(path)).startswith(_API)
+    return path == LOGIN_PATH or not re.sub("/+", "/", unquote(path)).startswith(_API)
 
 
 def _serializer() -> URLSafeTimedSerializer:

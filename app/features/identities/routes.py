@@ -1,48 +1,27 @@
 """Routes of logins with identity providers (OpenID Connect): the way there, the way back, and what is linked."""
 
-import unicodedata
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
 from authlib.common.urls import add_params_to_uri
-from authlib.oauth2.rfc7636 import create_s256_code_challenge
-from flask import Response, current_app
+from flask import Response
 from sqlalchemy import Select
 
-from app.clients.oidc import (
-    IdTokenInvalid,
-    LoginRefused,
-    LogoutTokenInvalid,
-    ProviderClient,
-    ProviderUnavailable,
-    current_providers,
-)
+from app.clients.oidc import LogoutTokenInvalid, ProviderUnavailable, current_providers
 from app.clients.oidc_tokens import LogoutToken, Person
-from app.core.errors import NotFound, Refusal
-from app.features.auth.routes import client, lifetimes, make_pair_response
+from app.core.errors import Refusal
+from app.features.auth.routes import client, lifetimes, make_pair_response, page_lifetimes
 from app.features.auth.schemas import TokenPairSchema
-from app.features.auth.service import Lifetimes
 from app.features.identities import service
-from app.features.identities.attempts import (
-    Attempt,
-    ReturnToRefused,
-    delete_attempt,
-    keep_attempt,
-    read_attempt,
-    require_return_to,
-)
-from app.features.identities.models import (
-    EmailUnverified,
-    ExternalIdentity,
-    IdentityTaken,
-    IdentityUnknown,
-    IssuerMismatch,
-    LastWayIn,
-    LoginCodeInvalid,
-    LoginDenied,
-    StateInvalid,
+from app.features.identities.attempts import Attempt, ReturnToRefused, delete_attempt, keep_attempt
+from app.features.identities.models import ExternalIdentity, LastWayIn, LoginCodeInvalid, StateInvalid
+from app.features.identities.providers import (
+    FAILURES,
+    begin_linking,
+    begin_login,
+    policy_of,
+    read_logout_token,
+    redeem_response,
 )
 from app.features.identities.schemas import (
     CallbackQuerySchema,
@@ -55,7 +34,6 @@ from app.features.identities.schemas import (
     LogoutFormSchema,
     ProvidersSchema,
 )
-from app.features.sessions.models import SessionEnded
 from app.security.permissions import Permission
 from app.web import cookies
 from app.web.access import current_identity
@@ -76,51 +54,12 @@ from app.web.contract import (
     takes_form,
     writes,
 )
-from app.web.fields import normalized_email
 from app.web.output import to_json
-
-#: What ends an attempt without a login; its code is what the browser is led back with.
-FAILURES = (
-    *(LoginDenied, LoginRefused, IssuerMismatch, IdTokenInvalid, ProviderUnavailable),
-    *(EmailUnverified, IdentityUnknown, IdentityTaken, SessionEnded),
-)
-#: Seconds that a login on the page for consent lasts.
-CONSENT_LIFETIME = 900
+from app.web.pages import see_other
 
 blueprint = Blueprint(
     "identities", __name__, url_prefix="/auth", about="Logging in with identity providers (OpenID Connect)."
 )
-
-
-def begin_login(provider: str, query: dict[str, Any]) -> tuple[Attempt, str]:
-    """The attempt, and where the browser goes for it."""
-    require_return_to(query["return_to"], parameter="return_to")
-    attempt = Attempt(provider=provider, return_to=query["return_to"], code_challenge=query.get("code_challenge"))
-    return attempt, _authorization_url(attempt)
-
-
-def begin_linking(provider: str, data: dict[str, Any]) -> tuple[Attempt, str]:
-    """The attempt of the authenticated user, and where the browser goes for it."""
-    require_return_to(data["return_to"], pointer="/return_to")
-    identity = current_identity()
-    links = (identity.user_id or 0, identity.session_id or 0)
-    attempt = Attempt(provider=provider, return_to=data["return_to"], links=links)
-    return attempt, _authorization_url(attempt)
-
-
-def redeem_response(provider: str, query: dict[str, Any]) -> tuple[Attempt, Person | Refusal]:
-    """The attempt that the provider responds to, and who has logged in there, or why there is no login."""
-    found = _client(provider)
-    attempt = read_attempt(provider, query.get("state"))
-    try:
-        return attempt, _redeem(found, attempt, query)
-    except FAILURES as refusal:
-        return attempt, refusal
-
-
-def read_logout_token(provider: str, data: dict[str, Any]) -> LogoutToken:
-    """What the provider says has ended."""
-    return _client(provider).read_logout_token(data["logout_token"])
 
 
 @blueprint.get("/oidc")
@@ -146,7 +85,7 @@ def begin_oidc_login(provider: str, query: dict[str, Any], awaited: tuple[Attemp
     for `POST /auth/oidc/exchange`; or with `error=...`, which is the code of a reason.
     """
     attempt, url = awaited
-    response = _redirect(url)
+    response = see_other(url)
     keep_attempt(response, attempt)
     return response
 
@@ -244,12 +183,13 @@ def _end(attempt: Attempt, person: Person) -> Response:
         user_id, session_id = attempt.links
         service.link(person, user_id=user_id, session_id=session_id)
         return _lead_back(attempt, linked=attempt.provider)
-    policy = _policy(attempt.provider)
+    policy = policy_of(attempt.provider)
     if attempt.code_challenge is not None:
         return _lead_back(attempt, code=service.issue_code(person, policy, code_challenge=attempt.code_challenge))
-    pair = service.log_in(person, policy, **client(), lifetimes=_lifetimes(attempt))
+    periods = page_lifetimes() if attempt.is_for_consent else lifetimes()
+    pair = service.log_in(person, policy, **client(), lifetimes=periods)
     if attempt.is_for_consent:
-        response = _redirect(attempt.return_to)
+        response = see_other(attempt.return_to)
         cookies.set_login_cookie(response, pair.access_token)
         return response
     response = _lead_back(attempt, csrf_token=cookies.csrf_token(pair.refresh_token_id))
@@ -257,71 +197,8 @@ def _end(attempt: Attempt, person: Person) -> Response:
     return response
 
 
-def _redeem(found: ProviderClient, attempt: Attempt, query: Mapping[str, Any]) -> Person:
-    if not found.is_issuer(query.get("iss")):
-        raise IssuerMismatch
-    if query.get("error") == "access_denied":
-        raise LoginDenied
-    if "error" in query or "code" not in query:
-        raise LoginRefused
-    person = found.redeem(
-        query["code"],
-        redirect_uri=_redirect_uri(attempt.provider),
-        nonce=attempt.nonce,
-        code_verifier=attempt.code_verifier,
-    )
-    return replace(person, email=_address(person))
-
-
-def _address(person: Person) -> str | None:
-    """The address of a person as accounts have it; None where it is none.
-
-    It is none where its characters are others that only look alike: in an address, the Kelvin sign is no K, but
-    normalizing would make it one, and so lead to the account of another person.
-    """
-    spelled = person.email or ""
-    return normalized_email(spelled) if unicodedata.is_normalized("NFKC", spelled) else None
-
-
-def _authorization_url(attempt: Attempt) -> str:
-    return _client(attempt.provider).authorization_url(
-        redirect_uri=_redirect_uri(attempt.provider),
-        state=attempt.state,
-        nonce=attempt.nonce,
-        code_challenge=create_s256_code_challenge(attempt.code_verifier),
-    )
-
-
-def _client(provider: str) -> ProviderClient:
-    found = current_providers().get(provider)
-    if found is None:
-        raise NotFound
-    return found
-
-
-def _redirect_uri(provider: str) -> str:
-    return f"{current_app.config['ISSUER']}/api/v1/auth/oidc/{provider}/callback"
-
-
-def _policy(provider: str) -> service.Policy:
-    found = _client(provider).provider
-    creates = current_app.config["REGISTRATION_OPEN"] if found.creates_accounts is None else found.creates_accounts
-    return service.Policy(trusted=found.trusted, creates_accounts=creates)
-
-
-def _lifetimes(attempt: Attempt) -> Lifetimes:
-    configured = lifetimes()
-    return replace(configured, refresh=CONSENT_LIFETIME) if attempt.is_for_consent else configured
-
-
 def _lead_back(attempt: Attempt, **outcome: str) -> Response:
     """Redirect to where the attempt began: an app reads a query, and a fragment never leaves the browser."""
     if attempt.code_challenge is not None:
-        return _redirect(add_params_to_uri(attempt.return_to, list(outcome.items())))
-    return _redirect(f"{attempt.return_to}#{urlencode(outcome)}")
-
-
-def _redirect(url: str) -> Response:
-    response = Response(status=303, headers={"Location": url})
-    del response.headers["Content-Type"]
-    return response
+        return see_other(add_params_to_uri(attempt.return_to, list(outcome.items())))
+    return see_other(f"{attempt.return_to}#{urlencode(outcome)}")

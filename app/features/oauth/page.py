@@ -9,7 +9,7 @@ from flask import Response, request, url_for
 
 from app.clients.oidc import current_providers
 from app.core.errors import Refusal
-from app.features.identities.routes import FAILURES
+from app.features.identities.providers import FAILURES
 from app.features.oauth.authorization import AuthorizationRequest
 from app.features.users.models import User
 from app.security.identity import Identity
@@ -62,10 +62,8 @@ def here() -> str:
 
 
 def lead_to(uri: str) -> Response:
-    """Lead the browser on, with a GET also after a form (RFC 9110 section 15.4.4)."""
-    response = Response(status=303, headers={"Location": uri})
-    del response.headers["Content-Type"]
-    return pages.protect(response)
+    """Lead the browser on, so that no cache stores where, and no other site learns of this URL."""
+    return pages.protect(pages.see_other(uri))
 
 
 def _show(

@@ -1,6 +1,5 @@
 """Routes of the page on which people let apps act for them."""
 
-from datetime import timedelta
 from typing import Any
 
 from authlib.oauth2.rfc6749.errors import AccessDeniedError, OAuth2Error
@@ -10,7 +9,7 @@ from app.core import clock
 from app.core.errors import NotFound, Unauthenticated
 from app.features.auth import service as auth
 from app.features.auth.models import LoginFailed, TooManyFailures
-from app.features.auth.routes import client, lifetimes
+from app.features.auth.routes import client, page_lifetimes
 from app.features.oauth import codes, page
 from app.features.oauth.authorization import (
     AuthorizationRequest,
@@ -35,9 +34,6 @@ from app.web import cookies
 from app.web.access import act_as
 from app.web.contract import Blueprint, limited, public, queries, redirects, refuses, returns, shows_page, takes_form
 from app.web.page_forms import FormNotOurs
-
-#: How long a login on the page lasts, if no decision ends it before.
-LOGIN_LIFETIME = timedelta(minutes=15)
 
 #: What each view can refuse: only what must not be said to the app, because it is not known where that is.
 REFUSALS = (OauthUnavailable, ClientUnknown, RedirectUriUnregistered, FormNotOurs)
@@ -78,9 +74,8 @@ def log_in_on_page(query: dict[str, Any], data: dict[str, Any]) -> Response:
     """
     asked = _read(query)
     page.require_own_form(data["csrf_token"], session_id=None)
-    periods = auth.Lifetimes(access=lifetimes().access, refresh=int(LOGIN_LIFETIME.total_seconds()), grace=0)
     try:
-        pair = auth.log_in(email=data["email"], password=data["password"], **client(), lifetimes=periods)
+        pair = auth.log_in(email=data["email"], password=data["password"], **client(), lifetimes=page_lifetimes())
     except LoginFailed:
         return page.show_login(asked, email=data["email"], fault=LoginFailed)
     response = page.lead_to(page.here())
@@ -181,7 +176,7 @@ def _read_login() -> Claims | None:
     except Unauthenticated:
         return None
     # The lifetime of access tokens is a setting, and may be longer.
-    return claims if claims.issued_at > clock.now() - LOGIN_LIFETIME else None
+    return claims if claims.issued_at > clock.now() - cookies.LOGIN_LIFETIME else None
 
 
 def _identify(claims: Claims) -> Identity | None:
