@@ -267,10 +267,12 @@ def _match_account(person: Person, policy: Policy) -> tuple[User, ExternalIdenti
 def _has_another_subject(person: Person, user_id: int) -> bool:
     """Whether an account has another identity at the person's provider, which then has given its address away.
 
-    A subject is never reassigned, and an address may be (OpenID Connect Core 1.0 section 5.7). The caller has locked
-    the account.
+    A subject is never reassigned, and an address may be (OpenID Connect Core 1.0 section 5.7). The person's own
+    identity is none of these: a login at the same moment may have made it. The caller has locked the account.
     """
-    others = identities_of(user_id).where(ExternalIdentity.issuer == person.issuer)
+    others = identities_of(user_id).where(
+        ExternalIdentity.issuer == person.issuer, ExternalIdentity.subject != person.subject
+    )
     return db.session.scalar(others.limit(1)) is not None
 
 

@@ -6,8 +6,10 @@ from functools import partial
 from threading import Barrier
 from typing import Any, TypeVar
 
+import pytest
 from flask import Flask
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
+from werkzeug.test import TestResponse
 
 from app.core.transactions import unit_of_work
 from app.extensions import db
@@ -57,6 +59,33 @@ def test_first_logins_of_one_person_make_one_account(shop: Flask, browse: Browse
 
     assert [{*outcome(answer)[1]} for answer in answers] == [{"csrf_token"}] * AT_ONCE
     assert counts(shop) == (1, 1, AT_ONCE)
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_a_first_login_finds_the_account_that_another_has_just_made(
+    shop: Flask, browse: Browse, issuer: Issuer
+) -> None:
+    first, second = browse(shop), browse(shop)
+    responses = [issuer.grant(each.begin().headers["Location"], **DAVE) for each in (first, second)]
+    answers: list[TestResponse] = []
+    waiting = [first]
+
+    def overtake(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        # The second has seen no identity by now.
+        if first in waiting and "FROM users" in statement and "users.email =" in statement:
+            waiting.remove(first)
+            answers.extend(at_once([partial(first.come_back, **responses[0])]))
+
+    with shop.app_context():
+        engine = db.engine
+    event.listen(engine, "before_cursor_execute", overtake)
+    try:
+        answers.append(second.come_back(**responses[1]))
+    finally:
+        event.remove(engine, "before_cursor_execute", overtake)
+
+    assert [{*outcome(answer)[1]} for answer in answers] == [{"csrf_token"}] * 2
+    assert counts(shop) == (1, 1, 2)
 
 
 def test_first_logins_of_people_with_one_name_make_an_account_each(shop: Flask, browse: Browse, issuer: Issuer) -> None:
