@@ -92,6 +92,7 @@ def blueprint(asked: list[Mapping[str, Any]]) -> Blueprint:
     @takes_form(TicketFormSchema)
     @answers_oauth
     @returns(TicketSchema)
+    @refuses(*REFUSALS.values())
     def buy(data: Mapping[str, str]) -> dict[str, Any]:
         """Buy a ticket."""
         if data["kind"] in REFUSALS:
