@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from app.core.errors import Fault, Invalid, Malformed
@@ -10,6 +11,17 @@ from app.core.errors import Fault, Invalid, Malformed
 Parameters = Mapping[str, str | Sequence[str]]
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+
+@dataclass(frozen=True)
+class Others:
+    """The names of all parameters but these: a protocol ignores them, however often each comes."""
+
+    names: Container[str]
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a parameter of this name is ignored."""
+        return name not in self.names
 
 
 class QueryMalformed(Malformed):

@@ -62,7 +62,10 @@ def receive_body(operation: Operation) -> Iterator[Body]:
     if operation.takes_file is None or is_json:
         limit = MAX_SMALL_BODY_BYTES if operation.is_small else max(operation.max_bytes, config["MAX_BODY_BYTES"])
         accepted = operation.media_types(request.method)
-        yield (read_form if operation.is_form else read_json)(limit=limit, accepted=accepted)
+        if operation.is_form and operation.accepts is not None:
+            yield read_form(limit=limit, accepted=accepted, names=shared(operation.accepts).fields)
+        else:
+            yield read_json(limit=limit, accepted=accepted)
         return
     accepted = (*operation.takes_file.media_types, uploads.FORM)
     others = (JSON,) if operation.accepts is not None else ()

@@ -12,6 +12,7 @@ from app.core.errors import MAX_FAULTS
 from app.core.listing import RELEVANCE
 from app.web import fields
 from app.web.parameter_groups import ParameterGroup, Repeatable, gather
+from app.web.query import Others
 
 
 class Order(StrEnum):
@@ -205,6 +206,8 @@ class ProtocolQuerySchema(QuerySchema):
 def repeatable_parameters(schema: type[QuerySchema]) -> Container[str]:
     """The names of the parameters that take several values, so that each may be repeated."""
     declared = shared(schema).fields.items()
+    if issubclass(schema, ProtocolQuerySchema):
+        return Others(frozenset(shared(schema).fields))
     names = frozenset(field.data_key or name for name, field in declared if isinstance(field, fields.Values))
     return Repeatable(names, tuple(f"{name}." for name, field in declared if isinstance(field, ParameterGroup)))
 

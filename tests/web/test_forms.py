@@ -10,13 +10,14 @@ from app.web.body import FORM
 from app.web.forms import read_form
 from app.web.uploads import FormMalformed
 
+NAMES = ("grant_type", "scope", "name", "sign", "state", "a", "b", "code")
 #: An application that does nothing but read forms.
 BARE = Flask("bare")
 
 
 def read(content: bytes, *, limit: int = 100, content_type: str = FORM, **headers: str) -> Mapping[str, str]:
     with BARE.test_request_context(method="POST", data=content, content_type=content_type, headers=headers):
-        value: Mapping[str, str] = read_form(limit=limit, accepted=(FORM,)).value
+        value: Mapping[str, str] = read_form(limit=limit, accepted=(FORM,), names=NAMES).value
     return value
 
 
@@ -36,6 +37,11 @@ def read(content: bytes, *, limit: int = 100, content_type: str = FORM, **header
 def test_are_read(content: bytes, value: Mapping[str, str]) -> None:
     assert read(content) == value
     assert read(content, content_type=f"{FORM}; charset=UTF-8") == value
+
+
+@pytest.mark.parametrize("content", [b"a=1&resource=x", b"resource=x&a=1&resource=y&resource=", b"a=1&%00=1&%00=2"])
+def test_ignore_what_is_unknown_however_often_it_comes(content: bytes) -> None:
+    assert read(content) == {"a": "1"}
 
 
 @pytest.mark.parametrize("content", [b"a=%", b"a=%zz", b"a=%ff", "a=ü".encode(), b"a=\xff"])

@@ -261,7 +261,7 @@ class TestWaiting:
 
 class TestAGetThatWrites:
     def test_commits(self, app: Flask, anonymous: Caller, asked: list[Mapping[str, Any]]) -> None:
-        answer = anonymous.get("/tickets/window/back?state=new&session_state=7")
+        answer = anonymous.get("/tickets/window/back?state=new&session_state=7&session_state=8")
 
         assert body_of(answer) == {"heard": "heard"}
         assert answer.headers["Cache-Control"] == "no-store"

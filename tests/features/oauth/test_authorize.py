@@ -213,7 +213,7 @@ class TestRequest:
 
         assert visitor.location.startswith(f"{uri}&error=invalid_scope&")
 
-    @pytest.mark.parametrize("name", ["client_id", "redirect_uri", "state", "scope", "code_challenge", "unknown"])
+    @pytest.mark.parametrize("name", ["client_id", "redirect_uri", "state", "scope", "code_challenge"])
     def test_with_a_repeated_parameter_is_answered_here(self, visitor: Visitor, name: str) -> None:
         query = urlencode([*visitor.parameters.items(), (name, "a"), (name, "b")])
 
@@ -222,6 +222,14 @@ class TestRequest:
         assert visitor.status == 422
         assert "Location" not in visitor.headers
         assert name in visitor.page.text
+
+    def test_may_repeat_what_is_unknown_here(self, visitor: Visitor) -> None:
+        # Of RFC 8707, which lets a client name several.
+        query = urlencode([*visitor.parameters.items(), ("resource", "a"), ("resource", "b")])
+
+        visitor.open(f"{AUTHORIZE}?{query}")
+
+        assert visitor.status == 200
 
     def test_may_have_parameters_that_are_unknown_here(self, app: Flask, client_id: str) -> None:
         visitor = Visitor(app, client_id, nonce="n-0S6_WzA2Mj", display="page", resource="https://api.example")
