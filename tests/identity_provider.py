@@ -158,3 +158,15 @@ def identity_provider(
             yield provider
         finally:
             provider.stop()
+
+
+@contextmanager
+def provider_of_another_site(api: str) -> Iterator[IdentityProvider]:
+    """Run the provider, with an account for Ann, for browsers that visit a server at 127.0.0.1.
+
+    Its host is localhost, another site: a browser takes a cookie along from there where SameSite lets it.
+    """
+    callbacks = [f"{api}/auth/oidc/company/callback"]
+    accounts = {"ann": {"email": "ann@example.com", "email_verified": True}}
+    with identity_provider(host="localhost", redirect_uris=callbacks, accounts=accounts) as provider:
+        yield provider

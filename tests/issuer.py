@@ -72,7 +72,7 @@ class Issuer:
         self.keys = [key]
 
     def grant(self, location: str, **claims: Any) -> dict[str, str]:
-        """Log somebody in who was sent to ``location``: the parameters with which the browser comes back."""
+        """Log a person in who was sent to ``location``: the parameters with which the browser comes back."""
         asked = dict(parse_qsl(urlsplit(location).query))
         assert (asked["response_type"], asked["client_id"], asked["code_challenge_method"]) == (
             *("code", CLIENT_ID),

@@ -92,7 +92,7 @@ def import_keys(described: Any) -> tuple[Key, ...]:
     Raises ``ValueError`` for what is no JWK Set.
     """
     if not isinstance(described, dict) or not isinstance(described.get("keys"), list):
-        raise ValueError("it is no JWK Set")  # noqa: TRY004 -- as for what is no JSON
+        raise ValueError("it is no JWK Set")  # noqa: TRY004 -- the caller catches ValueError, which bad keys raise too
     return tuple(_usable_keys(described["keys"]))
 
 

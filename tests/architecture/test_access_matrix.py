@@ -22,7 +22,7 @@ from app.web.openapi import describe
 from tests.architecture.reviewed import assert_reviewed
 from tests.conftest import Caller, body_of, on_one_database
 
-#: The headers of somebody's credentials.
+#: The headers of a caller's credentials.
 Credentials = dict[str, str]
 METHODS = ("get", "post", "put", "patch", "delete")
 NOWHERE = 2**62

@@ -18,6 +18,10 @@ from tests.servers import INHERITED, PROJECT
 CHROMIUM = shutil.which("chromium")
 CHROMEDRIVER = shutil.which("chromedriver")
 
+#: The checker of accessibility, which npm publishes. CI installs it, and fails where a test is skipped.
+AXE = PROJECT / "tests" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
+needs_axe = pytest.mark.skipif(not AXE.exists(), reason="needs npm's axe-core, which make browser installs")
+
 #: The marks of a module whose tests drive the browser.
 needs_chromium = [
     pytest.mark.browser,

@@ -17,7 +17,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from tests.browser.chromium import SECONDS, chromium, flask, log, needs_chromium
 from tests.browser.provider_pages import log_in_at
 from tests.browser.served import served
-from tests.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider, identity_provider
+from tests.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider, provider_of_another_site
 from tests.node import application, needs_node
 from tests.servers import free_port, gunicorn_server
 
@@ -68,14 +68,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     port = free_port()
     api = f"http://127.0.0.1:{port}/api/v1"
     with ExitStack() as stack:
-        # Another site than 127.0.0.1: a browser takes a cookie along from there where SameSite lets it.
-        provider = stack.enter_context(
-            identity_provider(
-                host="localhost",
-                redirect_uris=[f"{api}/auth/oidc/company/callback"],
-                accounts={"ann": {"email": "ann@example.com", "email_verified": True}},
-            )
-        )
+        provider = stack.enter_context(provider_of_another_site(api))
         client = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
         company = {"issuer": provider.issuer, "title": "the company", "trusted": True, **client}
         env = {

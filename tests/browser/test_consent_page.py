@@ -20,22 +20,19 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.browser.chromium import SECONDS, chromium, flask, log, needs_chromium
-from tests.servers import PROJECT, gunicorn_server
+from tests.browser.chromium import AXE, SECONDS, chromium, flask, log, needs_axe, needs_chromium
+from tests.servers import gunicorn_server
 
 pytestmark = needs_chromium
 
 EMAIL, PASSWORD = "alice@example.com", "correct horse battery staple"
 ISSUER = "https://catalog.example"
 AUTHORIZE = "/api/v1/oauth/authorize"
-AXE = PROJECT / "tests" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
 RUN_AXE = "axe.run('html', {resultTypes: ['violations']}).then(arguments[0])"
 PHONE = (360, 740)
 
 #: Where nothing answers: what Chromium does with it shows on its console.
 ELSEWHERE = ["http://[::1]:9/callback", "https://shop.invalid/callback", "com.example.app:/callback"]
-
-needs_axe = pytest.mark.skipif(not AXE.exists(), reason="needs npm's axe-core, which make browser installs")
 
 
 class App(BaseHTTPRequestHandler):

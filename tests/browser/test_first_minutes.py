@@ -16,14 +16,12 @@ import requests
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
-from tests.browser.chromium import SECONDS, chromium, flask, log, needs_chromium
+from tests.browser.chromium import AXE, SECONDS, chromium, flask, log, needs_axe, needs_chromium
 from tests.browser.test_docs_page import find, press, wait
-from tests.servers import PROJECT, gunicorn_server
+from tests.servers import gunicorn_server
 from tests.test_readme import block
 
-AXE = PROJECT / "tests" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
 pytestmark = needs_chromium
-needs_axe = pytest.mark.skipif(not AXE.exists(), reason="needs npm's axe-core, which make browser installs")
 
 UPDATE, LIST = "#operations-products-update_product", "#operations-products-list_products"
 IMPORT = "#operations-imports-create_import"

@@ -191,7 +191,7 @@ def ask(place: Place, token: str | None, method: str, path: str, content: Any = 
 
 
 def account(place: Place, visitor: Visitor, subject: str, name: str = TRUSTED) -> dict[str, Any]:
-    """Who somebody is here after logging in with a provider."""
+    """Who a person is here after logging in with a provider."""
     token = access_token(place, visitor, log_in(place, visitor, subject, name))
     me: dict[str, Any] = ask(place, token, "GET", "/users/me").json
     return me
@@ -203,7 +203,7 @@ def challenge_of(verifier: str) -> str:
 
 
 def require_no_session(place: Place, visitor: Visitor, users: int = 0) -> None:
-    """Nobody was made, nobody is linked, and the browser has no session."""
+    """No account was made, none is linked, and the browser has no session."""
     assert visitor.cookie("catalog_refresh") is None
     assert rows_of(place.app, "identities") == []
     assert len(rows_of(place.app, "users")) == users
@@ -367,7 +367,7 @@ class TestNativeApps:
 
 class TestLinking:
     def link(self, place: Place, visitor: Visitor, caller: Caller, subject: str, name: str = STRANGER) -> Page:
-        """Link an account of a provider to somebody who is logged in."""
+        """Link an account of a provider to a person who is logged in."""
         answer = visitor.session.post(
             f"{place.api}/auth/oidc/{name}/link",
             json={"return_to": "/docs"},

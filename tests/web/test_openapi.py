@@ -199,7 +199,7 @@ class TestOperations:
 
     def test_that_need_a_precondition_say_so(self, operations: list[Operation]) -> None:
         for operation in operations:
-            # What people let in has no ETag: whoever ends it means it, whatever it was.
+            # What people let in has no ETag: a person who ends it means it, whatever it was.
             if operation.method in {"PUT", "PATCH", "DELETE"} and not re.search(WITHOUT_TAG, operation.path):
                 # Nor does who puts by a key of their own need to know what is there.
                 if operation.method == "PUT" and "/by/" in operation.path:

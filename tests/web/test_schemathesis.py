@@ -32,7 +32,7 @@ SEED = int(os.environ.get("SCHEMATHESIS_SEED", "20"))
 
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
 
-#: What nobody gets by chance: the keys of a signature that this application does not use, a token from a mail, a code,
+#: What no client gets by chance: keys of a signature that this application does not use, a token from a mail, a code,
 #: the secret of a client, and what an identity provider says.
 UNREACHABLE = {
     "GET /.well-known/jwks.json",

@@ -114,7 +114,7 @@ class Browser:
         return self.get(f"{API}/auth/oidc/{name}/callback", query_string=parameters)
 
     def log_in(self, *, query: dict[str, str] | None = None, **claims: Any) -> TestResponse:
-        """Log in at the provider as somebody, and come back."""
+        """Log in at the provider as a person, and come back."""
         begun = self.begin(**(query or {}))
         assert begun.status_code == 303, begun.text
         return self.come_back(**self.issuer.grant(begun.headers["Location"], **claims))

@@ -1,4 +1,4 @@
-"""What providers say of people: claims that are of somebody else."""
+"""What providers say of people: claims that are of another person."""
 
 from typing import Any
 
@@ -63,5 +63,5 @@ class TestAnAddress:
         answer = browser.log_in(sub="came-later", email="sales@example.com", email_verified=True)
 
         assert error_of(answer) == "identity_unknown"
-        # Whoever is known by the subject comes in as before.
+        # A person who is known by the subject comes in as before.
         assert outcome(browse(shop).log_in(sub="left-the-company"))[1].keys() == {"csrf_token"}

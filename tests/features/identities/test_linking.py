@@ -34,7 +34,7 @@ def link(browser: Browser, caller: Caller, **claims: Any) -> None:
 
 
 def log_in(browser: Browser, **claims: Any) -> Caller:
-    """Somebody who has logged in with the provider."""
+    """A person who has logged in with the provider."""
     _, told = outcome(browser.log_in(**claims))
     token = body_of(browser.refresh(told["csrf_token"]))["access_token"]
     return Caller(browser.app, token, body_of(Caller(browser.app, token).get("/users/me"))["id"])

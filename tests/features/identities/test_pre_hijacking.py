@@ -1,4 +1,4 @@
-"""Accounts that somebody has registered with the address of another person, to be there when that person comes.
+"""Accounts that a person has registered with the address of another person, to be there when that person comes.
 
 The attacks are those of "Pre-hijacked accounts" (Sudhodanan and Paverd, USENIX Security 2022).
 """

@@ -515,7 +515,7 @@ class TestAllow:
         assert live_sessions(app, bob.user_id) == []
 
     def test_clicked_again_and_again_is_over_in_seconds(self, visitor: Visitor, bob: Caller, app: Flask) -> None:
-        # The login has ended: whoever has its cookie must not go on getting codes with it.
+        # The login has ended: a client that has its cookie must not go on getting codes with it.
         visitor.log_in()
         again = clicked(visitor, "Allow")
         visitor.press("Allow")

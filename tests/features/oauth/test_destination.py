@@ -1,4 +1,4 @@
-"""What the page for consent says of where the answer leads: nobody may look like somebody else."""
+"""What the page for consent says of where the answer leads: no app may look like another."""
 
 import pytest
 
